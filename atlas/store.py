@@ -95,7 +95,7 @@ class Store:
     @property
     def layers(self) -> list[str]:
         """Paths of the collected layers; the first is the one everything uses unless told otherwise."""
-        return self.request["model"]["layers"]
+        return [layer["path"] for layer in self.request["model"]["layers"]]
 
     @property
     def layer(self) -> str:
@@ -216,6 +216,13 @@ class Store:
     def has(self, name: str) -> bool:
         """Whether something derived is there (it may still be stale: `derived` says)."""
         return (self.path / name / "made.json").exists()
+
+    def current(self, name: str) -> bool:
+        """Whether something derived is there, whole, and made of what is there now."""
+        try:
+            return self.derived(name).exists()
+        except Refused:
+            return False
 
     def recipe(self, name: str) -> dict[str, Any]:
         """How something derived was made, and what was measured when it was."""

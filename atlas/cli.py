@@ -1,0 +1,288 @@
+"""`atlas ...`: one command = one function. Results on stdout, progress on stderr, one line for a mistake."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from atlas.errors import Refused
+
+# Nothing heavy is imported here: `atlas --help` must answer at once. Each command imports what it runs.
+
+DEMO = ("emoji", "words:emoji", "texts")
+KINDS = ("image", "word", "text")
+
+
+def demo(args: argparse.Namespace) -> int:
+    """Build the atlas of the embedded model over emoji, rendered words and captions; offline, in minutes."""
+    args.source, args.model, args.pretrained, args.layer, args.token = list(DEMO), "mini", None, None, None
+    return build(args)
+
+
+def build(args: argparse.Namespace) -> int:
+    """Collect, derive everything and write the site: the whole path in one command."""
+    from atlas.derivation import derive
+    from atlas.pages import write_site
+
+    store, clip = _collect(args)
+    if derive(store, clip, args.force) or not store.current("site"):
+        write_site(store, max_mb=args.max_mb)
+    print(store)
+    print(store.derived("site") / "index.html")
+    return _refused(store, args)
+
+
+def collect(args: argparse.Namespace) -> int:
+    """Run every item of the sources through the model once and keep what came out."""
+    store, _ = _collect(args)
+    print(store)
+    return _refused(store, args)
+
+
+def stats(args: argparse.Namespace) -> int:
+    """Statistics of every neuron, its neighbours and nearest texts."""
+    from atlas.derivation import clip_of, relate_neurons, summarise_neurons
+
+    store = _open(args)
+    clip = clip_of(store, args.pretrained, args.device)
+    print(summarise_neurons(store))
+    print(relate_neurons(store, clip))
+    return 0
+
+
+def index(args: argparse.Namespace) -> int:
+    """FAISS indexes over the embeddings, one a kind, with their measured recall."""
+    from atlas.derivation import index_embeddings
+
+    store = _open(args)
+    print(index_embeddings(store, seed=args.seed))
+    recipe = store.recipe("index/embedding")
+    _table([{"kind": kind, **entry} for kind, entry in recipe.items()], args.json)
+    return 0
+
+
+def map(args: argparse.Namespace) -> int:
+    """The map of all rows, the neuron atlas and the activation atlas."""
+    from atlas.derivation import draw_cells, draw_map, draw_neurons
+
+    store = _open(args)
+    options = {"n_neighbors": args.neighbors, "min_dist": args.min_dist, "centre": not args.raw, "seed": args.seed}
+    print(draw_map(store, **options))
+    print(draw_neurons(store, seed=args.seed))
+    if "image" in store.counts:
+        print(draw_cells(store, columns=args.columns, seed=args.seed))
+    _table([{"measure": k, "value": v} for k, v in store.recipe("layout/map").items()], args.json)
+    return 0
+
+
+def page(args: argparse.Namespace) -> int:
+    """The static site, from whatever was derived."""
+    from atlas.pages import write_site
+
+    print(write_site(_open(args), max_mb=args.max_mb) / "index.html")
+    return 0
+
+
+def near(args: argparse.Namespace) -> int:
+    """Rows near a text, an image or a row; neurons near a neuron."""
+    from atlas import queries
+
+    store = _open(args)
+    if args.neuron is not None:
+        found = queries.neurons_near(store, args.neuron, args.k, args.by)
+    elif args.row is not None:
+        row = int(args.row) if args.row.isdigit() else args.row
+        found = queries.rows_near_row(store, row, args.k, args.kind)
+    elif args.text is not None:
+        found = queries.rows_near_text(store, args.text, args.k, args.kind, args.pretrained)
+    else:
+        found = queries.rows_near_image(store, args.image, args.k, args.kind, args.pretrained)
+    _table(found, args.json)
+    return 0
+
+
+def check(args: argparse.Namespace) -> int:
+    """Verify a Store and all that was derived from it against their checksums."""
+    store = _open(args)
+    faults = store.check()
+    for fault in faults:
+        print(fault)
+    derived = ", ".join(store.everything_derived()) or "nothing"
+    print(f"{store.path}: {len(store.shards)} shards, {len(store):,} rows; derived: {derived}; {len(faults)} faults")
+    return 1 if faults else 0
+
+
+def export(args: argparse.Namespace) -> int:
+    """One Parquet file of rows, embeddings and map positions, for other tools."""
+    from atlas.queries import export_parquet
+
+    print(export_parquet(_open(args), args.file))
+    return 0
+
+
+def layers(args: argparse.Namespace) -> int:
+    """What can be hooked in a model, with shapes."""
+    from atlas.clip import Clip
+
+    clip = Clip(args.model, args.pretrained, device="cpu")
+    rows = [{"path": x.path, "neurons": x.neurons, "height": x.height, "width": x.width} for x in clip.layers()]
+    _table([{**row, "default": "*" if row["path"] == clip.layer else ""} for row in rows], args.json)
+    return 0
+
+
+# -- what the commands share -------------------------------------------------------------------------------------------
+
+
+def _collect(args: argparse.Namespace) -> tuple[Any, Any]:
+    from atlas.clip import Clip
+    from atlas.collection import collect as run
+
+    clip = Clip(args.model, args.pretrained, args.layer, args.device, args.token)
+    options = {"seed": args.seed, "thumb": args.thumb, "batch": args.batch}
+    store = run(args.source, clip, args.out, engine=args.engine, append=args.append, **options)
+    return store, clip
+
+
+def _open(args: argparse.Namespace) -> Any:
+    from atlas.store import Store
+
+    return Store.open(args.out)
+
+
+def _refused(store: Any, args: argparse.Namespace) -> int:
+    """Say what was refused; that is a failure unless the user said it is not."""
+    rejects = store.rejects
+    if not len(rejects):
+        return 0
+    for row in rejects.slice(0, 5).to_pylist():
+        print(f"refused {row['id']}: {row['reason']}", file=sys.stderr)
+    more = "" if args.skip_bad else "; --skip-bad accepts that"
+    print(f"{len(rejects):,} inputs refused, listed in {store.path / 'rejects.parquet'}{more}", file=sys.stderr)
+    return 0 if args.skip_bad else 1
+
+
+def _table(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
+    """Rows as aligned columns, or as JSON."""
+    if as_json:
+        print(json.dumps(rows, ensure_ascii=False, indent=1))
+        return
+    cells = [[_shown(row[name]) for name in rows[0]] for row in rows] if rows else []
+    widths = [max(len(name), *(len(row[i]) for row in cells)) for i, name in enumerate(rows[0])] if rows else []
+    for line in [list(rows[0]), *cells] if rows else []:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {_shown(v)}" for k, v in value.items())
+    return " ".join(str(value).split())[:70]
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line as a whole."""
+    whole = argparse.ArgumentParser(prog="atlas", description="See what the neurons of a CLIP model respond to.")
+    commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(function: Any, *arguments: str) -> argparse.ArgumentParser:
+        doc = (function.__doc__ or "").strip()
+        sub = commands.add_parser(function.__name__, help=doc.rstrip(".").lower().split(";")[0], description=doc)
+        sub.set_defaults(function=function)
+        for name in arguments:
+            sub.add_argument(name, type=Path)
+        return sub
+
+    sub = command(demo)
+    sub.add_argument("out", type=Path, nargs="?", default=Path("outputs/demo"), help="default: outputs/demo")
+    _collecting(sub), _building(sub)
+    for function in (build, collect):
+        sub = command(function)
+        sub.add_argument("source", nargs="+", help="emoji, words, texts, a folder, list, table, tar, Parquet, hf:NAME")
+        sub.add_argument("out", type=Path, help="folder of the Store")
+        _model(sub), _collecting(sub)
+        if function is build:
+            _building(sub)
+    sub = command(stats, "out")
+    sub.add_argument("--pretrained", help="where the checkpoint file lies now, if the Store was made with one")
+    sub.add_argument("--device", default="auto")
+    sub = command(index, "out")
+    sub.add_argument("--seed", type=int, default=0)
+    _json(sub)
+    sub = command(map, "out")
+    sub.add_argument("--neighbors", type=int, default=15, help="UMAP's n_neighbors (15)")
+    sub.add_argument("--min-dist", type=float, default=0.1, help="UMAP's min_dist (0.1)")
+    sub.add_argument("--raw", action="store_true", help="leave the gap between kinds as it is")
+    sub.add_argument("--columns", type=int, default=20, help="cells across the activation atlas (20)")
+    sub.add_argument("--seed", type=int, default=0)
+    _json(sub)
+    sub = command(page, "out")
+    sub.add_argument("--max-mb", type=float, default=25, help="largest size of the site (25)")
+    sub = command(near, "out")
+    what = sub.add_mutually_exclusive_group(required=True)
+    what.add_argument("--text", help="a text, through the text tower")
+    what.add_argument("--image", type=Path, help="an image file")
+    what.add_argument("--row", help="a row of the Store, by position or id")
+    what.add_argument("--neuron", type=int, help="a neuron, by number")
+    sub.add_argument("--by", choices=("basis", "response"), default="response", help="how neurons are compared")
+    sub.add_argument("--kind", choices=KINDS, default="image", help="kind of rows to find (image)")
+    sub.add_argument("-k", type=int, default=10)
+    sub.add_argument("--pretrained", help="where the checkpoint file lies now, if the Store was made with one")
+    _json(sub)
+    command(check, "out")
+    sub = command(export, "out")
+    sub.add_argument("file", type=Path, help="Parquet file to write")
+    sub = command(layers)
+    sub.add_argument("model", nargs="?", default="mini")
+    sub.add_argument("--pretrained", metavar="TAG|FILE")
+    _json(sub)
+    return whole
+
+
+def _model(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--model", default="mini", help="an open_clip model (mini, the embedded one)")
+    sub.add_argument("--pretrained", metavar="TAG|FILE", help="open_clip's tag or a checkpoint file; none: random")
+    sub.add_argument("--layer", nargs="+", metavar="L", help="module paths; `atlas layers MODEL` lists them")
+    sub.add_argument("--token", choices=("cls", "patches"), help="which tokens of a ViT (what the tower pools)")
+
+
+def _collecting(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--device", default="auto")
+    sub.add_argument("--batch", type=int, default=64, help="images a forward pass (64)")
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--thumb", type=int, default=64, help="longest side of thumbnails in pixels (64)")
+    sub.add_argument("--engine", choices=("local", "ray"), default="local")
+    sub.add_argument("--skip-bad", action="store_true", help="refused inputs are no failure")
+    sub.add_argument("--append", action="store_true", help="take in files added since")
+
+
+def _building(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--max-mb", type=float, default=25, help="largest size of the site (25)")
+    sub.add_argument("--force", action="store_true", help="derive and write everything again")
+
+
+def _json(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--json", action="store_true", help="JSON instead of a table")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit code: 0 done, 1 something was refused, 2 misuse, 130 interrupted."""
+    args = parser().parse_args(argv)
+    try:
+        return args.function(args)
+    except Refused as refused:
+        print(f"atlas: {refused}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("atlas: interrupted; what is finished is kept, and the same command goes on from there", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+
+
+def run() -> None:
+    """The console script."""
+    sys.exit(main())

@@ -1,0 +1,245 @@
+"""What is derived from a Store, one function a step: statistics, relations of neurons, indexes, maps, cells.
+
+Each reads the Store, calls the mathematics of its module, and writes one folder through `store.deriving`, so that a
+result always knows what it was made of. `derive` is the whole of it, in order.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from atlas import grid, projection, stats
+from atlas.clip import Clip
+from atlas.errors import Refused
+from atlas.index import Index
+from atlas.listing import id_hash
+from atlas.progress import track
+from atlas.store import Store
+
+NEIGHBOURS = 20  # neurons listed near a neuron
+TEXTS = 12  # texts listed near a neuron
+CELL_ROWS = 20_000  # patches laid out for the activation atlas, a seeded sample of them
+
+
+def clip_of(store: Store, pretrained: str | Path | None = None, device: str | None = None) -> Clip:
+    """The model that a Store was made with, its weights verified.
+
+    A Store remembers the name of a checkpoint file and not its place: `pretrained` says where it lies now.
+    """
+    model = store.request["model"]
+    pretrained = pretrained or model["pretrained"]
+    clip = Clip(model["name"], pretrained, store.layers, device, model["token"])
+    if (found := clip.describe()["weights_sha256"]) != (expected := model["weights_sha256"]):
+        raise Refused(
+            f"{store.path} was made with weights {expected[:12]} of {model['name']}, but these are {found[:12]}; "
+            "name the right ones with --pretrained FILE, or collect into another folder"
+        )
+    return clip
+
+
+# -- statistics --------------------------------------------------------------------------------------------------------
+
+
+def summarise_neurons(store: Store) -> Path:
+    """neurons/stats: image.parquet and word.parquet, one row a neuron, and correlation.npy (u, u) over images."""
+    with store.deriving("neurons/stats", {"array": "max", "layer": store.layer, "top": stats.TOP}) as folder:
+        for kind in ("image", "word"):
+            if kind in store.counts:
+                summary = stats.summarise(lambda kind=kind: _chunks(store, kind))
+                pq.write_table(summary_table(summary), folder / f"{kind}.parquet")
+                if kind == "image" or "image" not in store.counts:
+                    np.save(folder / "correlation.npy", summary.covariance.correlation().astype(np.float32))
+    return store.derived("neurons/stats")
+
+
+def _chunks(store: Store, kind: str) -> Iterator[stats.Chunk]:
+    """Shard by shard; words are averaged over their fonts and sizes."""
+    plain = _labelled_chunks(store, kind)
+    return stats.average_runs(plain) if kind == "word" else (chunk for chunk, _ in plain)
+
+
+def _labelled_chunks(store: Store, kind: str) -> Iterator[tuple[stats.Chunk, list[str]]]:
+    shards = store.of_kind(kind)
+    for shard in track(shards, len(shards), f"stats of {kind}s"):
+        table = shard.table(["id", "label"])
+        hashes = np.array([id_hash(id) for id in table["id"].to_pylist()], np.uint64)
+        A, E = (shard.array(name).astype(np.float32) for name in ("max", "embedding"))
+        yield stats.Chunk(shard.positions, A, E, hashes), table["label"].to_pylist()
+
+
+def summary_table(summary: stats.Summary) -> pa.Table:
+    """One row a neuron; lists run from the strongest activation, and from the least activated bucket."""
+    moments, u = summary.moments, len(summary.moments.mean)
+    columns: dict[str, Any] = {"neuron": np.arange(u), "count": np.full(u, moments.count)}
+    columns |= {name: getattr(moments, name) for name in ("mean", "std", "skew")}
+    columns |= {"min": moments.low, "max": moments.high, "monosemanticity": summary.monosemanticity}
+    for name in ("top", "bottom"):
+        rows, values = getattr(summary.extremes, name)
+        columns |= {name: list(rows.astype(np.int64)), f"{name}_value": list(values)}
+    columns |= {"edges": list(summary.edges), "counts": list(summary.histogram.counts)}
+    columns["reservoir"] = pa.array(summary.reservoir.rows, pa.list_(pa.list_(pa.int64())))
+    return pa.table(columns)
+
+
+def relate_neurons(store: Store, clip: Clip) -> Path:
+    """neurons/basis: W (u, e); neurons/neighbours: nearest neurons; neurons/texts: the texts nearest to each."""
+    W = clip.basis()
+    with store.deriving("neurons/basis", {"kind": clip.basis_kind, "layer": store.layer}) as folder:
+        np.save(folder / "basis.npy", W)
+    correlation = np.load(store.derived("neurons/stats") / "correlation.npy")
+    columns = {"neuron": np.arange(len(W))}
+    columns |= {"by_basis": list(nearest(cosines(W))), "by_response": list(nearest(correlation))}
+    recipe = {"by_basis": "cosine of basis rows", "by_response": "correlation of responses to images"}
+    with store.deriving("neurons/neighbours", recipe, of=("neurons/stats", "neurons/basis")) as folder:
+        pq.write_table(pa.table(columns), folder / "neighbours.parquet")
+    if "text" in store.counts:
+        _relate_texts(store, W)
+    return store.derived("neurons/neighbours")
+
+
+def _relate_texts(store: Store, W: np.ndarray) -> None:
+    """Texts by the cosine of their centred embedding with a neuron's basis row: what all texts share says nothing."""
+    captions = store.table(["caption"], "text")["caption"].to_pylist()
+    E = np.asarray(store.array("embedding", "text"), np.float32)
+    score = cosines(W, E - E.mean(0))
+    best = np.argsort(-score, axis=1, kind="stable")[:, :TEXTS]
+    columns = {"neuron": np.arange(len(W)), "texts": [[captions[i] for i in row] for row in best]}
+    columns["score"] = list(np.take_along_axis(score, best, 1))
+    with store.deriving("neurons/texts", {"score": "cosine, texts centred"}, of=("neurons/basis",)) as folder:
+        pq.write_table(pa.table(columns), folder / "texts.parquet")
+
+
+def cosines(one: np.ndarray, other: np.ndarray | None = None) -> np.ndarray:
+    """Cosines (n, m) between the rows of two arrays (of one with itself); 0 with a row of zeros."""
+    units = []
+    for rows in (one, one if other is None else other):
+        norm = np.linalg.norm(rows, axis=1, keepdims=True)
+        units.append(np.divide(rows, norm, out=np.zeros_like(rows), where=norm > 0))
+    return units[0] @ units[1].T
+
+
+def nearest(similarity: np.ndarray, k: int = NEIGHBOURS) -> np.ndarray:
+    """For each row of a square matrix the k other rows most similar, best first: (n, min(k, n - 1))."""
+    others = similarity.astype(np.float32, copy=True)
+    np.fill_diagonal(others, -np.inf)
+    return np.argsort(-others, axis=1, kind="stable")[:, : min(k, len(others) - 1)]
+
+
+# -- index and maps ----------------------------------------------------------------------------------------------------
+
+
+def index_embeddings(store: Store, seed: int = 0) -> Path:
+    """index/embedding: one FAISS index a kind; the recipe holds each one's type and measured recall@10."""
+    built = {kind: Index.build(store.array("embedding", kind), seed=seed) for kind in store.counts}
+    recipe = {kind: {"type": i.kind, "rows": len(i), "recall_at_10": i.recall} for kind, i in built.items()}
+    with store.deriving("index/embedding", recipe) as folder:
+        for kind, index in built.items():
+            index.save(folder / kind)
+    return store.derived("index/embedding")
+
+
+def open_index(store: Store, kind: str) -> Index:
+    """The index over the embeddings of one kind; its ids count within the kind (`store.positions(kind)[id]`)."""
+    if kind not in store.counts:
+        raise Refused(f"{store.path} holds no rows of kind {kind}; it holds {', '.join(store.counts)}")
+    return Index.open(store.derived("index/embedding") / kind)
+
+
+def draw_map(store: Store, seed: int = 0, centre: bool = True, n_neighbors: int = 15, min_dist: float = 0.1) -> Path:
+    """layout/map: every row's place, and how honest the map is (quality.json)."""
+    vectors = store.array("embedding")
+    groups = np.array(store.table(["kind"])["kind"].to_pylist())
+    options = {"n_neighbors": n_neighbors, "min_dist": min_dist, "seed": seed, "centre": centre}
+    layout = projection.project(vectors, groups=groups, **options)
+    measured = projection.centred(vectors, groups) if centre else vectors
+    kept = projection.preservation(measured, layout)
+    quality = {
+        "trustworthiness": projection.trustworthiness(measured, layout, seed=seed),
+        "preservation": float(np.nanmean(kept)),
+        "modality_gap": projection.gap(vectors, groups),
+        **_words_meet_drawings(store),
+    }
+    with store.deriving("layout/map", {"umap": options, **quality}) as folder:
+        columns = {"row": np.arange(len(store)), "x": layout[:, 0], "y": layout[:, 1], "preservation": kept}
+        pq.write_table(pa.table(columns), folder / "points.parquet")
+        (folder / "quality.json").write_text(json.dumps(quality, indent=1) + "\n", "utf-8")
+    return store.derived("layout/map")
+
+
+def _words_meet_drawings(store: Store) -> dict[str, Any]:
+    if not {"image", "word"} <= set(store.counts):
+        return {}
+    arrays = [np.asarray(store.array("embedding", kind), np.float32) for kind in ("word", "image")]
+    labels = [store.table(["label"], kind)["label"].to_pylist() for kind in ("word", "image")]
+    centred = [a - a.mean(0) for a in arrays]
+    return {
+        "word_meets_drawing": {
+            "raw": projection.meets(arrays[0], labels[0], arrays[1], labels[1]),
+            "centred": projection.meets(centred[0], labels[0], centred[1], labels[1]),
+        }
+    }
+
+
+def draw_neurons(store: Store, seed: int = 0) -> Path:
+    """layout/neurons: neurons placed by how their responses to images correlate."""
+    correlation = np.load(store.derived("neurons/stats") / "correlation.npy")
+    np.fill_diagonal(correlation, 1.0)  # a neuron that never changes correlates with itself alone
+    layout = projection.project(correlation, seed=seed)
+    columns = {"neuron": np.arange(len(layout)), "x": layout[:, 0], "y": layout[:, 1]}
+    with store.deriving("layout/neurons", {"seed": seed}, of=("neurons/stats",)) as folder:
+        pq.write_table(pa.table(columns), folder / "points.parquet")
+    return store.derived("layout/neurons")
+
+
+def draw_cells(store: Store, columns: int = 20, minimum: int = 5, seed: int = 0) -> Path:
+    """layout/cells: the activation atlas over one random patch an image (Carter et al. 2019)."""
+    positions = store.positions("image")
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(positions))[:CELL_ROWS])
+    A = store.array("patch", "image")[chosen].astype(np.float32)
+    if store.request["model"]["layers"][0]["rectified"]:
+        A = np.maximum(A, 0)
+    alive = A.any(1)  # a position where nothing fires has no direction to be placed by
+    A, rows = A[alive], positions[chosen[alive]]
+    layout = projection.project(A, n_neighbors=20, min_dist=0.01, seed=seed)
+    found = grid.cells(layout, A, columns=columns, minimum=minimum)
+    labels, scores = _label_cells(store, found)
+    table = {name: getattr(found, name) for name in ("column", "row", "x", "y", "count", "size")}
+    table |= {"label": labels, "score": scores, "members": [[int(rows[i]) for i in cell] for cell in found.members]}
+    recipe = {"columns": columns, "minimum": minimum, "patches": len(A), "seed": seed}
+    of = ("neurons/basis",) if store.has("neurons/basis") else ()
+    with store.deriving("layout/cells", recipe, of=of) as folder:
+        pq.write_table(pa.table(table), folder / "cells.parquet")
+        np.save(folder / "directions.npy", found.direction)
+    return store.derived("layout/cells")
+
+
+def _label_cells(store: Store, found: grid.Cells) -> tuple[list[str], np.ndarray]:
+    """Name each cell by the text its mean direction is attributed to; without basis or texts, not at all."""
+    if not store.has("neurons/basis") or "text" not in store.counts:
+        return [""] * len(found.count), np.full(len(found.count), np.nan)
+    W = np.load(store.derived("neurons/basis") / "basis.npy")
+    texts = store.table(["label"], "text")["label"].to_pylist()
+    return grid.label(found, W, np.asarray(store.array("embedding", "text"), np.float32), texts)
+
+
+def derive(store: Store, clip: Clip, force: bool = False) -> list[str]:
+    """All of it, in order, but for what is there and current already (unless `force`); returns what was made."""
+    steps = {
+        "neurons/stats": lambda: summarise_neurons(store),
+        "neurons/neighbours": lambda: relate_neurons(store, clip),
+        "index/embedding": lambda: index_embeddings(store),
+        "layout/map": lambda: draw_map(store),
+        "layout/neurons": lambda: draw_neurons(store),
+        "layout/cells": lambda: draw_cells(store),
+    }
+    if "image" not in store.counts:
+        del steps["layout/cells"]
+    wanted = [name for name in steps if force or not store.current(name)]
+    for name in track(wanted, len(wanted), "derive", "steps"):
+        steps[name]()
+    return wanted

