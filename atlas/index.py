@@ -37,12 +37,12 @@ Found = tuple[Float32[np.ndarray, "m k"], Int64[np.ndarray, "m k"]]  # cosines, 
 
 @runtime_checkable
 class Rows(Protocol):
-    """What vectors are, to this project: an array (n, d), or anything that is sliced and indexed like one."""
+    """What vectors are, to this project: an array (n, d), or anything that is sliced like one."""
 
     shape: tuple[int, ...]
 
     def __len__(self) -> int: ...
-    def __getitem__(self, at: Any, /) -> np.ndarray: ...
+    def __getitem__(self, at: slice, /) -> np.ndarray: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,9 +186,18 @@ def sample(vectors: Rows, size: int, seed: int) -> tuple[Int64[np.ndarray, " m"]
     """At most `size` seeded rows without repeats: positions, rising, and the rows of unit norm."""
     count = min(size, len(vectors))
     ids = np.sort(np.random.default_rng(seed).choice(len(vectors), count, replace=False)).astype(np.int64)
-    rows = unit(vectors[ids], "vectors")
-    _drop_pages(vectors)
-    return ids, rows
+    return ids, take(vectors, ids)
+
+
+def take(vectors: Rows, ids: Int64[np.ndarray, " m"]) -> Float32[np.ndarray, "m d"]:
+    """Some rows, of unit norm: `ids` rising. Block by block, so that of a memory map little is mapped at a time."""
+    rows = np.empty((len(ids), vectors.shape[1]), np.float32)
+    for start in range(0, len(vectors), BLOCK):
+        first, last = np.searchsorted(ids, [start, start + BLOCK])
+        if first < last:
+            rows[first:last] = unit(vectors[start : start + BLOCK][ids[first:last] - start], "vectors", start)
+            _drop_pages(vectors)
+    return rows
 
 
 def _kind_for(n: int) -> str:

@@ -1,233 +1,158 @@
-"""Images packed many to a file: tar shards, Parquet, Hugging Face data sets."""
+"""Shards of a Store (NOT of a source: the sources packed in tar and Parquet are in atlas/packed.py): the folders of
+at most 1,024 rows that a Store is made of, and the view that joins their arrays.
+"""
 
+import hashlib
 import json
-import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
-from itertools import groupby
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
 
-from atlas.decoding import Unreadable, decode
 from atlas.errors import Refused
-from atlas.files import NOT_IMAGES, loose, roles
-from atlas.items import Distinct, Item, changed, identifier, legible, unreadable
+
+SHARD_ROWS = 1024
+KINDS = ("image", "word", "text")
+ARRAYS = ("embedding", "max", "argmax", "mean", "patch")
+ROWS = pa.schema(
+    [
+        ("id", pa.string()),
+        ("kind", pa.string()),
+        ("source", pa.string()),
+        ("caption", pa.string()),
+        ("label", pa.string()),
+        ("group", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("patch_row", pa.int16()),
+        ("patch_col", pa.int16()),
+        ("thumb", pa.binary()),
+    ]
+)
+REJECTS = pa.schema([("id", pa.string()), ("kind", pa.string()), ("source", pa.string()), ("reason", pa.string())])
+
+
+def sha256(path: Path) -> str:
+    """Hex sha256 of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; `Refused` names the file if it cannot be read as one."""
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise Refused(f"{path} cannot be read as JSON ({error}); restore it, or make the folder anew") from None
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON file aside, then rename it: a reader sees the old content or the new, never a part."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    partial.replace(path)
+
+
+def describe_files(folder: Path) -> dict[str, dict[str, Any]]:
+    """Size and sha256 of every file under a folder, by relative path, in a fixed order."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in files
+    }
 
 
 @dataclass(frozen=True)
-class Tars:
-    """Tar shards in webdataset's layout, as img2dataset writes them: key.jpg beside key.txt, key.cls and key.json.
+class Shard:
+    """At most 1,024 rows of one kind: rows `start` to `start + rows` of the Store."""
 
-    Listing reads headers and texts only; an image is read by its offset, so shards need no unpacking.
-    """
+    folder: Path
+    kind: str
+    start: int
+    rows: int
+    files: dict[str, dict[str, Any]] = field(repr=False)
 
-    name: str
-    spec: str
-    files: tuple[tuple[str, Path], ...]  # (what its ids begin with, the shard)
+    @property
+    def positions(self) -> np.ndarray:
+        """The shard's rows, as positions in the Store: int64 (rows,)."""
+        return np.arange(self.start, self.start + self.rows)
 
-    def __iter__(self) -> Iterator[Item]:
-        for inside, file in self.files:
-            distinct, state = Distinct(), changed(file)
-            try:
-                with tarfile.open(file, "r:") as tar:  # not "r": offsets mean nothing in a compressed file
-                    for _, members in groupby(filter(_is_visible, tar), key=_key):
-                        yield from self._sample(f"{self.name}/{inside}", file, tar, list(members), distinct)
-            except (tarfile.TarError, OSError) as error:
-                lost = partial(unreadable, f"the shard breaks off or is no tar: {legible(error)}")
-                yield Item(f"{self.name}/{inside}(rest)", "image", self.spec, "", "", "", *state, load=lost)
+    def array(self, name: str, layer: str = "") -> np.ndarray:
+        """A memory map of one array: (rows, e) or (rows, u)."""
+        return np.load(self.folder / layer / f"{name}.npy", mmap_mode="r", allow_pickle=False)
 
-    def _sample(
-        self, inside: str, file: Path, tar: tarfile.TarFile, members: list[tarfile.TarInfo], distinct: Distinct
-    ) -> Iterator[Item]:
-        pictures = [member for member in members if PurePosixPath(member.name).suffix.lower() not in NOT_IMAGES]
-        texts = _texts(tar, members) if pictures else {}
-        for member in pictures:
-            yield Item(
-                id=distinct(identifier(inside + member.name.removeprefix("./"))),
-                kind="image",
-                source=self.spec,
-                **texts,
-                size=member.size,
-                mtime=changed(file)[1],
-                load=partial(_decode_slice, file, member.offset_data, member.size),
-            )
+    def table(self, columns: Sequence[str]) -> pa.Table:
+        """The given columns of rows.parquet."""
+        return pq.read_table(self.folder / "rows.parquet", columns=list(columns), memory_map=True)
 
 
-def _is_visible(member: tarfile.TarInfo) -> bool:
-    return member.isfile() and not PurePosixPath(member.name).name.startswith(".")
+class Array:
+    """A sliceable view (n, d) on the shards' memory maps: what is not asked for is not read."""
+
+    def __init__(self, parts: list[np.ndarray]):
+        self.parts = parts
+        self.starts = np.cumsum([0, *(len(part) for part in parts)])
+        self.dtype = parts[0].dtype
+        self.shape = (int(self.starts[-1]), *parts[0].shape[1:])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __repr__(self) -> str:
+        return f"Array(shape={self.shape}, dtype={self.dtype}, shards={len(self.parts)})"
+
+    def __getitem__(self, at: int | slice | np.ndarray | list[int]) -> np.ndarray:
+        if isinstance(at, int | np.integer):
+            return self._take(np.array([at]))[0]
+        if isinstance(at, slice):
+            start, stop, step = at.indices(len(self))
+            if step != 1:
+                return self._take(np.arange(start, stop, step))
+            pieces = [
+                part[max(0, start - first) : max(0, stop - first)]
+                for part, first in zip(self.parts, self.starts[:-1], strict=True)
+                if first < stop and first + len(part) > start
+            ]
+            return np.concatenate(pieces) if pieces else np.empty((0, *self.shape[1:]), self.dtype)
+        at = np.asarray(at)
+        return self._take(np.flatnonzero(at) if at.dtype == bool else at)
+
+    def _take(self, at: np.ndarray) -> np.ndarray:
+        if len(at) and (at.max() >= len(self) or at.min() < -len(self)):
+            raise IndexError(f"row {at.max()} of {len(self)}")
+        at = np.where(at < 0, at + len(self), at)
+        out = np.empty((len(at), *self.shape[1:]), self.dtype)
+        shard = np.searchsorted(self.starts, at, side="right") - 1
+        for number in np.unique(shard):
+            here = shard == number
+            out[here] = self.parts[number][at[here] - self.starts[number]]
+        return out
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        whole = self[:]
+        return whole if dtype is None else whole.astype(dtype)
 
 
-def _key(member: tarfile.TarInfo) -> str:
-    """What the files of one sample share: the path up to the first dot of the file's name."""
-    folder, _, file = member.name.rpartition("/")
-    return f"{folder}/{file.partition('.')[0]}"
+def layer_folder(layers: Sequence[str], layer: str) -> str:
+    """Where in a shard a layer's arrays lie: beside the rows for the first layer, else in a folder of its name."""
+    return "" if layer == layers[0] else layer
 
 
-def _texts(tar: tarfile.TarFile, members: list[tarfile.TarInfo]) -> dict[str, str]:
-    """Caption, label and group of a sample; its own files win over its JSON."""
-    read: dict[str, str] = {}
-    for member in members:
-        suffix = PurePosixPath(member.name).suffix.lower()
-        if suffix in (".txt", ".caption", ".cls", ".json") and (content := tar.extractfile(member)):
-            read[suffix] = content.read().decode("utf-8", "replace")
-    try:
-        described = json.loads(read.get(".json", "{}"))
-    except ValueError:
-        described = {}
-    described = described if isinstance(described, dict) else {}
-    caption = read.get(".txt", read.get(".caption", described.get("caption")))
-    label, group = read.get(".cls", described.get("label")), described.get("group")
-    return {"caption": legible(caption), "label": legible(label), "group": legible(group)}
+def check_size(file: Path, expected: int) -> None:
+    """`Refused` unless the file is there and has the expected number of bytes."""
+    found = file.stat().st_size if file.exists() else None
+    if found != expected:
+        state = "is missing" if found is None else f"has {found} bytes"
+        raise Refused(f"{file} {state}, expected {expected} bytes; restore it, or make its folder again")
 
 
-def _decode_slice(file: Path, offset: int, size: int) -> Image.Image:
-    with file.open("rb") as shard:
-        shard.seek(offset)
-        return decode(shard.read(size))
-
-
-@dataclass(frozen=True)
-class Parquet:
-    """Parquet files whose image column holds encoded bytes, paths, or Hugging Face's {bytes, path}."""
-
-    name: str
-    spec: str
-    files: tuple[tuple[str, Path], ...]
-    columns: Mapping[str, str] = field(default_factory=dict)
-
-    def __iter__(self) -> Iterator[Item]:
-        for inside, file in self.files:
-            try:
-                with pq.ParquetFile(file) as table:
-                    yield from self._file(inside, file, table)
-            except (pa.ArrowException, OSError) as error:
-                raise Refused(f"{file}: not a Parquet file that can be read ({legible(error)[:120]})") from None
-
-    def _file(self, inside: str, file: Path, table: pq.ParquetFile) -> Iterator[Item]:
-        schema = table.schema_arrow
-        found = roles(schema.names, self.columns, self.spec)
-        images = schema.field(found["image"])
-        paths = _is_text(images.type)
-        if not (paths or _holds_bytes(images.type)):
-            raise Refused(f"{self.spec}: column {images.name!r} holds {images.type}, not image bytes or paths")
-        read = [column for role, column in found.items() if paths or role != "image"]  # images are read when wanted
-        row = 0
-        for part in range(table.num_row_groups):
-            cells = table.read_row_group(part, columns=read).to_pydict()
-            for offset in range(table.metadata.row_group(part).num_rows):
-                texts = {
-                    role: legible(cells[found[role]][offset]) if role in found else ""
-                    for role in ("caption", "label", "group")
-                }
-                id = f"{self.name}/{inside}{row}"
-                if paths:
-                    yield loose(id, self.spec, file.parent / (cells[images.name][offset] or ""), **texts)
-                else:
-                    load = partial(_decode_cell, file, part, offset, images.name)
-                    yield Item(
-                        id, "image", self.spec, **texts, size=changed(file)[0], mtime=changed(file)[1], load=load
-                    )
-                row += 1
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    kind = kind.value_type if isinstance(kind, pa.DictionaryType) else kind
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
-
-
-def _holds_bytes(kind: pa.DataType) -> bool:
-    if isinstance(kind, pa.StructType):
-        return {"bytes", "path"} <= {kind.field(i).name for i in range(kind.num_fields)}
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
-
-
-def _decode_cell(file: Path, part: int, offset: int, column: str) -> Image.Image:
-    cell = _row_group(file, changed(file), part, column)[offset].as_py()
-    return _decode_image(cell, file.parent)
-
-
-@lru_cache(2)  # rows come in order, so a row group is read once; two, for the threads that straddle a boundary
-def _row_group(file: Path, state: tuple[int, int], part: int, column: str) -> pa.ChunkedArray:
-    del state  # a key of the cache only: a file written anew is read anew
-    with pq.ParquetFile(file) as table:
-        return table.read_row_group(part, columns=[column]).column(0)
-
-
-def _decode_image(cell: bytes | str | dict[str, Any] | None, folder: Path) -> Image.Image:
-    """The image of one cell: bytes, a path, or Hugging Face's pair of both."""
-    data, path = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
-    if data is None and path is None:
-        raise Unreadable("the row holds no image")
-    if isinstance(data, bytes):
-        return decode(data)
-    return decode(folder / str(data or path))
-
-
-@dataclass(frozen=True)
-class HuggingFace:
-    """One split of a Hugging Face data set, by name on the hub or as a local folder."""
-
-    name: str
-    spec: str
-    data: str
-    split: str
-    columns: Mapping[str, str] = field(default_factory=dict)
-
-    def __iter__(self) -> Iterator[Item]:
-        rows = _data_set(self.data, self.split)
-        found = roles(rows.column_names, self.columns, self.spec)
-        readers = {role: _reader(rows.features[column]) for role, column in found.items()}
-        texts = rows.select_columns([column for role, column in found.items() if role != "image"])
-        for number in range(len(rows)):
-            row = texts[number] if texts.column_names else {}
-            cells = {
-                role: readers[role](row[found[role]]) if role in found else "" for role in ("caption", "label", "group")
-            }
-            load = partial(_decode_row, self.data, self.split, found["image"], number)
-            yield Item(f"{self.name}/{self.split}/{number}", "image", self.spec, **cells, size=0, mtime=0, load=load)
-
-
-def _reader(feature: Any) -> Any:
-    """A class number reads as its name, everything else as its text."""
-    names = getattr(feature, "int2str", None)
-    return (lambda cell: "" if cell is None or cell < 0 else legible(names(cell))) if names else legible
-
-
-def _decode_row(data: str, split: str, column: str, number: int) -> Image.Image:
-    return _decode_image(_images(data, split, column)[number][column], Path())
-
-
-@lru_cache(4)
-def _images(data: str, split: str, column: str) -> Any:
-    """The image column alone, its cells still encoded."""
-    from datasets import Image as Feature
-
-    rows = _data_set(data, split).select_columns([column])
-    encoded = isinstance(rows.features[column], Feature)
-    return rows.cast_column(column, Feature(decode=False)) if encoded else rows
-
-
-@lru_cache(4)
-def _data_set(data: str, split: str) -> Any:
-    try:
-        import datasets
-    except ImportError:
-        raise Refused('a Hugging Face data set needs datasets: pip install "multimodal-atlas[hf]"') from None
-    saved = Path(data)
-    try:
-        if any((saved / mark).is_file() for mark in ("state.json", "dataset_dict.json")):  # by save_to_disk
-            rows = datasets.load_from_disk(data)
-        else:
-            rows = datasets.load_dataset(data)
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        raise Refused(f"hf:{data}: cannot be loaded ({legible(error)[:160]})") from None
-    if isinstance(rows, datasets.DatasetDict):
-        if split not in rows:
-            raise Refused(f"hf:{data}: no split {split!r}; it has {', '.join(map(str, rows))} (hf:{data}:SPLIT)")
-        return rows[split]
-    return rows
+def faults(folder: Path, files: dict[str, dict[str, Any]]) -> list[str]:
+    """The files whose sha256 is not the expected one, a line each."""
+    return [
+        f"{folder / file}: expected sha256 {stat['sha256'][:12]}, got {found[:12]}"
+        for file, stat in files.items()
+        if (found := sha256(folder / file) if (folder / file).exists() else "no file") != stat["sha256"]
+    ]

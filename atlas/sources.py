@@ -19,7 +19,7 @@ from atlas import packaged
 from atlas.errors import Refused
 from atlas.files import ROLES, Folder, Paths, Table
 from atlas.items import Item, Source
-from atlas.shards import HuggingFace, Parquet, Tars
+from atlas.packed import HuggingFace, Parquet, Tars
 
 __all__ = ["Item", "Source", "join", "parse"]
 PACKAGED = ("emoji", "words", "texts")

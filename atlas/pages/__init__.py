@@ -1,0 +1,5 @@
+"""Static pages of an atlas: opened by double-click, no server, no network."""
+
+from atlas.pages.site import write_site
+
+__all__ = ["write_site"]

@@ -1,0 +1,71 @@
+"""Columns of data as a classic script: what a page opened from a file may load (it may not fetch).
+
+A script calls `atlas.data(name, columns, packed)`: one gzipped buffer in base64, and for each column where in it its
+values lie. Numbers are typed arrays; strings are one UTF-8 blob with offsets, never a list, which would be several
+times as large.
+"""
+
+import gzip
+import json
+import math
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float, Int16
+
+Column = np.ndarray | Sequence[str]
+
+
+def script(name: str, columns: Mapping[str, Column]) -> str:
+    """The JavaScript that hands columns to a page: unsigned and signed integers to 32 bits, float32, and strings."""
+    described, parts, at = {}, [], 0
+
+    def put(array: np.ndarray) -> int:
+        nonlocal at
+        data = np.ascontiguousarray(array).tobytes()
+        data += bytes(-len(data) % 8)  # typed arrays start at multiples of their item size
+        parts.append(data)
+        at += len(data)
+        return at - len(data)
+
+    for key, column in columns.items():
+        if isinstance(column, np.ndarray):
+            described[key] = {"type": column.dtype.name, "shape": list(column.shape), "at": put(column)}
+        else:
+            encoded = [text.encode("utf-8", "replace") for text in column]
+            offsets = np.cumsum([0, *map(len, encoded)], dtype=np.uint32)
+            blob = np.frombuffer(b"".join(encoded), np.uint8)
+            described[key] = {"type": "text", "rows": len(encoded), "bytes": put(blob), "at": put(offsets)}
+    packed = b64encode(gzip.compress(b"".join(parts), 9, mtime=0)).decode()
+    return f'atlas.data({safe_json(name)},{safe_json(described)},"{packed}");\n'
+
+
+def safe_json(content: object) -> str:
+    """JSON that may stand inside a script element, whatever it holds: no <, >, & nor line separators remain."""
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return "".join(_ESCAPED.get(letter, letter) for letter in text) if not _SAFE >= set(text) else text
+
+
+_ESCAPED = {letter: f"\\u{ord(letter):04x}" for letter in "<>&\u2028\u2029"}
+_SAFE = set(map(chr, range(128))) - set("<>&")
+
+
+def factor(values: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    """Values as codes into their distinct levels, the levels in order of first appearance."""
+    levels = {level: code for code, level in enumerate(dict.fromkeys(values))}
+    codes = np.fromiter((levels[value] for value in values), np.uint32, len(values))
+    return codes.astype(smallest(len(levels))), list(levels)
+
+
+def smallest(bound: int) -> type[np.unsignedinteger]:
+    """The smallest unsigned type for values below `bound`."""
+    return np.uint8 if bound <= 1 << 8 else np.uint16 if bound <= 1 << 16 else np.uint32
+
+
+def quantised(xy: Float[np.ndarray, "n 2"]) -> Int16[np.ndarray, "n 2"]:
+    """Places as int16, both axes to one scale: a step is a pixel at about 65-fold zoom of 1,000 pixels."""
+    low, high = xy.min(0, keepdims=True), xy.max(0, keepdims=True)
+    span = float((high - low).max())
+    scale = 65_000 / span if span > 0 and math.isfinite(span) else 1.0
+    return np.round((xy - (low + high) / 2) * scale).astype(np.int16)
