@@ -205,7 +205,7 @@ class Clip:
             raise Refused(f"{self.name} reads uint8 pixels (n, {side}, {side}, 3), got {pixels.dtype} {pixels.shape}")
         with torch.no_grad(), self._autocast(), layers.tapped(self.model, tokens) as maps:
             embedding = layers.embed(self.model, self._normalised(pixels))
-        return Readout(_unit(embedding), maps)
+        return Readout(_unit(embedding), {layer.path: maps[layer.path] for layer in tokens})
 
     def _normalised(self, pixels: np.ndarray) -> Float[Tensor, "n 3 s s"]:
         """Pixels to the device as bytes, a quarter of the floats' traffic, and normalised there."""

@@ -1,6 +1,7 @@
 """Source x Clip -> Store: one forward pass an image, resumable at any moment, here or on Ray."""
 
 import errno
+import json
 import shutil
 from collections.abc import Iterable, Iterator
 from importlib.metadata import version
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+import atlas
 from atlas import sources
 from atlas.assembly import Options, make_shards
 from atlas.clip import Clip
@@ -47,11 +49,13 @@ def collect(
         raise Refused(f"engine={engine!r}: engines are local and ray")
     given = source if isinstance(source, list | tuple) else [source]
     joined = sources.join([sources.parse(str(s)) if isinstance(s, str | Path) else s for s in given])
+    asked = {"sources": [str(s) if isinstance(s, str | Path) else s.name for s in given], "seed": seed, "thumb": thumb}
+    request = json.loads(json.dumps({"model": clip.describe(), **asked}))  # as it will be read again: no tuples
     out.mkdir(parents=True, exist_ok=True)
     try:
         with filelock.FileLock(out / ".lock", timeout=0):
             shutil.rmtree(out / "partial", ignore_errors=True)
-            manifest = _begin(joined, clip, out, options, append)
+            manifest = _begin(joined, request, out, append)
             if not manifest["complete"]:
                 _work(joined, clip, out, options, manifest, batch, engine)
     except filelock.Timeout:
@@ -63,9 +67,8 @@ def collect(
     return Store.open(out)
 
 
-def _begin(source: Any, clip: Clip, out: Path, options: Options, append: bool) -> dict[str, Any]:
+def _begin(source: Any, request: dict[str, Any], out: Path, append: bool) -> dict[str, Any]:
     """The manifest to work on: a new one, that of an unfinished run, or one that takes in added files."""
-    request = {"model": clip.describe(), "sources": list(source.names), "seed": options.seed, "thumb": options.thumb}
     if not (out / "store.json").exists():
         if others := [path.name for path in out.iterdir() if path.name not in (".lock", "partial")]:
             raise Refused(f"{out} holds {others[0]} and is no Store; name a new or empty folder")
@@ -158,10 +161,10 @@ def _finish(out: Path, manifest: dict[str, Any]) -> None:
         first = rejects.slice(0, 1).to_pylist()[0]
         shutil.rmtree(out / "shards")
         raise Refused(f"every input was refused, {len(rejects):,} in all; the first: {first['id']}: {first['reason']}")
-    packages = ("multimodal-atlas", "torch", "open_clip_torch", "numpy", "pillow", "pyarrow")
+    packages = ("torch", "open_clip_torch", "numpy", "pillow", "pyarrow")
     manifest = manifest | {
         "complete": True,
-        "versions": {package: version(package) for package in packages},
+        "versions": {"multimodal-atlas": atlas.__version__, **{name: version(name) for name in packages}},
         "shards": {folder.name: sha256(folder / "shard.json") for folder in folders},
     }
     shutil.rmtree(out / "partial")

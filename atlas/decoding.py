@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 MAX_PIXELS = 2**27  # 400 MB as RGB: more than any camera makes, less than what stops a machine
 MAX_ASPECT = 100  # a strip thinner than this is no picture, and resizing its short side would need gigabytes
 FORMATS = (
-    "PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "ICO", "ICNS", "AVIF", "JPEG2000", "QOI", "PCX",
+    "PNG", "JPEG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "ICO", "ICNS", "AVIF", "JPEG2000", "QOI", "PCX",
     "PSD", "SGI",
 )  # fmt: skip  # no EPS: Pillow would start Ghostscript on it
 _ORIENTATION = 0x0112

@@ -87,7 +87,7 @@ class Paths:
 
 @dataclass(frozen=True)
 class Table:
-    """The images that a CSV, TSV or JSONL table lists, with captions, labels and groups; paths relative to the table."""
+    """The images that a CSV, TSV or JSONL table lists, with captions, labels and groups. Paths are relative to it."""
 
     name: str
     spec: str
@@ -177,7 +177,7 @@ def read_text(file: Path) -> str:
 
 
 def encoding(file: Path) -> str:
-    """How a text file is encoded: as its byte order mark says, else UTF-8 if all of it is, else as in Western Windows."""
+    """How a text file is encoded: by its byte order mark, else UTF-8 if all of it is, else Western Windows."""
     try:
         with file.open("rb") as raw:
             if raw.read(2) in (b"\xff\xfe", b"\xfe\xff"):

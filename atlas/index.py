@@ -12,7 +12,7 @@ Vectors may be an array, a memory map of any float type, or a Store's array: the
 
 import json
 import mmap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -32,6 +32,7 @@ RECALL = 0.99  # recall@10 at which a search scans enough cells
 GPU_LIMIT = 2048  # the largest k that FAISS serves on a GPU
 
 KINDS = ("flat", "ivf", "ivfpq")
+Unit = Float32[np.ndarray, "m d"]  # rows of unit norm
 Found = tuple[Float32[np.ndarray, "m k"], Int64[np.ndarray, "m k"]]  # cosines, and ids
 
 
@@ -163,39 +164,39 @@ def neighbours(vectors: Rows, k: int, seed: int = 0) -> tuple[Int64[np.ndarray, 
     return np.concatenate(ids), np.concatenate(distances)
 
 
-def blocks(vectors: Rows, rows: int = BLOCK) -> Iterator[tuple[int, Float32[np.ndarray, "m d"]]]:
+def blocks(vectors: Rows, rows: int = BLOCK) -> Iterator[tuple[int, Unit]]:
     """The vectors a block at a time: the position of its first row, and the rows as float32 of unit norm."""
     for start in range(0, len(vectors), rows):
-        yield start, unit(vectors[start : start + rows], "vectors", start)
+        yield start, unit(vectors[start : start + rows], "vectors", range(start, start + rows))
         _drop_pages(vectors)
 
 
-def unit(vectors: np.ndarray, name: str = "vectors", first: int = 0) -> Float32[np.ndarray, "m d"]:
-    """Rows as float32, scaled to unit norm. `Refused` names the first row that is zero or not finite."""
+def unit(vectors: np.ndarray, name: str = "vectors", rows: Sequence[int] | np.ndarray | None = None) -> Unit:
+    """Rows as float32, scaled to unit norm. `Refused` names the first that is zero or not finite (by its `rows`)."""
     vectors = np.array(vectors, np.float32)  # a copy, to be scaled in place
     norms = np.sqrt(np.einsum("md,md->m", vectors, vectors))
     bad = np.flatnonzero(~np.isfinite(norms) | (norms == 0))
     if len(bad):
-        fault = "is zero" if norms[bad[0]] == 0 else "is not finite"
-        raise Refused(f"{name}: row {first + bad[0]} {fault} and has no direction; leave it out")
+        row, fault = bad[0] if rows is None else rows[bad[0]], "is zero" if norms[bad[0]] == 0 else "is not finite"
+        raise Refused(f"{name}: row {row} {fault} and has no direction; leave it out")
     vectors /= norms[:, None]
     return vectors
 
 
-def sample(vectors: Rows, size: int, seed: int) -> tuple[Int64[np.ndarray, " m"], Float32[np.ndarray, "m d"]]:
+def sample(vectors: Rows, size: int, seed: int) -> tuple[Int64[np.ndarray, " m"], Unit]:
     """At most `size` seeded rows without repeats: positions, rising, and the rows of unit norm."""
     count = min(size, len(vectors))
     ids = np.sort(np.random.default_rng(seed).choice(len(vectors), count, replace=False)).astype(np.int64)
     return ids, take(vectors, ids)
 
 
-def take(vectors: Rows, ids: Int64[np.ndarray, " m"]) -> Float32[np.ndarray, "m d"]:
+def take(vectors: Rows, ids: Int64[np.ndarray, " m"]) -> Unit:
     """Some rows, of unit norm: `ids` rising. Block by block, so that of a memory map little is mapped at a time."""
     rows = np.empty((len(ids), vectors.shape[1]), np.float32)
     for start in range(0, len(vectors), BLOCK):
         first, last = np.searchsorted(ids, [start, start + BLOCK])
         if first < last:
-            rows[first:last] = unit(vectors[start : start + BLOCK][ids[first:last] - start], "vectors", start)
+            rows[first:last] = unit(vectors[start : start + BLOCK][ids[first:last] - start], "vectors", ids[first:last])
             _drop_pages(vectors)
     return rows
 
@@ -262,7 +263,7 @@ def _tune(index: Any, vectors: Rows, kind: str, seed: int) -> float:
     return recall
 
 
-def _exact(queries: Float32[np.ndarray, "m d"], vectors: Rows, k: int) -> Found:
+def _exact(queries: Unit, vectors: Rows, k: int) -> Found:
     heap = faiss.ResultHeap(len(queries), k, keep_max=True)
     for start, block in blocks(vectors):
         scores, ids = faiss.knn(queries, block, min(k, len(block)), metric=faiss.METRIC_INNER_PRODUCT)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn, Protocol
+from typing import NoReturn, Protocol, runtime_checkable
 
 from PIL import Image
 
@@ -32,6 +32,7 @@ class Item:
     )  # the RGB image, or decoding.Unreadable; None for a text, which is its caption
 
 
+@runtime_checkable
 class Source(Protocol):
     """Anything that lists items in a fixed order, lazily, and the same each time."""
 

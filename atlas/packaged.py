@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -64,6 +64,7 @@ class Emoji:
                     yield Item(id, "image", self.spec, caption, label, vendor, size=size, mtime=0, load=load)
 
 
+@cache  # seven vendors draw the same emoji
 def _called(code: str) -> tuple[str, str]:
     """Name, and name with aliases, of "U+1F469-U+200D-U+1F680"."""
     sequence = "".join(chr(int(point[2:], 16)) for point in code.split("-"))

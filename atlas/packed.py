@@ -5,7 +5,7 @@ import tarfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
-from itertools import groupby
+from itertools import groupby, repeat
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -32,30 +32,26 @@ class Tars:
 
     def __iter__(self) -> Iterator[Item]:
         for inside, file in self.files:
-            distinct, state = Distinct(), changed(file)
+            distinct, (size, mtime) = Distinct(), changed(file)
             try:
-                with tarfile.open(file, "r:") as tar:  # not "r": offsets mean nothing in a compressed file
-                    for _, members in groupby(filter(_is_visible, tar), key=_key):
-                        yield from self._sample(f"{self.name}/{inside}", file, tar, list(members), distinct)
+                for member, texts in _pictures(file):
+                    id = distinct(identifier(f"{self.name}/{inside}{member.name.removeprefix('./')}"))
+                    load = partial(_decode_slice, file, member.offset_data, member.size)
+                    yield Item(id, "image", self.spec, **texts, size=member.size, mtime=mtime, load=load)
             except (tarfile.TarError, OSError) as error:
                 lost = partial(unreadable, f"the shard breaks off or is no tar: {legible(error)}")
-                yield Item(f"{self.name}/{inside}(rest)", "image", self.spec, "", "", "", *state, load=lost)
+                yield Item(f"{self.name}/{inside}(rest)", "image", self.spec, "", "", "", size, mtime, load=lost)
 
-    def _sample(
-        self, inside: str, file: Path, tar: tarfile.TarFile, members: list[tarfile.TarInfo], distinct: Distinct
-    ) -> Iterator[Item]:
-        pictures = [member for member in members if PurePosixPath(member.name).suffix.lower() not in NOT_IMAGES]
-        texts = _texts(tar, members) if pictures else {}
-        for member in pictures:
-            yield Item(
-                id=distinct(identifier(inside + member.name.removeprefix("./"))),
-                kind="image",
-                source=self.spec,
-                **texts,
-                size=member.size,
-                mtime=changed(file)[1],
-                load=partial(_decode_slice, file, member.offset_data, member.size),
-            )
+
+def _pictures(file: Path) -> Iterator[tuple[tarfile.TarInfo, dict[str, str]]]:
+    """Every image of a shard, with the texts of its sample."""
+    with tarfile.open(file, "r:") as tar:  # not "r": offsets mean nothing in a compressed file
+        for _, sample in groupby(filter(_is_visible, tar), key=_key):
+            members = list(sample)
+            texts = _texts(tar, members)
+            for member in members:
+                if PurePosixPath(member.name).suffix.lower() not in NOT_IMAGES:
+                    yield member, texts
 
 
 def _is_visible(member: tarfile.TarInfo) -> bool:
@@ -86,9 +82,12 @@ def _texts(tar: tarfile.TarFile, members: list[tarfile.TarInfo]) -> dict[str, st
 
 
 def _decode_slice(file: Path, offset: int, size: int) -> Image.Image:
-    with file.open("rb") as shard:
-        shard.seek(offset)
-        return decode(shard.read(size))
+    try:
+        with file.open("rb") as shard:
+            shard.seek(offset)
+            return decode(shard.read(size))
+    except OSError as error:
+        raise Unreadable(f"its shard cannot be read: {(error.strerror or 'unknown').lower()}") from None
 
 
 @dataclass(frozen=True)
@@ -147,7 +146,10 @@ def _holds_bytes(kind: pa.DataType) -> bool:
 
 
 def _decode_cell(file: Path, part: int, offset: int, column: str) -> Image.Image:
-    cell = _row_group(file, changed(file), part, column)[offset].as_py()
+    try:
+        cell = _row_group(file, changed(file), part, column)[offset].as_py()
+    except (pa.ArrowException, OSError, IndexError):
+        raise Unreadable("its Parquet file cannot be read or has changed") from None
     return _decode_image(cell, file.parent)
 
 
@@ -182,9 +184,9 @@ class HuggingFace:
         rows = _data_set(self.data, self.split)
         found = roles(rows.column_names, self.columns, self.spec)
         readers = {role: _reader(rows.features[column]) for role, column in found.items()}
-        texts = rows.select_columns([column for role, column in found.items() if role != "image"])
-        for number in range(len(rows)):
-            row = texts[number] if texts.column_names else {}
+        columns = [column for role, column in found.items() if role != "image"]
+        texts = rows.select_columns(columns) if columns else repeat({}, len(rows))
+        for number, row in enumerate(texts):
             cells = {
                 role: readers[role](row[found[role]]) if role in found else "" for role in ("caption", "label", "group")
             }
@@ -216,6 +218,7 @@ def _images(data: str, split: str, column: str) -> Any:
 def _data_set(data: str, split: str) -> Any:
     try:
         import datasets
+        from datasets.exceptions import DatasetsError
     except ImportError:
         raise Refused('a Hugging Face data set needs datasets: pip install "multimodal-atlas[hf]"') from None
     saved = Path(data)
@@ -224,7 +227,7 @@ def _data_set(data: str, split: str) -> Any:
             rows = datasets.load_from_disk(data)
         else:
             rows = datasets.load_dataset(data)
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+    except (OSError, ValueError, RuntimeError, DatasetsError) as error:
         raise Refused(f"hf:{data}: cannot be loaded ({legible(error)[:160]})") from None
     if isinstance(rows, datasets.DatasetDict):
         if split not in rows:

@@ -4,6 +4,7 @@ Fonts are packages (fontpkg), so every machine draws the same pixels.
 """
 
 import difflib
+import hashlib
 import textwrap
 from functools import lru_cache
 
@@ -116,7 +117,7 @@ def _fit(word: str, font: str, size: int, side: int) -> tuple[str, ImageFont.Fre
     def extent(text: str, points: int) -> float:
         """The longer side of the drawn text, in pixels."""
         left, top, right, bottom = draw.multiline_textbbox((0, 0), text, font=_face(font, points, layout))
-        return max(right - left, bottom - top)
+        return float(max(right - left, bottom - top))
 
     if extent(word, size) <= room:
         return word, _face(font, size, layout)
@@ -147,11 +148,15 @@ def _check_letters(word: str, font: str) -> None:
         raise Unreadable(f"{font} has no glyph for {codes}")
 
 
-@lru_cache(65536)
 def _has(font: str, letter: str) -> bool:
-    face = _face(font, 24, ImageFont.Layout.BASIC)
-    drawn, box = (face.getmask(text) for text in (letter, _NOT_A_CHARACTER))
-    return drawn.size != box.size or bytes(drawn) != bytes(box)
+    return _glyph(font, letter) != _glyph(font, _NOT_A_CHARACTER)
+
+
+@lru_cache(65536)
+def _glyph(font: str, letter: str) -> bytes:
+    image = Image.new("L", (48, 48))
+    ImageDraw.Draw(image).text((12, 6), letter, fill=255, font=_face(font, 24, ImageFont.Layout.BASIC))
+    return hashlib.blake2b(image.tobytes(), digest_size=8).digest()
 
 
 @lru_cache(1024)

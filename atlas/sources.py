@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from braceexpand import UnbalancedBracesError, braceexpand
+from braceexpand import braceexpand
 
 from atlas import packaged
 from atlas.errors import Refused
@@ -190,7 +190,7 @@ def _pattern(spec: str, body: str, given: Mapping[str, str]) -> Source:
     """Shards by a glob or by braces."""
     try:
         asked = list(braceexpand(body))
-    except UnbalancedBracesError:
+    except ValueError:
         raise Refused(f"{spec}: unbalanced braces") from None
     found = [file for name in asked for file in (sorted(glob.glob(name)) or [name])]
     files = [Path(file).absolute() for file in dict.fromkeys(found)]

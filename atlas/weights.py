@@ -41,8 +41,8 @@ def load(name: str, pretrained: str | Path | None) -> tuple[nn.Module, str]:
         return _create(name, None), "random weights"
     if pretrained is None:
         return _create(name, _checked(EMBEDDED / "mini.safetensors", name)), "the embedded weights"
-    if tag := get_pretrained_cfg(name, str(pretrained)):
-        return _create(name, str(pretrained)), _quickgelu(name, str(pretrained), tag)
+    if origin := _tag(name, str(pretrained)):
+        return _create(name, str(pretrained)), origin
     path = _checked(Path(pretrained), name)
     return _create(
         name, path
@@ -71,17 +71,23 @@ def register_mini() -> None:
         open_clip.add_model_config(EMBEDDED / "mini.json")
 
 
-def _quickgelu(name: str, tag: str, config: dict) -> str:
-    """Refuse a tag whose training activation is not the config's, and name the config that fits."""
+def _tag(name: str, tag: str) -> str:
+    """One line on a pretrained tag, empty if it is none of this model's.
+
+    Weights trained with QuickGELU need the config that has it, and others the one without: the wrong one is refused,
+    by the name of the right one. A config and its twin differ in nothing else.
+    """
+    twin = name.removesuffix("-quickgelu") if name.endswith("-quickgelu") else f"{name}-quickgelu"
+    config = get_pretrained_cfg(name, tag) or get_pretrained_cfg(twin, tag)
+    if not config:
+        return ""
     trained = config.get("quick_gelu", False)
-    built = _has_quickgelu(name)
-    if trained == built:
+    if trained == _has_quickgelu(name):
         return f"tag {tag}"
-    right = f"{name}-quickgelu" if trained else name.removesuffix("-quickgelu")
-    if right in open_clip.list_models() and _has_quickgelu(right) == trained:
+    if twin in open_clip.list_models() and trained == _has_quickgelu(twin):
         activation = "QuickGELU" if trained else "GELU"
-        raise Refused(f"{name} does not fit the weights {tag!r}, trained with {activation}: ask for {right!r} instead")
-    return f"tag {tag}: open_clip has no config that fits its activation, and it cannot be checked"
+        raise Refused(f"{name} does not fit the weights {tag!r}, trained with {activation}: ask for {twin!r} instead")
+    return f"tag {tag}: open_clip has no config that fits the activation it is said to be trained with"
 
 
 def _has_quickgelu(name: str) -> bool:

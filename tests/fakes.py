@@ -44,8 +44,8 @@ def fake_store(
             _write_shard(path / "shards" / name, kind, of_kind[start : start + SHARD_ROWS], neurons, dim, rng)
             digests[name] = sha256(path / "shards" / name / "shard.json")
     layers = [{"path": "visual.layer4", "neurons": neurons, "grid": list(GRID), "rectified": True}]
-    model = {"name": "fake", "pretrained": None, "weights_sha256": "0" * 64, "layers": ["visual.layer4"]}
-    model |= {"hooked": layers, "grid": list(GRID), "rectified": True, "dim": dim, "preprocessing": {"size": 64}}
+    model = {"name": "fake", "pretrained": None, "weights_sha256": "0" * 64, "dim": dim, "layers": layers}
+    model |= {"token": None, "preprocessing": {"size": 64}}
     request = {"model": model, "sources": ["emoji", "words", "texts"], "seed": 0, "thumb": 64}
     pq.write_table(REJECTS.empty_table(), path / "rejects.parquet")
     counts = {"image": images, "word": words, "text": texts}

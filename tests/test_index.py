@@ -118,8 +118,9 @@ def test_size_decides_the_kind(monkeypatch):
 def test_rows_without_direction_are_named(value, fault):
     rows = np.ones((5000, 4), np.float32)
     rows[4500] = value
-    with pytest.raises(Refused, match=fault):
-        Index.build(rows)
+    for kind in ("flat", "ivf"):
+        with pytest.raises(Refused, match=fault):
+            Index.build(rows, kind=kind)
 
 
 def test_what_cannot_be_met_is_refused(vectors):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from atlas.index import Index, neighbours
+from atlas.index import Index
 from tests.test_index import clustered, nearest
 
 # Prints the peak of resident memory above start, in bytes. Not ru_maxrss: that is inherited from the parent.
@@ -40,8 +40,3 @@ def test_ivf_finds_as_exact_search_does(benchmark):
     index = Index.build(vectors)
     ids = benchmark(index.search, vectors[:500], 10)[1]
     assert (ids == nearest(vectors[:500], vectors, 10)).mean() > 0.98
-
-
-def test_neighbours_of_50_000(benchmark):
-    ids, _ = benchmark.pedantic(neighbours, args=(clustered(50_000, 256, clusters=100), 15), rounds=1)
-    assert ids.shape == (50_000, 15)

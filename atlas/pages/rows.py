@@ -1,0 +1,83 @@
+"""What the pages show of a Store's rows: caption, kind, style, and where its thumbnail lies."""
+
+import unicodedata
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Int, Int32
+
+from atlas.pages import columns
+from atlas.pages.thumbnails import COLUMNS, pictured
+from atlas.store import Store
+
+CAPTION = 140  # letters shown of a caption
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A thumbnail on a page: its sheet, its cell there, its words, and the position in it that is meant."""
+
+    row: int
+    sheet: int
+    x: int
+    y: int
+    name: str
+    value: float | None = None
+    box: tuple[int, int] | None = None  # row and column in the layer's map
+
+
+class Rows:
+    """Captions, kinds, styles and thumbnails of all rows."""
+
+    def __init__(self, store: Store):
+        self.store = store
+        table = store.table(["caption", "label", "group"])
+        self.captions = [plain(caption) for caption in table["caption"].to_pylist()]
+        self.labels = [plain(label) for label in table["label"].to_pylist()]
+        self.groups = [plain(group) for group in table["group"].to_pylist()]
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+    @cached_property
+    def places(self) -> tuple[Int32[np.ndarray, " n"], Int[np.ndarray, " n"]]:
+        """Sheet (-1 for texts) and cell of every row's thumbnail."""
+        sheet, cell = np.full(len(self), -1, np.int32), np.zeros(len(self), np.int64)
+        for number, shard in enumerate(pictured(self.store)):
+            sheet[shard.positions], cell[shard.positions] = number, np.arange(shard.rows)
+        return sheet, cell
+
+    @cached_property
+    def kinds(self) -> Int[np.ndarray, " n"]:
+        """The kind of every row: a position in the Store's `counts`."""
+        kinds = np.zeros(len(self), np.uint8)
+        for code, kind in enumerate(self.store.counts):
+            kinds[self.store.positions(kind)] = code
+        return kinds
+
+    def name(self, row: int) -> str:
+        """What a row shows and in which style, in one line: the label where there is one, being shorter."""
+        named, group = self.labels[row] or self.captions[row], self.groups[row]
+        return f"{named} · {group}" if group else named
+
+    def picture(self, row: int, value: float | None = None, box: tuple[int, int] | None = None) -> Picture:
+        """What a page needs to show a row."""
+        cell = int(self.places[1][row])
+        return Picture(int(row), int(self.places[0][row]), cell % COLUMNS, cell // COLUMNS, self.name(row), value, box)
+
+    def columns(self) -> dict[str, columns.Column]:
+        """The columns of data/rows.js: factors as codes and levels."""
+        found: dict[str, columns.Column] = {"kind": self.kinds}
+        for name, values in (("caption", self.captions), ("group", self.groups)):
+            found[name], found[f"{name}s"] = columns.factor(values)
+        sheet, cell = self.places
+        found["sheet"], found["cell"] = sheet.astype(np.int16), cell.astype(np.uint16)
+        return found
+
+
+def plain(text: str | None) -> str:
+    """One line of printable text, cut to a readable length."""
+    kept = "".join(c if unicodedata.category(c) not in ("Cc", "Cs") else " " for c in text or "")
+    line = " ".join(kept.split())
+    return line if len(line) <= CAPTION else line[: CAPTION - 1].rstrip() + "…"

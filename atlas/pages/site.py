@@ -1,0 +1,72 @@
+"""write_site: a Store and what was derived from it, as a folder of pages within a budget of bytes."""
+
+from pathlib import Path
+
+from atlas.errors import Refused
+from atlas.pages import thumbnails
+from atlas.pages.cards import write_cards
+from atlas.pages.cells import write_cells
+from atlas.pages.frame import Frame
+from atlas.pages.map import write_map
+from atlas.pages.neurons import Neurons, write_neurons
+from atlas.pages.rows import Rows
+from atlas.store import Store
+
+DERIVED = (
+    "index/embedding",
+    "layout/cells",
+    "layout/map",
+    "layout/neurons",
+    "neurons/neighbours",
+    "neurons/stats",
+    "neurons/texts",
+)
+
+
+def write_site(store: Store, max_mb: float = 25) -> Path:
+    """Write the Store's site: index.html (map), neurons.html and a card a neuron, activations.html, about.html.
+
+    What was not derived is left out. Thumbnails take what `max_mb` (10^6 bytes) leaves them, 56 to 24 pixels wide.
+    Returns the path of index.html. Raises `Refused` where the smallest thumbnails do not fit, or where something
+    derived is of another state of the Store.
+    """
+    parents = [name for name in DERIVED if store.has(name)]
+    recipe: dict[str, float | int] = {"max_mb": max_mb}
+    with store.deriving("site", recipe, of=parents) as folder:
+        write_pages(store, folder)
+        size = fit_sheets(store, folder, round(max_mb * 1e6))
+        recipe |= {"thumbnail": size.side, "quality": size.quality}
+    return store.derived("site") / "index.html"
+
+
+def write_pages(store: Store, folder: Path) -> None:
+    """Write all but the thumbnails."""
+    pages = ["index.html"]
+    pages += ["neurons.html"] if store.has("neurons/stats") else []
+    pages += ["activations.html"] if store.has("layout/cells") else []
+    frame, rows = Frame(store, folder, [*pages, "about.html"]), Rows(store)
+    frame.write_assets()
+    write_map(frame, rows)
+    if "neurons.html" in pages and (neurons := Neurons.read(frame, rows)):
+        write_neurons(frame, neurons)
+        write_cards(frame, neurons)
+    if "activations.html" in pages:
+        write_cells(frame, rows)
+    frame.render("about.html", "about.html")
+
+
+def fit_sheets(store: Store, folder: Path, limit: int) -> thumbnails.Size:
+    """Write the sheets at the largest size with which the folder holds no more than `limit` bytes."""
+    used = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    shards, smallest = thumbnails.pictured(store), 0
+    for size in thumbnails.SIZES:
+        smallest = thumbnails.estimate(shards, size)
+        if used + smallest > limit:
+            continue
+        smallest = thumbnails.write_sheets(shards, size, folder / "assets")
+        if used + smallest <= limit:
+            return size
+    need = (used + smallest) / 1e6
+    raise Refused(
+        f"a site of {store.path} takes at least {need:.1f} MB, the limit is {limit / 1e6:g} MB; raise it (--max-mb)"
+    )
