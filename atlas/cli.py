@@ -81,7 +81,7 @@ def page(args: argparse.Namespace) -> int:
     """The static site, from whatever was derived."""
     from atlas.pages import write_site
 
-    print(write_site(_open(args), max_mb=args.max_mb) / "index.html")
+    print(write_site(_open(args), max_mb=args.max_mb))
     return 0
 
 

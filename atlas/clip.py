@@ -136,7 +136,13 @@ class Clip:
             "dim": self.dim,
             "layers": hooked,
             "token": self.token,
-            "preprocessing": {**asdict(self.preprocessing), "size": self.image_size},
+            "preprocessing": {
+                **{
+                    key: list(each) if isinstance(each, tuple) else each
+                    for key, each in asdict(self.preprocessing).items()
+                },
+                "size": self.image_size,
+            },
         }
 
     def prepare(self, image: Image.Image) -> UInt8[np.ndarray, "s s 3"]:
@@ -209,7 +215,7 @@ class Clip:
 
     def _normalised(self, pixels: np.ndarray) -> Float[Tensor, "n 3 s s"]:
         """Pixels to the device as bytes, a quarter of the floats' traffic, and normalised there."""
-        raw = torch.from_numpy(np.ascontiguousarray(pixels))
+        raw = torch.from_numpy(np.require(pixels, requirements="CW"))  # torch takes no read-only array
         if self.device.type == "cuda":
             raw = raw.pin_memory().to(self.device, non_blocking=True)
         x = raw.permute(0, 3, 1, 2).to(self.device, torch.float32).div_(255)  # channels last, as the bytes are
@@ -228,6 +234,8 @@ class Clip:
                 images = [Image.fromarray(image) for image in images]
         elif isinstance(images, str | Path | Image.Image):
             images = [images]
+        else:
+            images = list(images)
         for start in range(0, len(images), IMAGES_A_BATCH):
             batch = images[start : start + IMAGES_A_BATCH]
             yield batch if isinstance(batch, np.ndarray) else np.stack([self.prepare(_open(each)) for each in batch])

@@ -156,12 +156,15 @@ def draw_map(store: Store, seed: int = 0, centre: bool = True, n_neighbors: int 
     groups = np.array(store.table(["kind"])["kind"].to_pylist())
     options = {"n_neighbors": n_neighbors, "min_dist": min_dist, "seed": seed, "centre": centre}
     layout = projection.project(vectors, groups=groups, **options)
-    measured = projection.centred(vectors, groups) if centre else vectors
+    measured = projection.Centred(vectors, groups) if centre else vectors
     kept = projection.preservation(measured, layout)
     quality = {
         "trustworthiness": projection.trustworthiness(measured, layout, seed=seed),
         "preservation": float(np.nanmean(kept)),
-        "modality_gap": projection.gap(vectors, groups),
+        "modality_gap": {
+            "raw": projection.gap(vectors, groups),
+            "centred": projection.gap(projection.Centred(vectors, groups), groups),
+        },
         **_words_meet_drawings(store),
     }
     with store.deriving("layout/map", {"umap": options, **quality}) as folder:
@@ -174,15 +177,10 @@ def draw_map(store: Store, seed: int = 0, centre: bool = True, n_neighbors: int 
 def _words_meet_drawings(store: Store) -> dict[str, Any]:
     if not {"image", "word"} <= set(store.counts):
         return {}
-    arrays = [np.asarray(store.array("embedding", kind), np.float32) for kind in ("word", "image")]
-    labels = [store.table(["label"], kind)["label"].to_pylist() for kind in ("word", "image")]
-    centred = [a - a.mean(0) for a in arrays]
-    return {
-        "word_meets_drawing": {
-            "raw": projection.meets(arrays[0], labels[0], arrays[1], labels[1]),
-            "centred": projection.meets(centred[0], labels[0], centred[1], labels[1]),
-        }
-    }
+    words, images = (store.array("embedding", kind) for kind in ("word", "image"))
+    said, shown = (store.table(["label"], kind)["label"].to_pylist() for kind in ("word", "image"))
+    ways = {"raw": False, "centred": True}
+    return {"word_meets_drawing": {w: projection.meets(words, said, images, shown, c) for w, c in ways.items()}}
 
 
 def draw_neurons(store: Store, seed: int = 0) -> Path:

@@ -144,13 +144,12 @@ def tapped(model: nn.Module, tokens: Mapping[Layer, Token]) -> Iterator[dict[str
 @contextmanager
 def pushed(model: nn.Module, layer: Layer, delta: Float[Tensor, " u"]) -> Iterator[None]:
     """While the body runs the model, add `delta` at every position of a layer: after its ReLU where one closes it."""
-    module = model.get_submodule(layer.path)
     step = delta[:, None, None] if layer.axes == "NCHW" else delta
 
     def push(_: nn.Module, args: Any, output: Any) -> Any:
         return (output[0] + step, *output[1:]) if isinstance(output, tuple) else output + step
 
-    with _hook((closing_relu(module) or module).register_forward_hook(push)):
+    with _hook(model.get_submodule(layer.path).register_forward_hook(push)):
         yield
 
 

@@ -26,7 +26,7 @@ class Progress:
     def __exit__(self, kind: object, *_: object) -> None:
         if self.bar is not None:
             self.bar.close()
-        if kind is None and (self.bar is not None or self.said != self.began):
+        if kind is None and self.done:
             self._say()
 
     def advance(self, count: int) -> None:
@@ -34,7 +34,7 @@ class Progress:
         self.done += count
         if self.bar is not None:
             self.bar.update(count)
-        elif time.monotonic() - self.said > SECONDS_BETWEEN_LINES:
+        elif self.done < self.total and time.monotonic() - self.said > SECONDS_BETWEEN_LINES:
             self.said = time.monotonic()
             self._say()
 

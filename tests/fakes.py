@@ -1,5 +1,6 @@
 """A Store with everything derived, written straight in the Store's format: no model, no source, about a second."""
 
+import zlib
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -118,7 +119,8 @@ def _texts(n: int) -> Iterator[dict[str, Any]]:
 def _write_shard(folder: Path, kind: str, rows: list, u: int, e: int, rng: np.random.Generator) -> None:
     folder.mkdir(parents=True)
     pq.write_table(pa.Table.from_pylist(rows, ROWS), folder / "rows.parquet")
-    E = rng.normal(size=(len(rows), e)) + KINDS.index(kind)
+    concepts = np.stack([np.random.default_rng(zlib.crc32(row["label"].encode())).normal(size=e) for row in rows])
+    E = concepts + rng.normal(size=concepts.shape) / 2 + KINDS.index(kind)  # alike by label, apart by kind
     np.save(folder / "embedding.npy", (E / np.linalg.norm(E, axis=1, keepdims=True)).astype(np.float16))
     if kind != "text":
         A = rng.gamma(2.0, 0.5, (len(rows), u)).astype(np.float16) - np.float16(0.5)
@@ -142,7 +144,8 @@ def _derive(store: Store, u: int, rng: np.random.Generator) -> None:
     indexed = {kind: {"type": "flat", "rows": n, "recall_at_10": 1.0} for kind, n in store.counts.items()}
     _put(store, "index/embedding", "index.parquet", {"row": np.arange(1)}, indexed)
     n = len(store)
-    place = (rng.normal(size=(n, 2)) + 4 * rng.normal(size=(12, 2))[rng.integers(0, 12, n)]).astype(np.float32)
+    centres = 4 * rng.normal(size=(12, 2))
+    place = (rng.normal(size=(n, 2)) + centres[rng.integers(0, 12, n)]).astype(np.float32)
     kept = rng.uniform(0, 1, n).astype(np.float32)
     points = {"row": np.arange(n), "x": place[:, 0], "y": place[:, 1], "preservation": kept}
     quality = {"trustworthiness": 0.95, "preservation": 0.5, "modality_gap": {"before": 0.8, "after": 0.1}}

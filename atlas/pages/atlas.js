@@ -68,10 +68,10 @@ const atlas = (() => {
     style(row) { return this.groups.at(this.group[row]); }
     about(row) { return [this.kinds[this.kind[row]], this.style(row)].filter(Boolean).join(" · "); }
     spot(row) { return { sheet: this.sheet[row], x: this.cell[row] % SHEET, y: Math.floor(this.cell[row] / SHEET) }; }
-    thumb(row, tag = "i", attributes = {}) {
-      const { sheet, x, y } = this.spot(row);
+    thumb(row, tag = "i", attributes = {}, at = -1) {
+      const sheet = this.sheet[row], marked = at < 0 ? "" : ".m";
       if (sheet < 0) return element(`${tag}.t.none`, attributes, "“");
-      return element(`${tag}.t.s${sheet}`, { "--x": x, "--y": y, ...attributes });
+      return element(`${tag}.t.s${sheet}${marked}`, { "--n": this.cell[row], "--m": at, ...attributes });
     }
     patch(row, top, left, tag = "i", attributes = {}) {
       const { sheet, x, y } = this.spot(row);
@@ -79,11 +79,6 @@ const atlas = (() => {
     }
   }
   const rows = async (kinds) => new Rows(await table("rows"), kinds);
-
-  function framed(thumb, position, width) {
-    if (position >= 0) thumb.append(element("b", { "--r": Math.floor(position / width), "--c": position % width }));
-    return thumb;
-  }
 
   // -- tooltip: one of them -----------------------------------------------------------------------------------------
 
@@ -115,5 +110,5 @@ const atlas = (() => {
 
   const address = (neuron) => `neurons/${String(neuron).padStart(4, "0")}.html`;
   const words = (text) => text.toLowerCase().split(/\s+/).filter(Boolean);
-  return { data, table, json, element, rows, framed, show, hide, address, words, SHEET };
+  return { data, table, json, element, rows, show, hide, address, words, SHEET };
 })();

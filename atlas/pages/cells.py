@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 from atlas.pages.columns import Column, factor
 from atlas.pages.frame import Frame
 from atlas.pages.rows import Rows, plain
+from atlas.pages.thumbnails import COLUMNS
 
 MEMBERS, ZOOM = 12, 2  # patches listed of a cell; how much of a thumbnail a patch shows (a half, each way)
 
@@ -57,6 +58,6 @@ def _cell(cell: dict[str, Any], rows: Rows, corner: np.ndarray) -> dict[str, Any
         "label": plain(cell["label"]),
         "count": cell["count"],
         "sheet": picture.sheet,
-        "x": float(picture.x + corner[1]),
-        "y": float(picture.y + corner[0]),
+        "x": picture.cell % COLUMNS + float(corner[1]),
+        "y": picture.cell // COLUMNS + float(corner[0]),
     }

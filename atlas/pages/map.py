@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from jaxtyping import Float32, Int, UInt8
 
-from atlas.pages.columns import Column, quantised
+from atlas.pages.columns import Column, quantised, smallest
 from atlas.pages.frame import Frame
 from atlas.pages.rows import Rows
 from atlas.pages.scatter import PALETTE, scatter
@@ -28,7 +28,7 @@ def write_map(frame: Frame, rows: Rows) -> None:
     data: dict[str, Column] = {"row": at, "x": xy[:, 0], "y": xy[:, 1]}
     if "preservation" in points.column_names:
         data["kept"] = percent(points["preservation"].to_numpy().astype(np.float32))
-    data["near"] = nearest_rows(frame.store)[at]
+    data["near"] = nearest_rows(frame.store)[at].astype(smallest(len(rows)))
     strongest = strongest_neurons(frame)
     if strongest is not None:
         data["neuron"], data["strength"] = (part[at] for part in strongest)
@@ -53,7 +53,7 @@ def nearest_rows(store: Store) -> Int[np.ndarray, "n k"]:
         E[at] -= E[at].mean(0)
         alone = at[~E[at].any(1)]  # what equals its kind's mean has no direction: leave it where it was
         E[alone] = store.array("embedding")[alone]
-    return neighbours(E, NEIGHBOURS + 1)[0][:, 1:].astype(np.uint32)
+    return neighbours(E, NEIGHBOURS + 1)[0][:, 1:]
 
 
 def strongest_neurons(frame: Frame) -> tuple[Int[np.ndarray, "n k"], UInt8[np.ndarray, "n k"]] | None:

@@ -7,7 +7,7 @@
   const [rows, neurons] = await Promise.all([atlas.rows(settings.kinds), atlas.table("neurons")]);
   const byId = (id) => document.getElementById(id);
   const k = neurons.top.width, labels = neurons.label.all();
-  const cover = (i, at) => atlas.framed(rows.thumb(neurons.top[i * k + at]), neurons.box[i * k + at], settings.grid[1]);
+  const cover = (i, at) => rows.thumb(neurons.top[i * k + at], "i", {}, neurons.at[i * k + at]);
   const covers = (i) => Array.from({ length: k }, (_, at) => cover(i, at));
   let scatter = null;
 

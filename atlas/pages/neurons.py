@@ -46,24 +46,17 @@ class Neurons:
         """The strongest or weakest rows, with their values and the position where each was reached."""
         stat = self.stats[kind][neuron]
         rows, values = stat[tail][:k], stat[f"{tail}_value"][:k]
-        boxes = self.positions(kind, neuron, rows)
-        return [self.rows.picture(*of) for of in zip(rows, values, boxes, strict=True)]
+        at = (self.position(row, neuron) for row in rows)
+        return [self.rows.picture(*of) for of in zip(rows, values, at, strict=True)]
 
-    def positions(self, kind: str, neuron: int, rows: list[int]) -> list[tuple[int, int] | None]:
-        """Row and column in the layer's map where each image of one kind drives the neuron most."""
-        height, width = self.frame.grid
-        if height * width == 1:
-            return [None] * len(rows)
-        found: list[tuple[int, int] | None] = []
-        for row in rows:
-            shard = self.frame.store.shard_of(row)
-            found.append(divmod(int(self._argmax(shard)[row - shard.start, neuron]), width))
-        return found
-
-    def _argmax(self, shard: Any) -> np.ndarray:
+    def position(self, row: int, neuron: int) -> int | None:
+        """Where in the layer's map, row by row, an image drives the neuron most; None where there is one position."""
+        if self.frame.grid == (1, 1):
+            return None
+        shard = self.frame.store.shard_of(row)
         if shard.start not in self._maps:
             self._maps[shard.start] = shard.array("argmax")
-        return self._maps[shard.start]
+        return int(self._maps[shard.start][row - shard.start, neuron])
 
     def __post_init__(self) -> None:
         self._maps: dict[int, np.ndarray] = {}  # opened memory maps: cards of all neurons ask the same shards
@@ -78,13 +71,11 @@ def write_neurons(frame: Frame, neurons: Neurons) -> None:
     """Write neurons.html, with the table, and data/neurons.js, with the map where there is a layout."""
     kind = "image" if "image" in neurons.stats else "word"
     cover = [neurons.stats[kind][i]["top"][:COVER] for i in range(len(neurons))]
-    boxes = [neurons.positions(kind, i, top) for i, top in enumerate(cover)]
-    _, width = frame.grid
-    at = [[-1 if box is None else box[0] * width + box[1] for box in row] for row in boxes]
+    at = [[neurons.position(row, i) for row in top] for i, top in enumerate(cover)]
     data: dict[str, Column] = {
         "label": [neurons.label(i) for i in range(len(neurons))],
         "top": np.array(cover, np.uint32),
-        "box": np.array(at, np.int16),
+        "at": np.array([[-1 if m is None else m for m in row] for row in at], np.int32),
     }
     layout = frame.derived("layout/neurons", "points.parquet")
     if layout is not None:
@@ -100,5 +91,5 @@ def write_neurons(frame: Frame, neurons: Neurons) -> None:
 def _entry(neurons: Neurons, kind: str, neuron: int) -> dict[str, Any]:
     stat = neurons.stats[kind][neuron]
     figures = {name: stat[name] for name in ("mean", "std", "skew", "max", "monosemanticity")}
-    picture = neurons.rows.picture(stat["top"][0], box=neurons.positions(kind, neuron, stat["top"][:1])[0])
+    picture = neurons.rows.picture(stat["top"][0])
     return {"neuron": neuron, "label": neurons.label(neuron), "figures": figures, "picture": picture}

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int, Int32
 
 from atlas.pages import columns
-from atlas.pages.thumbnails import COLUMNS, pictured
+from atlas.pages.thumbnails import pictured
 from atlas.store import Store
 
 CAPTION = 140  # letters shown of a caption
@@ -16,15 +16,14 @@ CAPTION = 140  # letters shown of a caption
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A thumbnail on a page: its sheet, its cell there, its words, and the position in it that is meant."""
+    """A thumbnail on a page: its sheet, its cell there, its name, and which position of the layer's map is meant."""
 
     row: int
     sheet: int
-    x: int
-    y: int
+    cell: int
     name: str
     value: float | None = None
-    box: tuple[int, int] | None = None  # row and column in the layer's map
+    at: int | None = None
 
 
 class Rows:
@@ -61,10 +60,9 @@ class Rows:
         named, group = self.labels[row] or self.captions[row], self.groups[row]
         return f"{named} · {group}" if group else named
 
-    def picture(self, row: int, value: float | None = None, box: tuple[int, int] | None = None) -> Picture:
+    def picture(self, row: int, value: float | None = None, at: int | None = None) -> Picture:
         """What a page needs to show a row."""
-        cell = int(self.places[1][row])
-        return Picture(int(row), int(self.places[0][row]), cell % COLUMNS, cell // COLUMNS, self.name(row), value, box)
+        return Picture(int(row), int(self.places[0][row]), int(self.places[1][row]), self.name(row), value, at)
 
     def columns(self) -> dict[str, columns.Column]:
         """The columns of data/rows.js: factors as codes and levels."""

@@ -11,11 +11,10 @@ atlas.scatter = async (target, points, options) => {
   const doc = Bokeh.documents.at(-1);
   const figure = doc.get_model_by_name("figure");
   const { x_range: xr, y_range: yr } = figure;
-  const source = (name) => doc.get_model_by_name(name === "points" ? "points" : name);
   const renderers = Object.fromEntries(figure.renderers.map((r) => [r.name, r]));
   let shown = new Uint32Array(0);
   let drawn = []; // thumbnails on screen: [point, x, y]
-  let side = 0;
+  let side = 0, marked = [];
 
   // -- view -----------------------------------------------------------------------------------------------------------
 
@@ -66,6 +65,8 @@ atlas.scatter = async (target, points, options) => {
     renderers.hits.data_source.data = subset(of || new Uint32Array(0));
   }
   function mark(of) {
+    marked = of;
+    paint();
     const { x, y } = subset(Uint32Array.from(of));
     renderers.marks.data_source.data = { x, y };
   }
@@ -116,33 +117,32 @@ atlas.scatter = async (target, points, options) => {
     pen.clearRect(0, 0, w, h);
     drawn = [];
     const inside = [];
-    for (const i of shown) {
+    for (const i of [...marked, ...shown]) {
       const x = toX(points.x[i]), y = toY(points.y[i]);
       if (x > 0 && x < w && y > 0 && y < h) inside.push([i, x, y]);
     }
     if (inside.length > options.room) return;
     side = Math.max(options.side, Math.min(64, Math.sqrt((w * h) / (inside.length + 1)) / 3));
-    const taken = new Set();
-    for (const [i, x, y] of inside) {
-      const [cx, cy] = [Math.floor(x / side), Math.floor(y / side)];
+    drawn = apart(inside.filter(([i]) => options.spot(i).sheet >= 0));
+    for (const [i, x, y] of drawn) stamp(pen, i, x, y);
+  }
+
+  // Of the places on screen those that, drawn as squares, do not overlap; the earlier wins.
+  function apart(places) {
+    const squares = new Map(), kept = [], key = (cx, cy) => cx * 10000 + cy;
+    for (const place of places) {
+      const [cx, cy] = [Math.floor(place[1] / side), Math.floor(place[2] / side)];
       let free = true;
-      for (const [dx, dy] of [[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1], [1, 1], [1, -1], [-1, 1], [-1, -1]]) {
-        const other = taken.size && drawn.find; // the squares around may hold one that reaches into this
-        if (other && squares.has(`${cx + dx},${cy + dy}`)) {
-          const [, ox, oy] = squares.get(`${cx + dx},${cy + dy}`);
-          if (Math.abs(ox - x) < side && Math.abs(oy - y) < side) { free = false; break; }
-        }
+      for (let near = 0; near < 9 && free; near++) { // what overlaps it lies in its own square of the screen or one beside
+        const other = squares.get(key(cx + (near % 3) - 1, cy + Math.floor(near / 3) - 1));
+        free = !other || Math.abs(other[1] - place[1]) >= side || Math.abs(other[2] - place[2]) >= side;
       }
       if (!free) continue;
-      taken.add(i);
-      squares.set(`${cx},${cy}`, [i, x, y]);
-      drawn.push([i, x, y]);
+      squares.set(key(cx, cy), place);
+      kept.push(place);
     }
-    squares.clear();
-    for (const [i, x, y] of drawn) stamp(pen, i, x, y);
-    drawn = drawn.filter(([i]) => options.spot(i).sheet >= 0);
+    return kept;
   }
-  const squares = new Map();
 
   function stamp(pen, i, x, y) {
     const spot = options.spot(i);
@@ -157,8 +157,8 @@ atlas.scatter = async (target, points, options) => {
     pen.restore();
     pen.beginPath();
     pen.roundRect(left, top, side, side, 5);
-    pen.lineWidth = 1.5;
-    pen.strokeStyle = palette[points.code[i]];
+    pen.lineWidth = marked.includes(i) ? 4 : 1.5;
+    pen.strokeStyle = marked.includes(i) ? "#d1495b" : palette[points.code[i]];
     pen.stroke();
   }
 

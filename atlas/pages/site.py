@@ -21,6 +21,7 @@ DERIVED = (
     "neurons/stats",
     "neurons/texts",
 )
+LISTED = 150  # bytes that made.json takes for a file
 
 
 def write_site(store: Store, max_mb: float = 25) -> Path:
@@ -57,8 +58,9 @@ def write_pages(store: Store, folder: Path) -> None:
 
 def fit_sheets(store: Store, folder: Path, limit: int) -> thumbnails.Size:
     """Write the sheets at the largest size with which the folder holds no more than `limit` bytes."""
-    used = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    files = [path for path in folder.rglob("*") if path.is_file()]
     shards, smallest = thumbnails.pictured(store), 0
+    used = sum(path.stat().st_size for path in files) + LISTED * (len(files) + len(shards))
     for size in thumbnails.SIZES:
         smallest = thumbnails.estimate(shards, size)
         if used + smallest > limit:

@@ -1,0 +1,145 @@
+"""The path from a Store to its site, on the embedded model and real drawings; Neuron and the queries on top."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+import atlas
+from atlas import cli, derivation, queries
+from atlas.errors import Refused
+
+SOURCES = ["emoji?vendors=Google&skin=no", "words:emotions?sizes=32", "texts:emotions"]
+
+
+@pytest.fixture(scope="module")
+def clip() -> atlas.Clip:
+    return atlas.Clip("mini")
+
+
+@pytest.fixture(scope="module")
+def store(clip: atlas.Clip, tmp_path_factory: pytest.TempPathFactory) -> atlas.Store:
+    store = atlas.collect(SOURCES, clip, tmp_path_factory.mktemp("out") / "store")
+    derivation.derive(store, clip)
+    return store
+
+
+def test_statistics_are_those_of_the_arrays(store: atlas.Store) -> None:
+    table = pq.read_table(store.derived("neurons/stats") / "image.parquet")
+    A = np.asarray(store.array("max", "image"), np.float32)
+    np.testing.assert_allclose(table["mean"].to_numpy(), A.mean(0), rtol=1e-4, atol=1e-5)
+    best = [top[0] for top in table["top"].to_pylist()]
+    np.testing.assert_array_equal(best, store.positions("image")[A.argmax(0)])
+    assert {sum(counts) for counts in table["counts"].to_pylist()} == {len(A)}
+
+
+def test_words_are_averaged_over_their_fonts(store: atlas.Store) -> None:
+    table = pq.read_table(store.derived("neurons/stats") / "word.parquet")
+    assert table["count"][0].as_py() == 126
+    labels = np.array(store.table(["label"], "word")["label"].to_pylist())
+    A = np.asarray(store.array("max", "word"), np.float64)[:, 5]
+    means = {label: A[labels == label].mean() for label in labels}
+    first = store.rows["label"][table["top"][5][0].as_py()].as_py()
+    assert first == max(means, key=lambda label: means[label])
+
+
+def test_neighbours_are_the_most_alike(store: atlas.Store, clip: atlas.Clip) -> None:
+    W = clip.basis()
+    near = atlas.Neuron(store, 7).neighbours
+    cosine = W @ W[7] / np.linalg.norm(W, axis=1) / np.linalg.norm(W[7])
+    cosine[7] = -2
+    assert near["by_basis"][0] == cosine.argmax()
+    A = np.asarray(store.array("max", "image"), np.float64)
+    correlation = np.corrcoef(A.T)[7]
+    correlation[7] = -2
+    assert near["by_response"][0] == np.nanargmax(correlation)
+
+
+def test_a_neuron_shows_itself(store: atlas.Store) -> None:
+    neuron = atlas.Neuron(store, 3)
+    assert neuron.label == ", ".join(neuron.words(3))
+    values = [image["value"] for image in neuron.images()]
+    assert values == sorted(values, reverse=True)
+    assert neuron.images(1, "bottom")[0]["value"] < values[-1]
+    assert neuron._repr_html_().count("data:image/webp") == 12
+    assert neuron.histogram()[0].sum() == store.counts["image"]
+    with pytest.raises(Refused, match="neuron 5000 is out of range"):
+        atlas.Neuron(store, 5000)
+
+
+def test_queries_find_the_row_itself_and_its_place(store: atlas.Store, clip: atlas.Clip, tmp_path: Path) -> None:
+    row = int(store.positions("image")[40])
+    vector = np.asarray(store.array("embedding")[row], np.float32)
+    assert queries.rows_near(store, vector, 3)[0]["row"] == row
+    assert row not in [found["row"] for found in queries.rows_near_row(store, row, 5)]
+    points = pq.read_table(store.derived("layout/map") / "points.parquet")
+    there = [points["x"][row].as_py(), points["y"][row].as_py()]
+    np.testing.assert_allclose(queries.place(store, vector, "image"), there, atol=0.05)
+    text = queries.rows_near_text(store, "angry", 2, kind="text")
+    assert text[0]["caption"] == "angry"
+    Image.new("RGB", (50, 40), "red").save(tmp_path / "red.png")
+    assert len(queries.rows_near_image(store, tmp_path / "red.png", 4)) == 4
+
+
+def test_bad_questions_get_one_line(store: atlas.Store, tmp_path: Path) -> None:
+    for ask, says in (
+        (lambda: queries.rows_near_text(store, " "), "empty"),
+        (lambda: queries.rows_near_image(store, tmp_path / "none.png"), "none.png"),
+        (lambda: queries.rows_near_row(store, "nothing"), "no row with the id"),
+        (lambda: queries.neurons_near(store, 0, by="luck"), "by basis or by response"),
+        (lambda: queries.rows_near(store, np.zeros(256), 0), "k=0"),
+    ):
+        with pytest.raises(Refused, match=says) as refused:
+            ask()
+        assert "\n" not in str(refused.value)
+
+
+def test_the_map_says_how_honest_it_is(store: atlas.Store) -> None:
+    quality = store.recipe("layout/map")
+    assert 0.5 < quality["trustworthiness"] <= 1
+    assert 0 < quality["preservation"] < 1
+    assert quality["modality_gap"]["centred"]["image-word"] < quality["modality_gap"]["raw"]["image-word"]
+    assert set(quality["word_meets_drawing"]) == {"raw", "centred"}
+    assert store.recipe("index/embedding")["image"]["recall_at_10"] == 1.0
+
+
+def test_cells_hold_images_and_have_names(store: atlas.Store) -> None:
+    cells = pq.read_table(store.derived("layout/cells") / "cells.parquet").to_pylist()
+    images = set(store.positions("image").tolist())
+    assert len(cells) > 20
+    assert all(set(cell["members"]) <= images and cell["count"] >= 5 and cell["label"] for cell in cells)
+
+
+def test_nothing_current_is_derived_again(store: atlas.Store, clip: atlas.Clip) -> None:
+    assert derivation.derive(store, clip) == []
+
+
+def test_other_weights_are_refused(store: atlas.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(store.request["model"], "weights_sha256", "0" * 64)
+    with pytest.raises(Refused, match="made with weights 000000000000"):
+        derivation.clip_of(store)
+
+
+def test_the_command_line_goes_the_whole_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    words = "words:emotions?sizes=32&fonts=open-sans"
+    assert cli.main(["collect", "emoji?vendors=Google&skin=no", words, "texts:emotions", str(out)]) == 0
+    for step in ("stats", "index", "map", "page", "check"):
+        assert cli.main([step, str(out)]) == 0, step
+    assert (out / "site" / "index.html").exists()
+    capsys.readouterr()
+    assert cli.main(["near", str(out), "--neuron", "12", "--json"]) == 0
+    import json
+
+    assert len(json.loads(capsys.readouterr().out)) == 10
+    assert cli.main(["near", str(out), "--text", "sad face", "-k", "3"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 4
+    assert cli.main(["export", str(out), str(tmp_path / "a.parquet")]) == 0
+    exported = pq.read_table(tmp_path / "a.parquet")
+    assert {"id", "embedding", "x", "y"} <= set(exported.column_names)
+    array = out / "shards" / "00000" / "mean.npy"
+    array.write_bytes(array.read_bytes()[:-1] + b"?")
+    assert cli.main(["check", str(out)]) == 1
+    assert "mean.npy" in capsys.readouterr().out

@@ -1,0 +1,115 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from atlas.errors import Refused
+from atlas.shards import write_json
+from atlas.store import Store
+from tests.fakes import fake_store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return fake_store(tmp_path / "store", images=1100, words=20, texts=10, neurons=6, dim=8)
+
+
+def test_arrays_are_slices_over_shards(store: Store) -> None:
+    A = store.array("max", "image")
+    whole = np.concatenate([np.load(s.folder / "max.npy") for s in store.of_kind("image")])
+    assert A.shape == (1100, 6)
+    np.testing.assert_array_equal(np.asarray(A), whole)
+    np.testing.assert_array_equal(A[1000:1050], whole[1000:1050])
+    np.testing.assert_array_equal(A[::-7], whole[::-7])
+    np.testing.assert_array_equal(A[[1099, 0, 1024, -1]], whole[[1099, 0, 1024, -1]])
+    np.testing.assert_array_equal(A[whole[:, 0] > 1], whole[whole[:, 0] > 1])
+    np.testing.assert_array_equal(A[-1], whole[-1])
+    with pytest.raises(IndexError):
+        A[1100]
+
+
+def test_rows_positions_and_thumbs_agree(store: Store) -> None:
+    assert len(store) == 1130
+    assert "thumb" not in store.rows.column_names
+    positions = store.positions("word")
+    kinds = store.rows["kind"].to_pylist()
+    assert [kinds[p] for p in positions] == ["word"] * 20
+    row = store.find(store.rows["id"][1050].as_py())
+    assert row == 1050
+    assert store.thumb(1050)[8:12] == b"WEBP"
+    assert store.thumb(1129) == b""
+
+
+@pytest.mark.parametrize(
+    ("ask", "says"),
+    [
+        (lambda s: s.array("min", "image"), "arrays are"),
+        (lambda s: s.array("max", "video"), "kinds are"),
+        (lambda s: s.array("max"), "texts have no max"),
+        (lambda s: s.array("max", "image", layer="visual.layer1"), "was not collected"),
+        (lambda s: s.find("no such id"), "no row with the id"),
+        (lambda s: s.find(1130), "out of range"),
+        (lambda s: s.derived("layout/moon"), "not there yet; make it: atlas map"),
+    ],
+)
+def test_what_is_not_there_is_said(store: Store, ask, says: str) -> None:
+    with pytest.raises(Refused, match=says):
+        ask(store)
+
+
+def test_opening_notices_what_was_touched(store: Store) -> None:
+    shard = store.path / "shards" / "00000"
+    before = (shard / "max.npy").read_bytes()
+    (shard / "max.npy").write_bytes(before[:-2])
+    with pytest.raises(Refused, match=r"max.npy has \d+ bytes, expected \d+"):
+        Store.open(store.path)
+    (shard / "max.npy").write_bytes(before[:-2] + b"xx")
+    assert [str(shard / "max.npy") in fault for fault in Store.open(store.path).check()] == [True]
+    (shard / "max.npy").write_bytes(before)
+    assert Store.open(store.path).check() == []
+    content = json.loads((shard / "shard.json").read_text())
+    write_json(shard / "shard.json", content | {"rows": 7})
+    with pytest.raises(Refused, match="does not match store"):
+        Store.open(store.path)
+
+
+def test_another_format_an_unfinished_store_and_no_store_are_refused(store: Store, tmp_path: Path) -> None:
+    manifest = json.loads((store.path / "store.json").read_text())
+    for change, says in (({"format": 99}, "format 99"), ({"complete": False}, "not finished")):
+        write_json(store.path / "store.json", manifest | change)
+        with pytest.raises(Refused, match=says):
+            Store.open(store.path)
+    (store.path / "store.json").write_text("{")
+    with pytest.raises(Refused, match="cannot be read as JSON"):
+        Store.open(store.path)
+    with pytest.raises(Refused, match="holds no Store"):
+        Store.open(tmp_path)
+
+
+def test_what_is_derived_knows_its_parents(store: Store) -> None:
+    def write(name: str, text: str, of: tuple[str, ...] = ()) -> None:
+        with store.deriving(name, {}, of=of) as folder:
+            (folder / "a.txt").write_text(text)
+
+    write("neurons/one", "1")
+    write("neurons/two", "2", of=("neurons/one",))
+    assert store.derived("neurons/two").is_dir()
+    write("neurons/one", "1")  # the same content again: nothing is stale
+    assert store.current("neurons/two")
+    write("neurons/one", "changed")
+    with pytest.raises(Refused, match=r"neurons/two was made of neurons/one .* is now"):
+        store.derived("neurons/two")
+    assert any("neurons/two" in fault for fault in store.check())
+    store.request["seed"] = 5
+    with pytest.raises(Refused, match="was made of store"):
+        store.derived("neurons/one")
+
+
+def test_a_derivation_that_fails_leaves_what_was_there(store: Store) -> None:
+    with store.deriving("neurons/one", {}) as folder:
+        (folder / "a.txt").write_text("whole")
+    with pytest.raises(FileNotFoundError), store.deriving("neurons/one", {}) as folder:
+        (folder / "missing" / "a.txt").write_text("half")
+    assert (store.derived("neurons/one") / "a.txt").read_text() == "whole"
+    assert not (store.path / "partial").exists()
