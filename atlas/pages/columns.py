@@ -44,7 +44,7 @@ def script(name: str, columns: Mapping[str, Column]) -> str:
 def safe_json(content: object) -> str:
     """JSON that may stand inside a script element, whatever it holds: no <, >, & nor line separators remain."""
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return "".join(_ESCAPED.get(letter, letter) for letter in text) if not _SAFE >= set(text) else text
+    return "".join(_ESCAPED.get(letter, letter) for letter in text) if not set(text) <= _SAFE else text
 
 
 _ESCAPED = {letter: f"\\u{ord(letter):04x}" for letter in "<>&\u2028\u2029"}

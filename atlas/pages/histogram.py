@@ -30,9 +30,9 @@ def histogram(stats: dict[str, dict[str, Any]]) -> Markup:
         Markup('<text x="{}" y="{}"{}>{}</text>').format(place(tick), HEIGHT - 12, _anchor(place(tick)), label)
         for tick, label in ticks(low, high)
     ]
-    picture = 'viewBox="0 0 {} {}" role="img" aria-label="Histogram of activations"'.format(WIDTH, HEIGHT)
-    axis = Markup('<path class="axis" d="M0 {}h{}"/>').format(BASE, WIDTH)
-    return Markup('<svg class="histogram" {}>{}{}</svg>').format(Markup(picture), Markup("").join(parts), axis)
+    parts.append(Markup('<path class="axis" d="M0 {}h{}"/>').format(BASE, WIDTH))
+    picture = '<svg class="histogram" viewBox="0 0 {} {}" role="img" aria-label="Histogram of activations">{}</svg>'
+    return Markup(picture).format(WIDTH, HEIGHT, Markup("").join(parts))
 
 
 def _outline(stat: dict[str, Any], place: Any) -> str:

@@ -135,7 +135,7 @@
   // -- start ------------------------------------------------------------------------------------------------------------
 
   const scatter = await atlas.scatter("map", points, {
-    room: 700,
+    room: 2500,
     side: 30,
     spot: (i) => rows.spot(points.row[i]),
     hover: (i, x, y) => {

@@ -4,13 +4,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-from jaxtyping import Float32, Int, UInt8
+from jaxtyping import Float32, Int, Integer, UInt8
 
 from atlas.pages.columns import Column, quantised, smallest
 from atlas.pages.frame import Frame
 from atlas.pages.rows import Rows
 from atlas.pages.scatter import PALETTE, scatter
-from atlas.store import Store
 
 NEIGHBOURS, NEURONS = 8, 5  # shown on a card
 
@@ -28,7 +27,7 @@ def write_map(frame: Frame, rows: Rows) -> None:
     data: dict[str, Column] = {"row": at, "x": xy[:, 0], "y": xy[:, 1]}
     if "preservation" in points.column_names:
         data["kept"] = percent(points["preservation"].to_numpy().astype(np.float32))
-    data["near"] = nearest_rows(frame.store)[at].astype(smallest(len(rows)))
+    data["near"] = nearest_rows(frame)[at].astype(smallest(len(rows)))
     strongest = strongest_neurons(frame)
     if strongest is not None:
         data["neuron"], data["strength"] = (part[at] for part in strongest)
@@ -43,17 +42,22 @@ def percent(share: Float32[np.ndarray, " n"]) -> UInt8[np.ndarray, " n"]:
     return np.round(known * 100).astype(np.uint8)
 
 
-def nearest_rows(store: Store) -> Int[np.ndarray, "n k"]:
-    """For every row its nearest rows of any kind, by cosine of the embeddings centred by kind, as on the map."""
-    from atlas.index import neighbours  # FAISS: only when a site is written
+def nearest_rows(frame: Frame) -> Integer[np.ndarray, "n k"]:
+    """For every row its nearest rows of any kind, in the space that the map was drawn from.
 
-    E = np.asarray(store.array("embedding"), np.float32)
-    for kind in store.counts:
-        at = store.positions(kind)
-        E[at] -= E[at].mean(0)
-        alone = at[~E[at].any(1)]  # what equals its kind's mean has no direction: leave it where it was
-        E[alone] = store.array("embedding")[alone]
-    return neighbours(E, NEIGHBOURS + 1)[0][:, 1:]
+    Taken from near.npy (n, k) beside the layout where that is kept, else from FAISS.
+    """
+    kept = frame.derived("layout/map", "near.npy")
+    if kept is not None:
+        return np.load(kept, allow_pickle=False)[:, :NEIGHBOURS]
+    from atlas.index import neighbours  # FAISS and UMAP: heavy, and wanted here alone
+    from atlas.projection import Centred
+
+    store = frame.store
+    vectors = store.array("embedding")
+    centre = store.recipe("layout/map").get("umap", {}).get("centre", True)
+    space = Centred(vectors, store.table(["kind"])["kind"].to_pylist()) if centre else vectors
+    return neighbours(space, NEIGHBOURS + 1)[0][:, 1:]
 
 
 def strongest_neurons(frame: Frame) -> tuple[Int[np.ndarray, "n k"], UInt8[np.ndarray, "n k"]] | None:

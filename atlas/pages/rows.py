@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Int, Int32
+from jaxtyping import Int, Int32, UInt8
 
 from atlas.pages import columns
 from atlas.pages.thumbnails import pictured
@@ -48,7 +48,7 @@ class Rows:
         return sheet, cell
 
     @cached_property
-    def kinds(self) -> Int[np.ndarray, " n"]:
+    def kinds(self) -> UInt8[np.ndarray, " n"]:
         """The kind of every row: a position in the Store's `counts`."""
         kinds = np.zeros(len(self), np.uint8)
         for code, kind in enumerate(self.store.counts):

@@ -27,8 +27,8 @@ def scatter(name: str) -> dict[str, Any]:
         active_drag=pan,
         active_scroll=zoom,
         toolbar_location=None,
-        x_range=Range1d(0, 1),
-        y_range=Range1d(0, 1),
+        x_range=Range1d(start=0, end=1),
+        y_range=Range1d(start=0, end=1),
         min_border=0,
         outline_line_color=None,
         background_fill_color=None,
@@ -40,9 +40,9 @@ def scatter(name: str) -> dict[str, Any]:
     colour: Any = {"field": "code", "transform": mapper}
     for layer, size, alpha in (("points", 5, 0.75), ("hits", 8, 1.0)):
         source = ColumnDataSource({"x": [], "y": [], "code": []}, name=layer)
-        fig.scatter("x", "y", source=source, size=size, fill_color=colour, fill_alpha=alpha, line_color=None, name=layer)
+        fig.scatter(
+            "x", "y", source=source, size=size, fill_color=colour, fill_alpha=alpha, line_color=None, name=layer
+        )
     marks = ColumnDataSource({"x": [], "y": []}, name="marks")
-    fig.scatter(
-        "x", "y", source=marks, size=18, fill_color=None, line_color="#d1495b", line_width=2.5, name="marks"
-    )
+    fig.scatter("x", "y", source=marks, size=18, fill_color=None, line_color="#d1495b", line_width=2.5, name="marks")
     return dict(json_item(fig))

@@ -24,7 +24,7 @@ DERIVED = (
 LISTED = 150  # bytes that made.json takes for a file
 
 
-def write_site(store: Store, max_mb: float = 25) -> Path:
+def write_site(store: Store, max_mb: float | int = 25) -> Path:
     """Write the Store's site: index.html (map), neurons.html and a card a neuron, activations.html, about.html.
 
     What was not derived is left out. Thumbnails take what `max_mb` (10^6 bytes) leaves them, 56 to 24 pixels wide.
@@ -58,17 +58,13 @@ def write_pages(store: Store, folder: Path) -> None:
 
 def fit_sheets(store: Store, folder: Path, limit: int) -> thumbnails.Size:
     """Write the sheets at the largest size with which the folder holds no more than `limit` bytes."""
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    shards, smallest = thumbnails.pictured(store), 0
+    files, shards = [path for path in folder.rglob("*") if path.is_file()], thumbnails.pictured(store)
     used = sum(path.stat().st_size for path in files) + LISTED * (len(files) + len(shards))
-    for size in thumbnails.SIZES:
-        smallest = thumbnails.estimate(shards, size)
-        if used + smallest > limit:
-            continue
-        smallest = thumbnails.write_sheets(shards, size, folder / "assets")
-        if used + smallest <= limit:
+    need = used
+    for size, planned in thumbnails.estimates(shards):
+        need = used + planned
+        if need <= limit and (need := used + thumbnails.write_sheets(shards, size, folder / "assets")) <= limit:
             return size
-    need = (used + smallest) / 1e6
     raise Refused(
-        f"a site of {store.path} takes at least {need:.1f} MB, the limit is {limit / 1e6:g} MB; raise it (--max-mb)"
+        f"a site of {store.path} takes {need / 1e6:.1f} MB at least, above {limit / 1e6:g} MB; raise --max-mb"
     )

@@ -4,7 +4,7 @@ A sheet has 32 x 32 cells, as many as a shard has rows at most. The cells are sq
 to its middle, as the models' own preprocessing does.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
@@ -17,7 +17,7 @@ from atlas.store import Store
 
 COLUMNS = 32
 assert COLUMNS * COLUMNS >= SHARD_ROWS
-SAMPLE = 3  # shards encoded to plan the bytes of all
+SAMPLE = COLUMNS * COLUMNS  # thumbnails encoded to plan the bytes of all
 
 
 @dataclass(frozen=True, order=True)
@@ -28,7 +28,7 @@ class Size:
     quality: int
 
 
-SIZES = (Size(56, 75), Size(48, 75), Size(48, 60), Size(40, 65), Size(40, 45), Size(32, 50), Size(24, 50), Size(24, 20))
+SIZES = tuple(Size(*pair) for pair in ((56, 75), (48, 75), (48, 60), (48, 50), (40, 60), (40, 45), (32, 50), (24, 40)))
 
 
 def pictured(store: Store) -> list[Shard]:
@@ -41,10 +41,15 @@ def sheet_name(shard: Shard) -> str:
     return f"{shard.folder.name}.webp"
 
 
-def sheet(shard: Shard, size: Size) -> bytes:
-    """The WebP sheet of a shard's thumbnails, in row order, left to right and downwards."""
-    page = Image.new("RGB", (COLUMNS * size.side,) * 2, "white")
-    for cell, thumb in enumerate(shard.table(["thumb"])["thumb"].to_pylist()):
+def thumbs(shard: Shard, step: int = 1) -> list[bytes]:
+    """The thumbnails of every `step`-th row of a shard."""
+    return shard.table(["thumb"])["thumb"].to_pylist()[::step]
+
+
+def sheet(pictures: Sequence[bytes], size: Size) -> bytes:
+    """The WebP sheet of at most 1,024 thumbnails, in their order, left to right and downwards."""
+    page = Image.new("RGB", (COLUMNS * size.side, COLUMNS * size.side), "white")
+    for cell, thumb in enumerate(pictures):
         if thumb:
             with Image.open(BytesIO(thumb)) as image:
                 picture = ImageOps.fit(image.convert("RGB"), (size.side, size.side), Image.Resampling.BICUBIC)
@@ -54,22 +59,19 @@ def sheet(shard: Shard, size: Size) -> bytes:
     return out.getvalue()
 
 
-def estimate(shards: list[Shard], size: Size) -> int:
-    """Bytes of all sheets, judged by a few of each kind."""
-    total = 0
-    for kind in sorted({shard.kind for shard in shards}):
-        of_kind = [shard for shard in shards if shard.kind == kind]
-        sample = of_kind[:: max(1, len(of_kind) // SAMPLE)][:SAMPLE]
-        rows = sum(shard.rows for shard in sample)
-        total += sum(len(sheet(shard, size)) for shard in sample) * sum(shard.rows for shard in of_kind) // rows
-    return total
+def estimates(shards: Sequence[Shard]) -> Iterator[tuple[Size, int]]:
+    """The sizes, largest first, each with the bytes that all sheets would take, judged by rows spread over them."""
+    rows = sum(shard.rows for shard in shards)
+    sample = [thumb for shard in shards for thumb in thumbs(shard, max(1, -(-rows // SAMPLE)))][:SAMPLE]
+    for size in SIZES:
+        yield size, len(sheet(sample, size)) * rows // len(sample) if sample else 0
 
 
 def write_sheets(shards: Iterable[Shard], size: Size, folder: Path) -> int:
     """Write every sheet into `folder`; the bytes written."""
 
     def write(shard: Shard) -> int:
-        return (folder / sheet_name(shard)).write_bytes(sheet(shard, size))
+        return (folder / sheet_name(shard)).write_bytes(sheet(thumbs(shard), size))
 
     with ThreadPoolExecutor(max_workers=4) as pool:  # Pillow lets go of the interpreter while it codes
         return sum(pool.map(write, shards))

@@ -1,0 +1,200 @@
+"""The site, opened from disk in a real browser: it answers, stays off the network, and no caption acts."""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from atlas.errors import Refused
+from atlas.pages import columns, write_site
+from atlas.store import Store
+from tests.fakes import fake_store
+
+HOSTILE = {
+    0: "</script><script>window.harmed=1</script>",
+    1: "\"'><img src=x onerror=window.harmed=1>",
+    2: "\u202eright to left\u202c שלום \u2028 line",
+    3: "${window.harmed=1} {{ 7*7 }} \U0001f600\nsecond line",
+    210: "<svg onload=window.harmed=1>",
+    290: "</title></style><b onclick=window.harmed=1>text</b>",
+}
+NEURONS = 16
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    store = fake_store(tmp_path_factory.mktemp("run") / "demo", neurons=NEURONS, captions=HOSTILE, label=HOSTILE[0])
+    write_site(store)
+    return store
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("no chromium is installed")
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+
+
+class Visit:
+    """One page, with what it asked for beyond the site and what it complained of."""
+
+    def __init__(self, page: Any, site: Path):
+        self.page, self.site = page, site
+        self.strays: list[str] = []
+        self.errors: list[str] = []
+        page.on("request", lambda request: self.strays.append(request.url) if self.is_stray(request.url) else None)
+        page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+
+    def is_stray(self, url: str) -> bool:
+        return not url.startswith((self.site.as_uri(), "data:", "blob:"))
+
+    def open(self, path: str, ready: bool = True) -> Any:
+        self.page.goto("about:blank")
+        self.page.goto(f"{self.site.as_uri()}/{path}")
+        if ready:
+            self.page.wait_for_selector("body[data-ready]", state="attached")
+        return self.page
+
+
+@pytest.fixture
+def visit(store: Store, browser: Any) -> Iterator[Visit]:
+    page = browser.new_page(viewport={"width": 1200, "height": 800})
+    visit = Visit(page, store.derived("site"))
+    yield visit
+    harmed = page.evaluate("window.harmed")
+    page.close()
+    assert (visit.strays, visit.errors, harmed) == (["about:blank"] * visit.strays.count("about:blank"), [], None)
+
+
+PLACE = "(row => { const p = atlas.page; return p.scatter.place(p.points.row.indexOf(row)); })(%d)"
+
+
+def test_the_map_answers_and_keeps_what_is_clicked(visit: Visit) -> None:
+    page = visit.open("index.html#5")
+    x, y = page.evaluate(PLACE % 5)
+    page.mouse.move(x, y)
+    tip = page.locator("#tip")
+    tip.wait_for(state="visible")
+    assert page.locator(".tip").count() == 1
+    assert "image · Goog" in tip.inner_text()
+    assert tip.locator(".t").count() == 1
+    page.get_by_label("Close card").click()
+    page.mouse.click(x, y)
+    card = page.locator("#card")
+    assert card.locator(".strip .t").count() == 8
+    assert re.search(r"neurons/00\d\d\.html", card.locator("a.line").first.get_attribute("href"))
+    card.locator(".strip .t").first.click()
+    assert page.evaluate("location.hash") != "#5"
+
+
+def test_search_and_legend(visit: Visit) -> None:
+    page = visit.open("index.html")
+    page.get_by_placeholder("Search captions").fill("DRAWING pizza")
+    assert page.locator("#found").inner_text().startswith(f"{page.locator('#results li').count()} found")
+    assert all("pizza" in text for text in page.locator("#results .caption").all_inner_texts())
+    page.get_by_placeholder("Search captions").fill("no such caption")
+    assert page.locator("#found").inner_text().startswith("0 found")
+    points = "Bokeh.documents[0].get_model_by_name('figure').renderers[0].data_source.data.x.length"
+    assert page.evaluate(points) == 300
+    page.locator(".entry", has_text="image").click()
+    assert page.evaluate(points) == 100
+    page.get_by_role("button", name="Style").click()
+    assert page.locator(".entry", has_text="Twtr").count() == 1
+
+
+def test_hostile_captions_are_inert_and_whole(visit: Visit) -> None:
+    page = visit.open("index.html")
+    for row, caption in HOSTILE.items():
+        page.evaluate(f"atlas.page.pick(atlas.page.points.row.indexOf({row}))")
+        assert page.locator("#card .caption").first.inner_text() == " ".join(caption.split())
+    page.get_by_placeholder("Search captions").fill("onerror")
+    assert page.locator("#results .caption").first.text_content() == HOSTILE[1]
+    for path in ("neurons.html", "activations.html"):
+        visit.open(path)
+    assert HOSTILE[0].encode() not in b"".join(path.read_bytes() for path in visit.site.rglob("*.html"))
+
+
+def test_neurons_and_activations(visit: Visit) -> None:
+    page = visit.open("neurons.html")
+    assert page.locator("tbody tr").count() == NEURONS
+    page.get_by_role("button", name="Monosemanticity").click()
+    assert page.locator("tbody th").first.inner_text().strip() == str(NEURONS - 1)
+    page.get_by_placeholder("Find by number or word").fill("12")
+    assert page.locator("tbody tr:visible").count() == 1
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/neurons/0012.html")
+    page = visit.open("activations.html")
+    page.locator(".grid button").first.click()
+    assert 1 < page.locator("#card .strip a").count() <= 12
+
+
+def test_dark_and_narrow(visit: Visit) -> None:
+    page = visit.open("index.html")
+    paper = "getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(paper)
+    page.get_by_label("Switch between light and dark").click()
+    assert page.evaluate(paper) != light
+    page.set_viewport_size({"width": 400, "height": 800})
+    for path in ("index.html", "neurons.html", "activations.html", "neurons/0003.html", "about.html"):
+        visit.open(path, ready=False)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 400, path
+
+
+def test_every_card_exists_and_every_link_resolves(store: Store) -> None:
+    site = store.derived("site")
+    assert len(list((site / "neurons").glob("*.html"))) == NEURONS
+    for page in site.rglob("*.html"):
+        text = page.read_text("utf-8")
+        links = re.findall(r"""(?:href|src)=(?:"([^"]*)"|([^\s>"]+))""", text)
+        for link in (quoted or plain for quoted, plain in links):
+            assert link.startswith(("data:", "#")) or (page.parent / link.partition("#")[0]).exists(), (page, link)
+    card = (site / "neurons" / "0003.html").read_text("utf-8")
+    assert card.count('class="t s') >= 24
+    assert "--m:" in card
+    assert len(card) < 12_000
+
+
+def test_nothing_derived_still_makes_a_site(tmp_path: Path) -> None:
+    store = fake_store(tmp_path / "bare", images=3, words=0, texts=0, derived=False)
+    index = write_site(store)
+    assert "atlas map" in index.read_text("utf-8")
+    assert not (index.parent / "neurons.html").exists()
+
+
+def test_the_budget_steps_down_or_refuses_in_one_line(store: Store) -> None:
+    write_site(store)
+    largest = store.recipe("site")["thumbnail"]
+    files = [path for path in store.derived("site").rglob("*") if path.is_file()]
+    whole = sum(path.stat().st_size for path in files) / 1e6
+    write_site(store, max_mb=whole - 0.03)
+    assert store.recipe("site")["thumbnail"] < largest
+    assert sum(path.stat().st_size for path in store.derived("site").rglob("*") if path.is_file()) <= whole * 1e6
+    with pytest.raises(Refused, match=r"^a site of .* MB at least, above 1 MB; raise --max-mb$"):
+        write_site(store, max_mb=1)
+    assert (store.derived("site") / "index.html").exists()
+
+
+def test_columns_round_trip() -> None:
+    import gzip
+    from base64 import b64decode
+
+    script = columns.script("t<", {"x": np.arange(5, dtype=np.int16), "s": ["a", "", "שלום"]})
+    assert script.startswith('atlas.data("t\\u003c",')
+    described = json.loads(script[script.index(",") + 1 : script.rindex(',"')])
+    data = gzip.decompress(b64decode(script[script.rindex(',"') + 2 : -4]))
+    assert np.frombuffer(data, np.int16, 5, described["x"]["at"]).tolist() == [0, 1, 2, 3, 4]
+    offsets = np.frombuffer(data, np.uint32, 4, described["s"]["at"])
+    blob = data[described["s"]["bytes"] :]
+    assert [blob[a:b].decode() for a, b in pairwise(offsets)] == ["a", "", "שלום"]
+    assert json.loads(columns.safe_json({"<\u2028&": 1})) == {"<\u2028&": 1}
+    assert not set(columns.safe_json("</script>&\u2028")) & set("<>&\u2028")
