@@ -11,7 +11,7 @@ from atlas.errors import Refused
 
 # Nothing heavy is imported here: `atlas --help` must answer at once. Each command imports what it runs.
 
-DEMO = ("emoji", "words:emoji", "texts")
+DEMO = ("emoji", "words:emoji?fonts=open-sans,pt-serif", "texts")
 KINDS = ("image", "word", "text")
 
 

@@ -28,6 +28,7 @@ VENDORS = {
 }
 # Four families that the embedded model has never seen: sans, serif, slab and monospaced
 FONTS = ("open-sans", "pt-serif", "roboto-slab", "fira-code")
+SIZES = (24, 40)  # pixels, on 96
 WORDS: dict[str, Callable[[], tuple[str, ...]]] = {
     "countries": vocabulary.countries,
     "emotions": vocabulary.emotions,
@@ -101,7 +102,7 @@ class Words:
     spec: str
     words: tuple[str, ...]
     fonts: tuple[str, ...] = FONTS
-    sizes: tuple[int, ...] = (32,)
+    sizes: tuple[int, ...] = SIZES
     side: int = 96
     ink: str = "black"
     paper: str = "white"
@@ -120,7 +121,7 @@ def words(
     of: str = "",
     top: int | None = None,
     fonts: tuple[str, ...] = FONTS,
-    sizes: tuple[int, ...] = (32,),
+    sizes: tuple[int, ...] = SIZES,
     side: int = 96,
     ink: str = "black",
     paper: str = "white",

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from atlas import packaged, packed, raster, vocabulary
+from atlas.cli import DEMO
 from atlas.decoding import Unreadable
 from atlas.errors import Refused
 from atlas.files import Paths
@@ -354,8 +355,8 @@ def test_words():
     assert (first.size, first.mtime) == (0, 0)
     assert first.load().size == (96, 96)
     assert first.load().tobytes() != items[1].load().tobytes()
-    assert len(list(parse("words"))) == 4000
-    assert ids(parse("words:countries"))[0] == "words:countries/Aruba/open-sans/32"
+    assert len(list(parse("words"))) == 8000
+    assert ids(parse("words:countries"))[0] == "words:countries/Aruba/open-sans/24"
 
 
 def test_every_word_of_the_demo_can_be_drawn():
@@ -369,7 +370,8 @@ def test_every_word_of_the_demo_can_be_drawn():
 def test_words_of_a_file(tmp_path):
     (tmp_path / "mine.txt").write_text("\ufeffdog\r\n\r\ncat \r\ndog\r\n")
     found = ids(parse(f"words:{tmp_path / 'mine.txt'}?fonts=open-sans"))
-    assert found == ["words:mine.txt/dog/open-sans/32", "words:mine.txt/cat/open-sans/32"]
+    names = ("dog/open-sans/24", "dog/open-sans/40", "cat/open-sans/24", "cat/open-sans/40")
+    assert found == [f"words:mine.txt/{name}" for name in names]
 
 
 def test_texts(tmp_path):
@@ -388,7 +390,7 @@ def test_texts(tmp_path):
 
 
 def test_the_demo_has_the_size_it_should():
-    source = join(["emoji", "words:emoji", "texts"])
+    source = join(list(DEMO))
     kinds = [item.kind for item in source]
     assert len(set(ids(source))) == len(kinds)
     assert {kind: round(kinds.count(kind), -3) for kind in set(kinds)} == {
