@@ -197,12 +197,14 @@ def parser() -> argparse.ArgumentParser:
 
     sub = command(demo)
     sub.add_argument("out", type=Path, nargs="?", default=Path("outputs/demo"), help="default: outputs/demo")
-    _collecting(sub), _building(sub)
+    _collecting(sub)
+    _building(sub)
     for function in (build, collect):
         sub = command(function)
         sub.add_argument("source", nargs="+", help="emoji, words, texts, a folder, list, table, tar, Parquet, hf:NAME")
         sub.add_argument("out", type=Path, help="folder of the Store")
-        _model(sub), _collecting(sub)
+        _model(sub)
+        _collecting(sub)
         if function is build:
             _building(sub)
     sub = command(stats, "out")

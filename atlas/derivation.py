@@ -198,7 +198,7 @@ def draw_cells(store: Store, columns: int = 20, minimum: int = 5, seed: int = 0)
     """layout/cells: the activation atlas over one random patch an image (Carter et al. 2019)."""
     positions = store.positions("image")
     chosen = np.sort(np.random.default_rng(seed).permutation(len(positions))[:CELL_ROWS])
-    A = store.array("patch", "image")[chosen].astype(np.float32)
+    A: np.ndarray = store.array("patch", "image")[chosen].astype(np.float32)
     if store.request["model"]["layers"][0]["rectified"]:
         A = np.maximum(A, 0)
     alive = A.any(1)  # a position where nothing fires has no direction to be placed by

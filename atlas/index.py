@@ -40,8 +40,8 @@ Found = tuple[Float32[np.ndarray, "m k"], Int64[np.ndarray, "m k"]]  # cosines, 
 class Rows(Protocol):
     """What vectors are, to this project: an array (n, d), or anything that is sliced like one."""
 
-    shape: tuple[int, ...]
-
+    @property
+    def shape(self) -> tuple[int, ...]: ...
     def __len__(self) -> int: ...
     def __getitem__(self, at: slice, /) -> np.ndarray: ...
 

@@ -70,7 +70,7 @@ def jobs(items: Iterable[Item], first: int = 0) -> Iterator[Job]:
 
 def write_listing(items: Iterable[Item], path: Path, earlier: Path | None = None, first: int = 0) -> Listing:
     """Write the listing of `items`, after an `earlier` one if given, as Parquet; ids must be unique."""
-    counts = dict.fromkeys(KINDS, 0)
+    counts: dict[str, int] = dict.fromkeys(KINDS, 0)
     seen, shards = array("Q"), first
     with pq.ParquetWriter(path, LISTING, compression="zstd") as writer:
         for batch in pq.ParquetFile(earlier).iter_batches() if earlier else ():

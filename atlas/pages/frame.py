@@ -39,6 +39,7 @@ class Frame:
         )
         found.filters["json"] = lambda content: Markup(columns.safe_json(content))
         found.filters["figure"] = short
+        found.filters["share"] = lambda value: "–" if value is None or value != value else f"{value:.3f}"
         found.filters["signed"] = lambda value: f"{value:+.1f}".replace("-", "−")
         found.globals.update(
             navigation=[(path, NAVIGATION.get(path, path)) for path in self.pages],

@@ -50,14 +50,19 @@ def nearest_rows(frame: Frame) -> Integer[np.ndarray, "n k"]:
     kept = frame.derived("layout/map", "near.npy")
     if kept is not None:
         return np.load(kept, allow_pickle=False)[:, :NEIGHBOURS]
-    from atlas.index import neighbours  # FAISS and UMAP: heavy, and wanted here alone
+    from atlas.index import Index, blocks  # FAISS and UMAP: heavy, and wanted here alone
     from atlas.projection import Centred
 
     store = frame.store
     vectors = store.array("embedding")
     centre = store.recipe("layout/map").get("umap", {}).get("centre", True)
     space = Centred(vectors, store.table(["kind"])["kind"].to_pylist()) if centre else vectors
-    return neighbours(space, NEIGHBOURS + 1)[0][:, 1:]
+    index, found = Index.build(space), []
+    for start, block in blocks(space):
+        ids = index.search(block, NEIGHBOURS + 1)[1]
+        own = ids == np.arange(start, start + len(ids))[:, None]
+        found.append(np.take_along_axis(ids, np.argsort(own, axis=1, kind="stable"), 1)[:, :-1])  # itself goes last
+    return np.concatenate(found)
 
 
 def strongest_neurons(frame: Frame) -> tuple[Int[np.ndarray, "n k"], UInt8[np.ndarray, "n k"]] | None:
