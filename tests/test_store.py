@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,15 @@ from atlas.store import Store
 from tests.fakes import fake_store
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fake_store(tmp_path_factory.mktemp("made"), images=1100, words=20, texts=10, neurons=6, dim=8).path
+
+
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return fake_store(tmp_path / "store", images=1100, words=20, texts=10, neurons=6, dim=8)
+def store(made: Path, tmp_path: Path) -> Store:
+    """A copy, to be spoilt."""
+    return Store.open(shutil.copytree(made, tmp_path / "store"))
 
 
 def test_arrays_are_slices_over_shards(store: Store) -> None:

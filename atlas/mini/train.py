@@ -8,6 +8,7 @@ refreshed now and then; equal names are never each other's negatives. It goes on
 
 import argparse
 import json
+import math
 import re
 import time
 from collections.abc import Iterator
@@ -157,7 +158,7 @@ class Trainer:
         """Warm-up, then flat while reading; a cosine to zero over the contrastive stage."""
         warm = min(1.0, (self.step + 1) / 300)
         done = max(0.0, (self.progress - READING_SHARE) / (1 - READING_SHARE))
-        return 1.5e-3 * warm * (1.0 if done == 0 else 0.7 * 0.5 * (1 + np.cos(np.pi * done)))
+        return 1.5e-3 * warm * (1.0 if done == 0 else 0.7 * 0.5 * (1 + math.cos(math.pi * done)))
 
     def tokens(self, texts: list[str]) -> Tensor:
         """Token ids; which were ever used is kept, for `export`."""

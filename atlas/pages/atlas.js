@@ -70,7 +70,7 @@ const atlas = (() => {
     spot(row) { return { sheet: this.sheet[row], x: this.cell[row] % SHEET, y: Math.floor(this.cell[row] / SHEET) }; }
     thumb(row, tag = "i", attributes = {}, at = -1) {
       const sheet = this.sheet[row], marked = at < 0 ? "" : ".m";
-      if (sheet < 0) return element(`${tag}.t.none`, attributes, "“");
+      if (sheet < 0) return element(`${tag}.t.none`, attributes, this.name(row)); // texts are shown by their words
       return element(`${tag}.t.s${sheet}${marked}`, { "--n": this.cell[row], "--m": at, ...attributes });
     }
     patch(row, top, left, tag = "i", attributes = {}) {

@@ -1,5 +1,6 @@
 """What all pages share: the templates, the navigation, the provenance, the assets."""
 
+import math
 import shlex
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -127,8 +128,10 @@ def _map_quality(recipe: dict[str, Any]) -> dict[str, str]:
         found["Neighbours kept"] = f"{recipe['preservation']:.0%} of a point's nearest, on average"
     meets = recipe.get("word_meets_drawing")
     if isinstance(meets, dict):
-        shares = ", ".join(f"{share:.0%} {how}" for how, share in meets.items() if isinstance(share, float))
-        found["Words meet drawings"] = f"{shares}: how often a word's nearest drawing carries its name"
+        known = {how: share for how, share in meets.items() if isinstance(share, float) and math.isfinite(share)}
+        shares = ", ".join(f"{share:.0%} {how}" for how, share in known.items())
+        if shares:
+            found["Words meet drawings"] = f"{shares}: how often a word's nearest drawing carries its name"
     return found
 
 

@@ -73,7 +73,7 @@
     if (i < 0) return;
     const row = points.row[i], k = points.near.width;
     const near = [...points.near.subarray(i * k, (i + 1) * k)].filter((other) => pointOf[other] >= 0);
-    byId("card").replaceChildren(
+    byId("card").replaceChildren(...[
       element("button.quiet", { type: "button", "aria-label": "Close card", onclick: close }, "×"),
       element("div.head", {}, rows.thumb(row), element("div", {},
         element("div.caption", {}, rows.name(row)), element("small", {}, rows.about(row)))),
@@ -81,7 +81,7 @@
         element("div.strip", {}, ...near.map((other) => rows.thumb(other, "button",
           { type: "button", title: `${rows.name(other)} · ${rows.about(other)}`, onclick: () => pick(pointOf[other], true) })))),
       strongest(i),
-      kept(i));
+      kept(i)].filter(Boolean));
     byId("card").hidden = false;
     scatter.mark([i]);
     if (fly) scatter.fly(i);
