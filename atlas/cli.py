@@ -91,15 +91,16 @@ def near(args: argparse.Namespace) -> int:
 
     store = _open(args)
     if args.neuron is not None:
-        found = queries.neurons_near(store, args.neuron, args.k, args.by)
+        _table(queries.neurons_near(store, args.neuron, args.k, args.by), args.json)
     elif args.row is not None:
         row = int(args.row) if args.row.isdigit() else args.row
-        found = queries.rows_near_row(store, row, args.k, args.kind)
-    elif args.text is not None:
-        found = queries.rows_near_text(store, args.text, args.k, args.kind, args.pretrained)
+        _table(queries.rows_near_row(store, row, args.k, args.kind), args.json)
     else:
-        found = queries.rows_near_image(store, args.image, args.k, args.kind, args.pretrained)
-    _table(found, args.json)
+        vector = queries.embed(store, args.text, args.image, args.pretrained)
+        _table(queries.rows_near(store, vector, args.k, args.kind), args.json)
+        if store.current("layout/map") and not args.json:
+            x, y = queries.place(store, vector, args.kind)
+            print(f"its place on the map, among the {args.kind}s: {x:.2f}, {y:.2f}")
     return 0
 
 

@@ -181,7 +181,7 @@ def place(
     """
     index = vectors if isinstance(vectors, Index) else Index.build(vectors)
     scores, ids = index.search(new, k)
-    weights = 1 / np.maximum(1 - scores, 1e-6).astype(np.float64) * 0 + 1
+    weights = 1 / np.maximum(1 - scores, 1e-6).astype(np.float64) ** 2
     weights /= weights.sum(axis=1, keepdims=True)
     return np.einsum("mk,mkc->mc", weights, layout[ids]).astype(np.float32)
 

@@ -29,18 +29,14 @@ def rows_near(store: Store, vector: np.ndarray, k: int = 10, kind: str = "image"
     ]
 
 
-def rows_near_text(store: Store, text: str, k: int = 10, kind: str = "image", pretrained: str | None = None) -> Table:
-    """Rows nearest to a text, by the Store's own model."""
-    if not text.strip():
-        raise Refused("--text is empty; give a word or a sentence")
-    return rows_near(store, clip_of(store, pretrained).encode_texts([text])[0], k, kind)
-
-
-def rows_near_image(
-    store: Store, image: str | Path, k: int = 10, kind: str = "image", pretrained: str | None = None
-) -> Table:
-    """Rows nearest to an image file, by the Store's own model."""
-    return rows_near(store, clip_of(store, pretrained).encode_images([Path(image)])[0], k, kind)
+def embed(
+    store: Store, text: str | None = None, image: str | Path | None = None, pretrained: str | None = None
+) -> np.ndarray:
+    """Embedding (e,) of a text or of an image file, by the Store's own model; `pretrained` as in `clip_of`."""
+    if text is not None and not text.strip():
+        raise Refused("the text is empty; give a word or a sentence")
+    clip = clip_of(store, pretrained)
+    return clip.encode_texts([text])[0] if text is not None else clip.encode_images([Path(str(image))])[0]
 
 
 def rows_near_row(store: Store, row: int | str, k: int = 10, kind: str = "image") -> Table:

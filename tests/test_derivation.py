@@ -77,16 +77,16 @@ def test_queries_find_the_row_itself_and_its_place(store: atlas.Store, clip: atl
     points = pq.read_table(store.derived("layout/map") / "points.parquet")
     there = [points["x"][row].as_py(), points["y"][row].as_py()]
     np.testing.assert_allclose(queries.place(store, vector, "image"), there, atol=0.05)
-    text = queries.rows_near_text(store, "angry", 2, kind="text")
+    text = queries.rows_near(store, queries.embed(store, text="angry"), 2, kind="text")
     assert text[0]["caption"] == "angry"
     Image.new("RGB", (50, 40), "red").save(tmp_path / "red.png")
-    assert len(queries.rows_near_image(store, tmp_path / "red.png", 4)) == 4
+    assert len(queries.rows_near(store, queries.embed(store, image=tmp_path / "red.png"), 4)) == 4
 
 
 def test_bad_questions_get_one_line(store: atlas.Store, tmp_path: Path) -> None:
     for ask, says in (
-        (lambda: queries.rows_near_text(store, " "), "empty"),
-        (lambda: queries.rows_near_image(store, tmp_path / "none.png"), "none.png"),
+        (lambda: queries.embed(store, text=" "), "empty"),
+        (lambda: queries.embed(store, image=tmp_path / "none.png"), "none.png"),
         (lambda: queries.rows_near_row(store, "nothing"), "no row with the id"),
         (lambda: queries.neurons_near(store, 0, by="luck"), "by basis or by response"),
         (lambda: queries.rows_near(store, np.zeros(256), 0), "k=0"),
@@ -135,7 +135,9 @@ def test_the_command_line_goes_the_whole_way(tmp_path: Path, capsys: pytest.Capt
 
     assert len(json.loads(capsys.readouterr().out)) == 10
     assert cli.main(["near", str(out), "--text", "sad face", "-k", "3"]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 4
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 5
+    assert lines[-1].startswith("its place on the map")
     assert cli.main(["export", str(out), str(tmp_path / "a.parquet")]) == 0
     exported = pq.read_table(tmp_path / "a.parquet")
     assert {"id", "embedding", "x", "y"} <= set(exported.column_names)
