@@ -46,8 +46,8 @@ HELD_OUT_FONTS = (
 )  # fmt: skip
 SKIN_TONE = re.compile(r"skin[ _-]tone|-(light|medium|dark)(-|$)")
 NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
-EMOJI_TEMPLATES = ("an emoji of {}", "a drawing of {}", "{}", "a picture of {}", "a sticker of {}")
-WORD_TEMPLATES = ("the word {}", "{}", "the text {}", "a sign that says {}", "the word {} in print")
+EMOJI_TEMPLATES = ("an emoji of {}", "a drawing of {}", "{}", "{}", "a picture of {}")
+WORD_TEMPLATES = ("the word {}", "{}", "{}", "the text {}", "a sign that says {}")
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 Two stages share one image tower. *Reading*: a softmax over words against the words of a drawing's name or the
 rendered word, large level letters first (a contrastive loss alone does not begin to read). *Contrast*: CLIP's
 symmetric loss with a text tower, against the batch and against a bank of all names and words whose embeddings are
-refreshed now and then; equal names are never each other's negatives. It goes on from its last checkpoint.
+refreshed now and then. Whatever carries one name is a positive, drawn or written: a drawing of a dog belongs to "the
+word dog" too, which is what brings the two together on one map. It goes on from its last checkpoint.
 """
 
 import argparse
@@ -124,6 +125,12 @@ def normalise(pixels: Tensor) -> Tensor:
     return ((pixels.float() / 255 - MEAN) / STD).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
 
 
+def soft_cross_entropy(logits: Tensor, positive: Tensor) -> Tensor:
+    """Cross-entropy against all of a row's positives alike: logits and positive (n, m), at least one positive a row."""
+    target = positive / positive.sum(1, keepdim=True)
+    return -(target * functional.log_softmax(logits, 1)).sum(1).mean()
+
+
 class Trainer:
     """The model, its word head, and how far it has come; `train` goes on from the last checkpoint in `run`."""
 
@@ -185,13 +192,11 @@ class Trainer:
             text = self.model.encode_text(self.tokens(captions), normalize=True).float()
         image, scale = functional.normalize(image.float(), dim=1), self.model.logit_scale.exp().clamp(max=100)
         key = np.array(names)
-        same = torch.from_numpy(key[:, None] == key[None]) & ~torch.eye(len(key), dtype=torch.bool)
-        known = torch.from_numpy(key[:, None] == self.bank_keys[None])
-        pairs = (scale * image @ text.T).masked_fill(same, -1e4)
-        bank = (scale * image @ self.bank.T).masked_fill(known, -1e4)
-        order = torch.arange(len(key))
-        both = functional.cross_entropy(torch.cat([pairs, bank], 1), order) + functional.cross_entropy(pairs.T, order)
-        return both / 2 + 0.3 * reading
+        same = torch.from_numpy(key[:, None] == key[None]).float()
+        known = torch.from_numpy(key[:, None] == self.bank_keys[None]).float()
+        pairs, bank = scale * image @ text.T, scale * image @ self.bank.T
+        to_text = soft_cross_entropy(torch.cat([pairs, bank], 1), torch.cat([same, known], 1))
+        return (to_text + soft_cross_entropy(pairs.T, same)) / 2 + 0.3 * reading
 
     def train(self) -> None:
         """Until the time is spent, with a held-out measurement and a checkpoint every four minutes."""
