@@ -16,13 +16,14 @@ import pyarrow.parquet as pq
 from atlas import grid, projection, stats
 from atlas.clip import Clip
 from atlas.errors import Refused
-from atlas.index import Index
+from atlas.index import Index, neighbours
 from atlas.listing import id_hash
 from atlas.progress import track
 from atlas.store import Store
 
 NEIGHBOURS = 20  # neurons listed near a neuron
 TEXTS = 12  # texts listed near a neuron
+PRESERVED = 15  # neighbours that the map is measured by
 CELL_ROWS = 20_000  # patches laid out for the activation atlas, a seeded sample of them
 
 
@@ -151,13 +152,14 @@ def open_index(store: Store, kind: str) -> Index:
 
 
 def draw_map(store: Store, seed: int = 0, centre: bool = True, n_neighbors: int = 15, min_dist: float = 0.1) -> Path:
-    """layout/map: every row's place, and how honest the map is (quality.json)."""
+    """layout/map: every row's place, its 8 nearest rows of all kinds, and how honest the map is (quality.json)."""
     vectors = store.array("embedding")
     groups = np.array(store.table(["kind"])["kind"].to_pylist())
-    options = {"n_neighbors": n_neighbors, "min_dist": min_dist, "seed": seed, "centre": centre}
-    layout = projection.project(vectors, groups=groups, **options)
     measured = projection.Centred(vectors, groups) if centre else vectors
-    kept = projection.preservation(measured, layout)
+    graph = neighbours(measured, max(n_neighbors, PRESERVED + 1), seed)
+    layout = projection.project(measured, n_neighbors, min_dist, seed=seed, graph=graph)
+    kept = projection.preservation(measured, layout, PRESERVED, graph=graph)
+    options = {"n_neighbors": n_neighbors, "min_dist": min_dist, "seed": seed, "centre": centre}
     quality = {
         "trustworthiness": projection.trustworthiness(measured, layout, seed=seed),
         "preservation": float(np.nanmean(kept)),
@@ -170,6 +172,7 @@ def draw_map(store: Store, seed: int = 0, centre: bool = True, n_neighbors: int 
     with store.deriving("layout/map", {"umap": options, **quality}) as folder:
         columns = {"row": np.arange(len(store)), "x": layout[:, 0], "y": layout[:, 1], "preservation": kept}
         pq.write_table(pa.table(columns), folder / "points.parquet")
+        np.save(folder / "near.npy", graph[0][:, 1:9].astype(np.uint32))
         (folder / "quality.json").write_text(json.dumps(quality, indent=1) + "\n", "utf-8")
     return store.derived("layout/map")
 
@@ -180,14 +183,15 @@ def _words_meet_drawings(store: Store) -> dict[str, Any]:
     words, images = (store.array("embedding", kind) for kind in ("word", "image"))
     said, shown = (store.table(["label"], kind)["label"].to_pylist() for kind in ("word", "image"))
     ways = {"raw": False, "centred": True}
-    return {"word_meets_drawing": {w: projection.meets(words, said, images, shown, c) for w, c in ways.items()}}
+    found = {way: projection.meets(words, said, images, shown, centre) for way, centre in ways.items()}
+    return {} if np.isnan(found["raw"]) else {"word_meets_drawing": found}  # no drawing carries any of the words
 
 
 def draw_neurons(store: Store, seed: int = 0) -> Path:
     """layout/neurons: neurons placed by how their responses to images correlate."""
     correlation = np.load(store.derived("neurons/stats") / "correlation.npy")
     np.fill_diagonal(correlation, 1.0)  # a neuron that never changes correlates with itself alone
-    layout = projection.project(correlation, seed=seed)
+    layout = projection.project(correlation, n_neighbors=30, min_dist=0.5, seed=seed)  # apart enough to be seen
     columns = {"neuron": np.arange(len(layout)), "x": layout[:, 0], "y": layout[:, 1]}
     with store.deriving("layout/neurons", {"seed": seed}, of=("neurons/stats",)) as folder:
         pq.write_table(pa.table(columns), folder / "points.parquet")

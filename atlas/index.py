@@ -26,6 +26,7 @@ from atlas.errors import Refused
 FORMAT = 1
 FLAT_LIMIT, IVF_LIMIT = 50_000, 2_000_000  # rows up to which an index stays flat, or unquantised
 GRAPH_FLAT_LIMIT = 10_000  # a k-NN graph asks n queries, so that filing the rows pays off sooner
+SCAN_LIMIT = 1 / 8  # share of the rows above which scanning cells is no gain over scanning all
 BLOCK = 4096  # rows read at a time
 SAMPLE = 500  # queries by which recall is measured
 RECALL = 0.99  # recall@10 at which a search scans enough cells
@@ -80,6 +81,11 @@ class Index:
     def kind(self) -> str:
         """How rows are kept: flat | ivf | ivfpq."""
         return self.description.kind
+
+    @property
+    def scanned(self) -> float:
+        """Share of the rows that a search looks at."""
+        return 1.0 if self.kind == "flat" else self.description.nprobe / self._cpu.nlist
 
     @property
     def recall(self) -> float:
@@ -162,6 +168,8 @@ def neighbours(vectors: Rows, k: int, seed: int = 0) -> tuple[Int64[np.ndarray, 
     k counts the row itself and is cut to the number of rows. Exact up to 10,000 rows, at recall@10 0.99 above.
     """
     index = Index.build(vectors, kind="flat" if len(vectors) <= GRAPH_FLAT_LIMIT else "ivf", seed=seed)
+    if index.kind != "flat" and index.scanned > SCAN_LIMIT:  # rows without clusters: one large product is faster
+        index = Index.build(vectors, kind="flat", seed=seed)
     found = [_self_first(start, index.search(block, k)) for start, block in blocks(vectors)]
     ids, distances = zip(*found, strict=True)
     return np.concatenate(ids), np.concatenate(distances)

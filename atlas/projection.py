@@ -25,6 +25,7 @@ SCORES = 2**25  # cosines held at a time while ranking: 128 MB of float32
 
 Layout = Float[np.ndarray, "n 2"]
 Labels = Sequence[str] | np.ndarray  # one a row
+Graph = tuple[Int64[np.ndarray, "n k"], Float32[np.ndarray, "n k"]]  # ids and distances, itself first
 
 
 class Centred:
@@ -79,6 +80,7 @@ def project(
     groups: Labels | None = None,
     centre: bool = True,
     n_epochs: int | None = None,
+    graph: Graph | None = None,
 ) -> Float32[np.ndarray, "n 2"]:
     """Lay vectors (n, d) out on a plane (n, 2) by UMAP (McInnes et al. 2018), cosine, neighbours taken from FAISS.
 
@@ -86,6 +88,7 @@ def project(
     Starts from the principal components: UMAP's own spectral start is no better, and on a graph in one piece can
     take longer than all the rest. `n_epochs` is 500 up to 10,000 rows, as UMAP's own, and 100 above, half of UMAP's:
     trustworthiness is 0.002 lower at most. `n_neighbors` counts the row itself. The same seed gives the same map.
+    `graph`, what `neighbours` gave for these (centred) vectors, saves finding them again.
     Raises `Refused` for another metric, where there are no rows, or where one is zero or not finite.
     """
     if metric != "cosine":
@@ -98,7 +101,8 @@ def project(
     if len(vectors) < 5:  # too few for a graph
         return start
     start += np.random.default_rng(seed).normal(scale=1e-4, size=start.shape)  # as UMAP does: no copies, no flat axis
-    ids, distances = neighbours(vectors, min(n_neighbors, len(vectors) - 1), seed)
+    k = min(n_neighbors, len(vectors) - 1)
+    ids, distances = (part[:, :k] for part in graph or neighbours(vectors, k, seed))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"precomputed_knn\[2\] \(knn_search_index\) is not an NNDescent", UserWarning)
         mapper = umap.UMAP(
@@ -150,7 +154,12 @@ def trustworthiness(vectors: Rows, layout: Layout, k: int = 15, size: int = 5000
 
 
 def preservation(
-    vectors: Rows, layout: Layout, k: int = 15, rows: Int64[np.ndarray, " m"] | None = None, seed: int = 0
+    vectors: Rows,
+    layout: Layout,
+    k: int = 15,
+    rows: Int64[np.ndarray, " m"] | None = None,
+    seed: int = 0,
+    graph: Graph | None = None,
 ) -> Float32[np.ndarray, " n"]:
     """For each point the share of its k nearest rows that are among its k nearest on the map: (n,), 0..1.
 
@@ -162,7 +171,7 @@ def preservation(
     if k < 1:
         return share
     if rows is None:
-        rows, near = np.arange(n), neighbours(vectors, k + 1, seed)[0][:, 1:]
+        rows, near = np.arange(n), (graph or neighbours(vectors, k + 1, seed))[0][:, 1 : k + 1]
     else:
         found = Index.build(vectors, seed=seed).search(take(vectors, rows), k + 1)[1]
         near = _without_self(found, rows)
