@@ -104,6 +104,7 @@ class Clip:
     @cached_property
     def tokenizer(self) -> Callable[[list[str]], Tensor]:
         """open_clip's tokenizer for this model: (n, context length) token ids; longer texts are cut."""
+        weights.register_mini()  # a Clip that was sent to another process finds open_clip as it was shipped
         try:
             return open_clip.get_tokenizer(self.name)
         except Exception as error:  # tokenizers from the hub fail in many ways without a network
