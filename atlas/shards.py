@@ -1,5 +1,6 @@
-"""Shards of a Store (NOT of a source: the sources packed in tar and Parquet are in atlas/packed.py): the folders of
-at most 1,024 rows that a Store is made of, and the view that joins their arrays.
+"""The shards of a Store: folders of at most 1,024 rows, and the view that joins their arrays.
+
+(Sources that come packed in tar or Parquet shards are `atlas.packed`.)
 """
 
 import hashlib

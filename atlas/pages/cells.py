@@ -15,9 +15,7 @@ MEMBERS, ZOOM = 12, 2  # patches listed of a cell; how much of a thumbnail a pat
 
 def write_cells(frame: Frame, rows: Rows) -> None:
     """Write activations.html and data/cells.js."""
-    path = frame.derived("layout/cells", "cells.parquet")
-    assert path is not None  # the page is in the navigation only where it is
-    cells = pq.read_table(path).to_pylist()
+    cells = pq.read_table(frame.store.derived("layout/cells") / "cells.parquet").to_pylist()
     patches = _patches(frame)
     members = np.full((len(cells), MEMBERS), -1, np.int32)
     for i, cell in enumerate(cells):

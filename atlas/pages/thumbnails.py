@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
+from math import ceil
 from pathlib import Path
 
 from PIL import Image, ImageOps
@@ -15,8 +16,7 @@ from PIL import Image, ImageOps
 from atlas.shards import SHARD_ROWS, Shard
 from atlas.store import Store
 
-COLUMNS = 32
-assert COLUMNS * COLUMNS >= SHARD_ROWS
+COLUMNS = ceil(SHARD_ROWS**0.5)  # a sheet holds a shard: 32 x 32
 SAMPLE = COLUMNS * COLUMNS  # thumbnails encoded to plan the bytes of all
 
 
