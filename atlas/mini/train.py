@@ -301,6 +301,7 @@ class Trainer:
         state = {k: v.half().contiguous() if v.is_floating_point() else v for k, v in self.model.state_dict().items()}
         state["token_embedding.weight"][~self.used] = 0
         save_file(state, path, metadata={"format": "pt"})
+        path.chmod(0o644)  # it is shipped: readable by all
 
 
 def unseen_drawings(count: int) -> tuple[Tensor, list[str]]:
