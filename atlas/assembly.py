@@ -1,5 +1,6 @@
 """From listed items to one finished shard: read ahead in threads, one forward pass, reduce, write aside, rename."""
 
+import os
 import shutil
 import sys
 from collections import deque
@@ -26,6 +27,9 @@ from atlas.sources import Item
 
 if TYPE_CHECKING:
     from atlas.clip import Clip
+
+
+HANDFUL = 8  # items that a thread takes at a time
 
 
 @dataclass(frozen=True)
@@ -83,12 +87,18 @@ def _thumbnail(image: Image.Image, side: int) -> bytes:
 
 
 def make_shards(wanted: Iterable[Job], clip: "Clip", out: Path, options: Options, batch: int) -> Iterator[int]:
-    """Make shards one after the other, reading ahead in threads; yields how many items each batch was."""
-    with ThreadPoolExecutor(max_workers=4, thread_name_prefix="decode") as pool:
+    """Make shards one after the other; yields how many items each batch was.
+
+    With a GPU, threads read batches ahead while it works. On a CPU the model has all cores to itself and reading has
+    them in turn: side by side, the model's threads wait for one another at every layer and it is slower by a third.
+    """
+    ahead = 4 if clip.device.type == "cuda" else 0
+    with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode") as pool:
         ready: list[Ready] = []
         rejected: list[Rejected] = []
         arrays: list[dict[str, np.ndarray]] = []
-        for job, end, results in _read_ahead(wanted, pool, partial(prepare, clip=clip, thumb=options.thumb), batch):
+        read = partial(_prepare_all, clip=clip, thumb=options.thumb)
+        for job, end, results in _read_ahead(wanted, pool, read, batch, ahead):
             good = [result for result in results if isinstance(result, Ready)]
             rejected += [result for result in results if isinstance(result, Rejected)]
             if good:
@@ -100,21 +110,29 @@ def make_shards(wanted: Iterable[Job], clip: "Clip", out: Path, options: Options
                 ready, rejected, arrays = [], [], []
 
 
+def _prepare_all(items: Sequence[Item], clip: "Clip", thumb: int) -> list[Ready | Rejected]:
+    return [prepare(item, clip, thumb) for item in items]
+
+
 def _read_ahead(
-    wanted: Iterable[Job], pool: ThreadPoolExecutor, read: Any, batch: int, depth: int = 4
+    wanted: Iterable[Job], pool: ThreadPoolExecutor, read: Any, batch: int, depth: int
 ) -> Iterator[tuple[Job, int, list[Ready | Rejected]]]:
     """Batches of read items, in order, with the end of each in its shard; `depth` batches are being read meanwhile."""
-    waiting: deque[tuple[Job, int, list[Future[Ready | Rejected]]]] = deque()
+    waiting: deque[tuple[Job, int, list[Future[list[Ready | Rejected]]]]] = deque()
+
+    def first() -> tuple[Job, int, list[Ready | Rejected]]:
+        job, end, futures = waiting.popleft()
+        return job, end, [result for future in futures for result in future.result()]
+
     for job in wanted:
         for start in range(0, len(job.items), batch):
             items = job.items[start : start + batch]
-            waiting.append((job, start + len(items), [pool.submit(read, item) for item in items]))
+            handfuls = [items[i : i + HANDFUL] for i in range(0, len(items), HANDFUL)]
+            waiting.append((job, start + len(items), [pool.submit(read, handful) for handful in handfuls]))
             if len(waiting) > depth:
-                job_then, end, futures = waiting.popleft()
-                yield job_then, end, [future.result() for future in futures]
+                yield first()
     while waiting:
-        job_then, end, futures = waiting.popleft()
-        yield job_then, end, [future.result() for future in futures]
+        yield first()
 
 
 def _measure(ready: Sequence[Ready], clip: "Clip", seed: int) -> dict[str, np.ndarray]:
