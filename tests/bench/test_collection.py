@@ -62,15 +62,15 @@ def bare_rate(clip: atlas.Clip, count: int, batch: int) -> float:
 
 
 @pytest.mark.parametrize(
-    ("name", "count", "side", "share"), [("RN50", 256, 300, 0.9), ("mini", 4096, 72, 0.6)], ids=["RN50", "mini"]
+    ("name", "count", "side", "share"), [("RN50", 640, 300, 0.9), ("mini", 4096, 72, 0.6)], ids=["RN50", "mini"]
 )
 def test_collect_keeps_up_with_the_bare_model(tmp_path: Path, name: str, count: int, side: int, share: float) -> None:
     clip, folder = atlas.Clip(name, device="cpu"), photos(tmp_path / "photos", count, side)
-    before = bare_rate(clip, count, 64)
+    before = bare_rate(clip, count // 4, 64)
     began = time.perf_counter()
     atlas.collect(str(folder), clip, tmp_path / "store")
     rate = count / (time.perf_counter() - began)
-    bare = (before + bare_rate(clip, count, 64)) / 2  # a shared machine drifts: once before, once after
+    bare = (before + bare_rate(clip, count // 4, 64)) / 2  # a shared machine drifts: once before, once after
     print(f"\n{name}: collect {rate:.1f}/s, bare {bare:.1f}/s, ratio {rate / bare:.2f}")
     assert rate >= share * bare
 
