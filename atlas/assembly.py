@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from atlas.clip import Clip
 
 
-HANDFUL = 8  # items that a thread takes at a time
+HANDFUL = 32  # items that a thread takes at a time
 
 
 @dataclass(frozen=True)
