@@ -87,8 +87,8 @@ def project(
     `groups`, a label a row (image | word | text), closes the modality gap by `Centred`, unless `centre` is false.
     Starts from the principal components: UMAP's own spectral start is no better, and on a graph in one piece can
     take longer than all the rest. `n_epochs` is 500 up to 10,000 rows, as UMAP's own, and 100 above, half of UMAP's:
-    of trustworthiness nothing was lost on 50,000 rows in clusters; 200 runs them all. `n_neighbors` counts the row itself. The same seed gives the same map.
-    `graph`, what `neighbours` gave for these (centred) vectors, saves finding them again.
+    of trustworthiness nothing was lost on 50,000 rows in clusters. `n_neighbors` counts the row itself. The same
+    seed gives the same map. `graph`, what `neighbours` gave for these (centred) vectors, saves finding them again.
     Raises `Refused` for another metric, where there are no rows, or where one is zero or not finite.
     """
     if metric != "cosine":
