@@ -89,8 +89,8 @@ def _thumbnail(image: Image.Image, side: int) -> bytes:
 def make_shards(wanted: Iterable[Job], clip: "Clip", out: Path, options: Options, batch: int) -> Iterator[int]:
     """Make shards one after the other; yields how many items each batch was.
 
-    With a GPU, threads read batches ahead while it works. On a CPU the model has all cores to itself and reading has
-    them in turn: side by side, the model's threads wait for one another at every layer.
+    With a GPU, threads read batches ahead while it works. On a CPU the two take turns, so that reading does not
+    compete with the model's own threads for the cores.
     """
     ahead = 4 if clip.device.type == "cuda" else 0
     with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode") as pool:
