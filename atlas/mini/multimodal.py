@@ -1,0 +1,80 @@
+"""Which neurons answer to a concept both drawn and written: one rule, for neurons, probes and untrained networks.
+
+A neuron is multimodal for a concept when its drawings and the renderings of its name both beat those of all other
+concepts: the smaller of two areas under the ROC curve is at least .9, and larger than chance allows. Chance is what
+the same neurons give when the words of one concept go with the drawings of another, pooled over all neurons and all
+such pairs, so that small p values resolve; Benjamini and Hochberg's procedure at 1 % picks over all neurons and
+concepts.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.stats import false_discovery_control, rankdata
+
+FLOOR, RATE = 0.9, 0.01
+
+
+@dataclass(frozen=True)
+class Found:
+    """The pairs the rule picks, best first: neuron and concept, both areas, p; and how many passed the floor alone."""
+
+    neuron: Int[np.ndarray, " k"]
+    concept: Int[np.ndarray, " k"]
+    drawn: Float[np.ndarray, " k"]
+    written: Float[np.ndarray, " k"]
+    p: Float[np.ndarray, " k"]
+    above_floor: int
+
+    def __len__(self) -> int:
+        return len(self.neuron)
+
+
+def areas(A: Float[np.ndarray, "n u"], concept: Int[np.ndarray, " n"], concepts: int) -> Float[np.ndarray, "u c"]:
+    """Area under the ROC curve of every neuron for every concept against all others (Mann-Whitney, ties by half).
+
+    A concept without a row, or with all of them, has the area of a coin, .5.
+    """
+    n, size = len(A), np.bincount(concept, minlength=concepts)
+    member = np.zeros((n, concepts))
+    member[np.arange(n), concept] = 1
+    ranks = rankdata(A, axis=0)
+    wins = ranks.T @ member - size * (size + 1) / 2
+    pairs = size * (n - size)
+    return np.where(pairs > 0, wins / np.maximum(pairs, 1), 0.5)
+
+
+def multimodal(drawn: Float[np.ndarray, "u c"], written: Float[np.ndarray, "u c"], floor: float = FLOOR) -> Found:
+    """The neurons that are significantly above the floor for a concept in both its modalities."""
+    least = np.minimum(drawn, written)
+    neuron, concept = np.nonzero(least >= floor)
+    p = np.ones_like(least)
+    p[neuron, concept] = null(drawn, written, least[neuron, concept])
+    picked = false_discovery_control(p.ravel(), method="bh").reshape(p.shape)[neuron, concept] <= RATE
+    order = np.lexsort((-least[neuron, concept], p[neuron, concept]))
+    order = order[picked[order]]
+    u, c = neuron[order], concept[order]
+    return Found(u, c, drawn[u, c], written[u, c], p[u, c], len(neuron))
+
+
+def null(
+    drawn: Float[np.ndarray, "u c"], written: Float[np.ndarray, "u c"], at: Float[np.ndarray, " k"]
+) -> Float[np.ndarray, " k"]:
+    """Share of all (neuron, concept, other concept) whose drawn and other's written area are both at least `at`."""
+    u, c = drawn.shape
+    both = np.zeros(len(at))
+    for d, w in zip(np.sort(drawn, 1), np.sort(written, 1), strict=True):
+        both += (c - np.searchsorted(d, at, "left")) * (c - np.searchsorted(w, at, "left")).astype(float)
+    own = u * c - np.searchsorted(np.sort(np.minimum(drawn, written).ravel()), at, "left")
+    return (1 + both - own) / (1 + u * c * (c - 1))
+
+
+def probes(A: Float[np.ndarray, "n u"], concept: Int[np.ndarray, " n"], concepts: int) -> Float[np.ndarray, "c u"]:
+    """Linear discriminant directions, one a concept against all: shrunken covariance within, difference of means."""
+    member = np.zeros((len(A), concepts))
+    member[np.arange(len(A)), concept] = 1
+    means = (member.T @ A) / np.maximum(member.sum(0), 1)[:, None]
+    within = np.cov((A - means[concept]).T)
+    shrunk = within + 0.1 * np.trace(within) / len(within) * np.eye(len(within))
+    return np.linalg.solve(shrunk, (means - A.mean(0)).T).T
