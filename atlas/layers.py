@@ -4,7 +4,7 @@ A ResNet's stage or block means its sum before the closing ReLU; every other mod
 listed by hand: one forward pass of blank images tells each module's shape, and the shape tells how its axes lie.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -113,8 +113,8 @@ def closing_relu(module: nn.Module) -> nn.ReLU | None:
     return act if isinstance(act, nn.ReLU) else None
 
 
-def embed(model: Any, images: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n d"]:
-    """The image embedding before it is normalised."""
+def embed(model: Any, images: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "m d"]:
+    """The image embedding before it is normalised; m is n, unless an edit (`edited`) makes more of one image."""
     return _tensor(model.visual(images))
 
 
@@ -150,6 +150,32 @@ def pushed(model: nn.Module, layer: Layer, delta: Float[Tensor, " u"]) -> Iterat
         return (output[0] + step, *output[1:]) if isinstance(output, tuple) else output + step
 
     with _hook(model.get_submodule(layer.path).register_forward_hook(push)):
+        yield
+
+
+@contextmanager
+def edited(
+    model: nn.Module,
+    layer: Layer,
+    change: Callable[[Float[Tensor, "n u h w"]], Float[Tensor, "m u h w"]],
+    token: Token = "patches",
+) -> Iterator[None]:
+    """While the body runs the model, put `change(map)` in a layer's place: after its ReLU where one closes it.
+
+    The batch may leave larger than it came where it came as one image: the rest of the tower then runs once for all m
+    variants, and what bypasses the layer (a residual stream) is broadcast to them. Other tokens keep their values.
+    """
+
+    def put(_: nn.Module, args: Any, output: Any) -> Any:
+        raw = _tensor(output)
+        after = change(layer.map(raw, token))
+        shape = list(raw.shape)
+        shape[layer.axes.index("N")] = len(after)
+        value = raw.expand(shape).clone()
+        layer.map(value, token).copy_(after)
+        return (value, *output[1:]) if isinstance(output, tuple) else value
+
+    with _hook(model.get_submodule(layer.path).register_forward_hook(put)):
         yield
 
 

@@ -1,0 +1,250 @@
+"""Attribution: what each neuron adds to the logit of a text, and how much of the logit that leaves out.
+
+The bilinear form of Goh et al. 2021 ("Multimodal Neurons in Artificial Neural Networks"): with x_img a layer's
+activations, the unnormalised logit is x_img^T W x_text plus a constant, and W x_text is a weight on every neuron.
+
+    A (n, u) activations    W (u, e) basis    E (n, e) image embeddings    X (t, e) text embeddings
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from jaxtyping import Float
+from torch import nn
+
+from atlas.clip import Clip, Pictures
+from atlas.errors import Refused
+from atlas.layers import Layer, Token, edited
+from atlas.store import Store
+from decompose.directions import Directions
+
+ROWS_A_BLOCK = 4096
+LONGEST = 1000  # characters of a text: towers read some 77 tokens and would cut the rest unseen
+TEMPLATES = {
+    "plain": ("{}",),
+    "neutral": ("this is {}", "it shows {}", "an example of {}", "something like {}"),
+    "drawing": ("a drawing of {}", "{}, a drawing", "an icon of {}", "a cartoon of {}"),
+    "emoji": ("an emoji of {}", "the {} emoji", "a sticker of {}", "a {} symbol"),
+    "photo": ("a photo of a {}", "a picture of the {}", "a close-up of a {}", "an image that shows {}"),
+    "word": ("the word {}", "a sign that says {}", "{}, written out"),
+    "feeling": (  # the three of Goh et al. 2021, for emotions
+        "i am feeling {}",
+        "Me feeling {} on my face",
+        "a photo of me with a {} expression on my face",
+    ),
+}
+Templates = str | Sequence[str] | None
+
+
+def prompts(texts: str | Sequence[str], templates: Templates = None) -> list[list[str]]:
+    """The prompts of each text: a row a text, a column a template.
+
+    `templates`: a name of TEMPLATES, one template, or several, with {} where the text belongs; None for "plain".
+    Raises Refused for empty texts, texts longer than any model reads, and templates without a place for them.
+    """
+    texts = [texts] if isinstance(texts, str) else list(texts)
+    if not texts:
+        raise Refused("no text given; give a word or a sentence")
+    for place, text in enumerate(texts):
+        if not text.strip():
+            raise Refused(f"text {place} is empty; give a word or a sentence")
+        if len(text) > LONGEST:
+            raise Refused(f"text {place} ({text[:20]!r}...) has {len(text):,} characters; {LONGEST:,} are the most")
+    return [[template.replace("{}", text) for template in chosen_templates(templates)] for text in texts]
+
+
+def chosen_templates(templates: Templates) -> tuple[str, ...]:
+    """Templates by name, as one string, or as several; Refused where one has no {}."""
+    if templates is None or isinstance(templates, str):
+        name = templates or "plain"
+        if "{}" not in name and name not in TEMPLATES:
+            raise Refused(f"no templates {name!r}: the sets are {', '.join(TEMPLATES)}, or write one with {{}} in it")
+        return TEMPLATES.get(name, (name,))
+    if not templates:
+        raise Refused("no template given; '{}' is the plainest")
+    for template in templates:
+        if "{}" not in template:
+            raise Refused(f"the template {template!r} has no {{}} where the text belongs")
+    return tuple(templates)
+
+
+def concept_embeddings(clip: Clip, texts: str | Sequence[str], templates: Templates = None) -> Float[np.ndarray, "t e"]:
+    """One embedding of unit norm a text: the mean over its own prompts, each of unit norm."""
+    rows = prompts(texts, templates)
+    each = clip.encode_texts([prompt for row in rows for prompt in row])
+    X = each.reshape(len(rows), -1, clip.dim).mean(1)
+    return X / np.linalg.norm(X, axis=1, keepdims=True)
+
+
+def attribute(
+    clip: Clip,
+    texts: str | Sequence[str],
+    templates: Templates = None,
+    store: Store | None = None,
+    directions: Directions | None = None,
+) -> Float[np.ndarray, "t k"]:
+    """W x_text: what one unit of each neuron, or of each direction, adds to the unnormalised logit of each text.
+
+    With a Store, what one standard deviation over its images adds, and 0 for a neuron that never fires there: so one
+    that writes strongly and is never heard does not win. Raises Refused for a Store of another model.
+    """
+    W = clip.basis()
+    V = W if directions is None else directions.basis(W)
+    found = concept_embeddings(clip, texts, templates) @ V.T
+    if store is not None:
+        found = found * spread(store, clip, directions)
+    return found.astype(np.float32)
+
+
+def hooked(clip: Clip) -> tuple[Layer, Token]:
+    """The layer that the model reads, and which of its tokens."""
+    layer = next(each for each in clip.layers() if each.path == clip.layer)
+    return layer, "cls" if layer.cls and clip.token == "cls" else "patches"
+
+
+def check_model(store: Store, clip: Clip) -> None:
+    """Refused unless the Store was made by this model, with these weights and of this layer."""
+    made, here = store.request["model"], clip.describe()
+    if made["weights_sha256"] != here["weights_sha256"]:
+        raise Refused(
+            f"{store.path} was made by {made['name']} (weights {made['weights_sha256'][:12]}), not by {clip.name} "
+            f"({here['weights_sha256'][:12]}); open the Store's own model, or collect one with this"
+        )
+    if store.layer != clip.layer:
+        raise Refused(f"{store.path} is of layer {store.layer}, the model reads {clip.layer}: name the Store's layer")
+
+
+def spread(store: Store, clip: Clip, directions: Directions | None = None) -> Float[np.ndarray, " k"]:
+    """Standard deviation over the Store's images of each neuron (of neurons/stats), 0 for one that never fires; or of
+    each direction's activation, as the bilinear form sees it.
+    """
+    check_model(store, clip)
+    if directions is None:
+        stats = pq.read_table(store.derived("neurons/stats") / "image.parquet", columns=["std", "max"])
+        return np.where(stats["max"].to_numpy() > 0, stats["std"].to_numpy(), 0).astype(np.float32)
+    total = square = np.zeros(len(directions))
+    n = 0
+    for A, _ in _blocks(store):
+        Z = directions.activations(A).astype(np.float64)
+        total, square, n = total + Z.sum(0), square + (Z**2).sum(0), n + len(Z)
+    return np.sqrt(np.maximum(square / n - (total / n) ** 2, 0)).astype(np.float32)
+
+
+def _blocks(store: Store) -> Iterator[tuple[Float[np.ndarray, "n u"], Float[np.ndarray, "n e"]]]:
+    """Mean activations and embeddings of the Store's images, a block at a time."""
+    A, E = store.array("mean", "image"), store.array("embedding", "image")
+    for start in range(0, len(A), ROWS_A_BLOCK):
+        block = slice(start, start + ROWS_A_BLOCK)
+        yield np.asarray(A[block], np.float32), np.asarray(E[block], np.float32)
+
+
+# -- completeness ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Completeness:
+    """Where the unnormalised logit of n images and t texts comes from: contributions + constant + residual."""
+
+    contributions: Float[np.ndarray, "n t u"]  # each neuron's activation, averaged over positions, times W x_text
+    constant: Float[np.ndarray, "n t"]  # the logit when every neuron of the layer is silent
+    logit: Float[np.ndarray, "n t"]
+    residual: Float[np.ndarray, "n t"]  # what the bilinear form does not explain
+
+
+def completeness(clip: Clip, images: Pictures, texts: str | Sequence[str], templates: Templates = None) -> Completeness:
+    """Take logits apart into what each neuron adds, what is there without any, and the rest.
+
+    The rest is 0, to rounding, for an attention pool without positions on a map that is the same everywhere, and for
+    the hidden units of the CLS token in a ViT's last block; elsewhere it says what the bilinear form leaves out. The
+    constant comes from a forward pass with the layer silenced. Where a layer norm follows ("direct effect"), its
+    scale is held at the image's own throughout.
+    """
+    X = concept_embeddings(clip, texts, templates)
+    pictures = [images] if isinstance(images, str) or not isinstance(images, Sequence | np.ndarray) else images
+    found = [_take_apart(clip, pictures[i : i + 1], X) for i in range(len(pictures))]
+    if not found:
+        raise Refused("no image given; give at least one")
+    contributions, constant, logit = (np.stack(parts) for parts in zip(*found, strict=True))
+    return Completeness(contributions, constant, logit, logit - constant - contributions.sum(2))
+
+
+def _take_apart(clip: Clip, image: Pictures, X: Float[np.ndarray, "t e"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Contributions (t, u), constant (t,) and logit (t,) of one image, from the pass as it is and the silenced one."""
+    maps = clip.activations(image)
+    if clip.rectified():
+        maps = np.maximum(maps, 0)
+    layer, token = hooked(clip)
+    with _held_scale(clip), edited(clip.model, layer, lambda x: torch.cat([x, torch.zeros_like(x)]), token):
+        whole, silent = _unnormalised(clip, image) @ X.T
+    own = image if clip.basis_kind == "direct effect" else None  # this image's scale; elsewhere one basis fits all
+    return maps[0].mean((1, 2)) * (X @ clip.basis(images=own).T), silent, whole
+
+
+def _unnormalised(clip: Clip, image: Pictures) -> Float[np.ndarray, "n e"]:
+    """Embeddings as the tower gives them: the output of the whole of it, which has no tokens to choose from."""
+    return clip.activations(image, layer="visual", token="patches")[:, :, 0, 0]
+
+
+@contextmanager
+def _held_scale(clip: Clip) -> Iterator[None]:
+    """While the body runs, the layer norm that follows divides every image of a batch by the first one's deviation.
+
+    The norm is the last that the tower runs; towers whose way to the embedding is no "direct effect" are left alone.
+    """
+    if clip.basis_kind != "direct effect":
+        yield
+        return
+    modules: Any = (clip.model.get_submodule(layer.path) for layer in reversed(clip.layers()))
+    norm: nn.LayerNorm = next(module for module in modules if isinstance(module, nn.LayerNorm))
+
+    def forward(_: nn.Module, args: Any, output: torch.Tensor) -> torch.Tensor:
+        (x,) = args
+        scale = (x[:1].var(-1, unbiased=False, keepdim=True) + norm.eps).rsqrt()
+        return (x - x.mean(-1, keepdim=True)) * scale * norm.weight + norm.bias
+
+    hook = norm.register_forward_hook(forward)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def explained(
+    store: Store, clip: Clip, texts: str | Sequence[str], templates: Templates = None
+) -> Float[np.ndarray, " t"]:
+    """How much of each text's logit over the Store's images the bilinear form explains: R^2, at most 1.
+
+    The logit is normalised, and so is the form: with the layer's mean activations a, (a W + c) x_text / |a W + c|. The
+    constant c is the embedding of a silent layer where that is the same for all images (attention pools), else 0; R^2
+    is of the best line of non-negative slope. 0 too for a logit that never changes.
+    """
+    check_model(store, clip)
+    X, W, c = concept_embeddings(clip, texts, templates), clip.basis(), silent_embedding(clip)
+    pairs = []
+    for A, E in _blocks(store):
+        Y = A @ W + c
+        norm = np.linalg.norm(Y, axis=1, keepdims=True)
+        pairs.append((np.divide(Y, norm, out=np.zeros_like(Y), where=norm > 0) @ X.T, E @ X.T))
+    form, logit = (np.concatenate(each).astype(np.float64) for each in zip(*pairs, strict=True))
+    return correlations(form, logit).clip(0) ** 2
+
+
+def silent_embedding(clip: Clip) -> Float[np.ndarray, " e"]:
+    """The unnormalised embedding of a silent layer where it is the same for every image; zeros for other towers."""
+    if clip.basis_kind != "exact on homogeneous maps":
+        return np.zeros(clip.dim, np.float32)
+    blank = np.zeros((1, clip.image_size, clip.image_size, 3), np.uint8)
+    with edited(clip.model, hooked(clip)[0], torch.zeros_like):
+        return _unnormalised(clip, blank)[0]
+
+
+def correlations(one: Float[np.ndarray, "n t"], other: Float[np.ndarray, "n t"]) -> Float[np.ndarray, " t"]:
+    """Pearson's correlation of each column with its like; 0 where one of them never changes."""
+    one, other = one - one.mean(0), other - other.mean(0)
+    scale = np.sqrt((one**2).sum(0) * (other**2).sum(0))
+    return np.divide((one * other).sum(0), scale, out=np.zeros_like(scale), where=scale > 1e-12)

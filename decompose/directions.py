@@ -1,0 +1,198 @@
+"""Directions: wherever a neuron is taken, so is a direction of its layer.
+
+A neuron, an NMF component, a latent of a sparse autoencoder, a difference of concept means, a linear probe: each is
+*read* from the layer's neurons and *written* to them, and the two need not be the same vector.
+
+    A (n, u) activations of u neurons    W (u, e) basis    D (k, u) dictionary
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from atlas.errors import Refused
+
+ENCODERS, DECODERS = ("W_enc", "encoder.weight"), ("W_dec", "decoder.weight")
+ENCODER_BIASES, DECODER_BIASES = ("b_enc", "encoder.bias", "latent_bias"), ("b_dec", "decoder.bias", "pre_bias")
+
+
+@dataclass(frozen=True)
+class Directions:
+    """k directions of a layer of u neurons; index with a number, a slice or a list for some of them.
+
+    Raises Refused where the arrays do not fit together or hold a value that is not finite.
+    """
+
+    read: Float[np.ndarray, "k u"]  # how active a direction is: A @ read.T + bias
+    write: Float[np.ndarray, "k u"]  # what raising it by one unit adds to the layer's neurons
+    names: tuple[str, ...]
+    bias: Float[np.ndarray, " k"]
+    rectified: bool = False  # activations end in a ReLU
+
+    def __post_init__(self) -> None:
+        k = len(self.names)
+        shapes = self.read.shape, self.write.shape, self.bias.shape
+        if len(shapes[0]) != 2 or shapes != ((k, shapes[0][1]), (k, shapes[0][1]), (k,)):
+            raise Refused(f"{k} directions need read and write (k, u) and bias (k,), got {shapes}")
+        if not all(np.isfinite(each).all() for each in (self.read, self.write, self.bias)):
+            raise Refused("a direction holds values that are not finite; leave it out")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __add__(self, other: "Directions") -> "Directions":
+        """Both, one after the other."""
+        if (self.width, self.rectified) != (other.width, other.rectified):
+            raise Refused("directions are joined that are of one layer, and rectified alike")
+        read, write, bias = (
+            np.concatenate([getattr(self, part), getattr(other, part)]) for part in ("read", "write", "bias")
+        )
+        return Directions(read, write, self.names + other.names, bias, self.rectified)
+
+    def __getitem__(self, which: int | slice | Sequence[int] | np.ndarray) -> "Directions":
+        try:
+            chosen = np.atleast_1d(np.arange(len(self))[which])
+        except IndexError:
+            raise Refused(f"direction {which} is out of range: there are {len(self)}, from 0") from None
+        names = tuple(self.names[i] for i in chosen)
+        return Directions(self.read[chosen], self.write[chosen], names, self.bias[chosen], self.rectified)
+
+    @property
+    def width(self) -> int:
+        """Neurons of the layer."""
+        return self.read.shape[1]
+
+    def activations(self, A: Float[np.ndarray, "n u"]) -> Float[np.ndarray, "n k"]:
+        """How active each direction is on each row of A."""
+        Z = A @ self.read.T + self.bias
+        return np.maximum(Z, 0) if self.rectified else Z
+
+    def basis(self, W: Float[np.ndarray, "u e"]) -> Float[np.ndarray, "k e"]:
+        """What one unit of each direction adds to the embedding: write @ W."""
+        if len(W) != self.width:
+            raise Refused(f"the directions are of a layer of {self.width} neurons, the model's has {len(W)}")
+        return self.write @ W
+
+    @classmethod
+    def neurons(cls, ids: Sequence[int] | Int[np.ndarray, " k"], u: int) -> "Directions":
+        """Some neurons of a layer of u, as directions."""
+        ids = np.asarray(ids, np.int64)
+        if wrong := [int(i) for i in ids if not 0 <= i < u]:
+            raise Refused(f"neuron {wrong[0]} is out of range: the layer has neurons 0 to {u - 1}")
+        rows = np.zeros((len(ids), u), np.float32)
+        rows[np.arange(len(ids)), ids] = 1
+        return cls(rows, rows, tuple(f"neuron {i}" for i in ids), np.zeros(len(ids), np.float32))
+
+    @classmethod
+    def components(cls, D: Float[np.ndarray, "k u"], names: Sequence[str] | None = None) -> "Directions":
+        """Components of a non-negative factorisation A = Z D, D >= 0.
+
+        They are read by the pseudo-inverse of D: the least-squares codes, those below zero set to it. So raising one
+        component by a unit raises its own reading by one and no other's.
+        """
+        if (D < 0).any():
+            raise Refused("components are non-negative; split signed ones with [max(D, 0), max(-D, 0)]")
+        D = D.astype(np.float32)
+        read = np.linalg.pinv(D.astype(np.float64)).T.astype(np.float32)
+        names = tuple(names) if names is not None else tuple(f"component {i}" for i in range(len(D)))
+        return cls(read, D, names, np.zeros(len(D), np.float32), rectified=True)
+
+    @classmethod
+    def sae(cls, path: str | Path, u: int | None = None, centred: bool = True) -> "Directions":
+        """Latents of a sparse autoencoder from a safetensors file: encoder and decoder, biases if it has any.
+
+        Keys are W_enc, W_dec, b_enc, b_dec or encoder.weight and its like; which axis is the neurons' is told by `u`,
+        else by the biases, else (latents outnumber neurons) by the shorter axis. `centred`: the encoder sees
+        A - b_dec, as most autoencoders train it. Raises Refused for other files, and for gates or thresholds of
+        latents: their activations are more than a ReLU.
+        """
+        arrays = _tensors(Path(path))
+        encoder, decoder = _named(arrays, ENCODERS), _named(arrays, DECODERS)
+        if encoder is None or decoder is None:
+            raise Refused(f"{path} has no encoder and decoder: it holds {', '.join(sorted(arrays)) or 'nothing'}")
+        if more := [key for key in arrays if key.rpartition(".")[2] in ("threshold", "log_threshold", "b_gate")]:
+            raise Refused(f"{path} holds {more[0]}: its latents are gated or thresholded, which is more than a ReLU")
+        outer, inner = _named(arrays, DECODER_BIASES), _named(arrays, ENCODER_BIASES)
+        u = u or _width(encoder, decoder, outer, inner)
+        read = _latents_first(encoder, u, "W_enc" in arrays, f"{path}: the encoder")
+        write = _latents_first(decoder, u, "W_dec" not in arrays, f"{path}: the decoder")
+        bias = np.zeros(len(read), np.float32) if inner is None else inner
+        if centred and outer is not None:
+            bias = bias - read @ outer
+        return cls(read, write, tuple(f"latent {i}" for i in range(len(read))), bias, rectified=True)
+
+    @classmethod
+    def difference(cls, A: Float[np.ndarray, "n u"], mask: Bool[np.ndarray, " n"], name: str) -> "Directions":
+        """Difference between the mean of A's rows under `mask` and that of the others, scaled to unit norm."""
+        _two_classes(A, mask, name)
+        step = A[mask].mean(0, dtype=np.float64) - A[~mask].mean(0, dtype=np.float64)
+        norm = np.linalg.norm(step)
+        if norm == 0:
+            raise Refused(f"{name}: the means of the two groups are equal, so there is no direction between them")
+        row = (step / norm).astype(np.float32)[None]
+        return cls(row, row, (name,), np.zeros(1, np.float32))
+
+    @classmethod
+    def probe(
+        cls, A: Float[np.ndarray, "n u"], y: Bool[np.ndarray, " n"], name: str, penalty: float = 1.0
+    ) -> "Directions":
+        """A logistic probe for y on standardised activations: read by its weights, in logits; `penalty` is its L2.
+
+        Its weights are a filter and say little of what a concept looks like, so it writes its activation pattern
+        (Haufe et al. 2014, "On the interpretation of weight vectors of linear models"): the change of A that goes
+        with one unit of its reading, over the rows of A.
+        """
+        from sklearn.linear_model import LogisticRegression
+
+        _two_classes(A, y, name)
+        mean, spread = A.mean(0, dtype=np.float64), A.std(0, dtype=np.float64)
+        scale = np.divide(1, spread, out=np.zeros_like(spread), where=spread > 0)
+        fitted = LogisticRegression(C=1 / penalty, max_iter=1000).fit((A - mean) * scale, y)
+        read = fitted.coef_[0] * scale
+        logits = (A - mean) @ read
+        if not logits.any():
+            raise Refused(f"{name}: no neuron tells the two groups apart, so there is no direction between them")
+        write = (A - mean).T @ logits / (logits @ logits)
+        bias = fitted.intercept_[0] - mean @ read
+        rows = [each.astype(np.float32)[None] for each in (read, write)]
+        return cls(rows[0], rows[1], (name,), np.array([bias], np.float32))
+
+
+def _two_classes(A: Float[np.ndarray, "n u"], mask: Bool[np.ndarray, " n"], name: str) -> None:
+    if len(A) != len(mask) or not 0 < mask.sum() < len(mask):
+        raise Refused(f"{name}: give {len(A)} labels, some of them true and some false; {int(mask.sum())} are true")
+
+
+def _tensors(path: Path) -> dict[str, np.ndarray]:
+    """The file's floating-point arrays, as float32."""
+    try:
+        arrays = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise Refused(f"cannot read {path} as safetensors: {' '.join(str(error).split())[:120]}") from None
+    return {key: tensor.float().numpy() for key, tensor in arrays.items() if tensor.is_floating_point()}
+
+
+def _named(arrays: dict[str, np.ndarray], keys: Sequence[str]) -> np.ndarray | None:
+    return next((arrays[key] for key in keys if key in arrays), None)
+
+
+def _width(encoder: np.ndarray, decoder: np.ndarray, outer: np.ndarray | None, inner: np.ndarray | None) -> int:
+    """Neurons of the layer that an autoencoder reads: what the decoder's bias counts and the encoder's does not."""
+    if outer is not None:
+        return len(outer)
+    if inner is not None:
+        return max(encoder.size // len(inner), 1)
+    return min(encoder.shape)
+
+
+def _latents_first(weight: np.ndarray, u: int, neurons_first: bool, what: str) -> Float[np.ndarray, "k u"]:
+    """The matrix as (k, u); of a square one only its key can say (`neurons_first`) which axis is which."""
+    if weight.ndim != 2 or u not in weight.shape:
+        raise Refused(f"{what} has shape {weight.shape}, and no axis of the layer's {u} neurons")
+    turned = neurons_first if weight.shape[0] == weight.shape[1] else weight.shape[1] != u
+    return np.ascontiguousarray(weight.T if turned else weight)

@@ -1,0 +1,315 @@
+"""Sparse equations: a concept as a short signed sum of neurons, `jealous = success + hug + 0.2 grumpy`.
+
+The concept is the embedding of its prompts, less what all texts share; a neuron is its basis row, at unit length,
+for a neuron's own unit means nothing. An equation is the few neurons whose rows, weighted and summed, point along the
+concept; the cosine between the two is the share of the logit that is kept. Concepts are composed of neurons like this
+in Goh et al. 2021 ("Multimodal Neurons in Artificial Neural Networks", emotion composition).
+
+    V (u, e) basis rows of unit norm    P (t, m, e) prompts, centred    X (t, e) concepts    Z (t, u) codes
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from jaxtyping import Float
+
+from atlas import vocabulary
+from atlas.clip import Clip, Pictures
+from atlas.derivation import cosines
+from atlas.errors import Refused
+from atlas.store import Store
+from decompose import coding
+from decompose.attribution import Templates, correlations, prompts, spread
+from decompose.directions import Directions
+from decompose.receipts import Receipt, receipt
+
+SHOWN, LEAST = 4, 0.05  # the paper's figures show so many terms, none of them this faint
+BACKGROUND = 8  # what all texts share is averaged over one word in eight of the vocabulary
+
+
+@dataclass(frozen=True)
+class Term:
+    """One neuron of an equation, or one direction, by its number."""
+
+    neuron: int
+    weight: float  # relative to the largest positive one
+    label: str
+
+
+@dataclass(frozen=True)
+class Equation:
+    """A concept as a sum of neurons; `str` writes it as a person would."""
+
+    concept: str
+    terms: tuple[Term, ...]  # positive ones first, each sign with its strongest first
+    kept: float  # share of the concept's logit: its cosine with the sum
+    method: str
+    receipts: tuple[Receipt, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.concept} = {_sum(self.terms) or '0'}"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{term.weight:+.2f}</td><td>{escape(term.label)}</td><td>{term.neuron}</td></tr>"
+            for term in self.terms
+        )
+        head = "<tr><th>weight</th><th>label</th><th>neuron</th></tr>"
+        return f"<div><b>{escape(str(self))}</b> ({self.kept:.0%} of the logit)<table>{head}{rows}</table></div>"
+
+    def table(self) -> pa.Table:
+        """One row a term: neuron, weight, label, and where there are receipts the raise's effect and p."""
+        columns = {name: [getattr(term, name) for term in self.terms] for name in ("neuron", "weight", "label")}
+        if self.receipts:
+            raised = [each for each in self.receipts if each.act == "raise"]
+            columns |= {name: [getattr(each, name) for each in raised] for name in ("effect", "low", "high", "p")}
+        return pa.table(columns)
+
+
+def equation(
+    clip: Clip,
+    concept: str,
+    k: int = 4,
+    store: Store | None = None,
+    method: coding.Method = "omp",
+    penalty: float | None = None,
+    signed: bool = True,
+    templates: Templates = None,
+    directions: Directions | None = None,
+    images: Pictures | None = None,
+) -> Equation:
+    """The sparse equation of a concept; options as in `compose`.
+
+    images      give each term its receipts on these, with other prompts than it was chosen by
+
+    Raises Refused for an empty concept, a Store of another model, and for k, method and penalty that do not fit.
+    """
+    (found,) = compose(clip, [concept], k, store, method, penalty, signed, templates, directions)
+    return found if images is None or not found.terms else _with_receipts(found, clip, images, directions)
+
+
+def compose(
+    clip: Clip,
+    concepts: str | Sequence[str],
+    k: int = 4,
+    store: Store | None = None,
+    method: coding.Method = "omp",
+    penalty: float | None = None,
+    signed: bool = True,
+    templates: Templates = None,
+    directions: Directions | None = None,
+) -> list[Equation]:
+    """The sparse equations of many concepts, solved together.
+
+    k, penalty  at most k terms; or, for lasso and logistic, those that a penalty leaves
+    store       leaves out neurons that never fire over its images, and names the others
+    method      one of decompose.coding.METHODS; "logistic" tells each concept from the others and from common words
+    signed      terms may be negative (never for nnls, always for logistic)
+    templates   as in decompose.attribution
+    directions  compose the concepts of these instead of neurons
+    """
+    concepts = [concepts] if isinstance(concepts, str) else list(concepts)
+    if not concepts:
+        raise Refused("no concept given; give a word or a sentence")
+    W, words, n = clip.basis(), _vocabulary(), len(concepts)
+    V = _rows(clip, W if directions is None else directions.basis(W), store, directions)
+    common = [word for word in words[::BACKGROUND] if word not in concepts]
+    P = _prompt_embeddings(clip, concepts + common, templates)
+    P = P - P[n:].mean((0, 1))
+    Z = _codes(V, P, method, None if penalty else k, penalty, signed, targets=n)
+    used = np.flatnonzero(Z.any(0)).tolist()
+    names = dict(enumerate(directions.names)) if directions else name_neurons(clip, used, W, store, words)
+    kept = np.diag(cosines((Z @ V).astype(np.float32), P[:n].mean(1)))
+    return [
+        Equation(concept, printed(dict(enumerate(z.tolist())), names, limit=len(z), least=0.0), float(share), method)
+        for concept, z, share in zip(concepts, Z, kept, strict=True)
+    ]
+
+
+def printed(
+    weights: Mapping[int, float],
+    names: Mapping[int, str],
+    removed: Sequence[int] = (),
+    limit: int = SHOWN,
+    least: float = LEAST,
+) -> tuple[Term, ...]:
+    """The rule by which Goh et al. 2021 print equations (figures 9 to 12), from the weights of a concept's neurons.
+
+    Without the `removed` neurons (theirs read letters), weights are divided by the largest; positive ones come first,
+    from the largest, then negative ones, from the most negative; of the first `limit`, those beyond `least` stay. If
+    none is positive, the largest magnitude divides. Neurons without a name go by their number.
+    """
+    left = {neuron: weight for neuron, weight in weights.items() if neuron not in removed and weight}
+    if not left:
+        return ()
+    largest = max(left.values())
+    scale = largest if largest > 0 else -min(left.values())
+    ordered = sorted(left.items(), key=lambda item: (item[1] < 0, -abs(item[1])))
+    terms = (Term(i, weight / scale, names.get(i, f"neuron {i}")) for i, weight in ordered[:limit])
+    return tuple(term for term in terms if abs(term.weight) > least)
+
+
+def name_neurons(
+    clip: Clip,
+    neurons: Sequence[int],
+    W: Float[np.ndarray, "u e"],
+    store: Store | None = None,
+    words: Sequence[str] | None = None,
+) -> dict[int, str]:
+    """A short name for each neuron: the Store's label or, without one, the text nearest to its basis row there; without
+    a Store, of the vocabulary. What all texts share is taken off before they are compared.
+    """
+    named = {} if store is None else _labels_of(store)
+    left = [i for i in neurons if i not in named]
+    if left:
+        words = list(words or _vocabulary())
+        E = clip.encode_texts(words)
+        named |= {i: words[j] for i, j in zip(left, cosines(W[left], E - E.mean(0)).argmax(1), strict=True)}
+    return {i: named[i] for i in neurons}
+
+
+def compare(
+    clip: Clip,
+    concepts: Sequence[str],
+    methods: Sequence[coding.Method] = coding.METHODS,
+    ks: Sequence[int] = (2, 4, 8),
+    templates: Templates = "drawing",
+    held: Templates = "neutral",
+    store: Store | None = None,
+    resamples: int = 10,
+    seed: int = 0,
+) -> pa.Table:
+    """The solvers on one set of concepts, each at several sizes: one row a method and k.
+
+    terms        mean number of terms (L0)
+    cosine       share of the logit kept, mean over concepts; held_cosine: the same with prompts not solved for (`held`)
+    logit_r2     of the concepts' logits over the Store's images, how much the equations in their place explain
+    stability    how alike (Jaccard) the terms are to those found from prompts redrawn with replacement
+    seconds      of solving for all concepts at once
+    """
+    if len(concepts) < 2:
+        raise Refused(f"{len(concepts)} concept given; a comparison needs two at least")
+    V, rng = _rows(clip, clip.basis(), store), np.random.default_rng(seed)
+    P, other = (_prompt_embeddings(clip, concepts, each) for each in (templates, held))
+    P, other = P - P.mean((0, 1)), other - other.mean((0, 1))
+    E = None if store is None else np.asarray(store.array("embedding", "image")[:], np.float32)
+    m = P.shape[1]
+    redrawn = [P[:, rng.integers(0, m, m)] for _ in range(resamples)]
+    rows = []
+    for method in methods:
+        for k in ks:
+            began = time.perf_counter()
+            Z = _codes(V, P, method, k)
+            seconds = time.perf_counter() - began
+            again = [_codes(V, each, method, k) for each in redrawn]
+            rows.append({"method": method, "k": k, **_fidelity(Z, V, P, other, E)})
+            rows[-1] |= {"stability": _stability(Z, again), "seconds": seconds}
+    return pa.Table.from_pylist(rows)
+
+
+# -- one step each -----------------------------------------------------------------------------------------------------
+
+
+def _rows(
+    clip: Clip, V: Float[np.ndarray, "k e"], store: Store | None, directions: Directions | None = None
+) -> Float[np.ndarray, "k e"]:
+    """Basis rows at unit norm; those of neurons that never fire in the Store are 0, and so never chosen."""
+    norm = np.linalg.norm(V, axis=1)
+    alive = norm > 0
+    if store is not None:
+        alive &= spread(store, clip, directions) > 0
+    return np.divide(V, norm[:, None], out=np.zeros_like(V), where=alive[:, None])
+
+
+def _vocabulary() -> tuple[str, ...]:
+    """The words of emoji names, and the emotions; where the packages of word lists are missing, the emotions alone."""
+    try:
+        return tuple(dict.fromkeys([*vocabulary.emoji_words(), *vocabulary.EMOTIONS]))
+    except Refused:
+        return vocabulary.EMOTIONS
+
+
+def _prompt_embeddings(clip: Clip, texts: Sequence[str], templates: Templates) -> Float[np.ndarray, "t m e"]:
+    rows = prompts(texts, templates)
+    return clip.encode_texts([prompt for row in rows for prompt in row]).reshape(len(rows), -1, clip.dim)
+
+
+def _codes(
+    V: Float[np.ndarray, "u e"],
+    P: Float[np.ndarray, "t m e"],
+    method: coding.Method,
+    k: int | None = None,
+    penalty: float | None = None,
+    signed: bool = True,
+    targets: int | None = None,
+) -> Float[np.ndarray, "n u"]:
+    """Codes of the first `targets` concepts (all by default); the others are what logistic tells them from."""
+    t, m, e = P.shape
+    targets = targets or t
+    if method == "logistic":
+        T = np.repeat(np.eye(t)[:targets], m, axis=1)
+        return coding.solve(T, V @ P.reshape(t * m, e).T, method, penalty, k)
+    X = P[:targets].mean(1)
+    X = X / np.maximum(np.linalg.norm(X, axis=1, keepdims=True), 1e-12)
+    return coding.solve(X, V, method, penalty, k, signed and method != "nnls")
+
+
+def _labels_of(store: Store) -> dict[int, str]:
+    """The first label of each neuron that has one, else the Store's nearest text."""
+    named = {}
+    if store.has("neurons/texts"):
+        table = pq.read_table(store.derived("neurons/texts") / "texts.parquet", columns=["neuron", "texts"])
+        named = {row["neuron"]: row["texts"][0] for row in table.to_pylist()}
+    if store.has("neurons/labels"):
+        table = pq.read_table(store.derived("neurons/labels") / "labels.parquet", columns=["neuron", "label"])
+        given = table.filter(pc.field("label") != "none").to_pylist()
+        named |= {row["neuron"]: row["label"] for row in reversed(given)}
+    return named
+
+
+def _with_receipts(whole: Equation, clip: Clip, images: Pictures, directions: Directions | None) -> Equation:
+    numbers = [term.neuron for term in whole.terms]
+    tried = Directions.neurons(numbers, clip.neurons) if directions is None else directions[numbers]
+    signs = [1 if term.weight > 0 else -1 for term in whole.terms]
+    receipts = tuple(receipt(clip, images, whole.concept, tried, signs=signs))
+    return Equation(whole.concept, whole.terms, whole.kept, whole.method, receipts)
+
+
+def _fidelity(
+    Z: Float[np.ndarray, "t u"],
+    V: Float[np.ndarray, "u e"],
+    P: Float[np.ndarray, "t m e"],
+    held: Float[np.ndarray, "t q e"],
+    E: Float[np.ndarray, "n e"] | None,
+) -> dict[str, float | None]:
+    """How well the equations Z stand for their concepts: on the prompts solved for, on others, on images."""
+    S = (Z @ V).astype(np.float32)
+    found: dict[str, float | None] = {"terms": float((Z != 0).sum(1).mean())}
+    for name, each in (("cosine", P), ("held_cosine", held)):
+        found[name] = float(np.diag(cosines(S, each.mean(1))).mean())
+    r2 = None if E is None else correlations(E @ S.T, E @ P.mean(1).T).clip(0) ** 2
+    return found | {"logit_r2": None if r2 is None else float(r2.mean())}
+
+
+def _stability(Z: Float[np.ndarray, "t u"], again: Sequence[Float[np.ndarray, "t u"]]) -> float:
+    """Mean Jaccard index between the terms and those found again; two empty equations are alike."""
+    both = [((Z != 0) & (other != 0)).sum(1) for other in again]
+    either = [((Z != 0) | (other != 0)).sum(1) for other in again]
+    return float(np.mean([np.where(e > 0, b / np.maximum(e, 1), 1) for b, e in zip(both, either, strict=True)]))
+
+
+def _sum(terms: Sequence[Term]) -> str:
+    """ "success + hug + 0.2 grumpy - crying" """
+    parts = []
+    for term in terms:
+        size = abs(term.weight)
+        number = f"{size:.1g}" if size < 1 else f"{size:.1f}"
+        sign = "- " if term.weight < 0 else "+ "
+        parts.append(sign + ("" if float(number) == 1 else f"{number} ") + term.label)
+    return " ".join(parts).removeprefix("+ ")

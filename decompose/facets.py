@@ -1,0 +1,144 @@
+"""Facets: the separate things that the strongest images of one neuron show, and how separate they are.
+
+E (k, e) embeddings of a neuron's strongest images, centred over the Store's, of unit norm    T (t, e) texts
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float, Int
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import squareform
+
+from atlas.clip import Clip
+from atlas.store import Store
+from decompose.attribution import Templates, check_model, concept_embeddings
+from decompose.directions import Directions
+from decompose.labels import NONE, candidates, in_blocks, mean_embedding, unit_rows
+from decompose.neighbours import strongest
+from decompose.significance import beyond, q_values
+
+STRONGEST, LEAST, MOST = 48, 6, 4  # images that fall into facets, the fewest of one, facets of a neuron
+CUTS = 8  # further cuts of the tree, for stragglers to fall off
+STRAGGLER = 0.25  # silhouette below which an image belongs to no facet: "no substantial structure"
+POOL = 8192  # images that the null draws from, a seeded sample of them
+SIZES = (1, 2, 4, 6, 8, 12, 16, 24, 32, 48)  # of sets of images that nulls are drawn for
+SEPARATE = 0.5  # silhouette from which clusters are "a reasonable structure" (Kaufman and Rousseeuw 1990)
+
+
+def split_neurons(
+    store: Store,
+    clip: Clip,
+    vocabulary: Sequence[str] | None = None,
+    templates: Templates = None,
+    directions: Directions | None = None,
+    images: int = STRONGEST,
+    rate: float = 0.05,
+    draws: int = 2000,
+    seed: int = 0,
+) -> pa.Table:
+    """The clusters that each neuron's (or direction's) strongest images fall into, a row each, the largest first.
+
+    Columns are neuron, facet, size, label, p, q, polysemanticity and rows (positions in the Store). Of `images`
+    strongest ones, those in clusters of six or more (average linkage of embeddings centred over the Store) are facets,
+    and polysemanticity is the mean silhouette of the loosest of them at the coarsest cut into two to four that has 0.5
+    or more; where none has, it is the best one's, and the neuron has one facet, of all its images. A facet's label is
+    the text nearest to the mean of its images, "none" where random images of as many give one as near.
+    Raises Refused as `label_neurons` does, and for a Store without images.
+    """
+    check_model(store, clip)
+    concepts = candidates(store, vocabulary)
+    T = concept_embeddings(clip, concepts, templates)
+    top = strongest(store, "image", images, directions)[0]
+    array, mean, positions = store.array("embedding", "image"), mean_embedding(store), store.positions("image")
+    rows, means = [], []
+    for neuron, found in enumerate(top):
+        E = unit_rows(array[found].astype(np.float32) - mean)
+        member, polysemanticity = split(E)
+        for facet in range(member.max() + 1):
+            inside = member == facet
+            means.append(E[inside].mean(0))
+            shown = {"size": int(inside.sum()), "rows": positions[found[inside]].tolist()}
+            rows.append({"neuron": neuron, "facet": facet, "polysemanticity": polysemanticity, **shown})
+    sizes = np.array([row["size"] for row in rows])
+    best, p = _nearest_texts(store, np.stack(means), sizes, T - T.mean(0), draws, np.random.default_rng(seed))
+    for row, concept, p_value, q in zip(rows, best, p, q_values(p), strict=True):
+        row |= {"label": concepts[concept] if q <= rate else NONE, "p": float(p_value), "q": float(q)}
+    return pa.Table.from_pylist(rows).select(["neuron", "facet", "size", "label", "p", "q", "polysemanticity", "rows"])
+
+
+def split(E: Float[np.ndarray, "k e"]) -> tuple[Int[np.ndarray, " k"], float]:
+    """Which facet each unit row belongs to, the largest 0 and stragglers -1, and how separate the facets are.
+
+    The coarsest cut of the tree that is separate enough; all 0 where none is. A cut is as separate as its loosest
+    facet: a heap of stragglers beside one tight cluster is no second facet.
+    """
+    D = np.clip(1 - E @ E.T, 0, 2)
+    np.fill_diagonal(D, 0)
+    one = np.zeros(len(E), np.int64)
+    if len(E) < 2 * LEAST:
+        return one, 0.0
+    tree = linkage(squareform(D, checks=False), "average")
+    best = 0.0
+    for count in range(2, len(E) // LEAST + CUTS):
+        member = _large(fcluster(tree, count, "maxclust") - 1)
+        inside = member >= 0
+        if 2 <= member.max() + 1 <= MOST:
+            scores = silhouettes(D[inside][:, inside], member[inside])
+            found = float((np.bincount(member[inside], scores) / np.bincount(member[inside])).min())
+            if found >= SEPARATE:
+                member[inside] = np.where(scores < STRAGGLER, -1, member[inside])
+                return member, found
+            best = max(best, found)
+    return one, best
+
+
+def silhouettes(D: Float[np.ndarray, "k k"], member: Int[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:
+    """Silhouettes (Rousseeuw 1987) of members of clusters of two or more, from distances: scikit-learn's, unchecked."""
+    sizes = np.bincount(member)
+    sums = D @ np.eye(len(sizes))[member]
+    own = np.arange(len(D)), member
+    inside = sums[own] / (sizes[member] - 1)
+    means = sums / sizes
+    means[own] = np.inf
+    outside = means.min(1)
+    return (outside - inside) / np.maximum(np.maximum(inside, outside), 1e-12)
+
+
+def _large(member: Int[np.ndarray, " k"]) -> Int[np.ndarray, " k"]:
+    """Clusters of LEAST rows or more by size, the largest 0; -1 for the rows of all others."""
+    sizes = np.bincount(member)
+    rank = np.argsort(np.argsort(-sizes, kind="stable"))
+    return np.where(sizes[member] >= LEAST, rank[member], -1)
+
+
+def _nearest_texts(
+    store: Store,
+    means: Float[np.ndarray, "f e"],
+    sizes: Int[np.ndarray, " f"],
+    T: Float[np.ndarray, "t e"],
+    draws: int,
+    random: np.random.Generator,
+) -> tuple[Int[np.ndarray, " f"], Float[np.ndarray, " f"]]:
+    """The text nearest to each mean of images, and its p against means of random images.
+
+    The null is of as many images or fewer: fewer vary more, so that p is never too small for it.
+    """
+    array, mean = store.array("embedding", "image"), mean_embedding(store)
+    pool = unit_rows(array[np.sort(random.permutation(len(array))[:POOL])].astype(np.float32) - mean)
+    best, p = np.zeros(len(means), np.int64), np.ones(len(means))
+    steps = np.array([size for size in SIZES if size <= sizes.max()])
+    step = steps[np.maximum(np.searchsorted(steps, sizes, side="right") - 1, 0)]
+    for size in np.unique(step):
+
+        def null(size: int = int(size)) -> Iterator[np.ndarray]:
+            for block in in_blocks(draws):
+                picks = random.integers(0, len(pool), (block, size))
+                yield np.stack([pool[row].mean(0) for row in picks]) @ T.T
+
+        here = step == size
+        z, claims = beyond(means[here] @ T.T, null())
+        best[here] = z.argmax(1)
+        p[here] = claims[np.arange(len(z)), best[here]]
+    return best, p

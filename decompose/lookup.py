@@ -1,0 +1,180 @@
+"""Zero-shot neuron search, and its inverse: which neurons serve a text, and which texts a neuron serves.
+
+W (u, e) basis    X (t, e) text embeddings, the query's and those of random texts    A (n, u) activations
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float, Int
+
+from atlas import vocabulary as words
+from atlas.clip import Clip
+from atlas.errors import Refused
+from atlas.index import Index
+from atlas.store import Store
+from decompose.attribution import Templates, check_model, concept_embeddings, spread
+from decompose.directions import Directions
+from decompose.equations import name_neurons
+from decompose.neighbours import checked, responses
+from decompose.significance import RANKED, p_values, q_values, random_texts, standardised
+
+WAYS = ("basis", "response", "both")
+RANDOM_TEXTS = 500
+ENGLISH = 3000  # frequent English words of the vocabulary that is used where none is given
+BANDS = 4  # a frequency band goes from one rank to four times that
+
+
+def search(
+    clip: Clip,
+    query: str,
+    k: int = 10,
+    store: Store | None = None,
+    by: str | None = None,
+    directions: Directions | None = None,
+    templates: Templates = None,
+    random: int = RANDOM_TEXTS,
+    seed: int = 0,
+) -> pa.Table:
+    """The k neurons, or directions, that serve a text most: neuron, score, p, q, attribution, label; best first.
+
+    basis       W x_text, in standard deviations of the neuron over the Store's images if there is a Store
+    response    how much more a neuron answers to the images and rendered words that CLIP finds nearest to the text
+    both        the mean of the two; the default with a Store, basis without
+
+    `score` is by how many standard deviations the query surpasses random texts of like frequency, so that neurons that
+    like every text, or rare words, do not win; p is the share of these texts, all neurons pooled, that surpass as far.
+    A neuron that never fires on the Store's images scores 0. `attribution` is W x_text less what random texts have.
+
+    Raises Refused for an empty query, a Store of another model, and `by` response or both without a Store.
+    """
+    by = by or ("basis" if store is None else "both")
+    if by not in WAYS:
+        raise Refused(f"by={by!r}: neurons are searched by {', '.join(WAYS)}")
+    if store is None and by != "basis":
+        raise Refused(f"by={by!r} needs a Store to see what neurons answer to: give store=, or search by basis")
+    if k < 1:
+        raise Refused(f"k={k}: ask for at least one neuron")
+    if store is not None and by == "response" and not {"image", "word"} & set(store.counts):
+        raise Refused(f"{store.path} holds neither images nor words for neurons to answer to; search by basis")
+    texts = [query] if not query.strip() else [query, *random_texts(query, random, seed)]  # empty: refused below
+    X = concept_embeddings(clip, texts, templates)
+    if store is not None:
+        check_model(store, clip)
+    W = clip.basis()
+    given = X @ (W if directions is None else directions.basis(W)).T
+    if store is not None and "image" in store.counts:
+        given *= spread(store, clip, directions)
+    parts = [given] if by != "response" else []
+    if store is not None and by != "basis":
+        scale = float(clip.model.logit_scale.exp())
+        parts += [response(store, kind, X, scale, directions) for kind in ("image", "word") if kind in store.counts]
+    Z = np.mean([standardised(part, part[1:]) for part in parts], axis=0)
+    Z[:, ~given.any(0)] = 0
+    best = np.argsort(-Z[0], kind="stable")[:k]
+    p = p_values(Z[0], Z[1:])
+    columns = {"neuron": best, "score": Z[0, best].astype(np.float32), "p": p[best], "q": q_values(p)[best]}
+    columns["attribution"] = (given[0] - given[1:].mean(0))[best].astype(np.float32)
+    names = directions.names if directions is not None else name_neurons(clip, best.tolist(), W, store)
+    return pa.table(columns | {"label": [names[i] for i in best.tolist()]})
+
+
+def response(
+    store: Store, kind: str, X: Float[np.ndarray, "t e"], scale: float, directions: Directions | None = None
+) -> Float[np.ndarray, "t u"]:
+    """Mean activations over a kind's rows, weighted by how likely each row is the text's: softmax of `scale` cosines.
+
+    In one pass, whatever the number of rows; `scale` is the model's own inverse temperature.
+    """
+    E = store.array("embedding", kind)
+    total, norm = np.zeros((len(X), 0)), np.zeros(len(X))
+    for rows, A in responses(store, kind, directions):
+        nearness = np.exp(scale * (X @ E[rows[0] : rows[-1] + 1].astype(np.float32).T - 1).astype(np.float64))
+        part = nearness @ A
+        total = part if not total.size else total + part
+        norm += nearness.sum(1)
+    return total / norm[:, None]
+
+
+# -- from neurons to texts ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TextBank:
+    """Texts and an index over their embeddings, each less the mean of texts of like frequency.
+
+    What a word's frequency does to its embedding would otherwise rank rare words first for one neuron and frequent
+    ones for another. Build it once to ask for many neurons.
+    """
+
+    texts: tuple[str, ...]
+    index: Index
+
+    @classmethod
+    def build(cls, clip: Clip, texts: Sequence[str] | None = None, templates: Templates = None) -> "TextBank":
+        """Embed texts; by default emotions, countries, names of emoji and frequent English words."""
+        texts = default_texts() if texts is None else tuple(dict.fromkeys(texts))
+        X = concept_embeddings(clip, list(texts), templates)
+        bands = frequency_bands(texts)
+        for band in np.unique(bands):
+            here = bands == band
+            others = X[here].mean(0) if here.sum() > 1 else X.mean(0)
+            X[here] -= others if len(X) > 1 else 0
+        return cls(texts, Index.build(X))
+
+    def near(self, rows: Float[np.ndarray, "n e"], k: int) -> list[list[tuple[str, float]]]:
+        """The k texts nearest to each row, with cosines, best first; none for a row of zeros."""
+        alive = rows.any(1)
+        found: list[list[tuple[str, float]]] = [[] for _ in rows]
+        if alive.any():
+            scores, ids = self.index.search(rows[alive], k)
+            for place, row, near in zip(np.flatnonzero(alive), scores, ids, strict=True):
+                found[place] = [(self.texts[i], float(s)) for i, s in zip(near, row, strict=True)]
+        return found
+
+
+def texts(
+    clip: Clip, neuron: int | Directions, k: int = 10, vocabulary: Sequence[str] | TextBank | None = None
+) -> pa.Table:
+    """The k texts of a vocabulary that a neuron, or one direction, serves most: text, score (cosine); best first.
+
+    `vocabulary`: texts, or a TextBank of them to ask more than once; by default emotions, countries, names of emoji
+    and frequent English words. No rows for a neuron that adds nothing to an embedding. Raises Refused for a neuron
+    out of range, several directions, and an empty vocabulary or text.
+    """
+    if k < 1:
+        raise Refused(f"k={k}: ask for at least one text")
+    row = basis_row(clip, neuron)
+    bank = vocabulary if isinstance(vocabulary, TextBank) else TextBank.build(clip, vocabulary)
+    found = bank.near(row[None], k)[0]
+    return pa.table(
+        {
+            "text": pa.array([text for text, _ in found], pa.string()),
+            "score": pa.array([score for _, score in found], pa.float32()),
+        }
+    )
+
+
+def basis_row(clip: Clip, neuron: int | Directions) -> Float[np.ndarray, " e"]:
+    """What a neuron, or one direction, adds to the image embedding: (e,)."""
+    W = clip.basis()
+    if isinstance(neuron, Directions):
+        if len(neuron) != 1:
+            raise Refused(f"texts are found for one direction, got {len(neuron)}: choose one, such as directions[0]")
+        return neuron.basis(W)[0]
+    return W[checked(neuron, len(W), f"{clip.layer} of {clip.name}")]
+
+
+def default_texts() -> tuple[str, ...]:
+    """Emotions, countries, names and aliases of emoji, and frequent English words, without repeats."""
+    lists = words.emotions(), words.countries(), words.emoji_phrases(), words.english(ENGLISH)
+    return tuple({text.casefold(): text for each in lists for text in each}.values())
+
+
+def frequency_bands(texts: Sequence[str]) -> Int[np.ndarray, " t"]:
+    """How frequent each text is, as a band of ranks in wordfreq's English list: that of its rarest word."""
+    rank = {word: place for place, word in enumerate(words.english(RANKED), 1)}
+    rarest = [max(rank.get(word, RANKED) for word in text.casefold().split() or [""]) for text in texts]
+    return np.floor(np.log(rarest) / np.log(BANDS)).astype(np.int64)

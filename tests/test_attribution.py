@@ -1,0 +1,251 @@
+"""Random weights: what adds up, and what does not mix, depends on no training."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+
+from atlas.clip import Clip
+from atlas.errors import Refused
+from atlas.shards import read_json, write_json
+from atlas.store import Store
+from decompose import attribution
+from decompose.attribution import TEMPLATES, attribute, completeness, concept_embeddings, explained, prompts
+from decompose.directions import Directions
+from tests.fakes import fake_store
+from tests.test_basis import CONFIGS, TEXT
+
+NAMES = ("resnet", "vit", "vit-average", "timm-vit", "RN50x4-like")
+WIDE = {"image_size": 96, "layers": [1, 1, 1, 1], "width": 80, "patch_size": None}  # RN50x4 but for its depth and side
+CONFIGS = {**CONFIGS, "RN50x4-like": {"vision_cfg": WIDE}}
+
+
+def towers(folder: Path, prefix: str, names=NAMES, dim: int = 12) -> dict[str, Clip]:
+    """Clips of a few layers, every scale and bias redrawn: what is 1 or 0 at the start hides errors."""
+    for name in names:
+        (folder / f"{prefix}-{name}.json").write_text(
+            json.dumps({"embed_dim": dim, "text_cfg": TEXT, **CONFIGS[name]}),
+        )
+    open_clip.add_model_config(folder)
+    torch.manual_seed(0)
+    clips = {name: Clip(f"{prefix}-{name}", device="cpu") for name in names}
+    random = torch.Generator().manual_seed(0)
+    for clip in clips.values():
+        for path, parameter in clip.model.visual.named_parameters():
+            if parameter.ndim == 1:
+                parameter.normal_(1 if path.endswith("weight") or "gamma" in path else 0, 0.5, generator=random)
+    return clips
+
+
+def noise(clip: Clip, n: int = 3) -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, (n, clip.image_size, clip.image_size, 3), np.uint8)
+
+
+def adopt(store: Store, clip: Clip) -> Store:
+    """The Store as if this model had made it."""
+    manifest = read_json(store.path / "store.json")
+    manifest["request"]["model"] |= {"name": clip.name, "weights_sha256": clip.describe()["weights_sha256"]}
+    manifest["request"]["model"]["layers"][0]["path"] = clip.layer
+    write_json(store.path / "store.json", manifest)
+    return Store.open(store.path)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    return towers(tmp_path_factory.mktemp("configs"), "attribution")
+
+
+@pytest.fixture(scope="module")
+def resnet(clips) -> Clip:
+    return clips["resnet"]
+
+
+@pytest.fixture
+def store(tmp_path, resnet) -> Store:
+    made = fake_store(tmp_path / "store", images=60, words=4, texts=4, neurons=resnet.neurons, dim=12, derived=False)
+    return adopt(made, resnet)
+
+
+# -- prompts -----------------------------------------------------------------------------------------------------------
+
+
+def test_templates_are_averaged_for_each_concept(resnet):
+    texts, templates = ["cat", "dog", "red {} sun", "قطة"], ["a {}", "{}, drawn", "the {}"]
+    assert prompts(texts, templates)[2] == ["a red {} sun", "red {} sun, drawn", "the red {} sun"]
+    for text, found in zip(texts, concept_embeddings(resnet, texts, templates), strict=True):
+        each = np.concatenate([resnet.encode_texts(template.replace("{}", text)) for template in templates])
+        mean = each.mean(0)
+        np.testing.assert_allclose(found, mean / np.linalg.norm(mean), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", [*TEMPLATES, None, "a {} hat"])
+def test_every_set_of_templates_holds_the_text(name):
+    for prompt in prompts("zebra", name)[0]:
+        assert prompt.count("zebra") == 1
+        assert "{}" not in prompt
+
+
+@pytest.mark.parametrize(
+    ("texts", "templates", "message"),
+    [
+        ([], None, "no text given"),
+        ("", None, "text 0 is empty"),
+        (["cat", " \n"], None, "text 1 is empty"),
+        ("x" * 10_000, None, "has 10,000 characters; 1,000 are the most"),
+        ("cat", "nosuch", "no templates 'nosuch': the sets are plain"),
+        ("cat", ["a cat"], "has no {} where the text belongs"),
+        ("cat", [], "no template given"),
+    ],
+)
+def test_prompts_that_cannot_be_read_are_refused_in_a_line(texts, templates, message):
+    with pytest.raises(Refused, match=message) as refused:
+        prompts(texts, templates)
+    assert "\n" not in str(refused.value)
+
+
+# -- attribution -------------------------------------------------------------------------------------------------------
+
+
+def test_attribution_is_the_basis_times_the_text(resnet):
+    texts = ["cat", "a sad dog"]
+    found = attribute(resnet, texts)
+    assert found.shape == (2, resnet.neurons)
+    np.testing.assert_allclose(found, resnet.encode_texts(texts) @ resnet.basis().T, atol=1e-6)
+    np.testing.assert_allclose(attribute(resnet, "cat"), found[:1], atol=1e-6)
+    assert (found < 0).any()
+
+
+def test_directions_are_attributed_like_neurons(resnet):
+    some = Directions.neurons([5, 2], resnet.neurons)
+    np.testing.assert_allclose(attribute(resnet, "cat", directions=some), attribute(resnet, "cat")[:, [5, 2]])
+    both = Directions.components(np.abs(some.write) * [[2], [3]])
+    twice = attribute(resnet, "cat")[:, [5, 2]] * [2, 3]
+    np.testing.assert_allclose(attribute(resnet, "cat", directions=both), twice, rtol=1e-5)
+
+
+def test_a_neuron_that_never_fires_has_no_share(store, resnet, monkeypatch):
+    std, most = np.linspace(1, 2, resnet.neurons), np.ones(resnet.neurons)
+    most[3], std[4] = -0.1, 0
+    with store.deriving("neurons/stats", {}) as folder:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        pq.write_table(pa.table({"std": std, "max": most}), folder / "image.parquet")
+    found = attribute(resnet, "cat", store=store)[0]
+    expected = attribute(resnet, "cat")[0] * std
+    expected[3] = 0
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    monkeypatch.setattr(attribution, "ROWS_A_BLOCK", 7)
+    A = np.asarray(store.array("mean", "image")[:], np.float32)
+    some = Directions.components(np.abs(np.random.default_rng(0).normal(size=(3, resnet.neurons))))
+    spread = attribution.spread(store, resnet, some)
+    np.testing.assert_allclose(spread, some.activations(A).std(0), rtol=1e-4)
+
+
+def test_a_store_of_another_model_is_refused(tmp_path, resnet, clips):
+    foreign = fake_store(tmp_path / "a", images=4, words=2, texts=2)
+    with pytest.raises(Refused, match=r"was made by fake \(weights 000000000000\), not by attribution-resnet"):
+        attribute(resnet, "cat", store=foreign)
+    store = adopt(foreign, resnet)
+    other = Clip(resnet.name, layer="visual.layer3", device="cpu")
+    other.model = resnet.model
+    with pytest.raises(Refused, match=r"is of layer visual.layer4, the model reads visual.layer3"):
+        explained(store, other, "cat")
+
+
+# -- completeness ------------------------------------------------------------------------------------------------------
+
+
+def homogeneous(clip: Clip):
+    """Make the last stage's map the same at every position: each map is its own mean."""
+    layer = clip.model.visual.layer4
+    return layer.register_forward_hook(lambda _, __, out: out.mean((2, 3), keepdim=True).expand_as(out))
+
+
+def checked(clip: Clip, n: int = 3) -> attribution.Completeness:
+    images, texts = noise(clip, n), ["a cat", "dog"]
+    found = completeness(clip, images, texts)
+    assert found.contributions.shape == (n, 2, clip.neurons)
+    whole = clip.activations(images, layer="visual", token="patches")[:, :, 0, 0]
+    np.testing.assert_allclose(found.logit, whole @ concept_embeddings(clip, texts).T, atol=1e-4)
+    np.testing.assert_allclose(found.contributions.sum(2) + found.constant + found.residual, found.logit, atol=1e-5)
+    assert np.abs(found.contributions.sum(2)).min() > 1e-3
+    return found
+
+
+@pytest.mark.parametrize("name", ["resnet", "RN50x4-like"])
+def test_a_resnet_without_positions_adds_up_on_homogeneous_maps(clips, name):
+    clip = clips[name]
+    pool, flat = clip.model.visual.attnpool, homogeneous(clip)
+    positions = pool.positional_embedding.clone()
+    try:
+        pool.positional_embedding.zero_()
+        found = checked(clip, 2)
+        assert np.abs(found.residual).max() < 1e-4 * max(np.abs(found.logit).max(), 1)
+        constant = pool.c_proj(pool.v_proj.bias).numpy() @ concept_embeddings(clip, ["a cat", "dog"]).T
+        np.testing.assert_allclose(found.constant, np.tile(constant, (2, 1)), atol=1e-4)
+        pool.positional_embedding.normal_(std=1.0, generator=torch.Generator().manual_seed(0))
+        assert np.abs(checked(clip, 1).residual).max() > 1e-2  # what the positions leave
+    finally:
+        flat.remove()
+        pool.positional_embedding.copy_(positions)
+
+
+@pytest.mark.parametrize("name", ["vit", "timm-vit", "ViT-B-32-quickgelu"])
+def test_a_vit_adds_up_on_the_hidden_units_of_its_cls_token(clips, name):
+    clip = Clip(name, device="cpu") if name not in clips else clips[name]
+    found = checked(clip, 1 if name not in clips else 3)
+    assert (clip.grid(), clip.basis_kind) == ((1, 1), "direct effect")
+    assert np.abs(found.residual).max() < 1e-4 * max(np.abs(found.logit).max(), 1)
+    assert np.ptp(found.constant, 0).max() > 1e-3 or len(found.constant) == 1  # each image's own residual stream
+    assert all(not m._forward_hooks for m in clip.model.modules())
+
+
+def test_a_token_that_was_named_is_taken_apart_alike(clips):
+    named = Clip(clips["vit"].name, token="cls", device="cpu")
+    named.model.load_state_dict(clips["vit"].model.state_dict())
+    np.testing.assert_allclose(checked(named).logit, checked(clips["vit"]).logit, atol=1e-6)
+
+
+def test_elsewhere_the_residual_is_reported(clips):
+    for name in ("resnet", "vit-average"):
+        assert np.abs(checked(clips[name]).residual).max() > 1e-3
+    with pytest.raises(Refused, match="no image given"):
+        completeness(clips["vit"], noise(clips["vit"], 0), "cat")
+
+
+# -- R^2 ---------------------------------------------------------------------------------------------------------------
+
+
+def planted(store: Store, clip: Clip, share: float) -> np.ndarray:
+    """Write embeddings that are the bilinear form's, but for noise; returns how much of each logit is the form's."""
+    A = np.asarray(store.array("mean", "image")[:], np.float32)
+    Y = A @ clip.basis() + attribution.silent_embedding(clip)
+    Y /= np.linalg.norm(Y, axis=1, keepdims=True)
+    rng = np.random.default_rng(0)
+    E = np.sqrt(share) * (Y - Y.mean(0)) + np.sqrt(1 - share) * rng.normal(size=Y.shape) * Y.std(0) + Y.mean(0)
+    start = 0
+    for shard in store.of_kind("image"):
+        np.save(shard.folder / "embedding.npy", E[start : start + shard.rows].astype(np.float16))
+        start += shard.rows
+    x = concept_embeddings(clip, ["cat", "dog"])
+    return np.array([np.corrcoef(a, b)[0, 1] ** 2 for a, b in zip((Y @ x.T).T, (E @ x.T).T, strict=True)])
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_what_the_form_explains_of_a_stores_logits(store, resnet, share, monkeypatch):
+    expected = planted(store, resnet, share)
+    monkeypatch.setattr(attribution, "ROWS_A_BLOCK", 7)
+    found = explained(store, resnet, ["cat", "dog"])
+    np.testing.assert_allclose(found, expected, atol=0.02)
+    assert ((found > 0.98) if share == 1 else (found < 0.9)).all()
+
+
+def test_the_silent_embedding_is_the_pools_own(resnet, clips):
+    pool = resnet.model.visual.attnpool
+    expected = pool(torch.zeros(1, resnet.neurons, *resnet.grid()))[0]
+    np.testing.assert_allclose(attribution.silent_embedding(resnet), expected.numpy(), atol=1e-5)
+    assert not attribution.silent_embedding(clips["vit"]).any()

@@ -1,0 +1,199 @@
+"""Planted meanings: some neurons answer to images, some to words, some point at texts, and most are random."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from sklearn.metrics import silhouette_samples
+
+from atlas.errors import Refused
+from atlas.shards import ROWS
+from atlas.store import Store
+from decompose.directions import Directions
+from decompose.facets import silhouettes, split, split_neurons
+from decompose.labels import carried, concepts_in, concepts_of, label_neurons, pointed, shown
+from decompose.neighbours import strongest
+from tests.fakes import fake_store
+from tests.test_lookup import FakeClip
+
+CONCEPTS = [
+    *("cat", "dog", "sun", "moon", "sad", "happy", "angry", "pizza", "red", "blue", "ship", "train", "tree", "rain"),
+    *("king", "queen", "gold", "fish", "bird", "lamp", "chair", "table", "house", "river", "stone", "bread", "apple"),
+]
+U, E, EACH, FONTS = 200, 64, 20, 8
+IMAGES, WORDS, BASIS, BOTH = range(5), range(5, 10), range(10, 15), (15, 16)
+RANDOM = range(17, U)
+
+
+def write(store: Store, kind: str, shows: list[str], clip: FakeClip, answers: Callable[[int], list[str]]) -> None:
+    """Rows that show these concepts; neuron i answers to those of answers(i) and otherwise at random."""
+    random = np.random.default_rng(len(shows))
+    X = clip.encode_texts(shows) + random.normal(size=(len(shows), E)) / 16
+    X /= np.linalg.norm(X, axis=1, keepdims=True)
+    A = random.gamma(2, size=(len(shows), U)) - 1
+    for neuron in range(U):
+        A[:, neuron] += 6 * np.isin(shows, answers(neuron))
+    for shard, start in zip(store.of_kind(kind), range(0, len(shows), 1024), strict=True):
+        at = slice(start, start + shard.rows)
+        np.save(shard.folder / "embedding.npy", X[at].astype(np.float16))
+        for name in ("max", "mean"):
+            np.save(shard.folder / f"{name}.npy", A[at].astype(np.float16))
+        table = shard.table([name for name in ROWS.names if name != "label"])
+        table = table.append_column("label", pa.array([f"The {concept}" for concept in shows[at]]))
+        pq.write_table(table.select(ROWS.names), shard.folder / "rows.parquet")
+
+
+@pytest.fixture(scope="module")
+def clip() -> FakeClip:
+    W = np.random.default_rng(3).normal(size=(U, E)).astype(np.float32) / E**0.5
+    clip = FakeClip(W)
+    W[list(BASIS)] = clip.encode_texts([CONCEPTS[i] for i in BASIS]) + W[list(BASIS)] / 4
+    return clip
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory, clip: FakeClip) -> Store:
+    images, words = EACH * CONCEPTS, sorted(FONTS * CONCEPTS)
+    path = tmp_path_factory.mktemp("planted")
+    store = fake_store(path, len(images), len(words), texts=0, neurons=U, dim=E, derived=False)
+
+    def seen(neuron: int) -> list[str]:
+        return {15: ["king", "fish"], 16: ["gold", "lamp"]}.get(
+            neuron, CONCEPTS[neuron : neuron + 1] * (neuron in IMAGES)
+        )
+
+    write(store, "image", images, clip, seen)
+    write(store, "word", words, clip, lambda neuron: CONCEPTS[neuron : neuron + 1] * (neuron in WORDS))
+    return store
+
+
+@pytest.fixture(scope="module")
+def found(store: Store, clip: FakeClip) -> list[dict]:
+    return label_neurons(store, clip, draws=4000).to_pylist()
+
+
+def test_planted_meanings_are_found_with_their_evidence(found: list[dict]) -> None:
+    first = {row["neuron"]: row for row in reversed(found)}
+    for planted, evidence in ((IMAGES, "captions, images"), (WORDS, "words"), (BASIS, "basis")):
+        for neuron in planted:
+            assert CONCEPTS[neuron] in first[neuron]["label"], first[neuron]
+            assert evidence in first[neuron]["evidence"], first[neuron]
+            assert first[neuron]["p"] <= first[neuron]["q"] <= 0.05
+    for neuron, meant in zip(BOTH, ({"king", "fish"}, {"gold", "lamp"}), strict=True):
+        assert meant <= {word for row in found if row["neuron"] == neuron for word in concepts_in(row["label"])}
+
+
+def test_random_neurons_are_called_none_at_the_nominal_rate(found: list[dict]) -> None:
+    named = {row["neuron"] for row in found if row["label"] != "none"}
+    assert len(named & {*RANDOM}) <= 3  # of 17 planted and 183 random ones, at a false discovery rate of 5 %
+    none = [row for row in found if row["label"] == "none"]
+    assert len(none) == len({row["neuron"] for row in none}) == U - len(named)
+    assert all(row["evidence"] == "" and row["q"] > 0.05 for row in none)
+
+
+def test_every_kind_of_evidence_keeps_its_level(store: Store, clip: FakeClip) -> None:
+    random, T = np.random.default_rng(0), clip.encode_texts(concepts := list(concepts_of(store)))
+    top = strongest(store, "image", 24)[0]
+    evidence = {
+        "captions": carried(store, "image", top, concepts),
+        "words": carried(store, "word", strongest(store, "word", 24)[0], concepts),
+        "images": shown(store, top, T, 20.0, 2000, random),
+        "basis": pointed(clip.basis(), T, 2000, random),
+    }
+    for name, each in evidence.items():
+        share = (each.p[list(RANDOM)].min(1) <= 0.1).mean()
+        assert share < 0.17, name  # 0.1 and three standard errors
+        assert share > 0.03 or name in ("captions", "words"), name  # counts are discrete, so more is asked of them
+
+
+def test_soft_wpmi_is_the_formula_s(store: Store, clip: FakeClip) -> None:
+    """Reference: one row and one label at a time."""
+    concepts = CONCEPTS[:6]
+    T, top = clip.encode_texts(concepts), strongest(store, "image", 5)[0][:4]
+    X = np.asarray(store.array("embedding", "image"), np.float64)
+    X = X - X.mean(0)
+    expected = np.zeros((4, 6))
+    for u in range(4):
+        for rank, row in enumerate(top[u]):
+            p = np.exp(7 * X[row] @ T.T)
+            q = 0.998 + rank / 4 * (0.97 - 0.998)
+            expected[u] += np.log(1 + q * (p / p.sum() - 1) + 1e-7)
+    one = shown(store, top, T, 7.0, 500, np.random.default_rng(0)).score
+    spread = (expected - expected[0])[1:] / (one - one[0])[1:]  # scores are the formula's, label by label scaled
+    np.testing.assert_allclose(spread, np.broadcast_to(spread[0], spread.shape), rtol=1e-2)
+
+
+def test_directions_are_labelled_as_neurons_are(store: Store, clip: FakeClip, found: list[dict]) -> None:
+    ids = [*IMAGES[:2], *WORDS[:2], 100]
+    table = label_neurons(store, clip, directions=Directions.neurons(ids, U), draws=1000).to_pylist()
+    first = {row["neuron"]: row["label"] for row in reversed(table)}
+    assert [CONCEPTS[i] in first[place] for place, i in enumerate(ids[:4])] == [True] * 4
+    assert first[4] == "none"
+
+
+def test_a_vocabulary_can_be_given(store: Store, clip: FakeClip) -> None:
+    table = label_neurons(store, clip, vocabulary=["cat", "dog", "zebra"], draws=1000).to_pylist()
+    assert {row["label"] for row in table} <= {"cat", "dog", "zebra", "none"}
+    assert table[0]["label"] == "cat"
+
+
+def test_labels_of_one_neuron_share_no_word(found: list[dict]) -> None:
+    for neuron in range(20):
+        words = [word for row in found if row["neuron"] == neuron for word in concepts_in(row["label"])[-1:]]
+        assert len(words) == len(set(words))
+    assert concepts_in("The Face  with TEARS of joy") == ("the face with tears of joy", "face", "tears", "joy")
+
+
+def test_facets_tell_two_meanings_apart(store: Store, clip: FakeClip) -> None:
+    table = split_neurons(store, clip, images=24, draws=4000).to_pylist()
+    of = {neuron: [row for row in table if row["neuron"] == neuron] for neuron in (0, *BOTH)}
+    for neuron, meant in zip(BOTH, ({"king", "fish"}, {"gold", "lamp"}), strict=True):
+        assert meant == {concepts_in(row["label"])[-1] for row in of[neuron]}
+        assert of[neuron][0]["polysemanticity"] > 0.5
+        assert max(row["size"] for row in of[neuron]) >= 8
+    assert len(of[0]) == 1
+    assert of[0][0]["polysemanticity"] < 0.5
+    positions = set(store.positions("image").tolist())
+    assert {row for each in table for row in each["rows"]} <= positions
+
+
+def test_silhouette_is_scikit_learn_s() -> None:
+    X = np.random.default_rng(0).normal(size=(30, 4))
+    D = np.linalg.norm(X[:, None] - X, axis=2)
+    member = np.arange(30) % 3
+    np.testing.assert_allclose(silhouettes(D, member), silhouette_samples(D, member, metric="precomputed"))
+
+
+def test_stragglers_make_no_facet() -> None:
+    random = np.random.default_rng(0)
+    near = np.eye(2, 64)[np.repeat([0, 1], [14, 10])] + random.normal(size=(24, 64)) / 30
+    X = np.concatenate([near, random.normal(size=(5, 64))])
+    X /= np.linalg.norm(X, axis=1, keepdims=True)
+    member, score = split(X)
+    assert member[:24].tolist() == [0] * 14 + [1] * 10
+    assert (member[24:] == -1).sum() >= 3
+    assert score > 0.5
+    loose = np.concatenate([X[:14], random.normal(size=(10, 64)) / 8])
+    assert (split(loose / np.linalg.norm(loose, axis=1, keepdims=True))[0] == 0).all()
+
+
+@pytest.mark.parametrize("k", [1, 2, 12])
+def test_few_or_equal_images_are_one_facet(k: int) -> None:
+    member, score = split(np.tile(np.eye(1, 8), (k, 1)))
+    assert (member == 0).all()
+    assert score == 0
+
+
+def test_what_is_refused(store: Store, clip: FakeClip) -> None:
+    stranger = FakeClip(clip.basis(), sha="1" * 64)
+    for message, ask in {
+        "was made by fake": lambda: label_neurons(store, stranger),
+        "no labels to choose from": lambda: label_neurons(store, clip, vocabulary=[]),
+        "empty": lambda: label_neurons(store, clip, vocabulary=["cat", " "]),
+        "of 4 neurons": lambda: label_neurons(store, clip, directions=Directions.neurons([1], 4)),
+    }.items():
+        with pytest.raises(Refused, match=message) as refused:
+            ask()
+        assert "\n" not in str(refused.value)

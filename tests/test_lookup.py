@@ -1,0 +1,180 @@
+"""A made-up model: texts lie in random directions, and some neurons point at some of them."""
+
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from atlas.clip import Clip
+from atlas.derivation import summarise_neurons
+from atlas.errors import Refused
+from atlas.store import Store
+from decompose.directions import Directions
+from decompose.lookup import TextBank, frequency_bands, search, texts
+from tests.fakes import WORDS, fake_store
+
+U, E, LAYER = 16, 32, "visual.layer4"
+CAT, PIZZA, DEAD = 3, 7, 11
+
+
+class FakeClip(Clip):
+    """Text embeddings seeded by the text, and a basis that is given."""
+
+    def __init__(self, basis: np.ndarray, sha: str = "0" * 64):
+        self.name, self.hooked, self._basis, self.sha = "fake", (LAYER,), basis, sha
+        self.model: Any = SimpleNamespace(logit_scale=torch.tensor(3.0))
+
+    @property
+    def neurons(self) -> int:
+        return len(self._basis)
+
+    @property
+    def dim(self) -> int:
+        return self._basis.shape[1]
+
+    def describe(self) -> dict[str, Any]:
+        return {"weights_sha256": self.sha}
+
+    def encode_texts(self, texts: Sequence[str] | str) -> np.ndarray:
+        texts = [texts] if isinstance(texts, str) else texts
+        rows = np.stack([np.random.default_rng(zlib.crc32(t.encode())).normal(size=self.dim) for t in texts])
+        return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+    def basis(self, layer: str | None = None, images: Any = None) -> np.ndarray:
+        return self._basis
+
+
+@pytest.fixture(scope="module")
+def clip() -> FakeClip:
+    """Neuron CAT points at "cat", PIZZA at "pizza"; DEAD points at "sun" and fires on no image."""
+    W = np.random.default_rng(0).normal(size=(U, E)).astype(np.float32) / E**0.5
+    clip = FakeClip(W)
+    W[[CAT, PIZZA, DEAD]] += 3 * clip.encode_texts(["cat", "pizza", "sun"])
+    return clip
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory, clip: FakeClip) -> Store:
+    """Embeddings say what a row shows; neuron 5 answers to cats, whatever its basis row."""
+    store = fake_store(tmp_path_factory.mktemp("store"), images=140, words=56, neurons=U, dim=E, derived=False)
+    for shard in store.of_kind(None):
+        shows = [WORDS[i % len(WORDS)] for i in range(shard.rows)]
+        X = clip.encode_texts(shows) + np.random.default_rng(1).normal(size=(shard.rows, E)) / 10
+        np.save(shard.folder / "embedding.npy", (X / np.linalg.norm(X, axis=1, keepdims=True)).astype(np.float16))
+        if shard.kind != "text":
+            A = np.asarray(shard.array("max")) + 3 * (np.arange(U) == 5) * (np.array(shows) == "cat")[:, None]
+            A[:, DEAD] = 0 if shard.kind == "image" else 3 * (np.array(shows) == "sun")
+            np.save(shard.folder / "max.npy", A.astype(np.float16))
+            np.save(shard.folder / "mean.npy", (A / 2).astype(np.float16))
+    summarise_neurons(store)
+    return store
+
+
+def first(table: Any) -> dict[str, Any]:
+    return table.to_pylist()[0]
+
+
+def test_search_by_basis_finds_the_neuron_that_points_there(clip: FakeClip) -> None:
+    pytest.importorskip("wordfreq")
+    assert first(search(clip, "cat"))["neuron"] == CAT
+    best = search(clip, "pizza", k=4).to_pydict()
+    assert best["neuron"][0] == PIZZA
+    assert best["p"][0] < 0.002
+    assert best["q"][0] < 0.05
+    assert best["score"] == sorted(best["score"], reverse=True)
+    assert len(best["label"]) == 4
+
+
+def test_p_of_a_text_that_no_neuron_serves_is_not_small(clip: FakeClip) -> None:
+    pytest.importorskip("wordfreq")
+    small = [first(search(clip, query, k=1))["q"] < 0.05 for query in ("lamp", "שלום", "qxzzv", "two words", "🍕")]
+    assert sum(small) <= 1
+
+
+def test_search_by_response_finds_the_neuron_that_answers(clip: FakeClip, store: Store) -> None:
+    pytest.importorskip("wordfreq")
+    answering = first(search(clip, "cat", store=store, by="response"))
+    assert answering["neuron"] == 5
+    assert answering["p"] < 0.01
+    both = search(clip, "cat", k=2, store=store).to_pydict()
+    assert set(both["neuron"]) == {CAT, 5}
+    assert first(search(clip, "cat", store=store, by="basis"))["neuron"] == CAT
+
+
+def test_a_neuron_that_never_fires_does_not_win(clip: FakeClip, store: Store) -> None:
+    pytest.importorskip("wordfreq")
+    assert first(search(clip, "sun"))["neuron"] == DEAD
+    for by in ("basis", "response", "both"):
+        ranked = search(clip, "sun", k=U, store=store, by=by).to_pylist()
+        assert ranked[0]["neuron"] != DEAD
+        assert next(row for row in ranked if row["neuron"] == DEAD)["score"] == 0
+
+
+def test_a_direction_is_searched_as_a_neuron_is(clip: FakeClip, store: Store) -> None:
+    pytest.importorskip("wordfreq")
+    some = Directions.neurons([1, PIZZA, 5], U)
+    assert first(search(clip, "pizza", k=1, directions=some))["label"] == f"neuron {PIZZA}"
+    assert first(search(clip, "cat", k=1, store=store, by="response", directions=some))["neuron"] == 2
+    assert texts(clip, some[1], 1, ["cat", "pizza", "sun"])["text"].to_pylist() == ["pizza"]
+
+
+def test_texts_of_a_neuron_and_their_bank(clip: FakeClip) -> None:
+    pytest.importorskip("wordfreq")
+    bank = TextBank.build(clip, [*WORDS, "cat"])
+    found = texts(clip, PIZZA, 3, bank)
+    assert found.column_names == ["text", "score"]
+    assert first(found)["text"] == "pizza"
+    assert first(found)["score"] > 0.7
+    assert found.to_pylist() == texts(clip, PIZZA, 3, WORDS).to_pylist()
+    assert texts(FakeClip(np.zeros((U, E), np.float32)), 0, 3, bank).num_rows == 0
+
+
+def test_what_frequency_does_to_embeddings_does_not_rank_texts(clip: FakeClip) -> None:
+    pytest.importorskip("wordfreq")
+    common, rare = ("time", "people", "new", "good"), ("zoological", "quicksand", "archduke", "gondola")
+    shift = np.ones(E, np.float32) * 5
+
+    class Biased(FakeClip):
+        def encode_texts(self, texts: Sequence[str] | str) -> np.ndarray:
+            X = super().encode_texts(texts) + np.array([[text in rare] for text in texts]) * shift
+            return (X / np.linalg.norm(X, axis=1, keepdims=True)).astype(np.float32)
+
+    assert len(set(frequency_bands(rare)) & set(frequency_bands(common))) == 0
+    biased = Biased(np.tile(shift, (U, 1)))
+    found = texts(biased, 0, 8, [*common, *rare])["text"].to_pylist()
+    assert set(found[:4]) != set(rare)
+
+
+@pytest.mark.parametrize("query", ["", "  \n", "x" * 10_000])
+def test_queries_that_are_refused(clip: FakeClip, query: str) -> None:
+    pytest.importorskip("wordfreq")
+    with pytest.raises(Refused) as refused:
+        search(clip, query)
+    assert "\n" not in str(refused.value)
+
+
+def test_what_else_is_refused(clip: FakeClip, store: Store, tmp_path: Path) -> None:
+    pytest.importorskip("wordfreq")
+    stranger = FakeClip(clip.basis(), sha="1" * 64)
+    only_texts = fake_store(tmp_path / "texts", images=1, words=0, texts=1, neurons=U, dim=E, derived=False)
+    for message, ask in {
+        "was made by fake": lambda: search(stranger, "cat", store=store),
+        "needs a Store": lambda: search(clip, "cat", by="both"),
+        "searched by": lambda: search(clip, "cat", by="smell"),
+        "at least one": lambda: search(clip, "cat", k=0),
+        "not there yet": lambda: search(clip, "cat", store=only_texts),
+        "neuron 16 is out of range": lambda: texts(clip, U),
+        "neuron -1 is out of range": lambda: texts(clip, -1),
+        "one direction": lambda: texts(clip, Directions.neurons([1, 2], U)),
+        "at least one text": lambda: texts(clip, 0, k=0),
+        "no text": lambda: texts(clip, 0, vocabulary=[]),
+        "empty": lambda: texts(clip, 0, vocabulary=["cat", ""]),
+    }.items():
+        with pytest.raises(Refused, match=message) as refused:
+            ask()
+        assert "\n" not in str(refused.value)

@@ -1,0 +1,152 @@
+"""A tower whose every neuron writes what it is told to: one the concept, all others as much of anything else."""
+
+import numpy as np
+import pytest
+import torch
+
+from atlas import layers
+from atlas.clip import Clip
+from atlas.errors import Refused
+from decompose.attribution import concept_embeddings
+from decompose.directions import Directions
+from decompose.receipts import VARIANTS, match_controls, mean_activations, receipt
+from tests.test_attribution import noise, towers
+
+CONCEPT, IMAGES, LENGTH = "pizza", 16, 0.3
+FAR = 1000.0  # deviations: before training, maps of noise hardly vary
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory) -> Clip:
+    return towers(tmp_path_factory.mktemp("configs"), "receipts", ["resnet"])["resnet"]
+
+
+@pytest.fixture(scope="module")
+def writer(clip) -> int:
+    """The liveliest neuron, made to write the concept; the other neurons write as much, and nothing of it."""
+    x = concept_embeddings(clip, CONCEPT, "neutral")[0]
+    rows = np.random.default_rng(0).normal(size=(clip.neurons, clip.dim))
+    rows -= np.outer(rows @ x, x)
+    planted = int(mean_activations(clip, noise(clip, IMAGES)).std(0).argmax())
+    rows[planted] = x
+    rows *= LENGTH / np.linalg.norm(rows, axis=1, keepdims=True)
+    pool = clip.model.visual.attnpool
+    pool.v_proj.weight.copy_(torch.eye(clip.neurons))
+    pool.c_proj.weight.copy_(torch.from_numpy(rows.T.astype(np.float32)))
+    np.testing.assert_allclose(clip.basis(), rows, atol=1e-6)
+    return planted
+
+
+def logits(clip: Clip, images: np.ndarray) -> np.ndarray:
+    return clip.encode_images(images) @ concept_embeddings(clip, CONCEPT, "neutral")[0]
+
+
+def test_the_neuron_that_writes_the_concept_is_confirmed_and_its_control_is_not(clip, writer):
+    images = noise(clip, IMAGES)
+    one, A = Directions.neurons([writer], clip.neurons), mean_activations(clip, images)
+    control = int(match_controls(clip.basis(), A, one, 1)[0, 0])
+    both = Directions.neurons([writer, control], clip.neurons)
+    raised, ablated, *others = receipt(clip, images, CONCEPT, both, controls=30, amount=FAR)
+    assert (raised.direction, raised.text, raised.act, raised.images) == (f"neuron {writer}", CONCEPT, "raise", IMAGES)
+    assert (ablated.act, ablated.expected, ablated.images) == ("ablate", -1, IMAGES // 8)
+    assert 0 < raised.low < raised.effect < raised.high
+    assert ablated.low <= ablated.effect <= ablated.high < 0
+    assert raised.p == ablated.p == 1 / 31
+    assert raised.confirmed
+    assert ablated.confirmed
+    assert [each.confirmed for each in others] == [False, False]
+    assert min(each.p for each in others) > 0.05
+    assert len(set(raised.controls)) == 30
+    assert not {writer, control} & set(raised.controls)
+    (wrong, _) = receipt(clip, images, CONCEPT, both[0], controls=30, signs=[-1], amount=FAR)
+    assert (wrong.p, wrong.confirmed) == (1, False)
+
+
+def test_the_effects_are_those_of_hooks_by_hand(clip, writer):
+    images, layer = noise(clip, IMAGES), clip._layers[clip.layer]
+    raised, ablated = receipt(clip, images, CONCEPT, Directions.neurons([writer], clip.neurons), controls=2, amount=FAR)
+    A = mean_activations(clip, images)
+    neurons, effects = (writer, *raised.controls), (raised.effect, *raised.control_effects)
+    for neuron, effect in zip(neurons, effects, strict=True):
+        step = torch.zeros(clip.neurons)
+        step[neuron] = FAR * max(float(A[:, neuron].std()), float(np.median(A.std(0)[A.std(0) > 0])))
+        with layers.pushed(clip.model, layer, step):
+            pushed = logits(clip, images)
+        assert effect == pytest.approx(float((pushed - logits(clip, images)).mean()), abs=1e-6)
+    assert len(set(effects)) == 3
+    firing = images[np.argsort(-A[:, writer])[: IMAGES // 8]]
+    act = clip.model.visual.layer4[-1].act3
+    hook = act.register_forward_hook(lambda _, __, out: out.index_fill(1, torch.tensor([writer]), 0))
+    silent = logits(clip, firing)
+    hook.remove()
+    assert ablated.effect == pytest.approx(float((silent - logits(clip, firing)).mean()), abs=1e-6)
+
+
+def test_any_direction_has_receipts_each_with_its_text(clip, writer):
+    images = noise(clip, IMAGES)
+    A = mean_activations(clip, images)
+    mixed = Directions.difference(A, A[:, writer] > np.median(A[:, writer]), "lively")
+    part = Directions.components(np.eye(clip.neurons, dtype=np.float32)[[writer]] * 2)
+    first, *_ = receipt(clip, images, CONCEPT, mixed, controls=5, amount=FAR)
+    assert first.direction == "lively"
+    again, gone = receipt(clip, images, CONCEPT, part, controls=30, amount=FAR)
+    assert again.confirmed
+    alone, silent = receipt(clip, images, CONCEPT, Directions.neurons([writer], clip.neurons), controls=30, amount=FAR)
+    assert again.effect == pytest.approx(alone.effect, rel=0.02)  # half the unit, twice the length
+    assert gone.effect == pytest.approx(silent.effect, abs=1e-6)
+    two = receipt(
+        clip, images, [CONCEPT, "ship"], Directions.neurons([writer, writer], clip.neurons), controls=5, amount=FAR
+    )
+    assert [each.text for each in two] == [CONCEPT, CONCEPT, "ship", "ship"]
+    assert two[0].effect == pytest.approx(alone.effect, rel=1e-3)
+    assert two[2].effect != two[0].effect
+
+
+def test_neurons_that_write_anything_are_confirmed_at_the_nominal_rate(clip, writer):
+    images = noise(clip, 4)
+    alive = np.flatnonzero(mean_activations(clip, images).std(0) > 0)
+    chosen = alive[alive != writer][::4][:30]
+    found = receipt(clip, images, "ship", Directions.neurons(chosen, clip.neurons), controls=19)
+    p = np.array([each.p for each in found if each.act == "raise"])
+    assert 0.3 < p.mean() < 0.7
+    assert (p <= 0.1).mean() < 0.25
+    assert len({n for each in found for n in each.controls}) + len(chosen) > VARIANTS / 2
+
+
+def test_controls_are_matched_on_norm_and_spread():
+    rng = np.random.default_rng(0)
+    W, A = rng.normal(size=(40, 5)).astype(np.float32), rng.normal(size=(50, 40)).astype(np.float32)
+    W[20:] *= 10
+    A[:, ::2] *= 10
+    A[:, 3] = 7
+    found = match_controls(W, A, Directions.neurons([0, 1, 21], 40), 8)
+    for neuron, controls in zip([0, 1, 21], found, strict=True):
+        assert len(set(controls)) == 8
+        assert {(c >= 20, c % 2) for c in controls} == {(neuron >= 20, neuron % 2)}
+        assert not {0, 1, 3, 21} & set(controls)
+    with pytest.raises(Refused, match="no neuron is left to compare with"):
+        match_controls(W, np.ones_like(A), Directions.neurons([0], 40), 8)
+
+
+def test_what_cannot_be_tried_is_refused(clip):
+    one, images = Directions.neurons([1], clip.neurons), noise(clip, 2)
+    for match, arguments in {
+        "need directions of visual.layer4": (images, "cat", Directions.neurons([1], 7)),
+        "2 texts for 1 directions": (images, ["a", "b"], one),
+        "1 image given": (images[:1], "cat", one),
+        "text 0 is empty": (images, "", one),
+    }.items():
+        with pytest.raises(Refused, match=match):
+            receipt(clip, *arguments)
+    with pytest.raises(Refused, match="signs are 1 or -1"):
+        receipt(clip, images, "cat", one, signs=[0])
+    with pytest.raises(Refused, match="controls=0"):
+        receipt(clip, images, "cat", one, controls=0)
+
+
+def test_a_direction_that_never_fires_shows_nothing_when_it_is_silenced(clip):
+    one = Directions.neurons([1], clip.neurons)
+    mute = Directions(one.read * 0, one.write, ("mute",), one.bias, rectified=True)
+    raised, ablated = receipt(clip, noise(clip, 4), CONCEPT, mute, controls=5, amount=FAR)
+    assert raised.effect != 0  # raised as far as others usually are
+    assert (ablated.images, ablated.effect, ablated.p, ablated.confirmed) == (0, 0, 1, False)

@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+from scipy.stats import false_discovery_control, kstest
+
+from atlas import vocabulary
+from decompose.significance import enrichment, p_values, q_values, random_texts, selected_q, standardised
+
+
+def test_p_values_count_the_draws_at_least_as_large() -> None:
+    null = np.array([[0.0, 1.0], [2.0, 3.0]])
+    np.testing.assert_allclose(p_values(np.array([-1.0, 1.0, 3.0, 9.0]), null), [1, 4 / 5, 2 / 5, 1 / 5])
+
+
+def test_under_the_null_p_values_are_uniform() -> None:
+    random = np.random.default_rng(0)
+    p = p_values(random.gamma(1, size=2000), random.gamma(1, size=5000))
+    assert kstest(p, "uniform").pvalue > 0.01
+
+
+def test_q_of_one_claim_a_family_is_benjamini_and_hochberg_s() -> None:
+    p = np.random.default_rng(0).uniform(size=50) ** 3
+    np.testing.assert_allclose(selected_q(p[:, None])[:, 0], false_discovery_control(p))
+    np.testing.assert_allclose(q_values(p), false_discovery_control(p))
+    assert q_values(np.empty(0)).shape == (0,)
+    assert selected_q(np.empty((0, 3))).shape == (0, 3)
+
+
+@pytest.mark.parametrize("rate", [0.01, 0.05, 0.2])
+def test_q_of_further_claims_keeps_what_the_selected_families_allow(rate: float) -> None:
+    p = np.sort(np.random.default_rng(1).uniform(size=(40, 3)) ** 3, axis=1)
+    selected = int((false_discovery_control(p[:, 0]) <= rate).sum())
+    np.testing.assert_array_equal(selected_q(p) <= rate, p <= rate * selected / len(p))
+
+
+def test_standardised_leaves_out_what_never_changes() -> None:
+    null = np.array([[1.0, 5.0], [3.0, 5.0]])
+    np.testing.assert_allclose(standardised(np.array([[4.0, 9.0]]), null), [[2.0, 0.0]])
+
+
+def test_enrichment_is_what_permutations_give() -> None:
+    random = np.random.default_rng(0)
+    carries = np.arange(60) < 9  # 9 of 60 rows carry the label, 12 are drawn
+    counts = np.array([random.permutation(carries)[:12].sum() for _ in range(20_000)])
+    for carried in (0, 2, 4):
+        exact = enrichment(np.array([carried]), np.array([9]), rows=60, drawn=12)[0]
+        assert exact == pytest.approx((counts >= carried).mean(), abs=0.01)
+
+
+def test_random_texts_are_of_like_length_and_frequency() -> None:
+    pytest.importorskip("wordfreq")
+    ranked = vocabulary.english(30_000)
+    rank = ranked.index("pizza")
+    texts = random_texts("the pizza", 200)
+    assert texts == random_texts("the pizza", 200) != random_texts("the pizza", 200, seed=1)
+    for first, second in map(str.split, texts):
+        assert ranked.index(first) < 100
+        assert rank // 2 <= ranked.index(second) <= 2 * rank
+        assert "pizza" not in (first, second)
+
+
+@pytest.mark.parametrize("like", ["שלום", "!!!", "x" * 10_000, "a very long text " * 600])
+def test_random_texts_of_anything(like: str) -> None:
+    pytest.importorskip("wordfreq")
+    texts = random_texts(like, 50)
+    assert len(set(texts)) > 20
+    assert all(0 < len(text.split()) <= 24 for text in texts)
