@@ -1,13 +1,13 @@
 """`atlas ...`: one command = one function. Results on stdout, progress on stderr, one line for a mistake."""
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from atlas.errors import Refused
+from atlas.terminal import table
 
 # Nothing heavy is imported here: `atlas --help` must answer at once. Each command imports what it runs.
 
@@ -59,7 +59,7 @@ def index(args: argparse.Namespace) -> int:
     store = _open(args)
     print(index_embeddings(store, seed=args.seed))
     recipe = store.recipe("index/embedding")
-    _table([{"kind": kind, **entry} for kind, entry in recipe.items()], args.json)
+    table([{"kind": kind, **entry} for kind, entry in recipe.items()], args.json)
     return 0
 
 
@@ -73,7 +73,7 @@ def map(args: argparse.Namespace) -> int:
     print(draw_neurons(store, seed=args.seed))
     if "image" in store.counts:
         print(draw_cells(store, columns=args.columns, seed=args.seed))
-    _table([{"measure": k, "value": v} for k, v in store.recipe("layout/map").items()], args.json)
+    table([{"measure": k, "value": v} for k, v in store.recipe("layout/map").items()], args.json)
     return 0
 
 
@@ -81,7 +81,7 @@ def page(args: argparse.Namespace) -> int:
     """The static site, from whatever was derived."""
     from atlas.pages import write_site
 
-    print(write_site(_open(args), max_mb=args.max_mb))
+    print(write_site(_open(args), max_mb=args.max_mb, single_file=args.single_file))
     return 0
 
 
@@ -91,13 +91,13 @@ def near(args: argparse.Namespace) -> int:
 
     store = _open(args)
     if args.neuron is not None:
-        _table(queries.neurons_near(store, args.neuron, args.k, args.by), args.json)
+        table(queries.neurons_near(store, args.neuron, args.k, args.by), args.json)
     elif args.row is not None:
         row = int(args.row) if args.row.isdigit() else args.row
-        _table(queries.rows_near_row(store, row, args.k, args.kind), args.json)
+        table(queries.rows_near_row(store, row, args.k, args.kind), args.json)
     else:
         vector = queries.embed(store, args.text, args.image, args.pretrained)
-        _table(queries.rows_near(store, vector, args.k, args.kind), args.json)
+        table(queries.rows_near(store, vector, args.k, args.kind), args.json)
         if store.current("layout/map") and not args.json:
             x, y = queries.place(store, vector, args.kind)
             print(f"its place on the map, among the {args.kind}s: {x:.2f}, {y:.2f}")
@@ -129,7 +129,7 @@ def layers(args: argparse.Namespace) -> int:
 
     clip = Clip(args.model, args.pretrained, device="cpu")
     rows = [{"path": x.path, "neurons": x.neurons, "height": x.height, "width": x.width} for x in clip.layers()]
-    _table([{**row, "default": "*" if row["path"] == clip.layer else ""} for row in rows], args.json)
+    table([{**row, "default": "*" if row["path"] == clip.layer else ""} for row in rows], args.json)
     return 0
 
 
@@ -162,25 +162,6 @@ def _refused(store: Any, args: argparse.Namespace) -> int:
     more = "" if args.skip_bad else "; --skip-bad accepts that"
     print(f"{len(rejects):,} inputs refused, listed in {store.path / 'rejects.parquet'}{more}", file=sys.stderr)
     return 0 if args.skip_bad else 1
-
-
-def _table(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
-    """Rows as aligned columns, or as JSON."""
-    if as_json:
-        print(json.dumps(rows, ensure_ascii=False, indent=1))
-        return
-    cells = [[_shown(row[name]) for name in rows[0]] for row in rows] if rows else []
-    widths = [max(len(name), *(len(row[i]) for row in cells)) for i, name in enumerate(rows[0])] if rows else []
-    for line in [list(rows[0]), *cells] if rows else []:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, dict):
-        return ", ".join(f"{k} {_shown(v)}" for k, v in value.items())
-    return " ".join(str(value).split())[:70]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -223,6 +204,7 @@ def parser() -> argparse.ArgumentParser:
     _json(sub)
     sub = command(page, "out")
     sub.add_argument("--max-mb", type=float, default=25, help="largest size of the site (25)")
+    sub.add_argument("--single-file", action="store_true", help="the map alone, as one HTML file to send or keep")
     sub = command(near, "out")
     what = sub.add_mutually_exclusive_group(required=True)
     what.add_argument("--text", help="a text, through the text tower")

@@ -1,3 +1,73 @@
-"""What a direction, a word or a neuron of a CLIP model is made of."""
+"""What a direction, a word or a neuron of a CLIP model is made of.
+
+Every name is imported when it is first used, so that `import decompose` stays light.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from decompose.attribution import attribute, completeness, explained
+    from decompose.coding import solve
+    from decompose.directions import Directions
+    from decompose.emotions import study
+    from decompose.equations import compare, compose, equation
+    from decompose.facets import split_neurons
+    from decompose.labels import label_neurons
+    from decompose.lookup import search, texts
+    from decompose.neighbours import nearest, universality
+    from decompose.nmf import SparseNMF
+    from decompose.receipts import receipt
+    from decompose.wording import text_feature
 
 __version__ = "0.1.0"
+__all__ = [
+    "Directions",
+    "SparseNMF",
+    "attribute",
+    "compare",
+    "completeness",
+    "compose",
+    "equation",
+    "explained",
+    "label_neurons",
+    "nearest",
+    "receipt",
+    "search",
+    "solve",
+    "split_neurons",
+    "study",
+    "text_feature",
+    "texts",
+    "universality",
+]
+_HOME = {
+    "Directions": "decompose.directions",
+    "SparseNMF": "decompose.nmf",
+    "attribute": "decompose.attribution",
+    "compare": "decompose.equations",
+    "completeness": "decompose.attribution",
+    "compose": "decompose.equations",
+    "equation": "decompose.equations",
+    "explained": "decompose.attribution",
+    "label_neurons": "decompose.labels",
+    "nearest": "decompose.neighbours",
+    "receipt": "decompose.receipts",
+    "search": "decompose.lookup",
+    "solve": "decompose.coding",
+    "split_neurons": "decompose.facets",
+    "study": "decompose.emotions",
+    "text_feature": "decompose.wording",
+    "texts": "decompose.lookup",
+    "universality": "decompose.neighbours",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'decompose' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,22 +1,268 @@
-"""`decompose ...`: one command = one function."""
+"""`decompose ...`: one command = one function. Results on stdout, progress on stderr, one line for a mistake."""
 
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from atlas.errors import Refused
+from atlas.terminal import table
+
+# Nothing heavy is imported here: `decompose --help` must answer at once. Each command imports what it runs.
+
+WAYS = ("basis", "response", "both")
+METHODS = ("omp", "lasso", "nnls", "iht", "logistic")
+RECEIPT_IMAGES = 64
+
+
+def search(args: argparse.Namespace) -> int:
+    """The neurons that serve a text most, best first."""
+    import decompose
+
+    store, clip = _open(args)
+    found = decompose.search(clip, args.text, args.k, store, args.by, templates=args.templates)
+    return _print(args, found.to_pylist())
+
+
+def texts(args: argparse.Namespace) -> int:
+    """The texts that a neuron serves most; with --climb, texts that are made up for it."""
+    import decompose
+
+    _, clip = _open(args)
+    found = decompose.text_feature(clip, args.neuron) if args.climb else decompose.texts(clip, args.neuron, args.k)
+    return _print(args, found.to_pylist()[: args.k])
+
+
+def nearest(args: argparse.Namespace) -> int:
+    """The neurons of a Store that behave most like one of them."""
+    import decompose
+    from atlas.store import Store
+
+    return _print(args, decompose.nearest(Store.open(args.store), args.neuron, args.k, args.by).to_pylist())
+
+
+def equation(args: argparse.Namespace) -> int:
+    """Concepts as short sums of neurons; with a Store also as a page of its site."""
+    import decompose
+    from decompose import report
+
+    store, clip = _open(args)
+    options = {"k": args.k, "method": args.method, "templates": args.templates, "store": store}
+    if args.receipts:
+        images = _some_images(store)
+        found = [decompose.equation(clip, concept, images=images, **options) for concept in args.concept]
+    else:
+        found = decompose.compose(clip, args.concept, **options)
+    if args.json:
+        rows = [{"concept": each.concept, "kept": each.kept, "terms": each.table().to_pylist()} for each in found]
+        return _print(args, rows)
+    for each in found:
+        print(f"{each}   ({each.kept:.0%} of the logit)")
+        if each.receipts:
+            table(each.table().to_pylist())
+    if store is not None:
+        _page(args, store, "equations", "Equations", report.equations(store, found))
+    return 0
+
+
+def compare(args: argparse.Namespace) -> int:
+    """The solvers of equations on one set of concepts: size, fidelity, stability and time."""
+    import decompose
+
+    store, clip = _open(args)
+    return _print(args, decompose.compare(clip, args.concept, store=store).to_pylist())
+
+
+def nmf(args: argparse.Namespace) -> int:
+    """Components of a Store's activations: neurons that fire together; also as a page of its site."""
+    from atlas.store import Store
+    from decompose import report
+    from decompose.components import factor_activations
+
+    store = Store.open(args.store)
+    _, found = factor_activations(store, args.k, args.alpha, args.seed)
+    rows = [
+        {
+            "component": each.number,
+            "share of images": each.share,
+            "neurons": ", ".join(str(neuron) for neuron, _ in each.neurons),
+            "words": ", ".join(each.words[:6]),
+        }
+        for each in found
+    ]
+    _print(args, rows)
+    return _page(args, store, "components", "Components", report.components(store, found), k=args.k, alpha=args.alpha)
+
+
+def label(args: argparse.Namespace) -> int:
+    """Label every neuron of a Store, with significance, and split it into facets; its cards then show them."""
+    import pyarrow.parquet as pq
+
+    import decompose
+
+    store, clip = _open(args)
+    parts = {"labels": decompose.label_neurons, "facets": decompose.split_neurons}
+    for name, find in parts.items():
+        found = find(store, clip, rate=args.rate, seed=args.seed)
+        with store.deriving(f"neurons/{name}", {"rate": args.rate, "seed": args.seed}) as folder:
+            pq.write_table(found, folder / f"{name}.parquet")
+        print(store.derived(f"neurons/{name}"), file=sys.stderr)
+        if name == "labels":
+            _print(args, [row for row in found.to_pylist() if args.json or row["label"] != "none"][: args.k])
+    _say_page(args.store)
+    return 0
+
+
+def emotions(args: argparse.Namespace) -> int:
+    """What feelings are made of: equations, factors and the emotion atlas; any words and prompts will do."""
+    import decompose
+    from decompose import report
+
+    store, clip = _open(args)
+    words = None if args.words is None else _lines(args.words)
+    found = decompose.study(clip, words, args.templates, store)
+    if args.json:
+        rows = [{"word": each.concept, "terms": each.table().to_pylist()} for each in found.equations]
+        return _print(args, rows)
+    for each in found.equations:
+        print(each)
+    print()
+    table(found.agreements.to_pylist())
+    print(report.verdict(found.agreements.to_pylist()))
+    if store is not None:
+        _page(args, store, "emotions", "Emotions", report.emotions(store, found, clip.name))
+    return 0
+
+
+# -- what the commands share -------------------------------------------------------------------------------------------
+
+
+def _open(args: argparse.Namespace) -> tuple[Any, Any]:
+    """The Store, if one is given, and the model: the Store's own, or the one that is named."""
+    if args.store is not None:
+        from atlas.derivation import clip_of
+        from atlas.store import Store
+
+        store = Store.open(args.store)
+        return store, clip_of(store, args.pretrained, "auto")
+    from atlas.clip import Clip
+
+    return None, Clip(args.model, args.pretrained)
+
+
+def _some_images(store: Any) -> list[Any]:
+    """Thumbnails of images spread over the Store, to try neurons on."""
+    from io import BytesIO
+
+    from PIL import Image
+
+    if store is None or "image" not in store.counts:
+        raise Refused("receipts need images to try neurons on: give --store of one that holds some")
+    rows = store.positions("image")
+    step = max(1, len(rows) // RECEIPT_IMAGES)
+    return [Image.open(BytesIO(store.thumb(int(row)))).convert("RGB") for row in rows[::step][:RECEIPT_IMAGES]]
+
+
+def _lines(file: Path) -> list[str]:
+    from atlas.files import lines
+
+    if not file.is_file():
+        raise Refused(f"{file} is not a file; give one with a word a line")
+    return [line for _, line in lines(file)]
+
+
+def _print(args: argparse.Namespace, rows: Sequence[dict[str, Any]]) -> int:
+    table(rows, args.json)
+    return 0
+
+
+def _page(args: argparse.Namespace, store: Any, name: str, title: str, body: str, **recipe: Any) -> int:
+    from decompose import report
+
+    report.write(store, name, title, {"command": args.command, **recipe}, body)
+    _say_page(args.store)
+    return 0
+
+
+def _say_page(store: Path) -> None:
+    print(f"atlas page {store} brings this into the site", file=sys.stderr)
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line as a whole."""
-    about = "What a direction, a word or a neuron of a CLIP model is made of. Its commands are not built yet."
-    return argparse.ArgumentParser(prog="decompose", description=about)
+    about = "What a direction, a word or a neuron of a CLIP model is made of."
+    whole = argparse.ArgumentParser(prog="decompose", description=about)
+    commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(function: Any) -> argparse.ArgumentParser:
+        doc = (function.__doc__ or "").strip()
+        sub = commands.add_parser(function.__name__, help=doc.rstrip(".").lower().split(";")[0], description=doc)
+        sub.set_defaults(function=function)
+        sub.add_argument("--json", action="store_true", help="JSON instead of a table")
+        return sub
+
+    sub = command(search)
+    sub.add_argument("text")
+    sub.add_argument("--by", choices=WAYS, help="what neurons are judged by (both with a Store, else basis)")
+    _model(sub, k=10)
+    sub = command(texts)
+    sub.add_argument("neuron", type=int)
+    sub.add_argument("--climb", action="store_true", help="text feature visualisation: climb over all words instead")
+    _model(sub, k=10)
+    sub = command(nearest)
+    sub.add_argument("store", type=Path)
+    sub.add_argument("neuron", type=int)
+    sub.add_argument("--by", choices=("response", "basis", "images"), default="response")
+    sub.add_argument("-k", type=int, default=10)
+    sub = command(equation)
+    sub.add_argument("concept", nargs="+")
+    sub.add_argument("--method", choices=METHODS, default="omp")
+    sub.add_argument("--receipts", action="store_true", help="raise each neuron in real forward passes and measure")
+    _model(sub, k=4)
+    sub = command(compare)
+    sub.add_argument("concept", nargs="+")
+    _model(sub)
+    sub = command(nmf)
+    sub.add_argument("store", type=Path)
+    sub.add_argument("-k", type=int, default=16, help="components (16)")
+    sub.add_argument("--alpha", type=float, default=0.0, help="L1 on the codes (0)")
+    sub.add_argument("--seed", type=int, default=0)
+    sub = command(label)
+    sub.add_argument("store", type=Path)
+    sub.add_argument("--rate", type=float, default=0.05, help="false discovery rate (0.05)")
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("-k", type=int, default=20, help="labels to print (20)")
+    sub.add_argument("--pretrained", help="where the checkpoint file lies now, if the Store was made with one")
+    sub = command(emotions)
+    sub.add_argument("--words", type=Path, metavar="FILE", help="words, one a line (the feeling wheel's)")
+    _model(sub, templates="feeling")
+    return whole
+
+
+def _model(sub: argparse.ArgumentParser, k: int | None = None, templates: str | None = None) -> None:
+    sub.add_argument("--store", type=Path, metavar="OUT", help="a Store, to judge by what neurons do on its rows")
+    sub.add_argument("--model", default="mini", help="an open_clip model, where there is no Store (mini)")
+    sub.add_argument("--pretrained", metavar="TAG|FILE", help="open_clip's tag or a checkpoint file; none: random")
+    sub.add_argument("--templates", default=templates, help="a set of prompts, or one with {} in it")
+    if k is not None:
+        sub.add_argument("-k", type=int, default=k, help=f"how many ({k})")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns its exit code."""
-    whole = parser()
-    whole.parse_args(argv)
-    whole.print_help()
-    return 1
+    """Run a command; returns its exit code: 0 done, 1 something was refused, 2 misuse, 130 interrupted."""
+    args = parser().parse_args(argv)
+    try:
+        return args.function(args)
+    except Refused as refused:
+        print(f"decompose: {refused}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("decompose: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
 
 
 def run() -> None:

@@ -32,7 +32,8 @@ def test_planted_neurons_are_found_and_others_are_not() -> None:
     drawn, written, concept = _responses(np.random.default_rng(1), 50, planted=12)
     found = multimodal(areas(drawn, concept, CONCEPTS), areas(written, concept, CONCEPTS))
     assert set(zip(found.neuron.tolist(), found.concept.tolist(), strict=True)) == {(i, i) for i in range(12)}
-    assert (found.drawn >= 0.9).all() and (found.written >= 0.9).all()
+    assert (found.drawn >= 0.9).all()
+    assert (found.written >= 0.9).all()
 
 
 def test_answering_to_a_drawing_and_another_concepts_word_is_not_multimodal() -> None:

@@ -22,7 +22,7 @@ INKS = {
     "purple": (120, 40, 160), "brown": (120, 70, 30), "black": (10, 10, 10), "pink": (235, 90, 160),
 }  # fmt: skip
 SPOKEN = 6  # words of a name that are scored, at most
-CONCEPT, KEYWORD = 3, 3  # pictures a group
+KEYWORD = 3  # pictures of what a keyword stands for
 
 
 class Sample(NamedTuple):
@@ -47,15 +47,17 @@ class Batch(NamedTuple):
 
 
 class Batches(torch.utils.data.IterableDataset[Batch]):
-    """Endless batches of `size`: `share` of them concepts (two drawings, one rendering), the rest single words.
+    """Endless batches of `size`: `share` of them concepts (`drawn` drawings, one rendering), the rest single words.
 
-    A concept comes in threes so that drawings of different styles and the rendered name stand in one batch, as
+    A concept comes in a group so that drawings of different styles and the rendered name stand in one batch, as
     positives of one another.
     """
 
-    def __init__(self, drawings: "Drawings", words: Words, size: int, seed: int, easy: float, share: float):
+    def __init__(
+        self, drawings: "Drawings", words: Words, size: int, seed: int, easy: float, share: float, drawn: int = 2
+    ):
         self.drawings, self.words, self.size, self.seed = drawings, words, size, seed
-        self.easy, self.share = easy, share
+        self.easy, self.share, self.drawn = easy, share, drawn
 
     def __iter__(self) -> Iterator[Batch]:
         rng, fonts = np.random.default_rng(self.seed), corpus.fonts()
@@ -87,7 +89,7 @@ class Batches(torch.utils.data.IterableDataset[Batch]):
     def _concept(self, rng: np.random.Generator, fonts: list[str]) -> list[Sample]:
         name = self.drawings.names[rng.choice(len(self.drawings.names), p=self.drawings.weight)]
         written = len(name.split()) <= 3 and len(name) <= 24 and bool(parts(name)) and renderable(name)
-        picked = self.drawings.of(name, CONCEPT - written, rng)
+        picked = self.drawings.of(name, self.drawn + 1 - written, rng)
         samples = [self._drawing(i, name, rng, fonts, written) for i in picked]
         return [*samples, self._written(name, rng, fonts)] if written else samples
 

@@ -36,6 +36,7 @@ HERE = Path(__file__).parent
 SIZE = 96
 MEAN, STD = torch.tensor(open_clip.OPENAI_DATASET_MEAN), torch.tensor(open_clip.OPENAI_DATASET_STD)
 RATE, DECAY_FROM = 1.5e-3, 0.5  # the learning rate, and the share of the time after which it sinks to nothing
+DRAWINGS_FROM = 0.33  # the share of the time after which most of a batch are drawings
 HEARD = 0.5  # texts that no picture goes with, a picture
 
 
@@ -251,7 +252,7 @@ class Trainer:
         while self.progress < 1:
             began = time.monotonic()
             if stage != (stage := self._stage()):
-                batches = self._batches(*stage)
+                batches = self._batches(**stage)
             if self.step % 150 == 0 or not len(self.bank):
                 self.refresh_bank()
             parts = self._update(next(batches))
@@ -272,17 +273,19 @@ class Trainer:
         self.step += 1
         return {name: part.item() for name, part in parts.items()}
 
-    def _stage(self) -> tuple[int, float, float]:
-        """Size of a batch, how easy its letters are (1 at first, 0 after a tenth of the time), its share of concepts.
+    def _stage(self) -> dict[str, Any]:
+        """What a batch is made of by now.
 
-        Reading begins after so many steps rather than so many pictures: small batches first.
+        Letters are easy at first. Reading begins after so many steps rather than so many pictures: small batches
+        first. Once it reads, drawings need the time.
         """
         easy = round(max(0.0, 1 - self.progress / 0.1), 1)
-        early = self.progress < 0.35
-        return self.batch // 2 if early else self.batch, easy, 0.6 if early else 0.75
+        if self.progress < DRAWINGS_FROM:
+            return {"size": self.batch // 2, "easy": easy, "share": 0.6, "drawn": 2}
+        return {"size": self.batch, "easy": easy, "share": 0.8, "drawn": 3}
 
-    def _batches(self, size: int, easy: float, share: float) -> Iterator[Batch]:
-        source = Batches(self.drawings, self.words, size, self.seed + self.step, easy, share)
+    def _batches(self, **stage: Any) -> Iterator[Batch]:
+        source = Batches(self.drawings, self.words, seed=self.seed + self.step, **stage)
         return iter(torch.utils.data.DataLoader(source, batch_size=None, num_workers=1, prefetch_factor=6))
 
     @torch.no_grad()
@@ -333,6 +336,29 @@ class Trainer:
         save_file(state, path, metadata={"format": "pt"})
         path.chmod(0o644)  # it is shipped: readable by all
 
+    def describe(self, weights: Path, licences: dict[str, str]) -> dict[str, Any]:
+        """What was trained, on what, how long and how it went: what the model card is made from."""
+        config = json.loads((HERE / "mini.json").read_text("utf-8"))
+        outside = sum(p.numel() for n, p in self.model.named_parameters() if not n.startswith("token_embedding"))
+        return {
+            "model": {
+                "layers": config["vision_cfg"]["layers"],
+                "parameters": outside / 1e6,
+                "megabytes": weights.stat().st_size / 1e6,
+                "unused": int((~self.used).sum()),
+            },
+            "counts": {
+                "drawings": len(self.drawings.pictures),
+                "read": len(self.words.read),
+                "rare": len(self.words.rare),
+                "fonts": len(corpus.fonts()),
+            },
+            "licences": licences,
+            "hours": self.budget / 3600,
+            "seed": self.seed,
+            "curve": self.curve,
+        }
+
 
 def heard(drawings: Drawings) -> list[str]:
     """What the text tower hears of without a picture: names, keywords, feelings, places and common words."""
@@ -372,6 +398,8 @@ def main() -> None:
     )
     trainer.train()
     trainer.export(args.weights)
+    training = trainer.describe(args.weights, corpus.licences(args.corpus))
+    args.weights.with_name("training.json").write_text(json.dumps(training, indent=1), "utf-8")
     print(args.weights)
 
 

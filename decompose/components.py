@@ -1,0 +1,81 @@
+"""NMF components of a Store's activations: neurons that fire together, with the words and images on which they do.
+
+A (n, u) mean activations of the images    Z (n, k) codes    D (k, u) components
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from atlas.errors import Refused
+from atlas.index import Rows
+from atlas.store import Store
+from decompose.directions import Directions
+from decompose.nmf import SparseNMF
+
+NEURONS, WORDS, ROWS = 6, 12, 16  # of each, what a component is shown with
+BLOCK = 4096
+
+
+@dataclass(frozen=True)
+class Component:
+    """One component: strongest neurons with weights, words, rows of images; on what share of them it is strongest."""
+
+    number: int
+    neurons: tuple[tuple[int, float], ...]
+    words: tuple[str, ...]
+    rows: tuple[int, ...]
+    share: float
+
+
+def factor_activations(
+    store: Store, k: int = 16, alpha: float = 0.0, seed: int = 0, max_iter: int = 200
+) -> tuple[Directions, list[Component]]:
+    """Factor the Store's image activations into k components; as directions, and as what a reader is shown.
+
+    They are streamed, so that memory does not grow with the rows. Components come by how many images they are the
+    strongest on. Raises Refused for a Store without images, or with fewer than k.
+    """
+    if "image" not in store.counts:
+        raise Refused(f"{store.path} holds no images to factor; collect some")
+    A = store.array("mean", "image")
+    if not 0 < k <= min(A.shape):
+        raise Refused(
+            f"{k} components of {A.shape[0]:,} images and {A.shape[1]:,} neurons; ask for 1 to {min(A.shape)}"
+        )
+    model = SparseNMF(k, alpha, max_iter=max_iter, random_state=seed).fit(A)
+    D = np.asarray(model.components_, np.float32)
+    D = D / np.maximum(np.linalg.norm(D, axis=1, keepdims=True), 1e-12)
+    Z = _codes(model, A)
+    share = np.bincount(Z.argmax(1), minlength=k) / len(Z)
+    order = np.argsort(-share, kind="stable")
+    D, Z, share = D[order], Z[:, order], share[order]
+    rows = store.positions("image")[np.argsort(-Z, 0, kind="stable")[:ROWS]].T
+    words = _words(store, model, order)
+    found = [
+        Component(
+            i,
+            tuple((int(j), round(float(D[i, j]), 3)) for j in np.argsort(-D[i])[:NEURONS] if D[i, j] > 0),
+            words[i],
+            tuple(rows[i].tolist()),
+            float(share[i]),
+        )
+        for i in range(k)
+    ]
+    return Directions.components(D), found
+
+
+def _codes(model: SparseNMF, A: Rows) -> Float[np.ndarray, "n k"]:
+    blocks = (np.asarray(A[i : i + BLOCK], np.float32) for i in range(0, len(A), BLOCK))
+    return np.concatenate([model.transform(block) for block in blocks])
+
+
+def _words(store: Store, model: SparseNMF, order: np.ndarray) -> list[tuple[str, ...]]:
+    """The rendered words on which each component is the strongest, each once; the images' labels without words."""
+    kind = "word" if "word" in store.counts else "image"
+    labels = np.array([label or "" for label in store.table(["label"], kind)["label"].to_pylist()])
+    Z = _codes(model, store.array("mean", kind))[:, order]
+    own = Z.argmax(1)
+    ranked = [rows[(own[rows] == i) & (Z[rows, i] > 0)] for i, rows in enumerate(np.argsort(-Z, 0, kind="stable").T)]
+    return [tuple(word for word in dict.fromkeys(labels[rows].tolist()) if word)[:WORDS] for rows in ranked]

@@ -1,0 +1,90 @@
+"""L1 logistic regression of many targets over one dictionary: Newton steps on working sets, all targets side by side.
+
+T targets (n, d) of 0 and 1, D dictionary (m, d), Z codes (n, m), with an intercept that is not penalised. Each Newton
+step is a non-negative lasso over a few atoms (Lee, Sun & Saunders 2014, "Proximal Newton-type methods"), over D and -D
+as codes have signs.
+"""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from decompose.activeset import nonnegative, ridged, warn_of, working_sets
+
+NEWTON, HALVINGS = 50, 30
+ENOUGH = 1e-9  # of the objective: a Newton step that gains less was the last
+
+
+def logistic(
+    T: Float[Tensor, "n d"], D: Float[Tensor, "m d"], penalty: Float[Tensor, " n"]
+) -> tuple[Float[Tensor, "n m"], Float[Tensor, " n"]]:
+    """Codes and intercepts that minimise sum log(1 + exp(y)) - t y over y = zD + b, plus penalty |z|_1.
+
+    Every target holds zeros and ones both. Warns (`ConvergenceWarning`) where some did not become optimal.
+    """
+    m, centre = len(D), D.mean(1)
+    ones = torch.ones_like(D[:1])
+    signed = torch.cat([D - centre[:, None], ones, centre[:, None] - D, -ones])  # the intercept is an atom, too
+    every = penalty[:, None].repeat(1, len(signed))
+    every[:, [m, 2 * m + 1]] = 0
+    odds = T.mean(1, keepdim=True).logit()
+    begin = torch.where(odds > 0, m, 2 * m + 1), odds.abs()
+    Z = T.new_zeros(len(T), len(signed))
+    warn_of(working_sets(T, signed, every, begin, _restricted, _residual, Z, len(signed)), len(T))
+    Z = Z[:, : m + 1] - Z[:, m + 1 :]
+    return Z[:, :m], Z[:, m] - Z[:, :m] @ centre
+
+
+def _residual(
+    T: Float[Tensor, "n d"], D: Float[Tensor, "m d"], atoms: Int[Tensor, "n w"], values: Float[Tensor, "n w"]
+) -> Float[Tensor, "n d"]:
+    return T - torch.sigmoid((values[:, None] @ D[atoms])[:, 0])
+
+
+def _restricted(
+    T: Float[Tensor, "n d"],
+    D: Float[Tensor, "m d"],
+    penalty: Float[Tensor, "n w"],
+    atoms: Int[Tensor, "n w"],
+    values: Float[Tensor, "n w"],
+    allowed: Bool[Tensor, "n w"],
+) -> Float[Tensor, "n w"]:
+    chosen = D[atoms]
+    before = _objective(T, chosen, penalty, values)
+    for _ in range(NEWTON):
+        p = torch.sigmoid((values[:, None] @ chosen)[:, 0])
+        G = ridged((chosen * (p * (1 - p))[:, None]) @ chosen.mT)
+        c = (G @ values[..., None])[..., 0] + (chosen @ (T - p)[..., None])[..., 0]
+        way = nonnegative(G, c - penalty, values, allowed) - values
+        values, now = _search(T, chosen, penalty, values, way, before)
+        if (before - now <= ENOUGH * before).all():
+            break
+        before = now
+    return values
+
+
+def _search(
+    T: Float[Tensor, "n d"],
+    chosen: Float[Tensor, "n w d"],
+    penalty: Float[Tensor, "n w"],
+    values: Float[Tensor, "n w"],
+    way: Float[Tensor, "n w"],
+    before: Float[Tensor, " n"],
+) -> tuple[Float[Tensor, "n w"], Float[Tensor, " n"]]:
+    """Go the way as far as it does not raise the objective: whole, or halved until it does not."""
+    step, now = torch.ones_like(before), _objective(T, chosen, penalty, values + way)
+    for _ in range(HALVINGS):
+        if (now <= before).all():
+            break
+        step = torch.where(now <= before, step, step / 2)
+        now = _objective(T, chosen, penalty, values + step[:, None] * way)
+    step = torch.where(now <= before, step, 0)
+    return values + step[:, None] * way, torch.minimum(now, before)
+
+
+def _objective(
+    T: Float[Tensor, "n d"], chosen: Float[Tensor, "n w d"], penalty: Float[Tensor, "n w"], values: Float[Tensor, "n w"]
+) -> Float[Tensor, " n"]:
+    y = (values[:, None] @ chosen)[:, 0]
+    return (softplus(y) - T * y).sum(1) + (penalty * values).sum(1)

@@ -1,0 +1,317 @@
+"""SparseNMF: non-negative factors with sparse codes, of matrices that need not fit in memory; how stable, how many.
+
+A activations (n, u), Z codes (n, k), D dictionary (k, u): A is about Z @ D, all of them >= 0.
+"""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, no_type_check
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy import sparse
+from scipy.optimize import linear_sum_assignment
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.decomposition import NMF
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from atlas.errors import Refused
+from decompose.hals import begin, codes, factorise, objective, sweep
+
+INITS = ("nndsvd", "nndsvda", "random")
+SAMPLE = 4096  # rows a stream begins from
+MEMORY = 3  # how fast a stream forgets: block s of t counts (s / t)^MEMORY
+STEADY = 0.05  # of cosine: restarts that agree within this are as stable as the best
+LARGE = 10_000_000  # numbers from which on a GPU is worth the way there
+
+
+class SparseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """NMF with L1 on the codes: |A - ZD|^2 / 2 + alpha u sum(Z), over Z >= 0 and rows of D >= 0 within the unit ball.
+
+    With alpha = 0 the rows of D are not bounded, and `fit` on an array is scikit-learn's `NMF`. `alpha` is its
+    `alpha_W`. The bound is what makes the penalty count: otherwise Z shrinks and D grows (Hoyer 2002, "Non-negative
+    sparse coding").
+
+    `split`: "sign" factors [relu(A), relu(-A)] (n, 2u), for attributions of both signs; `signed_` puts the halves
+    together. `init`: nndsvd, nndsvda (Boutsidis & Gallopoulos 2008) or random. `max_iter`, `tol`: as scikit-learn's; on
+    a stream, passes and the relative fall of the objective in a pass. `batch_size`: rows of a stream's block.
+    `device`: where torch computes; by default a GPU for large inputs, if there is one.
+
+    `fit` takes an array, or anything with a shape that is read by slices, such as `store.array("mean", "image")`; the
+    latter streams, in memory that does not grow with the rows (Mairal et al. 2010, "Online learning for matrix
+    factorization").
+    """
+
+    components_: Float[np.ndarray, "k u"]
+    n_features_in_: int
+
+    @no_type_check  # scikit-learn's way: whatever is given is kept, and `fit` says what is wrong with it
+    def __init__(
+        self,
+        n_components: int,
+        alpha: float = 0.0,
+        init: Literal["nndsvd", "nndsvda", "random"] = "nndsvd",
+        split: Literal["sign"] | None = None,
+        max_iter: int = 200,
+        tol: float = 1e-4,
+        random_state: int | np.random.RandomState | None = None,
+        batch_size: int = 1024,
+        device: str | None = None,
+    ):
+        self.n_components, self.alpha, self.init, self.split = n_components, alpha, init, split
+        self.max_iter, self.tol, self.random_state = max_iter, tol, random_state
+        self.batch_size, self.device = batch_size, device
+
+    def fit(self, A: Any, y: Any = None) -> "SparseNMF":
+        """Find the dictionary `components_` (k, u), or (k, 2u) with split signs, of an array or a stream (n, u)."""
+        if _streams(A):
+            return self._fit_stream(A)
+        self.fit_transform(A)
+        return self
+
+    def fit_transform(self, A: Any, y: Any = None) -> Float[np.ndarray, "n k"]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """`fit`, and the codes of the rows it was fitted to."""
+        if _streams(A):
+            return self._fit_stream(A).transform(A)
+        A = self._read(A, reset=True)
+        self._check(A.shape)
+        where = self._where(A)
+        if self.alpha == 0 and where == "cpu" and self.device is None:
+            theirs = NMF(
+                self.n_components, init=self.init, max_iter=self.max_iter, tol=self.tol, random_state=self.random_state
+            )
+            Z = theirs.fit_transform(A)
+            self._keep(theirs.components_, theirs.n_iter_)
+            return Z
+        Z, D = begin(A, self.n_components, self.init, self.random_state)
+        Z, D = torch.from_numpy(Z).to(where), torch.from_numpy(D).to(where)
+        n_iter = factorise(torch.from_numpy(A).to(where), Z, D, self.alpha * A.shape[1], self.max_iter, self.tol)
+        if n_iter == self.max_iter and self.tol > 0:
+            warnings.warn(f"not converged after {n_iter} sweeps; raise max_iter", ConvergenceWarning, stacklevel=2)
+        self._keep(D.cpu().numpy(), n_iter)
+        return Z.cpu().numpy()
+
+    def partial_fit(self, A: Any, y: Any = None) -> "SparseNMF":
+        """Go on from a block of rows (b, u); the first block begins, and needs k rows or more."""
+        first = not hasattr(self, "components_")
+        A = self._read(A, reset=first)
+        if first:
+            self._check(A.shape)
+            self._begin_on(A)
+        self._learn(A)
+        return self
+
+    def transform(self, A: Any) -> Float[np.ndarray, "n k"]:
+        """Codes of rows (n, u), an array or a stream, over `components_`."""
+        check_is_fitted(self)
+        if _streams(A):
+            return np.concatenate([self.transform(A[here]) for here in self._blocks(A)])
+        A = self._read(A, reset=False)
+        where = self._where(A)
+        D = torch.from_numpy(self.components_.astype(A.dtype)).to(where)
+        Z = codes(torch.from_numpy(A).to(where), D, self.alpha * A.shape[1], self.max_iter, self.tol)
+        return Z.cpu().numpy()
+
+    def inverse_transform(self, Z: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n u"]:
+        """The rows that the codes stand for: Z times `signed_`."""
+        check_is_fitted(self)
+        return Z @ self.signed_
+
+    @property
+    def signed_(self) -> Float[np.ndarray, "k u"]:
+        """The dictionary over the neurons: with split signs, the first half minus the second."""
+        D = self.components_
+        return D if self.split is None else D[:, : D.shape[1] // 2] - D[:, D.shape[1] // 2 :]
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.positive_only = self.split is None
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.components_.shape[0]
+
+    def _keep(self, D: Float[np.ndarray, "k u"], n_iter: int) -> None:
+        self.components_, self.n_iter_ = D, n_iter
+        self._moments, self._seen = None, 0
+
+    def _check(self, shape: tuple[int, int]) -> None:
+        if self.init not in INITS:
+            raise Refused(f"no init {self.init!r}; inits are {', '.join(INITS)}")
+        if self.split not in (None, "sign"):
+            raise Refused(f"no split {self.split!r}; there is 'sign', or None")
+        if self.alpha < 0:
+            raise Refused(f"alpha is {self.alpha}; it must be 0 or more")
+        n, u = shape
+        if not 1 <= self.n_components <= min(n, u) and (self.init != "random" or self.n_components < 1):
+            raise Refused(
+                f"n_components={self.n_components} does not fit n_samples = {n}, n_features = {u}: "
+                f"init={self.init!r} takes 1 to the lesser of the two; more take init='random'"
+            )
+
+    def _read(self, A: Any, reset: bool) -> Float[np.ndarray, "n u"]:
+        kinds = [np.float64, np.float32]
+        A = A.astype(np.float32) if getattr(A, "dtype", None) == np.float16 else A
+        A = validate_data(self, A, reset=reset, dtype=kinds, order="C", ensure_non_negative=self.split is None)
+        return A if self.split is None else np.hstack([A.clip(min=0), (-A).clip(min=0)])
+
+    def _where(self, A: np.ndarray) -> str:
+        return self.device or ("cuda" if A.size >= LARGE and torch.cuda.is_available() else "cpu")
+
+    def _fit_stream(self, A: Any) -> "SparseNMF":
+        rng = check_random_state(self.random_state)
+        rows = np.sort(rng.choice(len(A), min(SAMPLE, len(A)), replace=False))
+        sample = self._read(A[rows], reset=True)
+        self._check(sample.shape)
+        self._begin_on(sample)
+        last = np.inf
+        for n_iter in range(1, self.max_iter + 1):
+            blocks = list(self._blocks(A))
+            order = rng.permutation(len(blocks))
+            loss = sum(self._learn(self._read(A[blocks[i]], reset=False)) for i in order)
+            self.n_iter_ = n_iter
+            if last - loss <= self.tol * abs(last) and n_iter > 1:
+                break
+            last = loss
+        return self
+
+    def _blocks(self, A: Any) -> Iterator[slice]:
+        return (slice(at, min(at + self.batch_size, len(A))) for at in range(0, len(A), self.batch_size))
+
+    def _begin_on(self, A: Float[np.ndarray, "n u"]) -> None:
+        """Begin from a block: its own factors, as far as they come in a few sweeps."""
+        Z, D = (torch.from_numpy(x) for x in begin(A, self.n_components, self.init, self.random_state))
+        factorise(torch.from_numpy(A), Z, D, self.alpha * A.shape[1], 20, self.tol)
+        self._keep(D.numpy(), 0)
+
+    def _learn(self, A: Float[np.ndarray, "b u"]) -> float:
+        """One block: its codes, what they add to the moments, the dictionary's step. Its objective, before that."""
+        where, penalty = self._where(A), self.alpha * A.shape[1]
+        A_, D = torch.from_numpy(A).to(where), torch.from_numpy(self.components_.astype(A.dtype)).to(where)
+        Z = codes(A_, D, penalty, self.max_iter, self.tol)
+        loss = objective(A_, Z, D, penalty)
+        self._seen += 1
+        fresh = (Z.T @ Z, A_.T @ Z)
+        if self._moments is not None:
+            kept = (1 - 1 / self._seen) ** MEMORY
+            fresh = tuple(
+                new + kept * torch.from_numpy(old).to(new) for new, old in zip(fresh, self._moments, strict=True)
+            )
+        self._moments = tuple(moment.cpu().numpy() for moment in fresh)
+        D = D.T.contiguous()
+        for _ in range(5):
+            sweep(D, *fresh, bounded=self.alpha > 0)
+        self.components_ = np.ascontiguousarray(D.T.cpu().numpy())
+        self.n_iter_ = max(self.n_iter_, 1)
+        return loss
+
+
+def _streams(A: Any) -> bool:
+    """Is this read by slices, rather than an array, a sparse matrix or a data frame?"""
+    whole = isinstance(A, np.ndarray) or sparse.issparse(A) or hasattr(A, "iloc")
+    return not whole and hasattr(A, "shape") and hasattr(A, "__getitem__")
+
+
+@dataclass(frozen=True)
+class Stability:
+    """How alike the components of many restarts are: cosine, 1 where every restart finds the same."""
+
+    components: Float[np.ndarray, "k u"]  # of the best restart, with rows of unit norm
+    cosine: Float[np.ndarray, " k"]  # of each of them with its match in another restart, on average
+
+    @property
+    def mean(self) -> float:
+        """Average over the components."""
+        return float(self.cosine.mean())
+
+
+def match(D: Float[np.ndarray, "k u"], E: Float[np.ndarray, "k u"]) -> Float[np.ndarray, " k"]:
+    """Cosine of each row of D with the row of E that it is paired with, one to one, for the largest sum."""
+    alike = _unit(D) @ _unit(E).T
+    return alike[linear_sum_assignment(-alike)]
+
+
+def stability(model: SparseNMF, A: Float[np.ndarray, "n u"], restarts: int = 8, seed: int = 0) -> Stability:
+    """Fit a model's like from random starts, and match what each finds with what the best one does."""
+    fitted, errors = [], []
+    for i in range(restarts):
+        again = _like(model, init="random", random_state=seed + i)
+        Z = again.fit_transform(A)
+        fitted.append(again.components_)
+        errors.append(np.linalg.norm(A - again.inverse_transform(Z)) ** 2 / 2 + model.alpha * A.shape[1] * Z.sum())
+    best = fitted.pop(int(np.argmin(errors)))
+    cosine = np.mean([match(best, other) for other in fitted], axis=0) if fitted else np.ones(len(best))
+    return Stability(_unit(best), cosine)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How many factors, and why: one entry for each number tried."""
+
+    n_components: int
+    tried: tuple[int, ...]
+    error: Float[np.ndarray, " t"]  # relative squared error on held-out rows' held-out neurons
+    spread: Float[np.ndarray, " t"]  # its standard error over the folds
+    stability: Float[np.ndarray, " t"]
+
+
+def choose(
+    model: SparseNMF,
+    A: Float[np.ndarray, "n u"],
+    tried: Sequence[int],
+    folds: int = 4,
+    restarts: int = 4,
+    seed: int = 0,
+) -> Choice:
+    """The number of factors: of those as stable as any (to 0.05), the fewest within a standard error of the best.
+
+    Raises `Refused` where nothing was to try.
+    """
+    if not tried:
+        raise Refused("no numbers of factors to choose from; give some, such as range(2, 11)")
+    models = [_like(model, n_components=k) for k in tried]
+    errors = np.stack([held_out(each, A, folds, seed) for each in models])
+    error, spread = errors.mean(1), errors.std(1, ddof=1) / np.sqrt(folds)
+    stable = np.array([stability(each, A, restarts, seed).mean for each in models])
+    steady = stable >= stable.max() - STEADY
+    least = np.flatnonzero(steady)[error[steady].argmin()]
+    good = steady & (error <= error[least] + spread[least])
+    best = min(k for k, kept in zip(tried, good, strict=True) if kept)
+    return Choice(best, tuple(tried), error, spread, stable)
+
+
+def held_out(model: SparseNMF, A: Float[np.ndarray, "n u"], folds: int = 4, seed: int = 0) -> Float[np.ndarray, " f"]:
+    """Relative squared error in each fold: D of other rows, codes by half the neurons, error on the other half.
+
+    Codes that saw what they are judged by would fit the better the more they are (Owen & Perry 2009, "Bi-cross-
+    validation").
+    """
+    rng, errors = np.random.default_rng(seed), []
+    for rows in np.array_split(rng.permutation(len(A)), folds):
+        seen = rng.permutation(A.shape[1]) < A.shape[1] // 2
+        fitted = _like(model).fit(np.delete(A, rows, axis=0))
+        errors.append(_unseen_error(fitted, A[rows], seen))
+    return np.array(errors)
+
+
+def _unseen_error(fitted: SparseNMF, A: Float[np.ndarray, "n u"], seen: np.ndarray) -> float:
+    shown = _like(fitted)
+    halves = seen if fitted.split is None else np.concatenate([seen, seen])
+    shown.components_, shown.n_features_in_ = fitted.components_[:, halves], int(seen.sum())
+    guess = fitted.inverse_transform(shown.transform(A[:, seen]))
+    return float(((A - guess)[:, ~seen] ** 2).sum() / (A[:, ~seen] ** 2).sum())
+
+
+def _like(model: SparseNMF, **changes: Any) -> SparseNMF:
+    """A model with the same parameters but for the changes, not fitted."""
+    return SparseNMF(**{**model.get_params(), **changes})
+
+
+def _unit(D: Float[np.ndarray, "k u"]) -> Float[np.ndarray, "k u"]:
+    return D / np.linalg.norm(D, axis=1, keepdims=True).clip(min=np.finfo(D.dtype).tiny)

@@ -1,0 +1,101 @@
+"""Codes of at most k terms, found greedily: matching pursuit and hard thresholding, many targets side by side.
+
+T targets (n, d), D dictionary (m, d) with rows of unit norm, Z codes (n, m); atoms (n, w) are each target's own rows
+of D. Every step is one matrix product with the whole dictionary and one small least squares problem a target.
+"""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from decompose.activeset import CHUNK, least_squares, nonnegative, normal_equations, residual
+
+STEPS = 50  # of hard thresholding; most targets stand still after a few
+NOTHING = 1e-5  # of a target's first correlation: what is left is rounding
+
+
+def omp(T: Float[Tensor, "n d"], D: Float[Tensor, "m d"], k: int, signed: bool) -> Float[Tensor, "n m"]:
+    """Orthogonal matching pursuit (Pati et al. 1993): k times the atom most like what is left, then all fitted again.
+
+    Not signed: only atoms that point the same way, with codes >= 0 (Bruckstein et al. 2008).
+    """
+    return _in_chunks(_omp, T, D, k, signed)
+
+
+def iht(T: Float[Tensor, "n d"], D: Float[Tensor, "m d"], k: int, signed: bool) -> Float[Tensor, "n m"]:
+    """Iterative hard thresholding (Blumensath & Davies 2009), refitted on every support (Foucart 2011).
+
+    A gradient step, of which the k largest stay. Where the new support does not fit better, the step is halved.
+    """
+    return _in_chunks(_iht, T, D, k, signed)
+
+
+def prune(T: Float[Tensor, "n d"], D: Float[Tensor, "m d"], Z: Float[Tensor, "n m"], k: int) -> Float[Tensor, "n m"]:
+    """The k largest of each target's codes >= 0, fitted again."""
+    values, atoms = Z.topk(k)
+    return torch.zeros_like(Z).scatter_(1, atoms, fit(T, D, atoms, values > 0, signed=False))
+
+
+def fit(
+    T: Float[Tensor, "n d"],
+    D: Float[Tensor, "m d"],
+    atoms: Int[Tensor, "n w"],
+    allowed: Bool[Tensor, "n w"],
+    signed: bool,
+) -> Float[Tensor, "n w"]:
+    """Least squares codes of each target over atoms of its own; >= 0 unless signed."""
+    G, c = normal_equations(T, D, atoms)
+    return least_squares(G, c, allowed) if signed else nonnegative(G, c, torch.zeros_like(c), allowed)
+
+
+def _in_chunks(pursue, T: Float[Tensor, "n d"], D: Float[Tensor, "m d"], k: int, signed: bool) -> Float[Tensor, "n m"]:
+    Z = T.new_zeros(len(T), len(D))
+    for start in range(0, len(T), CHUNK):
+        here = slice(start, start + CHUNK)
+        atoms, values = pursue(T[here], D, k, signed)
+        Z[here].scatter_(1, atoms, values)
+    return Z
+
+
+def _omp(
+    T: Float[Tensor, "n d"], D: Float[Tensor, "m d"], k: int, signed: bool
+) -> tuple[Int[Tensor, "n k"], Float[Tensor, "n k"]]:
+    atoms = torch.zeros(len(T), 0, dtype=torch.int64, device=T.device)
+    values, allowed, first, R = T.new_zeros(len(T), 0), atoms > 0, None, T
+    for _ in range(k):
+        alike = R @ D.T
+        alike = (alike.abs() if signed else alike).scatter(1, atoms, -torch.inf)
+        best, new = alike.max(1, keepdim=True)
+        first = best if first is None else first
+        atoms = torch.cat([atoms, new], 1)
+        allowed = torch.cat([allowed, best > NOTHING * first.clamp(min=0)], 1)
+        values = fit(T, D, atoms, allowed, signed)
+        R = residual(T, D, atoms, values)
+    return atoms, values
+
+
+def _iht(
+    T: Float[Tensor, "n d"], D: Float[Tensor, "m d"], k: int, signed: bool
+) -> tuple[Int[Tensor, "n k"], Float[Tensor, "n k"]]:
+    atoms, values, R = _largest(T @ D.T, T, D, k, signed)
+    step = T.new_ones(len(T), 1)
+    for _ in range(STEPS):
+        moved = (step * (R @ D.T)).scatter_add(1, atoms, values)
+        new = _largest(moved, T, D, k, signed)
+        better = new[2].square().sum(1) < (1 - NOTHING) * R.square().sum(1)
+        step = torch.where(better[:, None], step, step / 2)
+        atoms, values, R = (
+            torch.where(better[:, None], now, was) for now, was in zip(new, (atoms, values, R), strict=True)
+        )
+        if step.amax() < 1 / 16:
+            break
+    return atoms, values
+
+
+def _largest(
+    moved: Float[Tensor, "n m"], T: Float[Tensor, "n d"], D: Float[Tensor, "m d"], k: int, signed: bool
+) -> tuple[Int[Tensor, "n k"], Float[Tensor, "n k"], Float[Tensor, "n d"]]:
+    """The k atoms of the largest codes, their codes by least squares, and what those leave."""
+    size, atoms = (moved.abs() if signed else moved).topk(k)
+    values = fit(T, D, atoms, size > 0, signed)
+    return atoms, values, residual(T, D, atoms, values)

@@ -1,0 +1,116 @@
+"""Pages of what was found about a Store: equations, NMF components, emotions; fragments of its site.
+
+A page is written beside the Store's other derived folders (`atlas.pages.fragments` has the contract) and stands in the
+navigation the next time that the site is written. Nothing here computes what it shows.
+"""
+
+import colorsys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from atlas.pages.cards import address
+from atlas.pages.fragments import FOLDER, PAGE, picture
+from atlas.store import Store
+from decompose.components import Component
+from decompose.emotions import FAINT, Factors, Study
+from decompose.equations import Equation, Term
+
+HERE = Path(__file__).parent
+CELL = 54  # pixels of a word's cell in the emotion atlas
+FIRST_HUE, SATURATION = 91, 0.7  # degrees; the paper's colours of factors (Goh et al. 2021, figure 13)
+
+
+def write(store: Store, name: str, title: str, recipe: dict[str, Any], body: str) -> Path:
+    """Write a page as the fragment `name` of the Store's site; returns its folder."""
+    with store.deriving(f"{FOLDER}/{name}", {"title": title, **recipe}) as folder:
+        (folder / PAGE).write_text(body, "utf-8")
+    return store.derived(f"{FOLDER}/{name}")
+
+
+def equations(store: Store, found: Sequence[Equation]) -> str:
+    """A page of equations, whose neurons lead to their cards, with the receipts that there are."""
+    return _render("equations.html", equations=found, store=store)
+
+
+def components(store: Store, found: Sequence[Component]) -> str:
+    """A page of NMF components as rows: their neurons, words and images."""
+    return _render("components.html", components=found, store=store, picture=lambda row: picture(store, row))
+
+
+def emotions(store: Store, found: Study, model: str) -> str:
+    """The emotion atlas: the words in a disc, coloured by their factors, with their equations."""
+    k = max(found.factors)
+    factors = found.factors[k]
+    return _render(
+        "emotions.html",
+        study=found,
+        model=model,
+        cells=_cells(found, factors),
+        factors=list(zip(factors.names, (hue(i, k) for i in range(k)), _members(found, factors), strict=True)),
+        fewer=[(number, each.names, _members(found, each)) for number, each in found.factors.items() if number != k],
+        agreements=found.agreements.to_pylist(),
+        verdict=verdict(found.agreements.to_pylist()),
+        side=(int(found.places.max()) + 1) * CELL,
+        size=CELL,
+    )
+
+
+def verdict(agreements: Sequence[dict[str, Any]]) -> str:
+    """One sentence on whether the factors of neurons agree with the families better than their controls do."""
+    own, *controls = agreements
+    best = max(controls, key=lambda row: row["nmi"])
+    if own["p"] > 0.05:
+        return "The factors agree with the families no better than shuffled ones would."
+    if own["nmi"] <= best["nmi"]:
+        return f"Factors of the {best['method']} agree as well: the structure is the text tower's, not the neurons'."
+    return (
+        f"Factors of the neurons agree better than those of the {best['method']} ({own['nmi']:.2f}, {best['nmi']:.2f})."
+    )
+
+
+def hue(factor: int, factors: int) -> str:
+    """The paper's colour of one of so many factors, as #rrggbb."""
+    rgb = colorsys.hsv_to_rgb((360 / factors * factor + FIRST_HUE) % 360 / 360, SATURATION, 1)
+    return "#" + "".join(f"{round(255 * part):02x}" for part in rgb)
+
+
+def _cells(found: Study, factors: Factors) -> list[dict[str, Any]]:
+    """Place, colours and equation of each word; a word without a factor has no colour."""
+    k = factors.words.shape[1]
+    cells = []
+    for word, place, weights, equation in zip(found.words, found.places, factors.words, found.equations, strict=True):
+        total = max(float(weights.sum()), 1e-12)
+        layers = [(hue(i, k), round(float(w) / total, 3)) for i, w in enumerate(weights) if w / total > FAINT]
+        x, y = (int(coordinate) * CELL for coordinate in place)
+        cells.append(
+            {"word": word, "x": x, "y": y, "layers": layers if weights.max() > FAINT else [], "said": equation}
+        )
+    return cells
+
+
+def _members(found: Study, factors: Factors) -> list[list[str]]:
+    """The words of each factor, strongest first, of those that belong to it most."""
+    own, strength = factors.words.argmax(1), factors.words.max(1)
+    return [
+        [found.words[i] for i in np.argsort(-strength) if own[i] == factor and strength[i] > FAINT]
+        for factor in range(factors.words.shape[1])
+    ]
+
+
+def _render(template: str, **names: Any) -> str:
+    environment = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.globals.update(card=lambda neuron: f"neurons/{address(neuron)}", coefficient=_coefficient)
+    return environment.get_template(template).render(**names)
+
+
+def _coefficient(term: Term, first: bool) -> str:
+    """What stands before a term's name: its sign, and its weight unless that is 1."""
+    sign = ("−" if term.weight < 0 else "") if first else (" − " if term.weight < 0 else " + ")
+    size = f"{abs(term.weight):.2f}".rstrip("0").rstrip(".")
+    return sign if size == "1" else f"{sign}{size} "

@@ -1,0 +1,120 @@
+"""Pages of many synthetic points: `pytest tests/bench/test_bench_pages.py -s` (not in the default run).
+
+Bytes, seconds until a first hover is answered (headless Chromium, software rendering), and the script time of a wheel
+turn. A million points: seconds and memory of the build too, in a process of its own.
+"""
+
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from atlas.pages import write_points
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+GPU_FREE = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+
+
+def synthetic(n: int, islands: int = 60, seed: int = 0) -> dict[str, Any]:
+    """Places in islands, captions of 45 letters from 2,000 words, names at two levels, 8 neighbours in the island."""
+    rng = np.random.default_rng(seed)
+    island = np.sort(rng.integers(0, islands, n))
+    xy = (40 * rng.normal(size=(islands, 2))[island] + 3 * rng.normal(size=(n, 2))).astype(np.float32)
+    letters = rng.integers(97, 123, (2000, 8)).astype(np.uint8)
+    words = [bytes(row[: 2 + i % 7]).decode() for i, row in enumerate(letters)]
+    chosen = rng.zipf(1.2, (n, 12)) % 2000
+    captions = [" ".join([words[w] for w in row])[:45] for row in chosen.tolist()]
+    first = np.searchsorted(island, np.arange(islands))
+    size = np.maximum(np.diff([*first, n]), 1)
+    near = first[island][:, None] + rng.integers(0, 2**31, (n, 8)) % size[island][:, None]
+    names = [[f"continent {i % 12}" for i in island.tolist()], [f"island {i}" for i in island.tolist()]]
+    return {"xy": xy, "captions": captions, "labels": names, "near": near.astype(np.uint32)}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=CHROMIUM, args=GPU_FREE)
+
+
+def first_hover(browser: Any, index: Path) -> tuple[float, Any]:
+    """Seconds from asking for the page until the tooltip of a point stands there, and the page."""
+    page = browser.new_page(viewport={"width": 1400, "height": 900})
+    began = time.perf_counter()
+    page.goto(index.as_uri(), wait_until="commit")
+    page.wait_for_function("window.Bokeh && document.body?.dataset.ready !== undefined", timeout=60_000)
+    x, y = page.evaluate("atlas.page.scatter.place(0)")
+    page.mouse.move(x, y)
+    page.wait_for_selector("#tip:not([hidden])")
+    return time.perf_counter() - began, page
+
+
+def wheel_scripts(page: Any, turns: int = 15) -> float:
+    """Median milliseconds of script that a turn of the wheel costs, all frames it leads to included."""
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable")
+
+    def spent() -> float:
+        metrics = session.send("Performance.getMetrics")["metrics"]
+        return 1000 * next(metric["value"] for metric in metrics if metric["name"] == "ScriptDuration")
+
+    page.mouse.move(500, 400)
+    found = []
+    for turn in range(turns):
+        before = spent()
+        page.mouse.wheel(0, -120 if turn % 2 else 120)
+        page.wait_for_timeout(700)
+        found.append(spent() - before)
+    return statistics.median(found)
+
+
+@pytest.mark.parametrize(("near", "limit"), [(False, 4.7), (True, 8.0)])
+def test_100_000_points_inline(near: bool, limit: float, tmp_path: Path, browser: Any) -> None:
+    data = synthetic(100_000)
+    began = time.perf_counter()
+    index = write_points(tmp_path / "map.html", **(data if near else {**data, "near": None}))
+    built, size = time.perf_counter() - began, index.stat().st_size / 1e6
+    times = []
+    for _ in range(3):
+        seconds, page = first_hover(browser, index)
+        times.append(seconds)
+        page.close()
+    print(f"\n100,000 points{', 8 neighbours' * near}: {size:.2f} MB, built in {built:.1f} s, ", end="")
+    print(f"first hover after {statistics.median(times):.2f} s")
+    assert size <= limit
+    assert statistics.median(times) <= 2.5
+
+
+BUILD = """
+import resource, sys, time
+from pathlib import Path
+from atlas.pages import write_points
+from tests.bench.test_bench_pages import synthetic
+data = synthetic(1_000_000)
+began = time.perf_counter()
+write_points(Path(sys.argv[1]), **data, max_mb=150)
+print(time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+"""
+
+
+def test_a_million_points(tmp_path: Path, browser: Any) -> None:
+    folder = tmp_path / "million"
+    out = subprocess.run([sys.executable, "-c", BUILD, str(folder)], check=True, stdout=subprocess.PIPE, text=True)
+    built, memory = map(float, out.stdout.split())
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+    seconds, page = first_hover(browser, folder / "index.html")
+    wheel = wheel_scripts(page)
+    print(f"\n1,000,000 points: {size:.1f} MB, built in {built:.0f} s with {memory:.2f} GB, ", end="")
+    print(f"first hover after {seconds:.1f} s, wheel {wheel:.0f} ms of script")
+    assert built <= 180
+    assert memory < 4
+    assert seconds <= 10
+    assert wheel < 150

@@ -1,0 +1,121 @@
+"""The emotion study: its recipe gives what the published tables give, and its parts do what they say."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import cdist
+from sklearn.decomposition import NMF
+
+from atlas.clip import Clip
+from atlas.errors import Refused
+from decompose import report
+from decompose.emotions import LEVELS, agreements, disc, factor, levels, study
+
+REFERENCE = Path(__file__).parents[2] / "shared/reference"
+WORDS = ("sad", "happy", "angry", "afraid", "tired", "proud", "calm", "bored", "jealous", "loving")
+
+
+def _planted(rng: np.random.Generator) -> tuple[np.ndarray, list[str]]:
+    """Attributions of 12 words in 3 prompts; word i is told by neuron i, through noise."""
+    X = np.repeat(3 * np.eye(12, 40), 3, 0) + rng.normal(0, 1, (36, 40))
+    return X, [f"word {i}" for i in range(12) for _ in range(3)]
+
+
+def test_levels_have_about_the_terms_that_are_asked_for_and_the_right_ones() -> None:
+    X, labels = _planted(np.random.default_rng(0))
+    codes = levels(X, labels, (1.0, 3.0))
+    assert codes.shape == (2, 12, 40)
+    counts = (codes != 0).sum(2).mean(1)
+    assert counts == pytest.approx([1.0, 3.0], abs=1.0)
+    assert counts[0] < counts[1]
+    assert (codes[0].argmax(1) == np.arange(12)).all()
+
+
+def test_the_recipe_squares_and_scales_the_loadings_of_sign_split_equations() -> None:
+    rng = np.random.default_rng(1)
+    codes = rng.normal(size=(30, 12)) * (rng.random((30, 12)) < 0.3)
+    codes[3] = 0
+    found = factor(codes, 3, {})
+    used = np.abs(codes).sum(1) > 0
+    x = codes[used] / np.abs(codes[used]).sum(1, keepdims=True)
+    W = NMF(3, init="nndsvd", max_iter=1000).fit_transform(np.hstack([np.maximum(x, 0), np.maximum(-x, 0)]))
+    assert found.words[used] == pytest.approx((W / W.max(0)) ** 2, abs=1e-6)
+    assert (found.words[3] == 0).all()
+    top = np.abs(found.neurons).argmax(1)
+    signs = ["" if found.neurons[i, j] > 0 else "not " for i, j in enumerate(top)]
+    assert found.names == tuple(f"{sign}neuron {j}" for sign, j in zip(signs, top, strict=True))
+
+
+def test_a_disc_has_a_cell_for_each_word_and_neighbours_are_alike() -> None:
+    rng = np.random.default_rng(2)
+    groups = np.repeat(np.arange(3), 20)
+    E = (3 * np.eye(3, 16)[groups] + rng.normal(0, 0.3, (60, 16))).astype(np.float32)
+    places = disc(E)
+    assert len({tuple(place) for place in places.tolist()}) == 60
+    apart = cdist(places, places)
+    assert apart.max() < 12  # a disc, not a line
+    same = groups[:, None] == groups[None]
+    assert apart[same].mean() < 0.75 * apart[~same].mean()
+
+
+def test_agreement_is_with_the_families_and_beyond_chance() -> None:
+    rng = np.random.default_rng(3)
+    families = ["a", "b", "c"] * 10
+    clear = np.eye(3)[np.arange(30) % 3] @ np.abs(rng.normal(size=(3, 12))) + 1e-6
+    rows = agreements({"clear": clear, "noise": rng.normal(size=(30, 12))}, [*families[:-1], ""], 3).to_pylist()
+    assert rows[0]["nmi"] > 0.95
+    assert rows[0]["p"] < 0.01
+    assert rows[1]["nmi"] < 0.5
+    assert all(row["words"] <= 29 for row in rows)
+
+
+def test_the_verdict_says_when_the_text_tower_does_as_well() -> None:
+    rows = [{"method": "neurons", "nmi": 0.3, "p": 0.01}, {"method": "text embeddings", "nmi": 0.5, "p": 0.001}]
+    assert "text tower" in report.verdict(rows)
+    assert "better than" in report.verdict([rows[0], {**rows[1], "nmi": 0.1}])
+    assert "no better than shuffled" in report.verdict([{**rows[0], "p": 0.4}, rows[1]])
+
+
+def test_a_study_of_any_words_and_its_page(tmp_path: Path) -> None:
+    words = [*WORDS, "<b>&</b>"]
+    found = study(
+        Clip("mini"), words, ("i am {}", "{} people"), families=dict.fromkeys(WORDS[:5], "one"), factors=(2, 3)
+    )
+    assert found.codes.shape[:2] == (len(LEVELS), len(words))
+    assert [each.concept for each in found.equations] == words
+    assert found.templates == ("i am {}", "{} people")
+    page = report.emotions(_Named(tmp_path), found, "mini")
+    assert page.count("<g>") == len(words)
+    assert "<b>&" not in page
+    assert "i am {}" in page
+
+
+class _Named:
+    """What `report.emotions` asks of a Store: nothing."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+
+def test_too_few_words_are_refused_in_a_line() -> None:
+    with pytest.raises(Refused, match="too few to tell apart"):
+        study(Clip("mini"), ["sad", "sad", "happy"])
+
+
+@pytest.mark.skipif(not REFERENCE.exists(), reason="the reference is not there")
+def test_the_published_weights_give_the_published_factors() -> None:
+    published = json.loads((REFERENCE / "emotion_sparse_weights.json").read_text("utf-8"))
+    codes = np.zeros((126, 2560))
+    for row, terms in zip(codes, published["levels"]["30"].values(), strict=True):
+        for weight, unit in terms:
+            if unit not in published["text_neurons"]:
+                row[unit] = weight
+    found = factor(codes, 7, {})
+    assert ((np.abs(codes).sum(1) > 0).sum(), (np.abs(codes).sum(0) > 0).sum()) == (121, 96)
+    happy, sick, crying, grumpy, shocked, evil, heart = 1512, 119, 1193, 1430, 2478, 1739, 2003
+    strongest = found.neurons.argmax(1).tolist()
+    assert sorted(strongest) == sorted((happy, sick, crying, grumpy, shocked, evil, heart))
+    assert found.neurons[strongest.index(evil), happy] < 0  # "minus happy"
+    assert found.neurons[strongest.index(sick), grumpy] < 0
