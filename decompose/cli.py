@@ -62,7 +62,7 @@ def equation(args: argparse.Namespace) -> int:
         if each.receipts:
             table(each.table().to_pylist())
     if store is not None:
-        _page(args, store, "equations", "Equations", report.equations(store, found))
+        _page(args, store, "equations", "Equations", report.equations(found))
     return 0
 
 
@@ -131,7 +131,7 @@ def emotions(args: argparse.Namespace) -> int:
     table(found.agreements.to_pylist())
     print(report.verdict(found.agreements.to_pylist()))
     if store is not None:
-        _page(args, store, "emotions", "Emotions", report.emotions(store, found, clip.name))
+        _page(args, store, "emotions", "Emotions", report.emotions(found, clip.name))
     return 0
 
 

@@ -37,6 +37,7 @@ from decompose.nmf import SparseNMF
 LEVELS = (0.5, 1.5, 3.0, 4.7)  # mean number of neurons a word: about what the published tables have at their four
 FACTORED = 2  # the level that is factored, as the published atlas is made from the third
 SOFTEST, HARDEST, HALVINGS = 1e-5, 0.1, 8  # the search for a level's penalty
+SWEEPS = 1000  # of NMF, at most; the published factors are the same after 200
 PERMUTATIONS = 999
 FAINT = 1e-3  # a word whose factors are all fainter belongs to none
 
@@ -99,7 +100,7 @@ def study(
         "random basis": levels(E @ random.T, labels, [LEVELS[FACTORED]])[0],
         "text embeddings": T - T.mean(0),
     }
-    means = X.reshape(len(words), -1, X.shape[1]).mean(1)
+    means = X.reshape(len(words), -1, X.shape[1]).mean(1) - X.mean(0)
     return Study(
         words,
         tuple(prompt.replace(words[0], "{}") for prompt in rows[0]),
@@ -142,8 +143,10 @@ def factor(codes: Float[np.ndarray, "t u"], k: int, names: Mapping[int, str]) ->
     if used.sum() <= k:
         raise Refused(f"{int(used.sum())} words have an equation, too few for {k} factors; ask for fewer")
     x = codes[used] / np.abs(codes[used]).sum(1, keepdims=True)
-    model = SparseNMF(k, init="nndsvd", split="sign", max_iter=1000, random_state=0)
-    loadings = model.fit_transform(x)
+    model = SparseNMF(k, init="nndsvd", split="sign", max_iter=SWEEPS, random_state=0)
+    with warnings.catch_warnings():  # factors of few words creep on for ever, in the last digits
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        loadings = model.fit_transform(x)
     weights = np.zeros((len(codes), k))
     weights[used] = (loadings / np.maximum(loadings.max(0), 1e-12)) ** 2
     H = np.asarray(model.components_)
@@ -158,7 +161,8 @@ def factor(codes: Float[np.ndarray, "t u"], k: int, names: Mapping[int, str]) ->
 def _equation(
     word: str, code: Float[np.ndarray, " u"], names: Mapping[int, str], x: Float[np.ndarray, " u"]
 ) -> Equation:
-    """The equation as the paper prints it; kept is the cosine between the code and the word's attribution."""
+    """The equation as the paper prints it; kept is the cosine of the code and the word's attribution, less that of
+    all words."""
     norms = float(np.linalg.norm(code) * np.linalg.norm(x))
     kept = float(code @ x) / norms if norms else 0.0
     return Equation(word, printed(dict(enumerate(code.tolist())), names), kept, "logistic")

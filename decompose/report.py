@@ -31,17 +31,17 @@ def write(store: Store, name: str, title: str, recipe: dict[str, Any], body: str
     return store.derived(f"{FOLDER}/{name}")
 
 
-def equations(store: Store, found: Sequence[Equation]) -> str:
+def equations(found: Sequence[Equation]) -> str:
     """A page of equations, whose neurons lead to their cards, with the receipts that there are."""
-    return _render("equations.html", equations=found, store=store)
+    return _render("equations.html", equations=found)
 
 
 def components(store: Store, found: Sequence[Component]) -> str:
     """A page of NMF components as rows: their neurons, words and images."""
-    return _render("components.html", components=found, store=store, picture=lambda row: picture(store, row))
+    return _render("components.html", components=found, picture=lambda row: picture(store, row))
 
 
-def emotions(store: Store, found: Study, model: str) -> str:
+def emotions(found: Study, model: str) -> str:
     """The emotion atlas: the words in a disc, coloured by their factors, with their equations."""
     k = max(found.factors)
     factors = found.factors[k]
