@@ -15,7 +15,7 @@ import mmap
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import faiss
 import numpy as np
@@ -61,6 +61,18 @@ class Description:
     nprobe: int  # cells that a search scans; 1 where there are none
     seed: int
     format: int = FORMAT
+
+
+class Nearest(NamedTuple):
+    """What a search found: cosines (m, k), highest first, and ids (m, k). A table in Jupyter."""
+
+    scores: Float32[np.ndarray, "m k"]
+    ids: Int64[np.ndarray, "m k"]
+
+    def _repr_html_(self) -> str:
+        from atlas.pages.notebook import nearest_html
+
+        return nearest_html(self.scores, self.ids)
 
 
 class Index:
@@ -115,7 +127,7 @@ class Index:
         nprobe = 1 if kind == "flat" else index.nprobe
         return cls(index, Description(kind, *vectors.shape, recall_at_10=recall, nprobe=nprobe, seed=seed))
 
-    def search(self, queries: Float[np.ndarray, "m d"], k: int) -> Found:
+    def search(self, queries: Float[np.ndarray, "m d"], k: int) -> Nearest:
         """The k rows nearest to each query: cosines (m, k) float32, highest first, and ids (m, k) int64.
 
         Equal cosines stand in the order of their ids; k is cut to the number of rows. Raises `Refused` where
@@ -133,7 +145,7 @@ class Index:
             everywhere.nprobe = self._cpu.nlist
             scores[short], ids[short] = self._cpu.search(queries[short], k, params=everywhere)
         order = np.lexsort((ids, -scores), axis=1)
-        return np.take_along_axis(scores, order, axis=1), np.take_along_axis(ids, order, axis=1)
+        return Nearest(np.take_along_axis(scores, order, axis=1), np.take_along_axis(ids, order, axis=1))
 
     def save(self, path: str | Path) -> None:
         """Write `path`/vectors.faiss, FAISS's own format for the CPU, and `path`/index.json."""

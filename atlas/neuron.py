@@ -1,8 +1,7 @@
 """One neuron: its images, its words, its histogram, its neighbours, its label; shows itself in Jupyter."""
 
-from base64 import b64encode
 from functools import cached_property
-from html import escape
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from atlas.store import Store
 
 
 class Neuron:
-    """Neuron `number` of a Store whose statistics were made (`atlas stats`)."""
+    """Neuron `number` of a Store whose statistics were made (`atlas stats`). `Refused` where it has no such neuron."""
 
     def __init__(self, store: Store, number: int):
         self.store, self.number = store, number
@@ -30,9 +29,20 @@ class Neuron:
     def __repr__(self) -> str:
         return f"Neuron({self.number} of {self.store.layer}: {self.label})"
 
+    @cached_property
+    def labels(self) -> list[dict[str, Any]]:
+        """Its significant labels, each with evidence, p and q; none where no labels were made (`decompose label`)."""
+        if not self.store.has("neurons/labels"):
+            return []
+        files = sorted(self.store.derived("neurons/labels").glob("*.parquet"))
+        rows = [row for file in files for row in _rows(file, self.number)]
+        return [row for row in rows if row["label"] not in (None, "", "none")]
+
     @property
     def label(self) -> str:
-        """Its three strongest words; of a Store without words, the labels of its three strongest images."""
+        """Its labels; without them its three strongest words, or the labels of its three strongest images."""
+        if self.labels:
+            return ", ".join(row["label"] for row in self.labels)
         return ", ".join(self.words(3) if "word" in self.stats else [row["label"] for row in self.images(3)])
 
     def images(self, k: int = 12, tail: str = "top") -> list[dict[str, Any]]:
@@ -68,13 +78,14 @@ class Neuron:
         return _row(self.store.derived("neurons/texts") / "texts.parquet", self.number)["texts"]
 
     def _repr_html_(self) -> str:
-        pictures = "".join(
-            f'<img title="{escape(row["caption"], quote=True)} ({row["value"]:.2f})" width="64" '
-            f'src="data:image/webp;base64,{b64encode(self.store.thumb(row["row"])).decode()}">'
-            for row in (self.images() if "image" in self.stats else [])
-        )
-        return f"<div><b>neuron {self.number}</b> {escape(self.label)}<br>{pictures}</div>"
+        from atlas.pages.notebook import neuron_html
+
+        return neuron_html(self)
 
 
-def _row(path: Any, number: int) -> dict[str, Any]:
-    return pq.read_table(path, filters=[("neuron", "==", number)]).to_pylist()[0]
+def _rows(path: Path, number: int) -> list[dict[str, Any]]:
+    return pq.read_table(path, filters=[("neuron", "==", number)]).to_pylist()
+
+
+def _row(path: Path, number: int) -> dict[str, Any]:
+    return _rows(path, number)[0]

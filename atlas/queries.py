@@ -10,7 +10,9 @@ import pyarrow.parquet as pq
 from atlas import projection
 from atlas.derivation import clip_of, open_index
 from atlas.errors import Refused
+from atlas.index import unit
 from atlas.neuron import Neuron
+from atlas.shards import ROWS, Shard
 from atlas.store import Store
 
 Table = list[dict[str, Any]]
@@ -67,15 +69,74 @@ def place(store: Store, vector: np.ndarray, kind: str) -> np.ndarray:
 
 
 def export_parquet(store: Store, path: str | Path) -> Path:
-    """One Parquet file: the rows, their embedding, and x, y where a map was drawn."""
-    path, table = Path(path), store.rows
-    E = np.asarray(store.array("embedding"), np.float32)
-    table = table.append_column("embedding", pa.FixedSizeListArray.from_arrays(pa.array(E.ravel()), E.shape[1]))
-    if store.has("layout/map"):
-        points = pq.read_table(store.derived("layout/map") / "points.parquet")
-        for name in ("x", "y", "preservation"):
-            table = table.append_column(name, points[name])
-    if not path.parent.exists():
+    """One Parquet file of every row, for other tools; a row group a shard, so that memory holds one at a time.
+
+    Beside the columns of `store.rows`: image (bytes and path, as Hugging Face writes them; null for texts), embedding
+    (e,) float32, and where a map was drawn x, y, preservation and neighbors: ids (rows of this file) and cosine
+    distances in the space of the map. `embedding-atlas FILE --x x --y y --neighbors neighbors --image image
+    --text caption` opens it as it is. `Refused` where the file's folder is not there.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
         raise Refused(f"{path.parent} is not there; make the folder first")
-    pq.write_table(table, path, compression="zstd")
+    partial, mapped = path.with_name(path.name + ".partial"), _Mapped(store) if store.has("layout/map") else None
+    writer = None
+    try:
+        for shard in store.of_kind(None):
+            table = _exported(shard)
+            table = mapped.join(table, shard) if mapped else table
+            writer = writer or pq.ParquetWriter(partial, table.schema, compression="zstd")
+            writer.write_table(table)
+    finally:
+        if writer:
+            writer.close()
+    if writer is None:
+        raise Refused(f"{store.path} holds no rows; there is nothing to export")
+    partial.replace(path)
     return path
+
+
+def _exported(shard: Shard) -> pa.Table:
+    table = shard.table(ROWS.names)
+    thumbs, ids = table["thumb"].to_pylist(), table["id"].to_pylist()
+    pictures = [{"bytes": thumb, "path": id} if thumb else None for thumb, id in zip(thumbs, ids, strict=True)]
+    E = shard.array("embedding").astype(np.float32)
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(E.ravel()), E.shape[1])
+    picture = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    return (
+        table.drop_columns(["thumb"])
+        .append_column("image", pa.array(pictures, picture))
+        .append_column("embedding", vectors)
+    )
+
+
+class _Mapped:
+    """What the map knows of rows: place, honesty, and the nearest rows in its space."""
+
+    def __init__(self, store: Store):
+        folder = store.derived("layout/map")
+        self.points = pq.read_table(folder / "points.parquet").sort_by("row")
+        self.near = np.load(folder / "near.npy", mmap_mode="r") if (folder / "near.npy").exists() else None
+        self.vectors = store.array("embedding")
+        self.kinds = np.array(store.table(["kind"])["kind"].to_pylist(), dtype=object)
+        centre = store.recipe("layout/map").get("umap", {}).get("centre", True)
+        self.means = projection.group_means(self.vectors, self.kinds) if centre else None
+
+    def join(self, table: pa.Table, shard: Shard) -> pa.Table:
+        """The table of a shard with the columns of its rows."""
+        for name in ("x", "y", "preservation"):
+            if name in self.points.column_names:
+                table = table.append_column(name, self.points[name].slice(shard.start, shard.rows))
+        if self.near is None:
+            return table
+        ids = np.array(self.near[shard.start : shard.start + shard.rows], np.int64)
+        own, other = self.placed(shard.positions), self.placed(ids.ravel()).reshape(*ids.shape, -1)
+        distances = np.maximum(1 - np.einsum("nd,nkd->nk", own, other, dtype=np.float64), 0).astype(np.float32)
+        kind = pa.struct({"ids": pa.list_(pa.int64()), "distances": pa.list_(pa.float32())})
+        pairs = zip(ids.tolist(), distances.tolist(), strict=True)
+        return table.append_column("neighbors", pa.array([{"ids": i, "distances": d} for i, d in pairs], kind))
+
+    def placed(self, rows: np.ndarray) -> np.ndarray:
+        """Rows (m,) in the space that the map was drawn from: (m, e), unit norm."""
+        vectors = self.vectors[rows]
+        return unit(vectors) if self.means is None else projection.Centred(vectors, self.kinds[rows], self.means)[:]

@@ -78,9 +78,9 @@ class Store:
         return f"Store({str(self.path)!r}: {counts}; {self.request['model']['name']}, {self.layer})"
 
     def _repr_html_(self) -> str:
-        from html import escape
+        from atlas.pages.notebook import store_html
 
-        return f"<code>{escape(repr(self))}</code>"
+        return store_html(self)
 
     @property
     def request(self) -> dict[str, Any]:
@@ -281,5 +281,10 @@ def _remove_if_empty(folder: Path) -> None:
 
 
 def _command(name: str) -> str:
+    head, _, tail = name.partition("/")
+    if head == "site-fragments":
+        return f"decompose {tail}"
+    if name in ("neurons/labels", "neurons/facets", "neurons/receipts"):
+        return "decompose label"
     commands = {"neurons": "atlas stats", "index": "atlas index", "layout": "atlas map", "site": "atlas page"}
-    return commands.get(name.split("/")[0], "atlas build")
+    return commands.get(head, "atlas build")

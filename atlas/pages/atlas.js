@@ -14,7 +14,27 @@ const atlas = (() => {
     at(i) { return decoder.decode(this.bytes.subarray(this.offsets[i], this.offsets[i + 1])); }
     all() { return Array.from({ length: this.length }, (_, i) => this.at(i)); }
   }
+  class Parts { // texts that came in several scripts
+    constructor(parts) { this.parts = parts; this.length = parts.reduce((total, part) => total + part.length, 0); }
+    at(i) {
+      for (const part of this.parts) { if (i < part.length) return part.at(i); i -= part.length; }
+      return "";
+    }
+    all() { return this.parts.flatMap((part) => part.all()); }
+  }
   const decoder = new TextDecoder();
+
+  function lines(bytes, rows) { // where each line of a blob begins: cheaper to find here than to ship
+    const offsets = new Uint32Array(rows + 1);
+    for (let i = 0, row = 1; i < bytes.length; i++) if (bytes[i] === 10) offsets[row++] = i + 1;
+    offsets[rows] = bytes.length + 1;
+    return Object.assign(new Text(bytes, offsets), { at(i) { return decoder.decode(bytes.subarray(offsets[i], offsets[i + 1] - 1)); } });
+  }
+  function joined(planes, width) { // bytes that were sent plane by plane, put together again
+    const made = new Uint8Array(planes.length), n = planes.length / width;
+    for (let plane = 0, from = 0; plane < width; plane++) for (let to = plane; from < (plane + 1) * n; to += width) made[to] = planes[from++];
+    return made.buffer;
+  }
 
   function bytes(base64) {
     if (Uint8Array.fromBase64) return Uint8Array.fromBase64(base64);
@@ -30,17 +50,49 @@ const atlas = (() => {
       if (column.type === "text") {
         const offsets = new Uint32Array(buffer, column.at, column.rows + 1);
         table[name] = new Text(new Uint8Array(buffer, column.bytes, offsets[column.rows]), offsets);
+      } else if (column.type === "lines") {
+        table[name] = lines(new Uint8Array(buffer, column.at, column.size), column.rows);
       } else {
-        const size = column.shape.reduce((a, b) => a * b, 1);
-        table[name] = new types[column.type](buffer, column.at, size);
+        const size = column.shape.reduce((a, b) => a * b, 1), type = types[column.type], width = type.BYTES_PER_ELEMENT;
+        table[name] = column.planes ? new type(joined(new Uint8Array(buffer, column.at, size * width), width)) : new type(buffer, column.at, size);
         table[name].width = column.shape[1] || 1;
       }
     }
     return table;
   }
 
-  const data = (name, columns, packed) => { tables[name] = unpack(columns, packed); };
-  const table = (name) => tables[name];
+  // A table may come in several scripts, and be asked for before they are there: what is missing is fetched then.
+  const arrived = {}, waiting = {};
+  function data(name, columns, packed) {
+    (arrived[name] ||= []).push(unpack(columns, packed));
+    waiting[name]?.();
+  }
+  function table(name) {
+    if (tables[name]) return tables[name];
+    const wanted = document.getElementById("settings") ? json("settings").tables?.[name] : undefined;
+    if (!wanted) return arrived[name] && (tables[name] = join(arrived[name]));
+    return (tables[name] = new Promise((resolve) => {
+      const all = () => { if (arrived[name]?.length === wanted) resolve(join(arrived[name])); };
+      waiting[name] = all;
+      const here = document.body.dataset.whole === undefined ? arrived[name]?.length || 0 : wanted; // a single file brings them itself
+      for (let i = here; i < wanted; i++) document.head.append(Object.assign(document.createElement("script"), { src: `data/${name}${i ? `-${i}` : ""}.js`, async: false }));
+      all();
+    }));
+  }
+  async function join(promised) {
+    const parts = await Promise.all(promised);
+    if (parts.length === 1) return parts[0];
+    const joint = {};
+    for (const [name, first] of Object.entries(parts[0])) {
+      const pieces = parts.map((part) => part[name]);
+      if (first.at && !ArrayBuffer.isView(first)) { joint[name] = new Parts(pieces); continue; }
+      joint[name] = new first.constructor(pieces.reduce((total, piece) => total + piece.length, 0));
+      joint[name].width = first.width;
+      let to = 0;
+      for (const piece of pieces) { joint[name].set(piece, to); to += piece.length; }
+    }
+    return joint;
+  }
   const json = (id) => JSON.parse(document.getElementById(id).textContent);
 
   // -- elements -----------------------------------------------------------------------------------------------------
@@ -64,7 +116,7 @@ const atlas = (() => {
       this.kinds = kinds;
       this.length = table.kind.length;
     }
-    name(row) { return this.captions.at(this.caption[row]); }
+    name(row) { return this.captions ? this.captions.at(this.caption[row]) : "…"; } // captions may come after the places
     style(row) { return this.groups.at(this.group[row]); }
     about(row) { return [this.kinds[this.kind[row]], this.style(row)].filter(Boolean).join(" · "); }
     spot(row) { return { sheet: this.sheet[row], x: this.cell[row] % SHEET, y: Math.floor(this.cell[row] / SHEET) }; }
@@ -78,7 +130,7 @@ const atlas = (() => {
       return element(`${tag}.t.s${sheet}`, { "--x": x + left, "--y": y + top, "--z": 2, ...attributes });
     }
   }
-  const rows = async (kinds) => new Rows(await table("rows"), kinds);
+  const rows = async (kinds, early = false) => new Rows({ ...await table("rows"), ...(early ? {} : await table("captions")) }, kinds);
 
   // -- tooltip: one of them -----------------------------------------------------------------------------------------
 

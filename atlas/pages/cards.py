@@ -1,39 +1,27 @@
-"""A card for every neuron: static, small, readable without JavaScript."""
+"""A card for every neuron: its label, images, words and neighbours in the page, the rest from a shard of evidence.
+
+A card weighs little because what it shares it does not hold: style, script and sheets are the site's, and figures lie
+packed, many neurons a file (`atlas.pages.evidence`). Without JavaScript the card's own part remains.
+"""
 
 from typing import Any
 
+from atlas.pages.evidence import shard_of, write_evidence
 from atlas.pages.frame import Frame
-from atlas.pages.histogram import histogram
-from atlas.pages.neurons import Neurons
-from atlas.pages.rows import Picture
+from atlas.pages.neurons import NONE, Neurons
+from atlas.pages.rows import plain
 
-IMAGES, WORDS, BUCKET, NEAR, TEXTS = 12, 16, 3, 5, 8  # how many of each a card shows
+IMAGES, WORDS, NEAR = 12, 12, 5  # how many of each stand in the page itself
 
 
 def write_cards(frame: Frame, neurons: Neurons) -> None:
-    """Write neurons/0000.html and so on."""
+    """Write neurons/0000.html and so on, and data/cards-000.js and so on."""
     (frame.folder / "neurons").mkdir()
-    covers = [_cover(neurons, i) for i in range(len(neurons))]
-    labels = [neurons.label(i) for i in range(len(neurons))]
+    map_page = "map.html" if "map.html" in frame.pages else "index.html"
     for neuron in range(len(neurons)):
-        frame.render(
-            "card.html",
-            f"neurons/{address(neuron)}",
-            neuron=neuron,
-            label=labels[neuron],
-            previous=address(neuron - 1) if neuron else None,
-            following=address(neuron + 1) if neuron + 1 < len(neurons) else None,
-            stats={kind: table[neuron] for kind, table in neurons.stats.items()},
-            tails=_tails(neurons, neuron),
-            words=_words(neurons, neuron),
-            histogram=histogram({kind: table[neuron] for kind, table in neurons.stats.items()}),
-            buckets=_buckets(neurons, neuron),
-            near=[
-                (title, [(n, address(n), labels[n], covers[n]) for n in found])
-                for title, found in _near(neurons, neuron)
-            ],
-            texts=_texts(neurons, neuron),
-        )
+        context = {"neuron": neuron, "last": len(neurons) - 1, "shard": shard_of(neuron), "map_page": map_page}
+        frame.render("card.html", f"neurons/{address(neuron)}", **context, **essence(neurons, neuron))
+    write_evidence(frame, neurons)
 
 
 def address(neuron: int) -> str:
@@ -41,53 +29,21 @@ def address(neuron: int) -> str:
     return f"{neuron:04d}.html"
 
 
-def _cover(neurons: Neurons, neuron: int) -> Picture:
-    kind = "image" if "image" in neurons.stats else "word"
-    return neurons.rows.picture(neurons.stats[kind][neuron]["top"][0])
+def essence(neurons: Neurons, neuron: int) -> dict[str, Any]:
+    """What stands in the card itself."""
+    claims = neurons.claims.get(neuron, []) if neurons.claims is not None else None
+    near = neurons.near[neuron]["by_response"][:NEAR] if neurons.near else []
+    return {
+        "label": neurons.label(neuron),
+        "claims": None if claims is None else [_claim(row) for row in claims if row["label"] not in (None, "", NONE)],
+        "kind": neurons.kind,
+        "pictures": neurons.pictures(neurons.kind, neuron, IMAGES),
+        "words": neurons.named("word", neuron, WORDS) if "word" in neurons.stats else [],
+        "near": [(n, address(n)) for n in near],
+    }
 
 
-def _tails(neurons: Neurons, neuron: int) -> list[tuple[str, list[Picture]]]:
-    if "image" not in neurons.stats:
-        return []
-    named = (("Images it answers to most", "top"), ("Images it answers to least", "bottom"))
-    return [(title, neurons.pictures("image", neuron, tail, IMAGES)) for title, tail in named]
-
-
-def _words(neurons: Neurons, neuron: int) -> list[tuple[str, list[tuple[str, float]]]]:
-    if "word" not in neurons.stats:
-        return []
-    stat, labels = neurons.stats["word"][neuron], neurons.rows.labels
-    named = (("Words it answers to most", "top"), ("Words it answers to least", "bottom"))
-    return [
-        (title, [(labels[r], v) for r, v in zip(stat[tail][:WORDS], stat[f"{tail}_value"][:WORDS], strict=True)])
-        for title, tail in named
-    ]
-
-
-def _buckets(neurons: Neurons, neuron: int) -> list[dict[str, Any]]:
-    """Images from each tenth of the range of activations, with the tenth's middle in standard deviations."""
-    if "image" not in neurons.stats:
-        return []
-    stat = neurons.stats["image"][neuron]
-    step = (stat["max"] - stat["min"]) / len(stat["reservoir"])
-    found = []
-    for i, rows in enumerate(stat["reservoir"]):
-        low = stat["min"] + i * step
-        deviations = (low + step / 2 - stat["mean"]) / stat["std"] if stat["std"] > 0 else 0.0
-        pictures = [neurons.rows.picture(row) for row in rows[:BUCKET]]
-        found.append({"low": low, "deviations": deviations, "pictures": pictures})
-    return found
-
-
-def _near(neurons: Neurons, neuron: int) -> list[tuple[str, list[int]]]:
-    if neurons.near is None:
-        return []
-    named = (("By what they write into the embedding", "by_basis"), ("By the images they answer to", "by_response"))
-    return [(title, neurons.near[neuron][column][:NEAR]) for title, column in named]
-
-
-def _texts(neurons: Neurons, neuron: int) -> list[tuple[str, float]]:
-    if neurons.texts is None:
-        return []
-    row = neurons.texts[neuron]
-    return list(zip(row["texts"][:TEXTS], row["score"][:TEXTS], strict=True))
+def _claim(row: dict[str, Any]) -> dict[str, Any]:
+    evidence = row.get("evidence") or ""
+    named = evidence if isinstance(evidence, str) else ", ".join(map(str, evidence))
+    return {"label": plain(row["label"]), "evidence": plain(named), "p": row["p"], "q": row.get("q")}

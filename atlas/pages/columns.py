@@ -1,20 +1,23 @@
 """Columns of data as a classic script: what a page opened from a file may load (it may not fetch).
 
 A script calls `atlas.data(name, columns, packed)`: one gzipped buffer in base64, and for each column where in it its
-values lie. Numbers are typed arrays; strings are one UTF-8 blob with offsets, never a list, which would be several
-times as large.
+values lie. Numbers are typed arrays, the wide ones byte plane by byte plane, which gzip likes better. Strings are one
+UTF-8 blob, never a list, which would be several times as large: with offsets, or where they are many, a line each.
 """
 
 import gzip
 import json
 import math
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float, Int16
 
 Column = np.ndarray | Sequence[str]
+
+MANY = 4096  # strings from which on finding the line ends costs less than shipping offsets
+HARD, LARGE = 9, 1 << 23  # gzip's level, and the bytes from which on it is lowered: it would take minutes
 
 
 def script(name: str, columns: Mapping[str, Column]) -> str:
@@ -31,14 +34,28 @@ def script(name: str, columns: Mapping[str, Column]) -> str:
 
     for key, column in columns.items():
         if isinstance(column, np.ndarray):
-            described[key] = {"type": column.dtype.name, "shape": list(column.shape), "at": put(column)}
+            described[key] = {"type": column.dtype.name, "shape": list(column.shape)}
+            if column.dtype.itemsize > 1 and (column.ndim > 1 or column.dtype.itemsize == 4):
+                described[key]["planes"] = True
+                column = np.ascontiguousarray(column).view(np.uint8).reshape(-1, column.dtype.itemsize).T
+            described[key]["at"] = put(column)
+        elif len(column) >= MANY and not any("\n" in text for text in column):
+            blob = np.frombuffer("\n".join(column).encode("utf-8", "replace"), np.uint8)
+            described[key] = {"type": "lines", "rows": len(column), "size": len(blob), "at": put(blob)}
         else:
             encoded = [text.encode("utf-8", "replace") for text in column]
             offsets = np.cumsum([0, *map(len, encoded)], dtype=np.uint32)
             blob = np.frombuffer(b"".join(encoded), np.uint8)
             described[key] = {"type": "text", "rows": len(encoded), "bytes": put(blob), "at": put(offsets)}
-    packed = b64encode(gzip.compress(b"".join(parts), 9, mtime=0)).decode()
+    packed = b64encode(gzip.compress(b"".join(parts), HARD if at < LARGE else 6, mtime=0)).decode()
     return f'atlas.data({safe_json(name)},{safe_json(described)},"{packed}");\n'
+
+
+def pieces(columns: Mapping[str, Column], count: int) -> Iterator[dict[str, Column]]:
+    """Columns cut into `count` pieces in order, each column by its own length: what a page joins again."""
+    for i in range(count):
+        ends = {key: (i * len(column) // count, (i + 1) * len(column) // count) for key, column in columns.items()}
+        yield {key: column[slice(*ends[key])] for key, column in columns.items()}
 
 
 def safe_json(content: object) -> str:

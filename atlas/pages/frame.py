@@ -16,7 +16,16 @@ from atlas.pages.thumbnails import pictured, sheet_name
 from atlas.store import Store
 
 HERE = Path(__file__).parent
-SCRIPTS = ("atlas.js", "scatter.js", "map.js", "neurons.js", "activations.js")
+SCRIPTS = {  # what a page loads, and the files that it is joined from
+    "atlas.js": ("atlas.js",),
+    "scatter.js": ("places.js", "overlay.js", "scatter.js"),
+    "map.js": ("legend.js", "cardpanel.js", "find.js", "selection.js", "address.js", "map.js"),
+    "neurons.js": ("neurons.js",),
+    "card.js": ("card.js",),
+    "activations.js": ("activations.js",),
+}
+SHARD = 125_000  # rows of a table from which on it is cut into several scripts
+STYLES = ("atlas.css", "map.css", "neuron.css")  # joined into assets/atlas.css
 NAVIGATION = {"index.html": "Map", "neurons.html": "Neurons", "activations.html": "Activations", "about.html": "About"}
 
 
@@ -27,6 +36,7 @@ class Frame:
     store: Store
     folder: Path
     pages: list[str] = field(default_factory=list)
+    titles: dict[str, str] = field(default_factory=dict)  # of the pages that NAVIGATION does not know
 
     @cached_property
     def templates(self) -> Environment:
@@ -41,15 +51,20 @@ class Frame:
         found.filters["json"] = lambda content: Markup(columns.safe_json(content))
         found.filters["figure"] = short
         found.filters["share"] = lambda value: "–" if value is None or value != value else f"{value:.3f}"
+        found.filters["chance"] = chance
         found.filters["signed"] = lambda value: f"{value:+.1f}".replace("-", "−")
         found.globals.update(
-            navigation=[(path, NAVIGATION.get(path, path)) for path in self.pages],
-            title=self.store.path.name,
-            provenance=provenance(self.store),
-            command=command(self.store),
+            navigation=[(path, NAVIGATION.get(path) or self.titles[path]) for path in self.pages],
             settings=self.settings,
+            **self.about,
         )
         return found
+
+    @cached_property
+    def about(self) -> dict[str, Any]:
+        """What every page says of the whole: title, provenance, and the command that makes it again."""
+        store = self.store
+        return {"title": store.path.name, "provenance": provenance(store), "command": command(store)}
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -59,6 +74,7 @@ class Frame:
             "sheets": [sheet_name(shard) for shard in pictured(self.store)],
             "grid": self.grid,
             "neurons": "neurons.html" in self.pages,
+            "tables": {},  # name -> scripts that it is cut into, filled as they are written
         }
 
     @cached_property
@@ -82,18 +98,23 @@ class Frame:
         target.write_text(self.templates.get_template(template).render(root=root, path=path, **context), "utf-8")
 
     def write_data(self, name: str, data: dict[str, columns.Column]) -> None:
-        """Write columns as data/NAME.js."""
+        """Write columns as data/NAME.js, and many rows as NAME.js, NAME-1.js and so on."""
         (self.folder / "data").mkdir(exist_ok=True)
-        (self.folder / "data" / f"{name}.js").write_text(columns.script(name, data), "utf-8")
+        count = -(-max(map(len, data.values()), default=1) // SHARD) or 1
+        self.settings["tables"][name] = count
+        for i, piece in enumerate(columns.pieces(data, count)):
+            path = self.folder / "data" / (f"{name}-{i}.js" if i else f"{name}.js")
+            path.write_text(columns.script(name, piece), "utf-8")
 
     def write_assets(self) -> None:
         """Write style, scripts and BokehJS, which all pages share."""
         assets = self.folder / "assets"
         assets.mkdir()
         sheets = (f'.s{i}{{background-image:url("{name}")}}\n' for i, name in enumerate(self.settings["sheets"]))
-        (assets / "atlas.css").write_text((HERE / "atlas.css").read_text("utf-8") + "".join(sheets), "utf-8")
-        for script in SCRIPTS:
-            (assets / script).write_text((HERE / script).read_text("utf-8"), "utf-8")
+        styles = (*((HERE / style).read_text("utf-8") for style in STYLES), *sheets)
+        (assets / "atlas.css").write_text("".join(styles), "utf-8")
+        for script, parts in SCRIPTS.items():
+            (assets / script).write_text("\n".join((HERE / part).read_text("utf-8") for part in parts), "utf-8")
         library = Path(bokeh.__file__).parent / "server" / "static" / "js"
         parts = [(library / name).read_text("utf-8") for name in ("bokeh.min.js", "bokeh-gl.min.js")]
         (assets / "bokeh.min.js").write_text("\n".join(parts), "utf-8")
@@ -151,3 +172,10 @@ def short(value: float | None) -> str:
         return "–"
     text = f"{value:#.3g}".rstrip(".") if abs(value) < 1000 else f"{value:,.0f}"
     return text.replace("-", "−")
+
+
+def chance(p: float | None) -> str:
+    """A p-value as people write it."""
+    if p is None or p != p:
+        return "–"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"

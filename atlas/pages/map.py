@@ -1,39 +1,117 @@
-"""The map page: every row as a point, with its nearest rows and its strongest neurons."""
+"""The map page: every row as a point, with names of regions, its nearest rows, its neurons, and how honest it is."""
 
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-from jaxtyping import Float32, Int, Integer, UInt8
+from jaxtyping import Float32, Int, Int16, Integer, UInt8
 
+from atlas.pages import picture
 from atlas.pages.columns import Column, quantised, smallest
 from atlas.pages.frame import Frame
-from atlas.pages.rows import Rows
-from atlas.pages.scatter import PALETTE, scatter
+from atlas.pages.labels import Label, name_clusters
+from atlas.pages.meaning import find_meanings
+from atlas.pages.rows import Rows, plain
+from atlas.pages.scatter import PALETTE, RAMP, scatter
+from atlas.projection import Centred
 
-NEIGHBOURS, NEURONS = 8, 5  # shown on a card
+NEIGHBOURS, NEURONS, DRIVERS = 8, 5, 24  # rows near a row, neurons of a row, rows of a neuron (of each kind)
+TABLE = 40  # regions listed where the map cannot be drawn
+TITLE = "Map of images, words and texts: points that lie near each other mean alike to the model"
 
 
 def write_map(frame: Frame, rows: Rows) -> None:
-    """Write index.html and data/map.js; without a layout, the page says how to make one."""
-    frame.write_data("rows", rows.columns())
+    """Write index.html and its data, those of the rows apart; without a layout, the page says how to make one."""
     layout = frame.derived("layout/map", "points.parquet")
     if layout is None:
         frame.render("missing.html", "index.html", heading="Map", make=f"atlas map {frame.store.path.name}")
         return
     points = pq.read_table(layout)
     at = points["row"].to_numpy().astype(np.uint32)
-    xy = quantised(np.stack([points["x"].to_numpy(), points["y"].to_numpy()], 1))
-    data: dict[str, Column] = {"row": at, "x": xy[:, 0], "y": xy[:, 1]}
+    xy = np.stack([points["x"].to_numpy(), points["y"].to_numpy()], 1)
+    data: dict[str, Column] = {"row": at}
     if "preservation" in points.column_names:
         data["kept"] = percent(points["preservation"].to_numpy().astype(np.float32))
-    data["near"] = nearest_rows(frame)[at].astype(smallest(len(rows)))
+    near: dict[str, Column] = {"near": nearest_rows(frame)[at].astype(smallest(len(rows)))}
     strongest = strongest_neurons(frame)
     if strongest is not None:
-        data["neuron"], data["strength"] = (part[at] for part in strongest)
-    frame.write_data("map", data)
-    item = scatter("Map of images, words and texts: points that lie near each other mean alike to the model")
-    frame.render("map.html", "index.html", item=item, palette=PALETTE, has_neurons=strongest is not None)
+        near["neuron"], near["strength"] = (part[at] for part in strongest)
+        frame.write_data("drivers", drivers(frame))
+    meaning = find_meanings(frame.store)
+    if meaning:
+        frame.write_data("meaning", meaning.columns(len(rows)))
+    labels = name_clusters(xy, space(frame, at), [rows.labels[row] for row in at])
+    context = {"has_neurons": strongest is not None, "meaning": meaning and meaning.kind, "honesty": honesty(frame)}
+    draw_map(frame, xy, data, near, labels, kinds=rows.kinds[at], **context)
+
+
+def draw_map(
+    frame: Frame,
+    xy: Float32[np.ndarray, "n 2"],
+    data: dict[str, Column],
+    near: dict[str, Column],
+    labels: list[Label],
+    kinds: UInt8[np.ndarray, " n"],
+    **context: Any,
+) -> None:
+    """Write the page, the tables of places (map), of what lies near (near) and of names, and the still picture."""
+    places = quantised(xy)
+    frame.write_data("map", {"x": places[:, 0], "y": places[:, 1], **data})
+    if near:
+        frame.write_data("near", near)
+    frame.write_data("labels", label_columns(places, labels))
+    (frame.folder / "assets" / "map.webp").write_bytes(picture.still(places, kinds, PALETTE))
+    frame.render(
+        "map.html",
+        "index.html",
+        item=scatter(TITLE),
+        palette=PALETTE,
+        ramp=RAMP,
+        regions=regions(places, labels),
+        has_near=bool(near),
+        **context,
+    )
+
+
+def label_columns(places: Int16[np.ndarray, "n 2"], labels: list[Label]) -> dict[str, Column]:
+    """The columns of data/labels.js: where each name stands, its level, and for how many points."""
+    at = places[[label.point for label in labels]]
+    return {
+        "x": at[:, 0],
+        "y": at[:, 1],
+        "level": np.array([label.level for label in labels], np.uint8),
+        "count": np.array([label.count for label in labels], np.uint32),
+        "text": [plain(label.text) for label in labels],
+    }
+
+
+def regions(places: Int16[np.ndarray, "n 2"], labels: list[Label]) -> list[tuple[str, int, int, int]]:
+    """The largest regions of the middle level (or of what there is), size and place of each: the map as a table."""
+    levels = sorted({label.level for label in labels})
+    middle = levels[min(1, len(levels) - 1)] if levels else 0
+    chosen = [label for label in labels if label.level == middle][:TABLE]
+    return [(plain(label.text), label.count, *places[label.point].tolist()) for label in chosen]
+
+
+def space(frame: Frame, at: Integer[np.ndarray, " n"]) -> Centred:
+    """The embeddings as the map was drawn from them, each kind's mean taken off."""
+    del at  # the layout holds the Store's rows in the Store's order
+    return Centred(frame.store.array("embedding"), frame.store.table(["kind"])["kind"].to_pylist())
+
+
+def honesty(frame: Frame) -> dict[str, Any]:
+    """What was measured of the map and the index: preservation, trustworthiness, recall, the modality gap."""
+    recipe = frame.store.recipe("layout/map")
+    gap = recipe.get("modality_gap") or {}
+    raw, centred = (gap.get(name) for name in ("raw", "centred"))
+    pairs = raw if isinstance(raw, dict) and isinstance(centred, dict) else {}
+    found: dict[str, Any] = {name: recipe.get(name) for name in ("preservation", "trustworthiness")} | {"recall": None}
+    found["gaps"] = [(pair.replace("-", " to "), pairs[pair], centred.get(pair)) for pair in pairs]
+    if frame.store.has("index/embedding"):
+        made = frame.store.recipe("index/embedding").values()
+        recalls = [entry["recall_at_10"] for entry in made if isinstance(entry, dict) and "recall_at_10" in entry]
+        found["recall"] = min(recalls, default=None)
+    return found
 
 
 def percent(share: Float32[np.ndarray, " n"]) -> UInt8[np.ndarray, " n"]:
@@ -50,8 +128,7 @@ def nearest_rows(frame: Frame) -> Integer[np.ndarray, "n k"]:
     kept = frame.derived("layout/map", "near.npy")
     if kept is not None:
         return np.load(kept, allow_pickle=False)[:, :NEIGHBOURS]
-    from atlas.index import Index, blocks  # FAISS and UMAP: heavy, and wanted here alone
-    from atlas.projection import Centred
+    from atlas.index import Index, blocks  # wanted here alone
 
     store = frame.store
     vectors = store.array("embedding")
@@ -89,3 +166,25 @@ def strongest_neurons(frame: Frame) -> tuple[Int[np.ndarray, "n k"], UInt8[np.nd
             strength[shard.positions, :k] = np.clip(10 * np.take_along_axis(z, best, 1), 0, 255)
         found = True
     return (neurons, strength) if found else None
+
+
+def drivers(frame: Frame) -> dict[str, Column]:
+    """For every neuron the rows that drive it most, of each kind, and by how many tenths of a standard deviation.
+
+    Columns `row` (u, k), -1 for none, and `strength` (u, k).
+    """
+    rows, strength = [], []
+    for kind in frame.store.counts:
+        path = frame.derived("neurons/stats", f"{kind}.parquet")
+        if path is None:
+            continue
+        table = pq.read_table(path, columns=["neuron", "mean", "std", "top", "top_value"]).sort_by("neuron")
+        of = np.full((len(table), DRIVERS), -1, np.int32)
+        z = np.zeros((len(table), DRIVERS), np.float64)
+        for i, stat in enumerate(table.to_pylist()):
+            top, value = stat["top"][:DRIVERS], np.array(stat["top_value"][:DRIVERS])
+            of[i, : len(top)] = top
+            z[i, : len(top)] = (value - stat["mean"]) / (stat["std"] or np.inf)
+        rows.append(of)
+        strength.append(np.clip(np.round(10 * z), 0, 255).astype(np.uint8))
+    return {"row": np.concatenate(rows, axis=1), "strength": np.concatenate(strength, axis=1)}

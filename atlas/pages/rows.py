@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Int, Int32, UInt8
 
-from atlas.pages import columns
+from atlas.pages.columns import Column, factor
 from atlas.pages.thumbnails import pictured
 from atlas.store import Store
 
@@ -64,14 +64,18 @@ class Rows:
         """What a page needs to show a row."""
         return Picture(int(row), int(self.places[0][row]), int(self.places[1][row]), self.name(row), value, at)
 
-    def columns(self) -> dict[str, columns.Column]:
+    def columns(self) -> dict[str, Column]:
         """The columns of data/rows.js: factors as codes and levels."""
-        found: dict[str, columns.Column] = {"kind": self.kinds}
-        for name, values in (("caption", self.captions), ("group", self.groups)):
-            found[name], found[f"{name}s"] = columns.factor(values)
+        found: dict[str, Column] = {"kind": self.kinds}
+        found["group"], found["groups"] = factor(self.groups)
         sheet, cell = self.places
         found["sheet"], found["cell"] = sheet.astype(np.int16), cell.astype(np.uint16)
         return found
+
+    def texts(self) -> dict[str, Column]:
+        """The columns of data/captions.js, apart because the map is drawn before they are there."""
+        codes, levels = factor(self.captions)
+        return {"caption": codes, "captions": levels}
 
 
 def plain(text: str | None) -> str:

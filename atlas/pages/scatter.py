@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 from bokeh.embed import json_item
 from bokeh.models import ColumnDataSource, LinearColorMapper, PanTool, Range1d, WheelZoomTool
 from bokeh.plotting import figure
@@ -11,6 +12,17 @@ PALETTE = (
     "#2a9d8f", "#e08a2b", "#8f6ed5", "#d1495b", "#4f86c6", "#8ab17d",
     "#c77d9b", "#b08968", "#5fa8d3", "#d4b13f", "#7a8b99", "#a0a0a0",
 )  # fmt: skip
+
+
+def _ramp(steps: int = 9, ends: tuple[str, ...] = ("#3f5f9e", "#8c8c88", "#e3a92b")) -> tuple[str, ...]:
+    """Hues between some ends, told apart by any eye and seen on white and near-black."""
+    corners = np.array([[int(end[i : i + 2], 16) for i in (1, 3, 5)] for end in ends])
+    at = np.linspace(0, len(ends) - 1, steps)
+    mixed = np.stack([np.interp(at, range(len(ends)), corner) for corner in corners.T], 1)
+    return tuple("#{:02x}{:02x}{:02x}".format(*map(round, hue)) for hue in mixed.tolist())
+
+
+RAMP = _ramp()  # low to high, for what is measured; its codes follow the palette's
 
 
 def scatter(name: str) -> dict[str, Any]:
@@ -36,7 +48,8 @@ def scatter(name: str) -> dict[str, Any]:
         html_attributes={"role": "img", "aria-label": name},
     )
     fig.axis.visible = fig.grid.visible = False
-    mapper = LinearColorMapper(palette=list(PALETTE), low=-0.5, high=len(PALETTE) - 0.5, name="mapper")
+    hues = [*PALETTE, *RAMP]
+    mapper = LinearColorMapper(palette=hues, low=-0.5, high=len(hues) - 0.5, name="mapper")
     colour: Any = {"field": "code", "transform": mapper}
     for layer, size, alpha in (("points", 5, 0.75), ("hits", 8, 1.0)):
         source = ColumnDataSource({"x": [], "y": [], "code": []}, name=layer)

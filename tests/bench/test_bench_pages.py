@@ -19,7 +19,6 @@ import pytest
 from atlas.pages import write_points
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-GPU_FREE = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 
 
 def synthetic(n: int, islands: int = 60, seed: int = 0) -> dict[str, Any]:
@@ -42,7 +41,7 @@ def synthetic(n: int, islands: int = 60, seed: int = 0) -> dict[str, Any]:
 def browser() -> Iterator[Any]:
     sync_api = pytest.importorskip("playwright.sync_api")
     with sync_api.sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=CHROMIUM, args=GPU_FREE)
+        yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
 
 
 def first_hover(browser: Any, index: Path) -> tuple[float, Any]:
@@ -50,7 +49,7 @@ def first_hover(browser: Any, index: Path) -> tuple[float, Any]:
     page = browser.new_page(viewport={"width": 1400, "height": 900})
     began = time.perf_counter()
     page.goto(index.as_uri(), wait_until="commit")
-    page.wait_for_function("window.Bokeh && document.body?.dataset.ready !== undefined", timeout=60_000)
+    page.wait_for_function("window.Bokeh && document.body?.dataset.ready !== undefined", timeout=60_000, polling=50)
     x, y = page.evaluate("atlas.page.scatter.place(0)")
     page.mouse.move(x, y)
     page.wait_for_selector("#tip:not([hidden])")

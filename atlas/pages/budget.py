@@ -1,0 +1,96 @@
+"""The byte budget: what a site will weigh and which thumbnails that leaves room for, told before it is written."""
+
+import gzip
+from dataclasses import dataclass
+from math import log2
+from pathlib import Path
+
+import bokeh
+
+from atlas.errors import Refused
+from atlas.pages import thumbnails
+from atlas.shards import Shard
+
+ONE_FILE = 100_000  # points up to which a map alone is one file unless told otherwise
+WHOLE = 1_000_000  # points up to which all of them are drawn at once
+CARD = 9_000  # bytes of a neuron's card with its share of the tables
+SLACK = 0.8  # a plan is refused only where even so much of it does not fit: it is an estimate
+SAMPLE = 5_000  # captions packed to judge all by
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Bytes by part, and the thumbnails chosen; `lines` says it in words."""
+
+    points: int
+    limit: int
+    parts: dict[str, tuple[str, int]]
+    size: thumbnails.Size | None
+    single_file: bool
+
+    @property
+    def total(self) -> int:
+        """Bytes in all."""
+        return sum(size for _, size in self.parts.values())
+
+    def lines(self) -> list[str]:
+        """The plan as it is printed."""
+        form = "one file" if self.single_file else "a folder"
+        head = f"plan: {self.points:,} points in {form}, at most {self.limit / 1e6:g} MB"
+        body = [f"  {name:<11} {size / 1e6:6.1f} MB  {what}" for name, (what, size) in self.parts.items()]
+        return [head, *body, f"  {'in all':<11} {self.total / 1e6:6.1f} MB, about"]
+
+
+def plan(
+    captions: list[str], max_mb: float | int, neighbours: int = 8, cards: int = 0, shards: list[Shard] | None = None,
+    single_file: bool = False, what: str = "a site",
+) -> Plan:  # fmt: skip
+    """What a site of so many points would weigh. Thumbnails step down until it fits `max_mb` (10^6 bytes).
+
+    Raises `Refused` where it would not fit by far, with the smallest.
+    """
+    points, limit = len(captions), round(max_mb * 1e6)
+    scripts = -(-points // 125_000) or 1
+    places = points * 7 if points else 0  # two int16, kind, group and preservation, packed
+    near = round(points * neighbours * log2(max(points, 2)) / 8 * 1.4)
+    parts = {
+        "library": ("BokehJS" + (", packed" if single_file else ""), _library(single_file)),
+        "places": (f"16-bit steps, {scripts} script{'s' * (scripts > 1)}", places),
+        "captions": (f"{points:,} lines", _captions(captions)),
+    }
+    if neighbours:
+        parts["neighbours"] = (f"{neighbours} a point", near)
+    if cards:
+        parts["cards"] = (f"of {cards:,} neurons", cards * CARD)
+    size, sheets = _thumbnails(shards or [], limit - sum(part for _, part in parts.values()), single_file)
+    if size:
+        rows = sum(shard.rows for shard in shards or [])
+        shown = f"{rows:,} at {size.side} px, WebP quality {size.quality}, {len(shards or [])} sheets"
+        parts["thumbnails"] = (shown, sheets)
+    made = Plan(points, limit, parts, size, single_file)
+    if made.total * SLACK > limit:
+        raise Refused(f"{what} takes {made.total / 1e6:.1f} MB at least, above {max_mb:g} MB; raise --max-mb")
+    return made
+
+
+def _library(packed: bool) -> int:
+    folder = Path(bokeh.__file__).parent / "server" / "static" / "js"
+    whole = sum((folder / name).stat().st_size for name in ("bokeh.min.js", "bokeh-gl.min.js"))
+    return whole * 4 // 10 if packed else whole
+
+
+def _captions(captions: list[str]) -> int:
+    sample = captions[:: max(1, len(captions) // SAMPLE)]
+    packed = len(gzip.compress("\n".join(sample).encode("utf-8", "replace"), 6))
+    return round(packed * 4 / 3 * len(captions) / max(1, len(sample)))
+
+
+def _thumbnails(shards: list[Shard], room: int, single_file: bool) -> tuple[thumbnails.Size | None, int]:
+    """The largest size that fits, or the smallest there is; no size where there are no pictures."""
+    found: tuple[thumbnails.Size | None, int] = None, 0
+    for size, need in thumbnails.estimates(shards) if shards else ():
+        found = size, need * 4 // 3 if single_file else need
+        if found[1] <= room:
+            break
+    return found

@@ -1,0 +1,57 @@
+"""One page with all that it needs inside: a folder's page turned into a single file, to send or to keep.
+
+Large scripts go in gzipped, at a third of their size, and are put together in the reader's browser.
+"""
+
+import gzip
+import re
+from base64 import b64encode
+from pathlib import Path
+
+from atlas.errors import Refused
+
+PACKED = 200_000  # bytes from which on a script is worth packing; data are packed already
+_SCRIPT = re.compile(r'<script src="([^"]+)"></script>')
+_STYLE = re.compile(r'<link rel="stylesheet" href="([^"]+)">')
+_ADDRESS = re.compile(r'url\("([^":]+\.webp)"\)')
+_STILL = re.compile(r'src="(assets/map\.webp)"')
+# The first script of the page: it runs what comes packed, in order, and says when all has run.
+_UNPACK = """
+const unpacked = async (packed) => {
+  const plain = (letters) => Uint8Array.from(atob(letters), (letter) => letter.charCodeAt(0));
+  const letters = Uint8Array.fromBase64 ? Uint8Array.fromBase64(packed) : plain(packed);
+  const code = await new Response(new Blob([letters]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+  document.head.append(Object.assign(document.createElement("script"), { textContent: code }));
+};
+"""
+
+
+def bundle(folder: Path, page: str, tables: list[str]) -> str:
+    """The HTML of a page of a folder with its style, scripts, pictures and the scripts in `tables` written into it."""
+    html = (folder / page).read_text("utf-8")
+    html = _STYLE.sub(lambda found: f"<style>{_style(folder / found[1])}</style>", html)
+    html = _STILL.sub(lambda found: f'src="{data_uri(folder / found[1])}"', html)
+    html = html.replace("<body ", '<body data-whole="" ', 1)
+    used = {path for path in tables if f'src="{path}"' in html}
+    html = _SCRIPT.sub(lambda found: _script(folder / found[1]), html)
+    rest = "".join(_script(folder / path) for path in tables if path not in used)
+    return html.replace("</body>", f"{rest}</body>")
+
+
+def data_uri(path: Path) -> str:
+    """A picture as an address that holds it."""
+    return f"data:image/webp;base64,{b64encode(path.read_bytes()).decode()}"
+
+
+def _style(path: Path) -> str:
+    return _ADDRESS.sub(lambda found: f'url("{data_uri(path.parent / found[1])}")', path.read_text("utf-8"))
+
+
+def _script(path: Path) -> str:
+    text = path.read_text("utf-8")
+    if path.parent.name == "assets" and len(text) > PACKED:
+        packed = b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
+        return f'<script>{_UNPACK}atlas.library = unpacked("{packed}");</script>'
+    if "</script" in text.lower() or "<!--" in text:
+        raise Refused(f"{path} cannot stand inside a page: it holds the end of a script; write a folder instead")
+    return f"<script>{text}</script>"

@@ -1,0 +1,109 @@
+"use strict";
+// The card of a point: its picture and caption, its nearest rows a click away, its neurons, and how far to trust its place.
+
+atlas.card = (page) => {
+  const { element } = atlas;
+  const { rows, points, settings } = page;
+  const card = document.getElementById("card"), live = document.getElementById("live");
+  let picked = -1;
+  const before = []; // what was picked on the way here
+
+  function pick(i, fly = false, back = false) {
+    if (i < 0) return;
+    if (picked >= 0 && picked !== i && !back) before.push(picked);
+    picked = i;
+    const focused = card.contains(document.activeElement);
+    card.replaceChildren(...[head(i), near(i), strongest(i), kept(i)].filter(Boolean));
+    card.hidden = false;
+    card.scrollIntoView({ block: "nearest" });
+    if (focused) card.querySelector(".strip button, button")?.focus();
+    page.scatter.mark([i]);
+    if (fly) page.scatter.fly(i);
+    live.textContent = spoken(i);
+    page.written();
+  }
+  function close() {
+    if (picked < 0) return;
+    picked = -1;
+    before.length = 0;
+    card.hidden = true;
+    page.scatter.mark([]);
+    live.textContent = "Card closed";
+    page.written();
+  }
+  const neighbours = (i) => {
+    const k = page.near?.near?.width;
+    return k ? [...page.near.near.subarray(i * k, (i + 1) * k)].filter((other) => page.pointOf[other] >= 0) : [];
+  };
+  const said = (row) => [rows.name(row), rows.about(row)].filter(Boolean).join(" · ");
+  function spoken(i) {
+    const others = neighbours(i).slice(0, 3).map((row) => rows.name(row)).join("; ");
+    return `${said(points.row[i])}.${others ? ` Nearest: ${others}.` : ""}`;
+  }
+
+  function head(i) {
+    const row = points.row[i];
+    return element("div", {},
+      element("div.head", {}, rows.thumb(row), element("div", {}, element("div.caption", {}, rows.name(row)), element("small", {}, rows.about(row)))),
+      element("div.corner", {},
+        before.length ? element("button.quiet", { type: "button", "aria-label": "Back to the point before", title: "Back", onclick: () => pick(before.pop(), true, true) }, "←") : null,
+        element("button.quiet.link", { type: "button", "aria-label": "Copy a link to this view", title: "Copy link", onclick: copy }),
+        element("button.quiet", { type: "button", "aria-label": "Close card", title: "Close", onclick: close }, "×")));
+  }
+  function copy() {
+    page.written();
+    navigator.clipboard?.writeText(location.href).then(() => { live.textContent = "Link copied"; }, () => {});
+  }
+  function near(i) {
+    const found = neighbours(i);
+    if (!found.length) return null;
+    return element("div", {}, element("h3", {}, "Nearest in the model's space"), element("div.strip", { role: "group", "aria-label": "Nearest; left and right walk along them", onkeydown: walk },
+      ...found.map((other) => rows.thumb(other, "button", { type: "button", title: said(other), "aria-label": said(other), onclick: () => pick(page.pointOf[other], true) }))));
+  }
+  function walk(event) { // along the strip; Enter goes there
+    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+    const all = [...event.currentTarget.children], at = all.indexOf(event.target);
+    if (!step || at < 0) return;
+    event.preventDefault();
+    all[(at + step + all.length) % all.length].focus();
+  }
+  function strongest(i) {
+    const of = page.near?.neuron, k = of?.width, found = of?.subarray(i * k, (i + 1) * k).filter((neuron) => neuron >= 0);
+    if (!found?.length) return null;
+    return element("div", {}, element("h3", {}, "Neurons furthest above their mean"), element("div.list", {}, ...Array.from(found, (neuron, at) => {
+      const name = [element("span", {}, `${neuron}  `, element("bdi", {}, page.neurons?.label ? page.neurons.label.at(neuron) : "")),
+        element("small", {}, `+${(page.near.strength[i * k + at] / 10).toFixed(1)} std`)];
+      return settings.neurons ? element("a.line", { href: atlas.address(neuron) }, ...name) : element("div.line", {}, ...name);
+    })));
+  }
+  function kept(i) {
+    if (!points.kept || points.kept[i] > 100) return null;
+    return element("small", {}, `The map kept ${points.kept[i]} % of its true neighbours near it.`);
+  }
+
+  // From the map itself arrows go to the nearest point within 45 degrees of them.
+  function step(key) {
+    const [dx, dy] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[key] || [0, 0];
+    if (!dx && !dy) return false;
+    const { x0, x1, y0, y1 } = page.scatter.view();
+    const [x, y] = picked < 0 ? [(x0 + x1) / 2, (y0 + y1) / 2] : [points.x[picked], points.y[picked]];
+    let best = -1, least = Infinity;
+    for (const i of page.shown()) {
+      const [right, up] = [points.x[i] - x, points.y[i] - y];
+      const along = right * dx + up * dy, aside = Math.abs(right * dy) + Math.abs(up * dx);
+      const far = picked < 0 ? Math.abs(right) + Math.abs(up) : along + 2 * aside;
+      if (i !== picked && far < least && (picked < 0 || (along > 0 && along > aside))) { least = far; best = i; }
+    }
+    pick(best);
+    if (best >= 0 && !(points.x[best] > x0 && points.x[best] < x1 && points.y[best] > y0 && points.y[best] < y1)) page.scatter.fly(best);
+    return true;
+  }
+  page.scatter.plot.addEventListener("keydown", (event) => {
+    if (step(event.key)) event.preventDefault();
+    if (event.key === "Enter" && picked >= 0) card.querySelector(".strip button, button")?.focus();
+    if (event.key === "+" || event.key === "=") page.scatter.zoom(0.6);
+    if (event.key === "-") page.scatter.zoom(1 / 0.6);
+  });
+  const again = () => { if (picked >= 0) pick(picked, false, true); }; // when what it shows has come in
+  return { pick, close, again, state: () => ({ p: picked < 0 ? null : points.row[picked] }) };
+};

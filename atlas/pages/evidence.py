@@ -1,0 +1,146 @@
+"""What a card's script shows of a neuron beside what stands in the card: JSON, in shards that many cards share.
+
+A shard holds SHARD neurons, one text each, and what is known of every row that they mention: sheet, cell and name.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from atlas.pages import columns
+from atlas.pages.frame import Frame, command
+from atlas.pages.neurons import Neurons
+from atlas.stats import PER_BUCKET
+
+SHARD = 64  # neurons in a file: what opening one card reads
+TOP, BOTTOM, BAND, WORDS, NEAR, TEXTS = 24, 12, 6, 16, 6, 8  # how many of each a card shows
+BINS = 32  # bars of a histogram: finer than this only looks ragged
+NAME = 60  # letters of a picture's name
+PICTURED = ("rows", "top")  # columns of facets and receipts that hold rows of the Store
+
+Card = dict[str, Any]
+
+
+def shard_of(neuron: int) -> str:
+    """The shard, data/NAME.js, in which a neuron is."""
+    return f"cards-{neuron // SHARD:03d}"
+
+
+def write_evidence(frame: Frame, neurons: Neurons) -> None:
+    """Write data/cards-000.js and so on."""
+    about = json.dumps(common(frame, neurons), ensure_ascii=False)
+    for start in range(0, len(neurons), SHARD):
+        cards = [card(neurons, i) for i in range(start, min(start + SHARD, len(neurons)))]
+        texts = [json.dumps(one, ensure_ascii=False, separators=(",", ":"), allow_nan=False) for one in cards]
+        frame.write_data(shard_of(start), {"card": texts, "about": [about], **known(neurons, cards)})
+
+
+def common(frame: Frame, neurons: Neurons) -> dict[str, Any]:
+    """What every card says: how to get its numbers again, and what was not made of this Store."""
+    store, model = frame.store, frame.store.request["model"]
+    place = f"outputs/{store.path.name}"
+    facts = {
+        "Model": f"{model['name']} ({model['pretrained']})" if model.get("pretrained") else model["name"],
+        "Weights": f"sha256 {model['weights_sha256']}",
+        "Layer": store.layer,
+        "Store": f"sha256 {store.digest}",
+    }
+    python = f"python -c 'import atlas; print(atlas.Neuron(atlas.Store.open(\"{place}\"), {{}}).stats)'"
+    return {"facts": facts, "commands": [command(store), python], "absent": absent(neurons, place), "shard": SHARD}
+
+
+def absent(neurons: Neurons, place: str) -> list[tuple[str, str]]:
+    """What this Store does not hold, and the command that makes it."""
+    parts = (
+        ("labels with their p-values", neurons.claims, f"decompose label {place}"),
+        ("facets", neurons.facets, f"decompose label {place}"),
+        ("receipts (does raising the neuron raise its label?)", neurons.receipts, f"decompose label {place}"),
+        ("neighbours", neurons.near, f"atlas stats {place}"),
+    )
+    found = [(what, make) for what, table, make in parts if table is None]
+    counts = neurons.frame.store.counts
+    spare = (("image", "images", "emoji"), ("word", "words", "words"), ("text", "texts", "texts"))
+    return found + [(what, f"atlas collect {source} {place}") for kind, what, source in spare if kind not in counts]
+
+
+def card(neurons: Neurons, neuron: int) -> Card:
+    """Everything about one neuron, figures rounded to four digits."""
+    found: Card = {"kinds": {kind: _kind(neurons, kind, table[neuron]) for kind, table in neurons.stats.items()}}
+    if neurons.near:
+        found["near"] = {
+            by: [[n, neurons.label(n), neurons.cover(n)] for n in neurons.near[neuron][f"by_{by}"][:NEAR]]
+            for by in ("response", "basis")
+        }
+    if neurons.texts:
+        row = neurons.texts[neuron]
+        found["texts"] = [[text, number(score)] for text, score in zip(row["texts"], row["score"], strict=True)][:TEXTS]
+    for name, table in (("facets", neurons.facets), ("receipts", neurons.receipts)):
+        if table and neuron in table:
+            found[name] = [[[key, _cell(value)] for key, value in row.items()] for row in table[neuron]]
+    return found
+
+
+def _kind(neurons: Neurons, kind: str, stat: dict[str, Any]) -> Card:
+    shown = {"top": TOP, "bottom": BOTTOM} if kind == "image" else {"top": WORDS, "bottom": WORDS}
+    found: Card = {name: number(stat[name]) for name in ("count", "mean", "std", "skew", "min", "max")}
+    found["monosemanticity"] = number(stat["monosemanticity"])
+    counts = np.array(stat["counts"])
+    found["counts"] = counts.reshape(BINS, -1).sum(1).tolist() if len(counts) % BINS == 0 else counts.tolist()
+    for tail, k in shown.items():
+        rows, values = stat[tail][:k], map(number, stat[f"{tail}_value"][:k])
+        at = (neurons.position(row, stat["neuron"]) if kind == "image" else None for row in rows)
+        found[tail] = [list(entry) for entry in zip(rows, values, at, strict=True)]
+    found["bands"] = [
+        {"rows": rows[:BAND], "count": len(rows) if len(rows) < PER_BUCKET else max(PER_BUCKET, round(about))}
+        for rows, about in zip(stat["reservoir"], spread(counts, len(stat["reservoir"])), strict=True)
+    ]
+    return found
+
+
+def spread(counts: np.ndarray, bands: int) -> np.ndarray:
+    """Counts (bins,) gathered into fewer equal bands (bands,), a bin that two bands share split between them."""
+    total = np.concatenate([[0.0], np.cumsum(counts)])
+    return np.diff(np.interp(np.linspace(0, len(counts), bands + 1), np.arange(len(counts) + 1), total))
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, float):
+        return number(value)
+    return [_cell(each) for each in value] if isinstance(value, list) else value
+
+
+def number(value: float | int | None) -> float | int | None:
+    """A figure as JSON holds it: four significant digits, None where it is not a number."""
+    if value is None or not math.isfinite(value):
+        return None
+    return int(value) if isinstance(value, int) else float(f"{value:.4g}")
+
+
+def known(neurons: Neurons, cards: Iterable[Card]) -> dict[str, columns.Column]:
+    """Columns of the rows that some cards mention: row, sheet, cell, and name as a code into names."""
+    rows = np.array(sorted({row for one in cards for row in _mentioned(one)}), np.int64)
+    sheet, cell = (place[rows] for place in neurons.rows.places)
+    codes, names = columns.factor([_name(neurons, row) for row in rows.tolist()])
+    found: dict[str, columns.Column] = {"row": rows.astype(np.uint32), "name": codes, "names": names}
+    return {**found, "sheet": sheet.astype(np.int16), "cell": cell.astype(np.uint16)}
+
+
+def _mentioned(one: Card) -> Iterator[int]:
+    for kind in one["kinds"].values():
+        yield from (row for tail in ("top", "bottom") for row, *_ in kind[tail])
+        yield from (row for band in kind["bands"] for row in band["rows"])
+    yield from (row for near in one.get("near", {}).values() for *_, row in near)
+    tables = (row for name in ("facets", "receipts") for row in one.get(name, ()))
+    yield from (
+        each for row in tables for key, value in row if key in PICTURED and isinstance(value, list) for each in value
+    )
+
+
+def _name(neurons: Neurons, row: int) -> str:
+    """A picture's name; of a word the word alone, since it stands for all the fonts that it was averaged over."""
+    is_word = row in neurons.words
+    name = neurons.rows.labels[row] if is_word else neurons.rows.name(row)
+    return name if len(name) <= NAME else name[: NAME - 1].rstrip() + "…"

@@ -1,0 +1,92 @@
+"use strict";
+// Search: the captions that hold the typed words, or the rows nearest in meaning to a text of the shipped vocabulary.
+
+atlas.find = (page) => {
+  const { element, words } = atlas;
+  const { rows, points, n } = page;
+  const byId = (id) => document.getElementById(id);
+  const query = byId("query"), LISTED = 60;
+  let haystack = null, meaning = null, by = "caption", hits = null, asked = 0;
+
+  const line = (row, note = "") => element("button.line", { type: "button", onclick: () => page.pick(page.pointOf[row], true) },
+    rows.thumb(row), element("span.caption", {}, rows.name(row)), element("small", {}, note || rows.about(row)));
+
+  // Whole levels are searched, not points: a caption that many share is looked at once.
+  async function captions(wanted) {
+    await page.captions;
+    haystack ||= [rows.captions.all(), rows.groups.all()].map((all) => all.map((text) => text.toLowerCase()));
+    const tests = wanted.map((word) => haystack.map((level) => Uint8Array.from(level, (text) => text.includes(word))));
+    const found = [];
+    for (let i = 0; i < n; i++) {
+      const row = points.row[i];
+      if (tests.every(([caption, group]) => caption[rows.caption[row]] || group[rows.group[row]])) found.push(i);
+    }
+    return found;
+  }
+
+  // The texts of the vocabulary that answer to what was typed: itself, else each of its words, else what begins so.
+  async function texts(wanted) {
+    if (!meaning) {
+      const table = await atlas.table("meaning");
+      const all = table.texts.all();
+      meaning = { table, all, lower: new Map(all.map((text, t) => [text.toLowerCase(), t])) };
+    }
+    const { lower, all } = meaning, whole = lower.get(wanted.join(" "));
+    if (whole !== undefined) return [whole];
+    const known = wanted.map((word) => lower.get(word)).filter((t) => t !== undefined);
+    if (known.length) return known;
+    const starts = all.findIndex((text) => text.toLowerCase().startsWith(wanted.join(" ")));
+    const holds = starts >= 0 ? starts : all.findIndex((text) => words(text).includes(wanted.at(-1)));
+    return holds < 0 ? [] : [holds];
+  }
+  async function meanings(wanted) {
+    const of = await texts(wanted), k = meaning.table.hit.width, scores = new Map();
+    for (const t of of) for (let at = t * k; at < (t + 1) * k; at++) {
+      const i = page.pointOf[meaning.table.hit[at]];
+      if (i >= 0) scores.set(i, (scores.get(i) || 0) + meaning.table.score[at]);
+    }
+    const found = [...scores.keys()].sort((a, b) => scores.get(b) - scores.get(a));
+    return { found, of: of.map((t) => meaning.all[t]), score: (i) => (scores.get(i) / of.length / 100).toFixed(2) };
+  }
+
+  async function search() {
+    const wanted = words(query.value), turn = ++asked;
+    const meant = wanted.length && by === "meaning" ? await meanings(wanted) : null;
+    const found = !wanted.length ? null : meant ? meant.found : await captions(wanted);
+    if (turn !== asked) return; // something else was typed meanwhile
+    await page.captions;
+    hits = found;
+    byId("found").textContent = said(wanted, found, meant);
+    const listed = found ? found.slice(0, LISTED) : [];
+    byId("results").hidden = !listed.length;
+    byId("results").replaceChildren(...listed.map((i) => element("li", {}, line(points.row[i], meant?.score(i)))));
+    page.light();
+    page.changed();
+  }
+  function said(wanted, found, meant) {
+    if (!found) return "";
+    if (meant && !meant.of.length) return "The vocabulary shipped with this page has no such word; try another, or search captions.";
+    if (meant) return `Nearest in meaning to ${meant.of.map((text) => `“${text}”`).join(" and ")}, by the model; with cosines.`;
+    return `${found.length.toLocaleString("en")} found${found.length > LISTED ? `, the first ${LISTED} listed` : ""}`;
+  }
+  function choose(how) {
+    by = how;
+    for (const button of document.querySelectorAll("[data-by]")) button.setAttribute("aria-pressed", String(button.dataset.by === how));
+    query.placeholder = how === "meaning" ? "Search by meaning" : "Search captions";
+    return search();
+  }
+  for (const button of document.querySelectorAll("[data-by]")) button.addEventListener("click", () => choose(button.dataset.by));
+  query.addEventListener("input", search);
+  query.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && hits?.length) page.pick(hits[0], true);
+    if (event.key === "ArrowDown") byId("results").querySelector("button")?.focus();
+  });
+  byId("results").addEventListener("keydown", (event) => {
+    const item = event.target.closest("li"), to = { ArrowDown: item?.nextElementSibling, ArrowUp: item?.previousElementSibling }[event.key];
+    if (to === undefined) return;
+    event.preventDefault();
+    (to?.querySelector("button") || query).focus();
+  });
+  const state = () => ({ q: query.value.trim() || null, by: by === "meaning" && query.value.trim() ? by : null });
+  return { search, choose, hits: () => hits, state, set: (text, how) => { query.value = text; return choose(how === "meaning" && document.querySelector("[data-by=meaning]") ? how : "caption"); } };
+};

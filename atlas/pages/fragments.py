@@ -1,0 +1,104 @@
+"""Page fragments: what another package says about a Store, shown as pages of the site.
+
+The contract: a derived folder `site-fragments/NAME`, written through `store.deriving`, whose recipe has a "title" and
+which holds page.html, the inside of <main>, without scripts. It becomes NAME.html at the site's root, so that its links
+are neurons/0012.html, index.html#12 and the like; files beside it are found under assets/NAME/. Styles are the site's:
+an <article class="text"> or <section class="sheet"> sets the measure, and `picture` gives a row's thumbnail.
+"""
+
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+from markupsafe import Markup
+
+from atlas.errors import Refused
+from atlas.pages.frame import Frame
+from atlas.pages.rows import plain
+from atlas.pages.thumbnails import pictured
+from atlas.store import Store
+
+FOLDER, PAGE = "site-fragments", "page.html"
+ACTIVE = {"script", "iframe", "object", "embed", "form", "link", "meta", "base", "frame", "html", "body"}
+LOADED = ("src", "srcset", "poster", "data", "background", "action", "formaction")
+TAKEN = {"index", "map", "neurons", "activations", "about"}  # names of the site's own pages
+
+
+def derived_fragments(store: Store) -> list[str]:
+    """What of a Store's derived folders is a fragment."""
+    return [name for name in store.everything_derived() if name.startswith(f"{FOLDER}/")]
+
+
+def fragments(store: Store) -> dict[str, str]:
+    """Title of every fragment by the page that it becomes, in the order of their names."""
+    titles = {name: plain(store.recipe(name).get("title")) for name in derived_fragments(store)}
+    return {page_name(name): title or name.split("/")[-1].capitalize() for name, title in titles.items()}
+
+
+def page_name(name: str) -> str:
+    """The page that a derived fragment becomes; `Refused` where its name is no file name, or the site's own."""
+    stem = name.removeprefix(f"{FOLDER}/")
+    if not re.fullmatch("[a-z0-9][a-z0-9-]*", stem) or stem in TAKEN:
+        raise Refused(f"{name}: a fragment's name is letters, digits and -, and none of {', '.join(sorted(TAKEN))}")
+    return f"{stem}.html"
+
+
+def write_fragments(frame: Frame) -> None:
+    """Write a page for every fragment of the frame's Store, and copy the files beside it."""
+    for page in fragments(frame.store):
+        source = frame.store.derived(f"{FOLDER}/{Path(page).stem}")
+        body = (source / PAGE).read_text("utf-8")
+        inspect(body, source / PAGE)
+        frame.render("fragment.html", page, heading=frame.titles[page], body=Markup(body))
+        beside = [path for path in source.iterdir() if path.name not in (PAGE, "made.json")]
+        for path in beside:
+            target = frame.folder / "assets" / Path(page).stem / path.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+
+
+def picture(store: Store, row: int, name: str = "") -> Markup:
+    """The thumbnail of a row as a link to its place on the map, for use in a fragment; its name where it has none."""
+    shards = pictured(store)
+    number = next((i for i, shard in enumerate(shards) if shard.start <= row < shard.start + shard.rows), None)
+    link = Markup('<a class="t {}" style="--n:{}" href="index.html#{}" title="{}">{}</a>')
+    if number is None:
+        return link.format("none", 0, row, name, name)
+    return link.format(f"s{number}", row - shards[number].start, row, name, "")
+
+
+def inspect(body: str, where: Path) -> None:
+    """Refuse a fragment that could act, or ask for something beyond the site."""
+    _Inspector(where).feed(body)
+
+
+class _Inspector(HTMLParser):
+    def __init__(self, where: Path):
+        super().__init__()
+        self.where = where
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag in ACTIVE:
+            self._refuse(f"holds <{tag}>")
+        for name, value in attrs:
+            target = "".join((value or "").split()).lower()
+            if name.startswith("on"):
+                self._refuse(f"holds the handler {name}")
+            if name.endswith("href") and re.match("(javascript|vbscript|data):", target):
+                self._refuse("holds a link that acts")
+            if name in LOADED and re.match(r"([a-z][a-z0-9+.-]*:|//)", target) and not target.startswith("data:image/"):
+                self._refuse(f"loads {target[:60]}")
+            if name == "style":
+                self._style(target)
+
+    def handle_data(self, data: str) -> None:
+        if self.cdata_elem == "style":
+            self._style("".join(data.split()).lower())
+
+    def _style(self, text: str) -> None:
+        if "@import" in text or re.search(r"url\(['\"]?([a-z][a-z0-9+.-]*:|//)", text.replace("url(data:image/", "")):
+            self._refuse("has a style that loads something")
+
+    def _refuse(self, fault: str) -> None:
+        raise Refused(f"{self.where}, line {self.getpos()[0]}, {fault}; a fragment is text, tables and pictures alone")

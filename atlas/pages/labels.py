@@ -1,0 +1,166 @@
+"""Names on the map: clusters of points at three scales, each called by the words most its own.
+
+    Y (n, 2) layout;  E (n, e) unit embeddings;  T (t, e) terms;  M (c, e) clusters
+
+A term is a label or a word in one, and its embedding the mean of the rows that carry it. Of the terms that do occur in
+a cluster the name is the one whose embedding is nearer to the cluster's mean than to that of any other cluster, so that
+a name is never of something that does not lie there.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Float32, Int64
+from scipy.sparse import csr_matrix
+from sklearn.cluster import HDBSCAN
+from sklearn.neighbors import KDTree
+
+from atlas.index import Rows as Vectors
+from atlas.index import blocks
+
+SHARES = (1 / 30, 1 / 100, 1 / 350)  # of all points: the smallest cluster of each level, coarse to fine
+SAMPLE = 10_000  # points clustered; the rest follow the nearest of them
+COVER = 0.025  # share of a cluster's rows that must carry a term, for it to be a candidate
+TERMS = 20_000  # the most frequent terms are looked at
+STOP = frozenset({"and", "for", "from", "the", "this", "with"})
+_WORD = re.compile(r"[^\W\d_]{3,}")
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A name, where it stands (a point of the layout), at which level (0 coarse), and for how many points."""
+
+    text: str
+    point: int
+    level: int
+    count: int
+
+
+def name_clusters(
+    layout: Float[np.ndarray, "n 2"], vectors: Vectors, labels: Sequence[str], seed: int = 0
+) -> list[Label]:
+    """Labels of a map at three levels, the largest clusters first. Unnamed clusters are left out."""
+    carried, terms = carriers(labels)
+    if not terms:
+        return []
+    T = term_means(vectors, carried)
+    found = []
+    for level, codes in enumerate(clusters(layout, seed)):
+        if codes.max(initial=-1) >= 0:
+            names = name(codes, vectors, T, carried, terms)
+            found += [
+                Label(names[c], central(layout, np.flatnonzero(codes == c)), level, int((codes == c).sum()))
+                for c in range(len(names))
+                if names[c]
+            ]
+    return sorted(found, key=lambda label: -label.count)
+
+
+def given_clusters(layout: Float[np.ndarray, "n 2"], levels: Sequence[Sequence[str]]) -> list[Label]:
+    """Labels where every point's own is known, a sequence a level, coarse first; points with "" have none."""
+    found = []
+    for level, names in enumerate(levels):
+        distinct, codes = np.unique(np.asarray(names, dtype=object).astype(str), return_inverse=True)
+        order = np.argsort(codes, kind="stable")
+        for text, members in zip(distinct, np.split(order, np.cumsum(np.bincount(codes))[:-1]), strict=True):
+            if text:
+                found.append(Label(str(text), central(layout, members), level, len(members)))
+    return sorted(found, key=lambda label: -label.count)
+
+
+def clusters(layout: Float[np.ndarray, "n 2"], seed: int = 0) -> list[Int64[np.ndarray, " n"]]:
+    """Codes 0 .. c-1 of every point's cluster at each level, -1 where it is in none (HDBSCAN, its leaves)."""
+    rng = np.random.default_rng(seed)
+    sample = np.sort(rng.permutation(len(layout))[:SAMPLE])
+    places = np.asarray(layout[sample], np.float64)
+    nearest = np.arange(len(layout))
+    if len(sample) < len(layout):
+        nearest = KDTree(places).query(layout, 1, return_distance=False)[:, 0]
+    found = []
+    for share in SHARES:
+        size = max(5, round(share * len(sample)))
+        if size > len(sample) // 2:
+            continue
+        made = HDBSCAN(min_cluster_size=size, min_samples=min(10, size), cluster_selection_method="leaf", copy=True)
+        found.append(made.fit_predict(places).astype(np.int64)[nearest])
+    return found
+
+
+def carriers(labels: Sequence[str]) -> tuple[csr_matrix, list[str]]:
+    """Which rows carry which terms (n, t), and the terms: labels of at most three words, and the words in labels."""
+    of_label: dict[str, list[str]] = {}
+    for label in labels:
+        if label not in of_label:
+            words = [word for word in _WORD.findall(label.lower()) if word not in STOP]
+            whole = [label.lower()] if 0 < len(label.split()) <= 3 else []
+            of_label[label] = list(dict.fromkeys([*whole, *words]))
+    counts: dict[str, int] = {}
+    for label in labels:
+        for term in of_label[label]:
+            counts[term] = counts.get(term, 0) + 1
+    frequent = sorted((term for term in counts if counts[term] > 1), key=lambda term: (-counts[term], term))
+    terms = {term: code for code, term in enumerate(frequent[:TERMS])}
+    rows = [[terms[term] for term in of_label[label] if term in terms] for label in labels]
+    ends = np.cumsum([0, *map(len, rows)])
+    codes = np.fromiter((code for row in rows for code in row), np.int64, int(ends[-1]))
+    return csr_matrix((np.ones(len(codes), np.float32), codes, ends), (len(labels), len(terms))), list(terms)
+
+
+def term_means(vectors: Vectors, carried: csr_matrix) -> Float32[np.ndarray, "t e"]:
+    """Mean direction of the rows that carry each term."""
+    return _directions(_sums(vectors, carried))
+
+
+def name(
+    codes: Int64[np.ndarray, " n"],
+    vectors: Vectors,
+    T: Float32[np.ndarray, "t e"],
+    carried: csr_matrix,
+    terms: list[str],
+) -> list[str]:
+    """A name for every cluster, "" where no term occurs often enough; no two clusters of a level share one."""
+    members = np.flatnonzero(codes >= 0)
+    inside = csr_matrix((np.ones(len(members), np.float32), (members, codes[members])), (len(codes), codes.max() + 1))
+    size = np.asarray(inside.sum(axis=0)).ravel()
+    cover = np.asarray((inside.T @ carried).todense()) / size[:, None]
+    near = _directions(_sums(vectors, inside)) @ T.T
+    score = np.where(cover >= COVER, (near - _others(near)) * np.sqrt(cover), -np.inf)
+    names, taken = [""] * len(size), set()
+    for c in np.argsort(-size, kind="stable"):
+        chosen: list[str] = []
+        for t in np.argsort(-score[c], kind="stable")[:40]:
+            words = set(terms[t].split())
+            if np.isfinite(score[c, t]) and not words & taken and not any(words & set(w.split()) for w in chosen):
+                chosen.append(terms[t])
+            if len(chosen) == 2:
+                break
+        taken.update(word for term in chosen for word in term.split())
+        names[c] = ", ".join(chosen)
+    return names
+
+
+def central(layout: Float[np.ndarray, "n 2"], members: Int64[np.ndarray, " m"]) -> int:
+    """The member nearest to the middle (the median, which strays do not move) of its cluster."""
+    places = layout[members].astype(np.float64)
+    return int(members[np.square(places - np.median(places, axis=0)).sum(axis=1).argmin()])
+
+
+def _others(near: Float32[np.ndarray, "c t"]) -> Float32[np.ndarray, "c t"]:
+    """For each cluster the nearest that any other comes to a term."""
+    if len(near) < 2:
+        return np.zeros_like(near)
+    first, second = -np.partition(-near, 1, axis=0)[:2]
+    return np.where(near == first, second, first)
+
+
+def _sums(vectors: Vectors, members: csr_matrix) -> Float32[np.ndarray, "c e"]:
+    total = np.zeros((members.shape[1], vectors.shape[1]), np.float32)
+    for start, block in blocks(vectors):
+        total += members[start : start + len(block)].T @ block
+    return total
+
+
+def _directions(sums: Float32[np.ndarray, "c e"]) -> Float32[np.ndarray, "c e"]:
+    return sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-9)

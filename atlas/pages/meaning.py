@@ -1,0 +1,67 @@
+"""Search by meaning without a model at hand: a vocabulary, and for each of its texts the rows that FAISS finds.
+
+The vocabulary is what the Store holds as texts, through the text tower; without texts, its rendered words.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32, Int64, UInt8
+
+from atlas.index import Index, unit
+from atlas.pages.columns import Column, smallest
+from atlas.projection import Centred
+from atlas.store import Store
+
+HITS = 18  # rows of each kind kept for a text
+VOCABULARY = 12_000  # texts at most
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Meaning:
+    """Texts (t), and of each kind of picture the rows nearest to each, best first, with their cosine in hundredths."""
+
+    kind: str  # of the rows that the vocabulary is made of
+    texts: list[str]
+    rows: Int64[np.ndarray, "t k"]
+    score: UInt8[np.ndarray, "t k"]
+
+    def columns(self, rows: int) -> dict[str, Column]:
+        """The columns of data/meaning.js."""
+        return {"texts": self.texts, "hit": self.rows.astype(smallest(rows)), "score": self.score}
+
+
+def find_meanings(store: Store) -> Meaning | None:
+    """The vocabulary of a Store and what it finds; None where there are no texts or words, or no pictures."""
+    kind = next((kind for kind in ("text", "word") if kind in store.counts), None)
+    found = [of for of in ("image", "word") if of in store.counts and of != kind]
+    if kind is None or not found:
+        return None
+    texts, queries = _vocabulary(store, kind)
+    rows, scores = [], []
+    for of in found:
+        vectors = store.array("embedding", of)
+        index = Index.build(Centred(vectors, [of] * len(vectors)))
+        score, ids = index.search(queries, HITS)
+        rows.append(store.positions(of)[ids])
+        scores.append(np.clip(np.round(score * 100), 0, 100).astype(np.uint8))
+    return Meaning(kind, texts, np.concatenate(rows, axis=1), np.concatenate(scores, axis=1))
+
+
+def _vocabulary(store: Store, kind: str) -> tuple[list[str], Float32[np.ndarray, "t e"]]:
+    """Distinct labels of a kind and the mean of their rows, the kind's own mean taken off."""
+    table = store.table(["label", "caption"], kind)
+    labels = [
+        label or caption for label, caption in zip(*(table[c].to_pylist() for c in table.column_names), strict=True)
+    ]
+    names = [label for label in dict.fromkeys(labels) if label.strip()][:VOCABULARY]
+    codes = {name: code for code, name in enumerate(names)}
+    vectors = store.array("embedding", kind)
+    centred = Centred(vectors, [kind] * len(vectors))
+    total = np.zeros((len(names), vectors.shape[1]), np.float32)
+    for start in range(0, len(vectors), 4096):
+        block = centred[slice(start, start + 4096)]
+        at = np.array([codes.get(label, -1) for label in labels[start : start + len(block)]])
+        np.add.at(total, at[at >= 0], block[at >= 0])
+    kept = np.linalg.norm(total, axis=1) > 1e-6
+    return [name for name, keep in zip(names, kept, strict=True) if keep], unit(total[kept], "vocabulary")

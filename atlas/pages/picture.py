@@ -1,0 +1,33 @@
+"""The map as a still picture: what stands in for it without JavaScript, and under it where the points are too many."""
+
+from collections.abc import Sequence
+from io import BytesIO
+
+import numpy as np
+from jaxtyping import Int16, UInt8
+from PIL import Image
+
+SIDE = 900  # pixels
+
+
+def still(places: Int16[np.ndarray, "n 2"], codes: UInt8[np.ndarray, " n"], palette: Sequence[str]) -> bytes:
+    """A WebP picture of points coloured by code, denser where they are many and transparent where nothing lies."""
+    counts = density(places, codes, len(palette))
+    hues = np.array([[int(hue[i : i + 2], 16) for i in (1, 3, 5)] for hue in palette], np.float64)
+    total = counts.sum(axis=2)
+    mixed = counts @ hues / np.maximum(total, 1)[:, :, None]
+    high = np.percentile(total[total > 0], 98) if total.any() else 1.0
+    cover = np.where(total > 0, 70 + 185 * np.minimum(total / max(high, 1.0), 1) ** 0.5, 0)
+    out = BytesIO()
+    Image.fromarray(np.dstack([mixed, cover]).round().astype(np.uint8), "RGBA").save(out, "WebP", quality=60, method=4)
+    return out.getvalue()
+
+
+def density(places: Int16[np.ndarray, "n 2"], codes: UInt8[np.ndarray, " n"], hues: int) -> np.ndarray:
+    """Points of each colour in each pixel, y upwards: (SIDE, SIDE, hues). Every point is a little cross."""
+    counts = np.zeros((SIDE, SIDE, hues), np.float32)
+    column, up = ((places.astype(np.int64) + 32_768) * (SIDE - 4) // 65_536 + 2).T
+    code = np.minimum(codes, hues - 1)
+    for right, above in ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1)):
+        np.add.at(counts, (SIDE - 1 - up - above, column + right, code), 1)
+    return counts

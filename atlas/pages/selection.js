@@ -1,0 +1,111 @@
+"use strict";
+// The lasso: draw around points (or take what is on screen), see them as a table, save them as CSV or JSON.
+
+atlas.selection = (page) => {
+  const { element } = atlas;
+  const { rows, points, scatter } = page;
+  const panel = document.getElementById("selection"), button = document.querySelector("[data-tool=lasso]");
+  const LISTED = 200, CORNERS = 48;
+  let active = false, path = null, chosen = [];
+
+  // -- drawing: what the lasso takes never reaches the map below it -----------------------------------------------------
+
+  function set(on) {
+    active = on;
+    button.setAttribute("aria-pressed", String(on));
+    scatter.stage.classList.toggle("lasso", on);
+  }
+  const there = (event) => {
+    const box = scatter.plot.getBoundingClientRect(), { x0, y1, sx, sy } = scatter.view();
+    return [x0 + (event.clientX - box.left) / sx, y1 - (event.clientY - box.top) / sy];
+  };
+  let drawing = false;
+  const on = (type, act) => scatter.stage.addEventListener(type, (event) => {
+    if (!(active || event.shiftKey || drawing) || !scatter.plot.contains(event.target)) return;
+    event.stopPropagation();
+    event.preventDefault();
+    act(event);
+  }, true);
+  on("pointerdown", (event) => {
+    if (event.button) return;
+    drawing = true;
+    atlas.hide();
+    scatter.plot.setPointerCapture?.(event.pointerId);
+    path = [there(event)];
+  });
+  on("pointermove", (event) => { if (drawing) { path.push(there(event)); scatter.trace(path); } });
+  on("pointerup", () => {
+    if (!drawing) return;
+    drawing = false;
+    set(false);
+    const every = Math.max(1, Math.ceil(path.length / CORNERS));
+    take(path.filter((_, k) => k % every === 0).map((corner) => corner.map(Math.round)));
+  });
+  on("click", () => {});
+  button.addEventListener("click", () => set(!active));
+  document.querySelector("[data-tool=screen]").addEventListener("click", () => {
+    const { x0, x1, y0, y1 } = scatter.view();
+    take([[x0, y0], [x1, y0], [x1, y1], [x0, y1]].map((corner) => corner.map(Math.round)));
+  });
+
+  function within(corners, x, y) { // even-odd rule
+    let odd = false;
+    for (let a = 0, b = corners.length - 1; a < corners.length; b = a++) {
+      const [ax, ay] = corners[a], [bx, by] = corners[b];
+      if (ay > y !== by > y && x < ((bx - ax) * (y - ay)) / (by - ay) + ax) odd = !odd;
+    }
+    return odd;
+  }
+  async function take(corners) {
+    path = corners.length > 2 ? corners : null;
+    scatter.trace(path);
+    chosen = path ? [...page.shown()].filter((i) => within(path, points.x[i], points.y[i])) : [];
+    await page.captions;
+    list();
+    page.light();
+    page.changed();
+  }
+  const clear = () => take([]);
+
+  // -- the table, which is the selection for those who do not see the map ------------------------------------------------
+
+  function list() {
+    panel.hidden = !path;
+    if (!path) return;
+    const count = chosen.length.toLocaleString("en");
+    panel.replaceChildren(
+      element("div.corner", {}, element("button.quiet", { type: "button", "aria-label": "Clear the selection", title: "Clear", onclick: clear }, "×")),
+      element("h2", { id: "selected" }, `${count} selected`),
+      element("div.choice", {},
+        element("button", { type: "button", onclick: () => save("csv", "text/csv", csv()) }, "Save CSV"),
+        element("button", { type: "button", onclick: () => save("json", "application/json", JSON.stringify(records(), null, 1)) }, "Save JSON")),
+      element("div.scroll", { tabindex: "0", role: "region", "aria-labelledby": "selected" }, element("table", {},
+        element("thead", {}, element("tr", {}, ...["Caption", "Kind", "Kept"].slice(0, points.kept ? 3 : 2).map((head) => element("th", { scope: "col" }, head)))),
+        element("tbody", {}, ...chosen.slice(0, LISTED).map(line)))));
+    if (chosen.length > LISTED) panel.append(element("p.note", {}, `The first ${LISTED} are listed; a saved file holds all.`));
+    document.getElementById("live").textContent = `${count} points selected`;
+  }
+  const line = (i) => element("tr", {},
+    element("th", { scope: "row" }, element("button.line", { type: "button", onclick: () => page.pick(i, true) }, rows.thumb(points.row[i]), element("span.caption", {}, rows.name(points.row[i])))),
+    element("td", {}, rows.about(points.row[i])), points.kept ? element("td", {}, points.kept[i] > 100 ? "–" : `${points.kept[i]} %`) : null);
+
+  const records = () => chosen.map((i) => ({ row: points.row[i], kind: rows.kinds[rows.kind[points.row[i]]], style: rows.style(points.row[i]),
+    caption: rows.name(points.row[i]), x: points.x[i], y: points.y[i], ...(points.kept ? { kept: points.kept[i] > 100 ? null : points.kept[i] } : {}) }));
+  function csv() { // a cell that a spreadsheet would take for a formula is made plain text by an apostrophe
+    const cell = (value) => { const text = String(value ?? ""); return `"${(typeof value === "string" && /^[=+\-@\t]/.test(text) ? `'${text}` : text).replaceAll('"', '""')}"`; };
+    const table = records();
+    return [Object.keys(table[0] || { row: 0 }), ...table.map((record) => Object.values(record))].map((record) => record.map(cell).join(",")).join("\r\n") + "\r\n";
+  }
+  function save(end, type, text) {
+    const url = URL.createObjectURL(new Blob([text], { type }));
+    element("a", { href: url, download: `selection.${end}` }).click();
+    setTimeout(() => URL.revokeObjectURL(url), 10_000);
+  }
+
+  const state = () => ({ sel: path ? path.map((corner) => corner.join(",")).join(";") : null });
+  function restore(text) {
+    const corners = (text || "").split(";").map((corner) => corner.split(",").map(Number));
+    if (corners.every((corner) => corner.length === 2 && corner.every(Number.isFinite))) take(corners);
+  }
+  return { take, clear, stop: () => set(false), chosen: () => (path ? chosen : null), records, csv, state, restore };
+};

@@ -1,0 +1,345 @@
+"""The map in a real browser, and what it is made of: names, meanings, the budget, one file, many scripts."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from atlas.errors import Refused
+from atlas.pages import budget, columns, frame, labels, meaning, write_points, write_site
+from atlas.store import Store
+from tests.fakes import fake_store
+from tests.test_pages import HOSTILE, NEURONS, PLACE, Visit, browser  # noqa: F401
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    store = fake_store(tmp_path_factory.mktemp("run") / "demo", neurons=NEURONS, captions=HOSTILE, label=HOSTILE[0])
+    write_site(store)
+    return store
+
+
+@pytest.fixture
+def visit(store: Store, browser: Any) -> Iterator[Visit]:  # noqa: F811
+    page = browser.new_page(viewport={"width": 1200, "height": 800}, accept_downloads=True)
+    visit = Visit(page, store.derived("site"))
+    yield visit
+    harmed = page.evaluate("window.harmed")
+    page.close()
+    assert (visit.strays, visit.errors, harmed) == ([], [], None)
+
+
+def shown_hash(page: Any) -> str:
+    page.evaluate("atlas.page.written()")
+    return page.evaluate("location.hash")
+
+
+# -- names -------------------------------------------------------------------------------------------------------------
+
+
+def planted(n: int = 400, seed: int = 0) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Five islands; on each a word of its own, among rows that carry a word that lies everywhere."""
+    rng = np.random.default_rng(seed)
+    island = np.arange(5 * n) % 5
+    centres, axes = 40 * np.array([[0, 0], [1, 0], [0, 1], [1, 1], [2, 0]]), rng.normal(size=(5, 16))
+    layout = (centres[island] + rng.normal(size=(5 * n, 2))).astype(np.float32)
+    vectors = axes[island] + 0.3 * rng.normal(size=(5 * n, 16))
+    words = np.array(["cat", "ship", "moon", "pizza", "train"])[island]
+    named = [f"{word} thing" if i % 3 else "thing" for i, word in enumerate(words)]
+    return layout, (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32), named
+
+
+def test_regions_are_named_by_what_is_most_their_own() -> None:
+    layout, vectors, named = planted()
+    found = labels.name_clusters(layout, vectors, named)
+    coarse = [label for label in found if label.level == 0]
+    assert len(coarse) == 5
+    for label in coarse:
+        island = np.array(["cat", "ship", "moon", "pizza", "train"])[label.point % 5]
+        assert label.text.split(", ")[0].startswith(island)
+        assert label.count > 300
+
+
+def test_names_do_not_repeat_and_come_from_what_lies_there() -> None:
+    layout, vectors, named = planted()
+    found = labels.name_clusters(layout, vectors, named)
+    for level in range(3):
+        words = [word for label in found if label.level == level for word in label.text.replace(",", "").split()]
+        assert len(words) == len(set(words))
+    assert labels.name_clusters(layout, vectors, [""] * len(layout)) == []
+
+
+def test_given_names_stand_on_one_of_their_own_points() -> None:
+    layout, _, named = planted()
+    names = [name.split()[0] if name != "thing" else "" for name in named]
+    found = labels.given_clusters(layout, [names])
+    assert sorted(label.text for label in found) == ["cat", "moon", "pizza", "ship", "train"]
+    assert all(names[label.point] == label.text for label in found)
+    assert sum(label.count for label in found) == sum(bool(name) for name in names)
+
+
+def test_meaning_finds_rows_with_the_label_and_leaves_out_texts(store: Store) -> None:
+    found = meaning.find_meanings(store)
+    assert found is not None
+    assert found.kind == "text"
+    assert found.rows.shape == (len(found.texts), 2 * meaning.HITS)
+    labels_of = store.table(["label"])["label"].to_pylist()
+    kinds = store.table(["kind"])["kind"].to_pylist()
+    cat = found.texts.index("cat")
+    assert labels_of[found.rows[cat, meaning.HITS]] == "cat"  # the nearest rendered word
+    assert {kinds[row] for row in found.rows.ravel()} == {"image", "word"}
+
+
+# -- the page ----------------------------------------------------------------------------------------------------------
+
+
+def test_names_on_the_map_never_overlap_at_any_scale(visit: Visit) -> None:
+    page = visit.open("index.html")
+    page.wait_for_function("atlas.page.scatter.over().named.length")
+    seen = 0
+    for span in (65_000, 40_000, 20_000, 10_000):
+        page.evaluate(f"atlas.page.scatter.look(0, 0, {span})")
+        page.wait_for_timeout(60)
+        boxes = [entry["box"] for entry in page.evaluate("atlas.page.scatter.over().named")]
+        seen += len(boxes)
+        for i, a in enumerate(boxes):
+            assert not any(a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3] for b in boxes[:i])
+    assert seen
+
+
+def test_thumbnails_stand_for_the_points_under_them(visit: Visit) -> None:
+    page = visit.open("index.html")
+    page.wait_for_function("atlas.page.scatter.over().drawn.length > 20")
+    off = page.evaluate(
+        """atlas.page.scatter.over().drawn.map(([i, x, y]) => {
+          const box = atlas.page.scatter.plot.getBoundingClientRect(), [px, py] = atlas.page.scatter.place(i);
+          return Math.hypot(px - box.left - x, py - box.top - y); })"""
+    )
+    assert max(off) < 0.5
+    page.locator(".entry", has_text="image").click()
+    page.wait_for_timeout(100)
+    kind = "atlas.page.rows.kind[atlas.page.points.row[i]]"
+    kinds = page.evaluate(f"atlas.page.scatter.over().drawn.map(([i]) => {kind})")
+    assert kinds
+    assert 0 not in kinds
+
+
+def test_search_by_meaning_works_offline_and_says_what_it_took(visit: Visit) -> None:
+    page = visit.open("index.html")
+    page.get_by_role("button", name="Meaning").click()
+    page.get_by_placeholder("Search by meaning").fill("cat")
+    page.wait_for_function("document.getElementById('found').textContent.includes('“cat”')")
+    assert page.locator("#results li").count() > 10
+    assert float(page.locator("#results small").first.inner_text()) <= 1
+    page.get_by_placeholder("Search by meaning").fill("qqqq")
+    page.wait_for_function("document.getElementById('found').textContent.includes('no such word')")
+    assert page.locator("#results li").count() == 0
+
+
+def test_a_neuron_lights_up_what_drives_it(visit: Visit, store: Store) -> None:
+    import pyarrow.parquet as pq
+
+    page = visit.open("index.html#neuron=3")
+    chip = page.locator("#neuron")
+    assert chip.locator("a").get_attribute("href") == "neurons/0003.html"
+    assert chip.locator("bdi").inner_text()
+    wanted = {
+        row
+        for kind in ("image", "word")
+        for row in pq.read_table(store.derived("neurons/stats") / f"{kind}.parquet")["top"][3].as_py()[:24]
+    }
+    assert set(page.evaluate("atlas.page.lit.map((i) => atlas.page.points.row[i])")) == wanted
+    assert "neuron=3" in shown_hash(page)
+    page.get_by_label("Stop showing this neuron").click()
+    assert chip.is_hidden()
+    assert page.evaluate("atlas.page.lit") is None
+
+
+def test_lasso_table_and_export(visit: Visit) -> None:
+    page = visit.open("index.html")
+    page.get_by_role("button", name="Lasso").click()
+    corners = ((300, 120), (820, 120), (820, 600), (300, 600), (300, 120))
+    page.mouse.move(*corners[0])
+    page.mouse.down()
+    for corner in corners[1:]:
+        page.mouse.move(*corner, steps=5)
+    page.mouse.up()
+    count = int(page.locator("#selected").inner_text().split()[0])
+    assert 20 < count < 300
+    assert page.locator("#selection tbody tr").count() == min(count, 200)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save JSON").click()
+    records = json.loads(Path(download.value.path()).read_text("utf-8"))
+    assert len(records) == count
+    assert set(records[0]) == {"row", "kind", "style", "caption", "x", "y", "kept"}
+    sheet = page.evaluate("atlas.page.selection.csv()")
+    assert sheet.count("\r\n") >= count
+    page.evaluate("atlas.page.rows.captions.at = () => '=HYPERLINK(1)'")
+    assert '"\'=HYPERLINK(1)"' in page.evaluate("atlas.page.selection.csv()")
+
+
+def test_the_address_reopens_what_one_saw(visit: Visit) -> None:
+    page = visit.open("index.html")
+    page.get_by_role("button", name="Trust").click()
+    page.get_by_placeholder("Search captions").fill("pizza")
+    page.wait_for_function("document.getElementById('found').textContent.includes('found')")
+    page.evaluate("atlas.page.selection.take([[-20000,-20000],[20000,-20000],[20000,20000]])")
+    page.evaluate("atlas.page.pick(atlas.page.pointOf[7])")
+    page.evaluate("atlas.page.scatter.look(1000, 2000, 30000)")
+    page.get_by_label("Switch between light and dark").click()
+    address = shown_hash(page)
+    for part in ("q=pizza", "p=7", "c=kept", "sel=-20000,-20000;", "theme=dark", "v=1000,2000,30000"):
+        assert part in address
+    again = visit.open(f"index.html{address}")
+    assert again.locator("#query").input_value() == "pizza"
+    assert again.get_by_role("button", name="Trust").get_attribute("aria-pressed") == "true"
+    assert again.evaluate("atlas.page.scatter.seen().map(Math.round)") == [1000, 2000, 30000]
+    assert again.locator("#card .caption").first.is_visible()
+    again.wait_for_selector("#selected")
+    assert again.evaluate("document.documentElement.dataset.theme") == "dark"
+    again.evaluate("localStorage.clear()")
+
+
+def test_the_keyboard_walks_points_neighbours_and_results(visit: Visit) -> None:
+    page = visit.open("index.html")
+    page.keyboard.press("/")
+    assert page.evaluate("document.activeElement.id") == "query"
+    page.keyboard.type("pizza")
+    page.wait_for_selector("#results li")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    assert "pizza" in page.locator("#card .caption").first.inner_text()
+    assert "Nearest:" in page.locator("#live").inner_text()
+    first = page.evaluate("atlas.page.card.state().p")
+    page.locator("#map").focus()
+    page.keyboard.press("ArrowRight")
+    second = page.evaluate("atlas.page.card.state().p")
+    assert second != first
+    x = "atlas.page.points.x[atlas.page.pointOf[%d]]"
+    assert page.evaluate(x % second) > page.evaluate(x % first)
+    page.keyboard.press("Enter")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    assert page.evaluate("atlas.page.card.state().p") != second
+    page.keyboard.press("Escape")
+    assert page.locator("#card").is_hidden()
+
+
+def test_everything_has_a_name(visit: Visit) -> None:
+    page = visit.open("index.html#5")
+    page.evaluate("atlas.page.selection.take([[-20000,-20000],[20000,-20000],[20000,20000]])")
+    nameless = page.evaluate(
+        """[...document.querySelectorAll('button,a,input,select,[role=region],[role=group]')].filter((e) =>
+          !(e.getAttribute('aria-label') || e.getAttribute('aria-labelledby') || e.title || e.labels?.length
+            || e.textContent.trim()) && e.offsetParent).map((e) => e.outerHTML)"""
+    )
+    assert nameless == []
+    ids = page.evaluate("[...document.querySelectorAll('[id]')].map((e) => e.id)")
+    assert len(ids) == len(set(ids))
+
+
+def test_without_javascript_there_is_a_picture_and_a_table(store: Store, browser: Any) -> None:  # noqa: F811
+    page = browser.new_context(java_script_enabled=False).new_page()
+    page.goto((store.derived("site") / "index.html").as_uri())
+    assert page.locator("#still").evaluate("image => image.naturalWidth") == 900
+    assert "still picture" in page.locator("main").inner_text()
+    html = (store.derived("site") / "index.html").read_text("utf-8")
+    assert html.count("data-region=") > 3
+    assert "trustworthiness" in html
+    page.context.close()
+
+
+# -- sizes -------------------------------------------------------------------------------------------------------------
+
+
+def test_one_file_holds_the_map_and_answers(store: Store, browser: Any, capsys: pytest.CaptureFixture) -> None:  # noqa: F811
+    alone = fake_store(store.path.parent / "alone", captions=HOSTILE)
+    index = write_site(alone, single_file=True)
+    assert "thumbnails" in capsys.readouterr().err
+    assert [path.name for path in index.parent.iterdir() if path.name != "made.json"] == ["index.html"]
+    page = browser.new_page()
+    visit = Visit(page, index.parent)
+    visit.open("index.html#5")
+    page.wait_for_function("atlas.page.scatter.over().drawn.length > 5")
+    assert page.locator("#card .line").first.evaluate("e => e.tagName") == "DIV"  # a neuron, but there are no cards
+    page.get_by_role("button", name="Meaning").click()
+    page.get_by_placeholder("Search by meaning").fill("cat")
+    page.wait_for_selector("#results li")
+    assert (visit.strays, visit.errors, page.evaluate("window.harmed")) == ([], [], None)
+    page.close()
+
+
+def given(n: int) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    island = rng.integers(0, 6, n)
+    xy = (8 * rng.normal(size=(6, 2))[island] + rng.normal(size=(n, 2))).astype(np.float32)
+    near = (np.arange(n)[:, None] + np.arange(1, 9)) % n
+    captions = [f"point {i} of island {c} </script>" for i, c in enumerate(island)]
+    names = [[f"island {c}" for c in island]]
+    return {"xy": xy, "captions": captions, "groups": [f"g{c}" for c in island], "near": near, "labels": names}
+
+
+def test_given_places_become_one_file(tmp_path: Path, browser: Any, capsys: pytest.CaptureFixture) -> None:  # noqa: F811
+    index = write_points(tmp_path / "six.html", **given(2000), title="Six <islands>")
+    assert index == tmp_path / "six.html"
+    plan = capsys.readouterr().err
+    assert "2,000 points in one file" in plan
+    assert re.search(r"in all\s+[\d.]+ MB", plan)
+    page = browser.new_page(viewport={"width": 1200, "height": 800})
+    visit = Visit(page, tmp_path)
+    visit.open("six.html#p=7")
+    assert page.locator("#card .caption").first.inner_text().endswith("</script>")
+    assert page.locator("#card .strip button").count() == 8
+    assert page.evaluate("atlas.page.scatter.over().named.length") > 0
+    assert (visit.strays, visit.errors) == ([], [])
+    page.close()
+
+
+def test_many_points_come_in_several_scripts(
+    tmp_path: Path, browser: Any, monkeypatch: pytest.MonkeyPatch  # noqa: F811
+) -> None:  # fmt: skip
+    monkeypatch.setattr(frame, "SHARD", 300)
+    index = write_points(tmp_path / "many", **given(2000), single_file=False)
+    assert len(list((index.parent / "data").glob("near*.js"))) == 7
+    page = browser.new_page(viewport={"width": 1200, "height": 800})
+    visit = Visit(page, index.parent)
+    visit.open("index.html#p=1999")
+    assert page.locator("#card .caption").first.inner_text().startswith("point 1999 of island")
+    titles = page.locator("#card .strip button").evaluate_all("all => all.map((e) => e.title)")
+    assert [int(title.split()[1]) for title in titles] == list(range(8))
+    assert page.evaluate("atlas.page.points.x.length") == 2000
+    assert (visit.strays, visit.errors) == ([], [])
+    page.close()
+
+
+def test_given_places_that_do_not_match_are_refused(tmp_path: Path) -> None:
+    good = given(50)
+    with pytest.raises(Refused, match=r"^50 places have 49 captions; give one a place$"):
+        write_points(tmp_path / "x.html", **{**good, "captions": good["captions"][1:]})
+    with pytest.raises(Refused, match=r"^near holds -1 to \d+; positions are 0 to 49$"):
+        write_points(tmp_path / "x.html", **{**good, "near": good["near"] - 1})
+    with pytest.raises(Refused, match="finite"):
+        write_points(tmp_path / "x.html", **{**good, "xy": np.full((50, 2), np.nan)})
+    with pytest.raises(Refused, match=r"above 0.1 MB; raise --max-mb$"):
+        write_points(tmp_path / "x.html", **good, max_mb=0.1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_plan_is_near_what_is_written(store: Store) -> None:
+    rows = store.table(["caption"])["caption"].to_pylist()
+    planned = budget.plan(rows, 25, cards=NEURONS)
+    assert planned.lines()[0] == f"plan: {len(store)} points in a folder, at most 25 MB"
+    site = sum(path.stat().st_size for path in store.derived("site").rglob("*") if path.is_file())
+    sheets = sum(path.stat().st_size for path in store.derived("site").rglob("0*.webp"))
+    assert 0.7 < planned.total / (site - sheets) < 1.3
+
+
+def test_pieces_cut_each_column_by_its_own_length() -> None:
+    whole: dict[str, columns.Column] = {"x": np.arange(10), "levels": ["a", "b"], "none": []}
+    cut = list(columns.pieces(whole, 3))
+    assert np.concatenate([piece["x"] for piece in cut]).tolist() == list(range(10))
+    assert [level for piece in cut for level in piece["levels"]] == ["a", "b"]

@@ -1,0 +1,200 @@
+"""The neuron atlas, the cards and added pages, opened from disk in a real browser."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from atlas.errors import Refused
+from atlas.pages import write_site
+from atlas.pages.evidence import number, spread
+from atlas.pages.fragments import inspect, picture
+from atlas.store import Store
+from tests.fakes import fake_store
+from tests.test_pages import HOSTILE, Visit, browser
+
+__all__ = ["browser"]  # a fixture
+NEURONS = 70  # more than a shard of evidence holds
+LABEL = HOSTILE[1]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    store = fake_store(tmp_path_factory.mktemp("cards") / "demo", neurons=NEURONS, captions=HOSTILE, label=HOSTILE[0])
+    labels = [{"neuron": 3, "label": LABEL, "evidence": "words", "p": 0.0004, "q": 0.01}]
+    labels += [{"neuron": n, "label": "none", "evidence": "", "p": 0.7, "q": 0.9} for n in range(4, 9)]
+    facets = [{"neuron": 3, "facet": f, "size": 9, "label": LABEL, "p": 0.01, "rows": [f, f + 1]} for f in (0, 1)]
+    for name, rows in (("labels", labels), ("facets", facets)):
+        with store.deriving(f"neurons/{name}", {}) as folder:
+            pq.write_table(pa.Table.from_pylist(rows), folder / f"{name}.parquet")
+    with store.deriving("site-fragments/emotions", {"title": f"Emotions {LABEL}"}) as folder:
+        link = '<a href="neurons/0003.html">3</a>'
+        (folder / "page.html").write_text(f'<article class="text"><h1>Emotions</h1>{link}{picture(store, 5)}</article>')
+        (folder / "disc.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+    write_site(store)
+    return store
+
+
+@pytest.fixture
+def visit(store: Store, browser: Any) -> Iterator[Visit]:
+    page = browser.new_page(viewport={"width": 1200, "height": 800})
+    visit = Visit(page, store.derived("site"))
+    yield visit
+    harmed = page.evaluate("window.harmed")
+    page.close()
+    assert (visit.strays, visit.errors, harmed) == ([], [], None)
+
+
+def test_cards_weigh_little(store: Store) -> None:
+    cards = [path.stat().st_size for path in (store.derived("site") / "neurons").glob("*.html")]
+    assert len(cards) == NEURONS
+    assert max(cards) < 3072
+    assert len(list((store.derived("site") / "data").glob("cards-*.js"))) == 2
+
+
+def test_a_card_shows_everything_that_is_known(visit: Visit, store: Store) -> None:
+    page = visit.open("neurons/0003.html")
+    assert page.locator(".lead").inner_text() == LABEL
+    assert page.locator(".claims").inner_text() == f"{LABEL} p < 0.001, q 0.010 · words"
+    top = pq.read_table(store.derived("neurons/stats") / "image.parquet").to_pylist()[3]
+    tiles = page.locator("#top li")
+    assert tiles.count() == 24
+    assert tiles.first.inner_text() == f"{top['top_value'][0]:#.3g}"
+    assert tiles.first.locator("a").get_attribute("href") == f"../index.html#{top['top'][0]}"
+    words = pq.read_table(store.derived("neurons/stats") / "word.parquet").to_pylist()[3]
+    strongest = store.rows["label"][words["top"][0]].as_py()
+    assert page.locator("#words li").first.inner_text().startswith(strongest)
+    assert page.locator(".near a").count() == 12
+    assert page.locator("td.strip a").count() == 4
+    assert "atlas.Neuron(atlas.Store.open" in page.locator("pre").inner_text()
+    assert "0" * 64 in page.locator(".neuron .facts").inner_text()
+    assert page.locator(".absent li").all_inner_texts() == [
+        "No receipts (does raising the neuron raise its label?): decompose label outputs/demo makes them."
+    ]
+
+
+def test_bands_open_and_the_address_keeps_them(visit: Visit, store: Store) -> None:
+    page = visit.open("neurons/0003.html")
+    stat = pq.read_table(store.derived("neurons/stats") / "image.parquet").to_pylist()[3]
+    band = next(i for i in reversed(range(10)) if 0 < len(stat["reservoir"][i]) < 16)
+    assert page.locator(".band").count() == 10
+    page.locator(".band").nth(band).click()
+    count = len(stat["reservoir"][band])
+    assert f" {count} of 200 images" in page.locator("#band").inner_text()
+    assert page.locator("#band .t").count() == min(count, 6)
+    assert page.evaluate("location.hash") == f"#image={band + 1}"
+    page.get_by_role("button", name="words").click()
+    assert page.locator("#band").is_hidden()
+    assert "over 80 words" in page.locator(".bars").get_attribute("aria-label")
+    page = visit.open(f"neurons/0003.html#image={band + 1}")
+    assert page.locator(".band[aria-pressed=true]").count() == 1
+    assert f" {count} of 200 images" in page.locator("#band").inner_text()
+
+
+def test_arrows_walk_the_cards(visit: Visit) -> None:
+    page = visit.open("neurons/0063.html")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_url("**/neurons/0064.html")
+    page.wait_for_selector("body[data-ready]", state="attached")  # the first of the next shard
+    assert page.locator("#top li").count() == 24
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_url("**/neurons/0063.html")
+    page = visit.open("neurons/0000.html")
+    page.keyboard.press("ArrowLeft")
+    assert page.url.endswith("0000.html")
+
+
+def test_a_card_without_scripts_is_still_a_card(store: Store, browser: Any) -> None:
+    page = browser.new_page(java_script_enabled=False)
+    page.goto(f"{store.derived('site').as_uri()}/neurons/0005.html")
+    assert page.locator("#top .t").count() == 12
+    assert page.locator("#words li").count() == 12
+    assert page.locator("#near a").count() == 5
+    assert "No label is significant" in page.locator("article").inner_text()
+    page.close()
+
+
+def test_the_neuron_atlas_colours_finds_and_walks(visit: Visit) -> None:
+    page = visit.open("neurons.html")
+    assert set(page.evaluate("[...atlas.page.points.code]")) == {0}
+    page.get_by_label("Colour by").select_option("monosemanticity")
+    codes = page.evaluate("[...atlas.page.points.code]")
+    assert codes == sorted(codes)
+    assert len(set(codes)) > 5
+    assert page.locator("#scale").inner_text().split() == ["0.00580", "0.388"]
+    page.get_by_placeholder("Find by number or word").fill("IMG SRC")
+    assert page.locator("tbody tr:visible").count() == 1
+    assert page.locator("#results a").get_attribute("href") == "neurons/0003.html"
+    page.get_by_placeholder("Find by number or word").fill("")
+    page.locator("#atlas").focus()
+    page.keyboard.press("ArrowRight")
+    first = page.locator("#card .caption").first.inner_text()
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowUp")
+    assert page.locator("#card .caption").first.inner_text() != first
+    page.evaluate("atlas.page.choose(3)")
+    assert {"by=monosemanticity", "neuron=3"} <= set(page.evaluate("location.hash").lstrip("#").split("&"))
+    page = visit.open("neurons.html#by=monosemanticity&neuron=3")
+    assert page.locator("#card .caption").first.inner_text() == "Neuron 3"
+    assert page.locator("#card .caption").nth(1).inner_text() == LABEL
+    page.locator("#atlas").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/neurons/0003.html")
+
+
+def test_a_fragment_is_a_page_of_the_site(visit: Visit, store: Store) -> None:
+    page = visit.open("emotions.html", ready=False)
+    assert page.locator("nav [aria-current]").inner_text() == f"Emotions {LABEL}"
+    assert page.locator("h1").inner_text() == "Emotions"
+    assert (store.derived("site") / "assets" / "emotions" / "disc.svg").exists()
+    assert page.locator("article .t").get_attribute("href") == "index.html#5"
+    page.locator("article a").first.click()
+    page.wait_for_url("**/neurons/0003.html")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "<p><script>1</script>",
+        "<img src=a.png ONERROR=x>",
+        '<a href="java\nscript:x">',
+        "<img src=https://example.org/a.png>",
+        "<img src=//example.org/a.png>",
+        "<style>@import 'https://example.org/a.css'</style>",
+        '<p style="background:url(http://example.org)">',
+        "<iframe src=a.html>",
+    ],
+)
+def test_a_fragment_that_could_act_is_refused(body: str) -> None:
+    with pytest.raises(Refused, match=r"^page.html, line 2, .*; a fragment is text, tables and pictures alone$"):
+        inspect(f"<p>fine</p>\n{body}", Path("page.html"))
+
+
+def test_a_fragment_may_hold_text_tables_and_pictures() -> None:
+    body = (
+        '<style>.a{background:url(assets/e/a.png)}</style><a href="https://example.org">a</a><img src="assets/a.png">'
+    )
+    inspect(
+        body + '<img src="data:image/png;base64,AA"><p style="--hue:#abc">javascript: onclick</p>', Path("page.html")
+    )
+
+
+@pytest.mark.parametrize("name", ["index", "neurons", "Bad Name", "a/b"])
+def test_a_fragment_cannot_take_the_sites_own_pages(tmp_path: Path, name: str) -> None:
+    store = fake_store(tmp_path / "demo", images=3, words=0, texts=0, derived=False)
+    with store.deriving(f"site-fragments/{name}", {}) as folder:
+        (folder / "page.html").write_text("<p>")
+    with pytest.raises(Refused, match="a fragment's name is"):
+        write_site(store)
+
+
+def test_bins_are_gathered_into_bands() -> None:
+    counts = np.arange(64)
+    assert spread(counts, 10).sum() == pytest.approx(counts.sum())
+    np.testing.assert_allclose(spread(np.ones(64), 10), 6.4)
+    assert number(float("nan")) is None
+    assert number(0.123456) == 0.1235
