@@ -20,7 +20,9 @@ BLOCK = 4096
 
 @dataclass(frozen=True)
 class Component:
-    """One component: strongest neurons with weights, words, rows of images; on what share of them it is strongest."""
+    """One component: strongest neurons with weights, words (labels of its images without any), rows of images; on what
+    share of the images it is the strongest.
+    """
 
     number: int
     neurons: tuple[tuple[int, float], ...]
@@ -52,7 +54,8 @@ def factor_activations(
     order = np.argsort(-share, kind="stable")
     D, Z, share = D[order], Z[:, order], share[order]
     rows = store.positions("image")[np.argsort(-Z, 0, kind="stable")[:ROWS]].T
-    words = _words(store, model, order)
+    labels = np.array([label or "" for label in store.table(["label"])["label"].to_pylist()])
+    words = [own or _first(labels[pictured]) for own, pictured in zip(_words(store, model, order), rows, strict=True)]
     found = [
         Component(
             i,
@@ -72,10 +75,15 @@ def _codes(model: SparseNMF, A: Rows) -> Float[np.ndarray, "n k"]:
 
 
 def _words(store: Store, model: SparseNMF, order: np.ndarray) -> list[tuple[str, ...]]:
-    """The rendered words on which each component is the strongest, each once; the images' labels without words."""
-    kind = "word" if "word" in store.counts else "image"
-    labels = np.array([label or "" for label in store.table(["label"], kind)["label"].to_pylist()])
-    Z = _codes(model, store.array("mean", kind))[:, order]
+    """The rendered words on which each component is the strongest, each once."""
+    if "word" not in store.counts:
+        return [()] * len(order)
+    labels = np.array([label or "" for label in store.table(["label"], "word")["label"].to_pylist()])
+    Z = _codes(model, store.array("mean", "word"))[:, order]
     own = Z.argmax(1)
-    ranked = [rows[(own[rows] == i) & (Z[rows, i] > 0)] for i, rows in enumerate(np.argsort(-Z, 0, kind="stable").T)]
-    return [tuple(word for word in dict.fromkeys(labels[rows].tolist()) if word)[:WORDS] for rows in ranked]
+    ranked = np.argsort(-Z, 0, kind="stable").T
+    return [_first(labels[rows[(own[rows] == i) & (Z[rows, i] > 0)]]) for i, rows in enumerate(ranked)]
+
+
+def _first(labels: np.ndarray) -> tuple[str, ...]:
+    return tuple(label for label in dict.fromkeys(labels.tolist()) if label)[:WORDS]

@@ -13,8 +13,8 @@ HERE = Path(__file__).parent
 
 CARD = """# The embedded CLIP
 
-**What it is.** open_clip's `CLIP` with a ModifiedResNet (width 32, layers {layers}, attention pool, 96 px) and a text
-tower of 3 layers, width 192, context 32; embeddings of 256 dimensions; {parameters:.1f} M parameters outside the token
+**What it is.** open_clip's `CLIP` with a ModifiedResNet (width 32, layers {layers}, attention pool, 96 px) and a
+text tower of 3 layers, width 192, context 32; embeddings of 256 dimensions; {parameters:.1f} M parameters outside the token
 embedding. It is tiny. Weights: fp16 safetensors of {megabytes:.0f} MB, loaded by open_clip's own code. Rows of tokens that
 no training caption used ({unused:,} of 49,408) are zero.
 
@@ -33,7 +33,7 @@ any judgement of people: it has seen emoji, clip art and printed words, nothing 
 bank of all names and words; a softmax over the words of a name; drawings of a concept and its rendered name as
 positives of one another in the rectified activations of the last block (non-negative contrastive learning, Wang et
 al., ICLR 2024); a word's letters told by both towers through one head; similarities between texts as a sentence encoder
-(MiniLM) has them.
+(MiniLM) has them. {remarks}
 
 **Evidence**, with 95 % intervals (Wilson), all of it on styles, fonts or words held out. Prompts: "an emoji of
 {{name}}", "the word {{word}}". `python -m atlas.mini.evaluate` measures it again.
@@ -66,6 +66,7 @@ def render(training: dict[str, Any], evidence: dict[str, Any]) -> str:
         held_out=len(words.HELD_OUT),
         held_out_words=", ".join(words.HELD_OUT_NOUNS + words.HELD_OUT_COUNTRIES + words.HELD_OUT_FEELINGS),
         hours=training["hours"],
+        remarks=training.get("remarks", ""),
         seed=training["seed"],
         steps=int(training["curve"][-1]["step"]),
         spent=training["curve"][-1]["seconds"] / 3600,

@@ -42,9 +42,25 @@ const atlas = (() => {
     return Uint8Array.from({ length: letters.length }, (_, i) => letters.charCodeAt(i));
   }
 
+  async function inflate(packed) { // by a reader, not by a Response: that would pass every chunk through another process
+    const stream = new DecompressionStream("gzip"), writer = stream.writable.getWriter();
+    writer.write(packed);
+    writer.close();
+    const chunks = [];
+    let size = 0;
+    for (const reader = stream.readable.getReader(); ;) {
+      const { done, value } = await reader.read();
+      if (done) break;
+      chunks.push(value);
+      size += value.length;
+    }
+    const whole = new Uint8Array(size);
+    for (let k = 0, at = 0; k < chunks.length; at += chunks[k++].length) whole.set(chunks[k], at);
+    return whole.buffer;
+  }
+
   async function unpack(columns, packed) {
-    const stream = new Blob([bytes(packed)]).stream().pipeThrough(new DecompressionStream("gzip"));
-    const buffer = await new Response(stream).arrayBuffer();
+    const buffer = await inflate(bytes(packed));
     const table = {};
     for (const [name, column] of Object.entries(columns)) {
       if (column.type === "text") {
@@ -162,5 +178,5 @@ const atlas = (() => {
 
   const address = (neuron) => `neurons/${String(neuron).padStart(4, "0")}.html`;
   const words = (text) => text.toLowerCase().split(/\s+/).filter(Boolean);
-  return { data, table, json, element, rows, show, hide, address, words, SHEET };
+  return { data, inflate, bytes, table, json, element, rows, show, hide, address, words, SHEET };
 })();

@@ -13,7 +13,7 @@ from atlas.shards import Shard
 
 ONE_FILE = 100_000  # points up to which a map alone is one file unless told otherwise
 WHOLE = 1_000_000  # points up to which all of them are drawn at once
-CARD = 9_000  # bytes of a neuron's card with its share of the tables
+CARD = 4_700  # bytes of a neuron's card with its share of the tables
 SLACK = 0.8  # a plan is refused only where even so much of it does not fit: it is an estimate
 SAMPLE = 5_000  # captions packed to judge all by
 HERE = Path(__file__).parent

@@ -15,12 +15,10 @@ _SCRIPT = re.compile(r'<script src="([^"]+)"></script>')
 _STYLE = re.compile(r'<link rel="stylesheet" href="([^"]+)">')
 _ADDRESS = re.compile(r'url\("([^":]+\.webp)"\)')
 _STILL = re.compile(r'src="(assets/map\.webp)"')
-# The first script of the page: it runs what comes packed, in order, and says when all has run.
+# What runs a script that comes packed; atlas.js stands before it.
 _UNPACK = """
 const unpacked = async (packed) => {
-  const plain = (letters) => Uint8Array.from(atob(letters), (letter) => letter.charCodeAt(0));
-  const letters = Uint8Array.fromBase64 ? Uint8Array.fromBase64(packed) : plain(packed);
-  const code = await new Response(new Blob([letters]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+  const code = new TextDecoder().decode(await atlas.inflate(atlas.bytes(packed)));
   document.head.append(Object.assign(document.createElement("script"), { textContent: code }));
 };
 """

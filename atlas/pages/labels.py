@@ -3,13 +3,14 @@
     Y (n, 2) layout;  E (n, e) unit embeddings;  T (t, e) terms;  M (c, e) clusters
 
 A term is a label or a word in one, and its embedding the mean of the rows that carry it. Of the terms that do occur in
-a cluster the name is the one whose embedding is nearer to the cluster's mean than to that of any other cluster, so that
-a name is never of something that does not lie there.
+a cluster the name is the one whose embedding is nearer to its mean than to those of the others, weighed by how
+much of the cluster carries it, so that a name is never of something that does not lie there.
 """
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float32, Int64
@@ -23,6 +24,7 @@ from atlas.index import blocks
 SHARES = (1 / 30, 1 / 100, 1 / 350)  # of all points: the smallest cluster of each level, coarse to fine
 SAMPLE = 10_000  # points clustered; the rest follow the nearest of them
 COVER = 0.025  # share of a cluster's rows that must carry a term, for it to be a candidate
+SECOND = 0.7  # of the first term's score, from which on a second one joins it
 TERMS = 20_000  # the most frequent terms are looked at
 STOP = frozenset({"and", "for", "from", "the", "this", "with"})
 _WORD = re.compile(r"[^\W\d_]{3,}")
@@ -83,7 +85,8 @@ def clusters(layout: Float[np.ndarray, "n 2"], seed: int = 0) -> list[Int64[np.n
         size = max(5, round(share * len(sample)))
         if size > len(sample) // 2:
             continue
-        made = HDBSCAN(min_cluster_size=size, min_samples=min(10, size), cluster_selection_method="leaf", copy=True)
+        options: dict[str, Any] = {"min_samples": min(10, size), "cluster_selection_method": "leaf", "copy": True}
+        made = HDBSCAN(min_cluster_size=size, **options)
         found.append(made.fit_predict(places).astype(np.int64)[nearest])
     return found
 
@@ -130,13 +133,17 @@ def name(
     names, taken = [""] * len(size), set()
     for c in np.argsort(-size, kind="stable"):
         chosen: list[str] = []
+        best = 0.0
         for t in np.argsort(-score[c], kind="stable")[:40]:
             words = set(terms[t].split())
-            if np.isfinite(score[c, t]) and not words & taken and not any(words & set(w.split()) for w in chosen):
+            if score[c, t] < SECOND * best or not np.isfinite(score[c, t]):
+                break
+            if not words & taken:
                 chosen.append(terms[t])
+                taken |= words
+                best = score[c, t]
             if len(chosen) == 2:
                 break
-        taken.update(word for term in chosen for word in term.split())
         names[c] = ", ".join(chosen)
     return names
 
@@ -148,15 +155,13 @@ def central(layout: Float[np.ndarray, "n 2"], members: Int64[np.ndarray, " m"]) 
 
 
 def _others(near: Float32[np.ndarray, "c t"]) -> Float32[np.ndarray, "c t"]:
-    """For each cluster the nearest that any other comes to a term."""
-    if len(near) < 2:
-        return np.zeros_like(near)
-    first, second = -np.partition(-near, 1, axis=0)[:2]
-    return np.where(near == first, second, first)
+    """For each cluster how near the others come to a term, on average."""
+    return (near.sum(axis=0) - near) / max(len(near) - 1, 1)
 
 
 def _sums(vectors: Vectors, members: csr_matrix) -> Float32[np.ndarray, "c e"]:
-    total = np.zeros((members.shape[1], vectors.shape[1]), np.float32)
+    groups: int = members.get_shape()[1]
+    total = np.zeros((groups, vectors.shape[1]), np.float32)
     for start, block in blocks(vectors):
         total += members[start : start + len(block)].T @ block
     return total

@@ -40,7 +40,7 @@ def write_map(frame: Frame, rows: Rows) -> None:
     meaning = find_meanings(frame.store)
     if meaning:
         frame.write_data("meaning", meaning.columns(len(rows)))
-    labels = name_clusters(xy, space(frame, at), [rows.labels[row] for row in at])
+    labels = name_clusters(xy, space(frame), [rows.labels[row] for row in at])
     context = {"has_neurons": strongest is not None, "meaning": meaning and meaning.kind, "honesty": honesty(frame)}
     draw_map(frame, xy, data, near, labels, kinds=rows.kinds[at], **context)
 
@@ -93,9 +93,8 @@ def regions(places: Int16[np.ndarray, "n 2"], labels: list[Label]) -> list[tuple
     return [(plain(label.text), label.count, *places[label.point].tolist()) for label in chosen]
 
 
-def space(frame: Frame, at: Integer[np.ndarray, " n"]) -> Centred:
+def space(frame: Frame) -> Centred:
     """The embeddings as the map was drawn from them, each kind's mean taken off."""
-    del at  # the layout holds the Store's rows in the Store's order
     return Centred(frame.store.array("embedding"), frame.store.table(["kind"])["kind"].to_pylist())
 
 
@@ -103,10 +102,9 @@ def honesty(frame: Frame) -> dict[str, Any]:
     """What was measured of the map and the index: preservation, trustworthiness, recall, the modality gap."""
     recipe = frame.store.recipe("layout/map")
     gap = recipe.get("modality_gap") or {}
-    raw, centred = (gap.get(name) for name in ("raw", "centred"))
-    pairs = raw if isinstance(raw, dict) and isinstance(centred, dict) else {}
+    raw, centred = (part if isinstance(part, dict) else {} for part in (gap.get("raw"), gap.get("centred")))
     found: dict[str, Any] = {name: recipe.get(name) for name in ("preservation", "trustworthiness")} | {"recall": None}
-    found["gaps"] = [(pair.replace("-", " to "), pairs[pair], centred.get(pair)) for pair in pairs]
+    found["gaps"] = [(pair.replace("-", " to "), raw[pair], centred[pair]) for pair in raw if pair in centred]
     if frame.store.has("index/embedding"):
         made = frame.store.recipe("index/embedding").values()
         recalls = [entry["recall_at_10"] for entry in made if isinstance(entry, dict) and "recall_at_10" in entry]

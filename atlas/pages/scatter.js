@@ -125,7 +125,7 @@ atlas.scatter = async (target, points, options) => {
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paint);
   new MutationObserver(paint).observe(document.documentElement, { attributeFilter: ["data-theme"] });
 
-  const radius = points.x.length > 300000 ? 2 : points.x.length > 100000 ? 2.5 : points.x.length > 10000 ? 4 : points.x.length > 2000 ? 5 : 8;
+  const radius = points.x.length > 300000 ? 2 : points.x.length > 60000 ? 3 : points.x.length > 10000 ? 4 : points.x.length > 2000 ? 5 : 8;
   renderers.points.glyph.size = { value: radius };
   renderers.hits.glyph.size = { value: radius + 3 };
   all();

@@ -19,9 +19,9 @@ atlas.selection = (page) => {
     const box = scatter.plot.getBoundingClientRect(), { x0, y1, sx, sy } = scatter.view();
     return [x0 + (event.clientX - box.left) / sx, y1 - (event.clientY - box.top) / sy];
   };
-  let drawing = false;
+  let drawing = false, ended = 0; // the browser sends a click after the lasso: it picks nothing
   const on = (type, act) => scatter.stage.addEventListener(type, (event) => {
-    if (!(active || event.shiftKey || drawing) || !scatter.plot.contains(event.target)) return;
+    if (!(active || event.shiftKey || drawing || (type === "click" && event.timeStamp - ended < 300)) || !scatter.plot.contains(event.target)) return;
     event.stopPropagation();
     event.preventDefault();
     act(event);
@@ -34,9 +34,10 @@ atlas.selection = (page) => {
     path = [there(event)];
   });
   on("pointermove", (event) => { if (drawing) { path.push(there(event)); scatter.trace(path); } });
-  on("pointerup", () => {
+  on("pointerup", (event) => {
     if (!drawing) return;
     drawing = false;
+    ended = event.timeStamp;
     set(false);
     const every = Math.max(1, Math.ceil(path.length / CORNERS));
     take(path.filter((_, k) => k % every === 0).map((corner) => corner.map(Math.round)));
