@@ -22,7 +22,7 @@ from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score, normalized_mutual_info_score
 
 from atlas import vocabulary
 from atlas.clip import Clip
@@ -201,9 +201,10 @@ def _cells(count: int) -> Int[np.ndarray, "t 2"]:
 def agreements(
     compared: Mapping[str, Float[np.ndarray, "t _"]], families: Sequence[str], k: int, seed: int = 0
 ) -> pa.Table:
-    """How the words' strongest factors agree with their families, for each kind of vectors: words, NMI, ARI, p.
+    """How the words' strongest factors agree with their families, for each kind of vectors: words, NMI, AMI, ARI, p.
 
-    p is the share of shuffled families that agree as well. Words without a family or a factor are left out.
+    NMI grows as words get fewer, AMI has that taken off; p is the share of shuffled families that agree as well. Words
+    without a family or a factor are left out.
     """
     truth, rng, rows = np.array(families), np.random.default_rng(seed), []
     for name, vectors in compared.items():
@@ -215,8 +216,9 @@ def agreements(
 
 def _agreement(truth: np.ndarray, found: np.ndarray, rng: np.random.Generator) -> dict[str, Any]:
     if not len(truth):
-        return {"words": 0, "nmi": 0.0, "ari": 0.0, "p": 1.0}
+        return {"words": 0, "nmi": 0.0, "ami": 0.0, "ari": 0.0, "p": 1.0}
     nmi = normalized_mutual_info_score(truth, found)
     chance = np.array([normalized_mutual_info_score(truth, rng.permutation(found)) for _ in range(PERMUTATIONS)])
     p = float((1 + (chance >= nmi).sum()) / (1 + PERMUTATIONS))
-    return {"words": len(truth), "nmi": float(nmi), "ari": float(adjusted_rand_score(truth, found)), "p": p}
+    ami, ari = adjusted_mutual_info_score(truth, found), adjusted_rand_score(truth, found)
+    return {"words": len(truth), "nmi": float(nmi), "ami": float(ami), "ari": float(ari), "p": p}

@@ -62,14 +62,13 @@ def emotions(found: Study, model: str) -> str:
 def verdict(agreements: Sequence[dict[str, Any]]) -> str:
     """One sentence on whether the factors of neurons agree with the families better than their controls do."""
     own, *controls = agreements
-    best = max(controls, key=lambda row: row["nmi"])
+    best = max(controls, key=lambda row: row["ami"])
     if own["p"] > 0.05:
         return "The factors agree with the families no better than shuffled ones would."
-    if own["nmi"] <= best["nmi"]:
+    if own["ami"] <= best["ami"] and best["p"] <= 0.05:
         return f"Factors of the {best['method']} agree as well: the structure is the text tower's, not the neurons'."
-    return (
-        f"Factors of the neurons agree better than those of the {best['method']} ({own['nmi']:.2f}, {best['nmi']:.2f})."
-    )
+    figures = f"AMI {own['ami']:.2f}, {best['ami']:.2f}"
+    return f"Factors of the neurons agree better than those of the {best['method']} ({figures})."
 
 
 def hue(factor: int, factors: int) -> str:

@@ -73,9 +73,9 @@ def test_agreement_is_with_the_families_and_beyond_chance() -> None:
 
 
 def test_the_verdict_says_when_the_text_tower_does_as_well() -> None:
-    rows = [{"method": "neurons", "nmi": 0.3, "p": 0.01}, {"method": "text embeddings", "nmi": 0.5, "p": 0.001}]
+    rows = [{"method": "neurons", "ami": 0.3, "p": 0.01}, {"method": "text embeddings", "ami": 0.5, "p": 0.001}]
     assert "text tower" in report.verdict(rows)
-    assert "better than" in report.verdict([rows[0], {**rows[1], "nmi": 0.1}])
+    assert "better than" in report.verdict([rows[0], {**rows[1], "ami": 0.1}])
     assert "no better than shuffled" in report.verdict([{**rows[0], "p": 0.4}, rows[1]])
 
 

@@ -14,9 +14,9 @@ HERE = Path(__file__).parent
 CARD = """# The embedded CLIP
 
 **What it is.** open_clip's `CLIP` with a ModifiedResNet (width 32, layers {layers}, attention pool, 96 px) and a
-text tower of 3 layers, width 192, context 32; embeddings of 256 dimensions; {parameters:.1f} M parameters outside the token
-embedding. It is tiny. Weights: fp16 safetensors of {megabytes:.0f} MB, loaded by open_clip's own code. Rows of tokens that
-no training caption used ({unused:,} of 49,408) are zero.
+text tower of 3 layers, width 192, context 32; embeddings of 256 dimensions; {parameters:.1f} M parameters outside
+the token embedding. It is tiny. Weights: fp16 safetensors of {megabytes:.0f} MB, loaded by open_clip's own code. Rows
+of tokens that no training caption used ({unused:,} of 49,408) are zero.
 
 **What it is for.** To look into a CLIP offline, to teach, and to test this project on. Not for search, moderation or
 any judgement of people: it has seen emoji, clip art and printed words, nothing else.
