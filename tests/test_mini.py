@@ -17,6 +17,12 @@ pytest.importorskip("wordfreq")
 REFERENCE = Path(__file__).parents[2] / "shared/reference/emotion_wheel.json"
 
 
+@pytest.fixture(autouse=True)
+def _a_font_that_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The training families come with the corpus; here any family does."""
+    monkeypatch.setattr(corpus, "fonts", lambda: ["open-sans"])
+
+
 @pytest.fixture(scope="module")
 def drawings() -> batches.Drawings:
     """Four styles of a held-out noun, a noun, and a flag, with keywords of which one is held out."""
