@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from atlas.errors import Refused
-from atlas.terminal import table
+from atlas.terminal import answer, table
 
 # Nothing heavy is imported here: `atlas --help` must answer at once. Each command imports what it runs.
 
@@ -254,18 +253,8 @@ def _json(sub: argparse.ArgumentParser) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code: 0 done, 1 something was refused, 2 misuse, 130 interrupted."""
-    args = parser().parse_args(argv)
-    try:
-        return args.function(args)
-    except Refused as refused:
-        print(f"atlas: {refused}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("atlas: interrupted; what is finished is kept, and the same command goes on from there", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 0
+    goes_on = "interrupted; what is finished is kept, and the same command goes on from there"
+    return answer("atlas", parser().parse_args(argv), goes_on)
 
 
 def run() -> None:

@@ -1,8 +1,12 @@
-"""What commands print: rows as aligned columns, or as JSON."""
+"""What commands print, and how they end: rows as aligned columns or as JSON, one line for a mistake, an exit code."""
 
+import argparse
 import json
+import sys
 from collections.abc import Sequence
 from typing import Any
+
+from atlas.errors import Refused
 
 LONGEST = 70  # letters of a cell
 
@@ -16,6 +20,21 @@ def table(rows: Sequence[dict[str, Any]], as_json: bool = False) -> None:
     widths = [max(len(name), *(len(row[i]) for row in cells)) for i, name in enumerate(rows[0])] if rows else []
     for line in [list(rows[0]), *cells] if rows else []:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def answer(program: str, args: argparse.Namespace, interrupted: str = "interrupted") -> int:
+    """Run `args.function`; returns its exit code: 0 done, 1 something was refused, 130 interrupted."""
+    try:
+        return args.function(args)
+    except Refused as refused:
+        print(f"{program}: {refused}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"{program}: {interrupted}", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
 
 
 def _shown(value: Any) -> str:

