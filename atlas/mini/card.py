@@ -30,10 +30,10 @@ any judgement of people: it has seen emoji, clip art and printed words, nothing 
 
 **Training.** `python -m atlas.mini.train --corpus DIR --run DIR --hours {hours:.1f}` (seed {seed}): {steps:,} steps in
 {spent:.1f} hours on one processor core, a second one drawing the pictures, bf16.
-Five losses at once: CLIP's contrast against the batch and against a bank of all names and words; a softmax over the words of a name; drawings of a concept and its rendered name as
-positives of one another in the rectified activations of the last block (non-negative contrastive learning, Wang et
-al., ICLR 2024); a word's letters told by both towers through one head; similarities between texts as a sentence encoder
-(MiniLM) has them. {remarks}
+Five losses at once: CLIP's contrast against the batch and against a bank of all names and words; a softmax over the
+words of a name; drawings of a concept and its rendered name as positives of one another in the rectified activations
+of the last block (non-negative contrastive learning, Wang et al., ICLR 2024); a word's letters told by both towers
+through one head; similarities between texts as a sentence encoder (MiniLM) has them. {remarks}
 
 **Evidence**, with 95 % intervals (Wilson), all of it on styles, fonts or words held out. Prompts: "an emoji of
 {{name}}", "the word {{word}}". `python -m atlas.mini.evaluate` measures it again.
