@@ -11,7 +11,8 @@ from PIL import Image
 
 from atlas import vocabulary
 from atlas.clip import Clip
-from atlas.mini import batches, corpus, pictures, words
+from atlas.mini import batches, corpus, finetune, losses, passes, pictures, words
+from atlas.mini.matrices import Matrices
 
 pytest.importorskip("wordfreq")
 REFERENCE = Path(__file__).parents[2] / "shared/reference/emotion_wheel.json"
@@ -99,23 +100,21 @@ def test_spelling_tells_letters_and_where_they_stand() -> None:
 
 
 def test_the_training_passes_are_open_clips_own() -> None:
-    train = pytest.importorskip("atlas.mini.train")
     clip = Clip("mini")
     tokens = clip.tokenizer(["a cat", "the word dog is a longer text than the other"])
-    pixels = train.normalise(torch.randint(0, 256, (3, 96, 96, 3), dtype=torch.uint8))
+    pixels = passes.normalise(torch.randint(0, 256, (3, 96, 96, 3), dtype=torch.uint8))
     with torch.no_grad():
-        embedding, neurons = train.see(clip.model.visual, pixels)
+        embedding, neurons = passes.see(clip.model.visual, pixels)
         assert torch.allclose(embedding, clip.model.encode_image(pixels), atol=1e-5)
-        assert torch.allclose(train.say(clip.model, tokens), clip.model.encode_text(tokens), atol=1e-4)
+        assert torch.allclose(passes.say(clip.model, tokens), clip.model.encode_text(tokens), atol=1e-4)
     assert neurons.shape == (3, clip.neurons)
     assert (neurons >= 0).all()
 
 
 def test_muon_moves_the_kernels_themselves() -> None:
-    train = pytest.importorskip("atlas.mini.train")
     net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4)).to(memory_format=torch.channels_last)
     before = [p.detach().clone() for p in net.parameters()]
-    optimiser = train.Matrices(list(net.named_parameters()), 0.1)
+    optimiser = Matrices(list(net.named_parameters()), 0.1)
     net(torch.randn(2, 3, 8, 8)).square().mean().backward()
     optimiser.step(0.1)
     assert all((b != a.detach()).any() for b, a in zip(before[:1], list(net.parameters())[:1], strict=True))
@@ -123,13 +122,58 @@ def test_muon_moves_the_kernels_themselves() -> None:
 
 
 def test_losses_know_their_positives() -> None:
-    train = pytest.importorskip("atlas.mini.train")
     same = torch.tensor([[1.0, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 1], [0, 0, 1, 1]])
     paired, mixed = torch.eye(2).repeat_interleave(2, 0), torch.eye(2).repeat(2, 1)
-    assert train.between(paired, same, 0.1) < 0.01 < 5 < train.between(mixed, same, 0.1)
+    assert losses.between(paired, same, 0.1) < 0.01 < 5 < losses.between(mixed, same, 0.1)
     lone = torch.eye(4)  # no row has a positive but itself: nothing to learn, and no division by none
-    assert train.between(paired, lone, 0.1) == 0
-    assert train.relational(paired, paired) < 1e-6 < train.relational(mixed, paired)
+    assert losses.between(paired, lone, 0.1) == 0
+    assert losses.relational(paired, paired) < 1e-6 < losses.relational(mixed, paired)
+
+
+def test_finetuning_moves_the_last_stage_and_nothing_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finetune, "KEPT", 2)
+    model = Clip("mini").model.requires_grad_(True)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    keys = np.array(["cat", "cat", "dog", "pizza"])
+    bank = torch.nn.functional.normalize(torch.randn(4, 256, generator=torch.Generator().manual_seed(0)), dim=1)
+    last = finetune.Finetuning(model, bank, keys, np.unique(keys), tmp_path, 60.0)
+    assert not last.resume()
+    pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (6, 96, 96, 3), np.uint8))
+    named = np.array([["cat", ""], ["dog", ""], ["pizza", "cat"]] * 2)
+    batch = batches.Batch(pixels, [""] * 6, named, torch.zeros(6, 6), torch.zeros(6, 390), torch.zeros(6))
+    last.settle(iter([batch] * 2))
+    losses = [sum(last.update(last.look(batch)).values()) for _ in range(4)]
+    assert losses[-1] < losses[0]
+    moved = {n.split(".")[1] for n, v in model.state_dict().items() if (v != before[n]).any()}
+    assert moved == {"layer4", "attnpool"}
+    last.save()
+    again = finetune.Finetuning(model, bank, keys, np.unique(keys), tmp_path, 60.0)
+    assert again.resume()
+    assert again.step == 4
+    assert torch.equal(again.home, last.home)
+
+
+def test_a_picture_carries_its_name_and_its_keyword() -> None:
+    keys = np.array([["cat", "pet"], ["dog", ""]])
+    assert finetune.carried(keys, np.array(["cat", "dog", "pet"])).tolist() == [[1, 0, 1], [0, 1, 0]]
+
+
+def test_every_name_gets_the_neuron_it_has_and_a_neuron_two_names_at_most() -> None:
+    wanted = torch.tensor([[9.0, 0, 0], [8, 1, 0], [7, 0, 2], [0, 5, 0], [0, 4, 0]])
+    home = finetune.assign(wanted)
+    assert home.tolist() == [[1, 0, 0], [1, 0, 0], [0, 0, 1], [0, 1, 0], [0, 1, 0]]
+
+
+def test_a_countrys_shape_is_as_wide_as_on_a_globe_and_whole_at_the_date_line() -> None:
+    square = np.array([[10.0, 59], [12, 59], [12, 61], [10, 61]])  # at 60 degrees a degree of longitude is half as wide
+    alpha = np.asarray(corpus._outline([square], 50).getchannel("A")) > 0
+    assert alpha.any(0).sum() == pytest.approx(alpha.any(1).sum() / 2, abs=2)
+    split = [
+        np.array([[179.0, 0], [180, 0], [180, 1], [179, 1]]),
+        np.array([[-180.0, 0], [-179, 0], [-179, 1], [-180, 1]]),
+    ]
+    alpha = np.asarray(corpus._outline(split, 50).getchannel("A")) > 0
+    assert alpha.any(0).sum() == pytest.approx(2 * alpha.any(1).sum(), abs=3)
 
 
 @pytest.mark.skipif(not REFERENCE.exists(), reason="the reference is not there")

@@ -18,6 +18,7 @@ from atlas.vocabulary import emoji_name
 EMOJI_TEMPLATES = ("an emoji of {}", "an emoji of {}", "a drawing of {}", "{}", "{}", "a picture of {}")
 WORD_TEMPLATES = ("the word {}", "the word {}", "{}", "the text {}", "a sign that says {}")
 FLAG_TEMPLATES = ("an emoji of {}", "the flag of {}", "{}", "{}", "a drawing of {}")
+OUTLINE_TEMPLATES = ("a map of {}", "the outline of {}", "{}", "the shape of {}", "a map of {}")
 NUMBERS = ("two", "three", "four", "five", "six", "seven", "eight", "nine")
 INKS = {
     "red": (215, 30, 35), "blue": (30, 70, 210), "green": (20, 140, 50), "orange": (235, 120, 10),
@@ -123,7 +124,9 @@ class Batches(torch.utils.data.IterableDataset[Batch]):
             picture = pictures.draw_sign(stored, self._cased(name, rng), family, rng, side)
         else:
             picture = self._plain(index, name, rng)
-        templates, said = (FLAG_TEMPLATES if name in corpus.flags() else EMOJI_TEMPLATES), name
+        templates, said = FLAG_TEMPLATES if name in corpus.flags() else EMOJI_TEMPLATES, name
+        if self.drawings.styles[index] == corpus.OUTLINE:
+            templates = OUTLINE_TEMPLATES
         keywords = self.drawings.keywords_of[index]
         if keywords and rng.random() < 0.2:
             said = f"{name}, {keywords[rng.integers(len(keywords))]}"

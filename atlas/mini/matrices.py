@@ -1,0 +1,58 @@
+"""The optimiser: Muon for whatever is a matrix, AdamW for the rest."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Matrices:
+    """Muon for convolution kernels and matrices, AdamW for all else: torch's Muon takes matrices only.
+
+    A kernel in channels-last memory is seen as the matrix (out, height x width x in) that shares its storage.
+    """
+
+    def __init__(self, named: list[tuple[str, nn.Parameter]], rate: float):
+        self.kernels: list[tuple[nn.Parameter, nn.Parameter]] = []
+        rest, flat = [], []
+        for name, weight in named:
+            if weight.ndim == 4 or (weight.ndim == 2 and "transformer" in name):
+                matrix = nn.Parameter(
+                    weight.detach().permute(0, 2, 3, 1).flatten(1) if weight.ndim == 4 else weight.detach()
+                )
+                _check_shared(matrix, weight)
+                self.kernels.append((weight, matrix))
+            else:
+                (rest if weight.ndim >= 2 else flat).append(weight)
+        muon = torch.optim.Muon(
+            [matrix for _, matrix in self.kernels], lr=rate, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"
+        )
+        groups = [{"params": rest, "weight_decay": 0.05}, {"params": flat, "weight_decay": 0.0}]
+        self.optimisers: list[torch.optim.Optimizer] = [muon, torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98))]
+
+    def step(self, rate: float) -> None:
+        """One step at this learning rate, which also clears the gradients."""
+        for weight, matrix in self.kernels:
+            if weight.grad is not None:
+                matrix.grad = weight.grad.permute(0, 2, 3, 1).flatten(1) if weight.ndim == 4 else weight.grad
+            weight.grad = None
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+
+    def state_dict(self) -> list[Any]:
+        """The state of both optimisers."""
+        return [optimiser.state_dict() for optimiser in self.optimisers]
+
+    def load_state_dict(self, states: list[Any]) -> None:
+        """Take up what `state_dict` gave."""
+        for optimiser, state in zip(self.optimisers, states, strict=True):
+            optimiser.load_state_dict(state)
+
+
+def _check_shared(matrix: Tensor, weight: Tensor) -> None:
+    """A matrix that is a copy would train, and the kernel would not."""
+    if matrix.data_ptr() != weight.data_ptr():
+        raise RuntimeError("a kernel is not in channels-last memory")
