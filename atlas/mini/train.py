@@ -58,6 +58,7 @@ def keep_on(part: "Trainer | Finetuning", update: Callable[[], dict[str, float]]
         bar.set_postfix({name: f"{value:.3f}" for name, value in parts.items()} | {"step": part.step})
         bar.update(int(part.elapsed) - bar.n)
         if time.monotonic() - saved > 300 or part.elapsed >= part.budget:
+            part.save()
             part.curve.append({"step": part.step, "seconds": round(part.elapsed), **parts, **measure()})
             print(json.dumps({k: round(v, 4) for k, v in part.curve[-1].items()}), flush=True)
             part.save()
@@ -107,6 +108,11 @@ class Trainer:
         tokens = self.tokenizer(texts)
         self.used[tokens.unique()] = True
         return tokens
+
+    @cached_property
+    def unseen(self) -> tuple[tuple[Tensor, list[str]], tuple[Tensor, list[str]]]:
+        """Words in unseen fonts and drawings in unseen styles, with what they are."""
+        return unseen_words(self.words.read, 400, SIZE), unseen_drawings(800, SIZE)
 
     @torch.no_grad()
     def refresh_bank(self) -> None:
@@ -173,7 +179,11 @@ class Trainer:
                 self.refresh_bank()
             return self._update(next(batches))
 
-        keep_on(self, update, self.evaluate)
+        def measure() -> dict[str, float]:
+            self.refresh_bank()
+            return self.evaluate()
+
+        keep_on(self, update, measure)
 
     def finetune(self, seconds: float) -> Finetuning:
         """The last stage alone, for so long."""
@@ -213,13 +223,11 @@ class Trainer:
     def evaluate(self) -> dict[str, float]:
         """Top-1 on a sample of what training never sees: reading in unseen fonts, naming in unseen styles."""
         self.model.eval()
-        self.refresh_bank()
         count = len(self.bank_names)
-        pixels, words = unseen_words(self.words.read, 400, SIZE)
+        (pixels, words), (drawings, names) = self.unseen
         image = functional.normalize(self.model.encode_image(normalise(pixels)), dim=1)
         read = np.array(self.words.read)[(image @ self.bank[count:].T).argmax(1).numpy()]
-        pixels, names = unseen_drawings(800, SIZE)
-        drawn = functional.normalize(self.model.encode_image(normalise(pixels)), dim=1)
+        drawn = functional.normalize(self.model.encode_image(normalise(drawings)), dim=1)
         best = (drawn @ self.bank[:count].T).topk(5, 1).indices.numpy()
         hits = np.array(self.bank_names)[best] == np.array(names)[:, None]
         return {
