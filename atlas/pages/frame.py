@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 SCRIPTS = {  # what a page loads, and the files that it is joined from
     "atlas.js": ("atlas.js",),
     "scatter.js": ("places.js", "overlay.js", "scatter.js"),
-    "map.js": ("legend.js", "cardpanel.js", "find.js", "selection.js", "address.js", "map.js"),
+    "map.js": ("whole.js", "tiles.js", "legend.js", "cardpanel.js", "find.js", "selection.js", "address.js", "map.js"),
     "neurons.js": ("neurons.js",),
     "card.js": ("card.js",),
     "activations.js": ("activations.js",),

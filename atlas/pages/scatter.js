@@ -90,7 +90,13 @@ atlas.scatter = async (target, points, options) => {
   function paint() {
     if (waiting) return;
     waiting = true;
-    requestAnimationFrame(() => { waiting = false; over = overlay.draw(view(), shown, marked, lit); });
+    requestAnimationFrame(() => { waiting = false; over = overlay.draw(view(), shown, marked, lit); spread(view()); });
+  }
+  const EDGE = 32768 + (2 * 65536) / 896; // where the picture of the density ends: pages/picture.py leaves two pixels
+  function spread({ toX, toY, sx, sy, enlarged }) { // it lies under the points, and fades as more of them are drawn
+    if (!options.still) return;
+    Object.assign(options.still.style, { inset: "auto", left: `${toX(-EDGE) - 2}px`, top: `${toY(EDGE) - 2}px`, width: `${2 * EDGE * sx}px`, height: `${2 * EDGE * sy}px`,
+      objectFit: "fill", opacity: Math.max(0, 0.75 - 0.2 * Math.log2(Math.max(1, enlarged))) });
   }
 
   // -- events -----------------------------------------------------------------------------------------------------------
@@ -130,5 +136,5 @@ atlas.scatter = async (target, points, options) => {
   renderers.hits.glyph.size = { value: radius + 3 };
   all();
   const place = (i) => { const { toX, toY } = view(), box = plot.getBoundingClientRect(); return [box.left + toX(points.x[i]), box.top + toY(points.y[i])]; };
-  return { fill, light, mark, fly, look, all, zoom, nearest, repaint: paint, view, seen, place, name: overlay.name, trace: overlay.trace, stage, plot, over: () => over };
+  return { fill, light, mark, fly, look, all, zoom, nearest, repaint: paint, view, seen, place, pointed: () => pointed, name: overlay.name, trace: overlay.trace, stage, plot, over: () => over };
 };
