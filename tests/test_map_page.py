@@ -2,6 +2,7 @@
 
 import json
 import re
+from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -251,6 +252,37 @@ def test_without_javascript_there_is_a_picture_and_a_table(store: Store, browser
     assert html.count("data-region=") > 3
     assert "trustworthiness" in html
     page.context.close()
+
+
+INK = """async (address) => { // how much of a picture has a colour
+  const picture = await createImageBitmap(await (await fetch(address)).blob()), { width, height } = picture;
+  const pen = new OffscreenCanvas(width, height).getContext("2d");
+  pen.drawImage(picture, 0, 0);
+  const { data } = pen.getImageData(0, 0, width, height);
+  let coloured = 0;
+  for (let i = 0; i < data.length; i += 4) {
+    const [red, green, blue] = data.subarray(i, i + 3);
+    coloured += Math.max(red, green, blue) - Math.min(red, green, blue) > 60;
+  }
+  return coloured / (width * height);
+}"""
+
+
+def test_points_are_drawn_with_a_gpu_and_without_alike(visit: Visit) -> None:
+    covered = {}
+    for way in ("webgl", "raster"):
+        page = visit.open(f"index.html?draw={way}")
+        assert (page.locator("canvas.ink").count() == 0) == (way == "webgl")
+        page.evaluate("document.querySelector('.overlay:not(.ink)').remove()")  # pictures and names
+        page.wait_for_timeout(300)
+        shot = b64encode(page.locator(".plot").screenshot()).decode()
+        covered[way] = page.evaluate(INK, f"data:image/png;base64,{shot}")
+        page.locator(".entry", has_text="image").click()
+        page.wait_for_timeout(300)
+        shot = b64encode(page.locator(".plot").screenshot()).decode()
+        assert page.evaluate(INK, f"data:image/png;base64,{shot}") < 0.7 * covered[way]
+    assert covered["webgl"] > 0.01
+    assert covered["raster"] == pytest.approx(covered["webgl"], rel=0.25)
 
 
 # -- sizes -------------------------------------------------------------------------------------------------------------

@@ -45,13 +45,21 @@ atlas.card = (page) => {
       element("div.head", {}, rows.thumb(row), element("div", {}, element("div.caption", {}, rows.name(row)), element("small", {}, rows.about(row)))),
       element("div.corner", {},
         before.length ? element("button.quiet", { type: "button", "aria-label": "Back to the point before", title: "Back", onclick: () => pick(before.pop(), true, true) }, "←") : null,
-        element("button.quiet.link", { type: "button", "aria-label": "Copy a link to this view", title: "Copy link", onclick: copy }),
+        element("button.quiet.cite", { type: "button", "aria-label": "Copy a citation of this point", title: "Copy citation", onclick: (event) => copy(event, () => cited(i), "Citation copied") }),
+        element("button.quiet.link", { type: "button", "aria-label": "Copy a link to this view", title: "Copy link", onclick: (event) => copy(event, () => location.href, "Link copied") }),
         element("button.quiet", { type: "button", "aria-label": "Close card", title: "Close", onclick: close }, "×")));
   }
-  function copy() {
+  function copy(event, text, done) {
     page.written();
-    navigator.clipboard?.writeText(location.href).then(() => { live.textContent = "Link copied"; }, () => {});
+    const { left, bottom } = event.currentTarget.getBoundingClientRect();
+    navigator.clipboard?.writeText(text()).then(() => {
+      live.textContent = done;
+      atlas.show(left - 60, bottom - 8, false, element("span", {}, done));
+      setTimeout(atlas.hide, 1200);
+    }, () => {});
   }
+  const place = () => (location.protocol === "file:" ? location.pathname.split("/").at(-1) + location.hash : location.href); // folders are nobody's business
+  const cited = (i) => [`“${rows.name(points.row[i])}” (${rows.about(points.row[i])}, row ${page.number(i)})`, settings.cite, place()].filter(Boolean).join(". ");
   function near(i) {
     const found = page.near(i);
     if (!found.length) return null;
@@ -105,5 +113,5 @@ atlas.card = (page) => {
     if (event.key === "-") page.scatter.zoom(1 / 0.6);
   });
   const again = () => { if (picked >= 0) pick(picked, false, true); }; // when what it shows has come in
-  return { pick, close, again, state: () => ({ p: picked < 0 ? null : page.number(picked) }) };
+  return { pick, close, again, cited, state: () => ({ p: picked < 0 ? null : page.number(picked) }) };
 };

@@ -44,7 +44,7 @@ class Given(Frame):
     @cached_property
     def settings(self) -> dict[str, Any]:
         """What the scripts must know."""
-        return {"kinds": ["point"], "sheets": [], "grid": NO_GRID, "neurons": False, "tables": {}}
+        return {"kinds": ["point"], "sheets": [], "grid": NO_GRID, "neurons": False, "cite": self.title, "tables": {}}
 
     @cached_property
     def grid(self) -> tuple[int, int]:

@@ -102,6 +102,7 @@ atlas.legend = (page) => {
     button.hidden = (schemes[button.dataset.colour]?.entries.length || 0) < 2;
     button.addEventListener("click", () => { choose(button.dataset.colour); page.changed(); });
   }
+  document.querySelector(".by").hidden = !document.querySelector("[data-colour]:not([hidden])");
   const state = () => ({ c: colour === usual || colour === "neuron" ? null : colour, neuron: neuron < 0 ? null : neuron });
   return { visible, hidden, plain: () => colour === usual && !hidden(), paint, show, choose, light, state };
 };

@@ -6,27 +6,27 @@
   const settings = atlas.json("settings"), byId = (id) => document.getElementById(id);
   const page = await (settings.tables.overview ? atlas.tiles : atlas.whole)(settings);
   const { rows, points, n, order } = page, still = byId("still");
-  const WITHOUT_GPU = 20_000; // points drawn at most where there is no WebGL
-  const able = Boolean(document.createElement("canvas").getContext("webgl"));
-  const first = able ? order : order.subarray(0, WITHOUT_GPU), partial = first.length < n;
-  if (partial) byId("limited").textContent = `${first.length.toLocaleString("en")} of ${n.toLocaleString("en")} points are drawn${able ? "" : ", there being no WebGL"}; zoom in for the rest.`;
+  const partial = order.length < n;
 
   Object.assign(page, { settings, moved: false, names: null, lit: null });
   let close = null, shown = order; // points of a close view, where not all can be drawn
   page.shown = () => shown;
   page.refresh = () => { // after another colour, filter or part
     page.legend.paint();
-    const drawn = close ? Uint32Array.from(close) : first;
+    const drawn = close ? Uint32Array.from(close) : order;
     shown = page.legend.hidden() ? drawn.filter(page.legend.visible) : drawn;
     page.scatter.fill(shown);
-    if (partial) still.hidden = !page.legend.plain(); // it shows all, as they are coloured at first
+    if (partial) {
+      still.hidden = !page.legend.plain(); // it shows all, as they are coloured at first
+      byId("limited").textContent = close ? "" : `${order.length.toLocaleString("en")} of ${n.toLocaleString("en")} points are drawn; zoom in for the rest.`;
+    }
     page.light();
   };
   let settled = 0, turn = 0;
   function settle() { // once the view rests, all that lies in it is drawn if it is little enough
     clearTimeout(settled);
     if (partial) settled = setTimeout(async () => {
-      const asked = ++turn, found = await page.inside(page.scatter.view(), first.length);
+      const asked = ++turn, found = await page.inside(page.scatter.view());
       if (asked !== turn || (!found && !close)) return;
       close = found;
       page.refresh();
@@ -53,12 +53,12 @@
     },
     pick: (i) => page.pick(i),
     moved: () => { page.moved = true; page.changed(); settle(); },
-    still: partial && able ? still : null,
+    still: partial ? still : null,
   });
   page.legend = atlas.legend(page);
   page.refresh();
   page.legend.show();
-  if (!partial || !able) still.remove();
+  if (!partial) still.remove();
   page.card = atlas.card(page);
   page.finder = atlas.find(page);
   page.selection = atlas.selection(page);
@@ -74,7 +74,7 @@
     if (event.key === "Escape") { page.selection.stop(); page.card.close(); }
     if (event.key === "/" && !/INPUT|TEXTAREA/.test(document.activeElement.tagName)) { event.preventDefault(); byId("query").focus(); }
   });
-  const named = page.need(first.subarray(0, 1));
+  const named = page.need(order.subarray(0, 1));
   const beside = Promise.all([page.more(), settings.neurons && atlas.table("neurons")]).then(([, names]) => { page.names = names; page.card.again(); });
   await named;
   if (n <= 200_000) await beside;

@@ -41,7 +41,8 @@ def write_map(frame: Frame, rows: Rows) -> None:
     meaning = find_meanings(frame.store)
     if meaning:
         frame.write_data("meaning", meaning.columns(len(rows)))
-    labels = name_clusters(xy, space(frame), [rows.labels[row] for row in at])
+    kinds = [list(frame.store.counts)[code] for code in rows.kinds[at].tolist()]
+    labels = name_clusters(xy, space(frame), [rows.labels[row] for row in at], kinds)
     context = {"has_neurons": strongest is not None, "meaning": meaning and meaning.kind, "honesty": honesty(frame)}
     draw_map(frame, xy, data, near, labels, rows.columns(), rows.captions, hues=rows.kinds[at], **context)
 

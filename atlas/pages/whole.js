@@ -15,7 +15,7 @@ atlas.whole = async (settings) => {
   points.row.forEach((row, i) => { pointOf[row] = i; });
   points.code = new Uint8Array(n);
   const order = atlas.scattered(Uint32Array.from({ length: n }, (_, i) => i));
-  let captions = null, haystack = null, places = null, beside = null;
+  let captions = null, haystack = null, beside = null;
 
   const need = () => (captions ||= atlas.table("captions").then((texts) => Object.assign(rows, texts)));
   async function more() { // what lies near, and which neurons answer: wanted by cards alone
@@ -29,11 +29,6 @@ atlas.whole = async (settings) => {
     const k = beside?.neuron?.width || 0, of = (name) => beside[name].subarray(i * k, (i + 1) * k);
     return k ? Array.from(of("neuron"), (neuron, at) => [neuron, of("strength")[at]]).filter(([neuron]) => neuron >= 0) : [];
   }
-  // Those to draw of a view where not all can be: all that it holds if they are few enough, else null.
-  function inside({ x0, y0, x1, y1 }, limit) {
-    places ||= atlas.places(points, order);
-    return places.count(x0, y0, x1, y1) <= limit ? places.inside(x0, y0, x1, y1) : null;
-  }
   // Whole levels are searched, not points: a caption that many share is looked at once.
   async function find(wanted) {
     await need();
@@ -46,5 +41,5 @@ atlas.whole = async (settings) => {
     }
     return found;
   }
-  return { rows, points, n, pointOf, order, need, more, near, neurons, inside, find, located: async () => {}, number: (i) => points.row[i], known: () => Boolean(rows.captions) };
+  return { rows, points, n, pointOf, order, need, more, near, neurons, find, located: async () => {}, number: (i) => points.row[i], known: () => Boolean(rows.captions) };
 };
