@@ -1,4 +1,4 @@
-"""axe-core on every kind of page, in light and dark: nothing that it calls serious. Skips where axe is not installed."""
+"""axe-core on every kind of page, light and dark: nothing that it calls serious. Skips where axe is not installed."""
 
 from typing import Any
 

@@ -55,11 +55,13 @@ def write_tiles(
     where[listed] = np.arange(len(order), dtype=np.uint32)
     for number, members in enumerate(tiles):
         row = np.asarray(points["row"])[members]
-        tile = _drawn(places, points, rows, members, row) | {"row": row.astype(np.uint32)}
+        tile = _drawn(places, points, rows, members, row)
+        tile["row"] = row.astype(np.uint32)
         tile |= {name: np.asarray(column)[members] for name, column in near.items() if name != "near"}
         if "near" in near:
             tile["near"] = where[np.asarray(near["near"])[members]]
-        frame.write_data(f"tile-{number}", tile | {"caption": [captions[at] for at in row]})
+        tile["caption"] = [captions[at] for at in row]
+        frame.write_data(f"tile-{number}", tile)
     sample = np.sort(np.random.default_rng(SEED).permutation(len(order))[:SAMPLE])
     drawn = _drawn(places, points, rows, order[sample], listed[sample])
     drawn |= {"point": sample.astype(np.uint32), "ends": ends.astype(np.uint32), "box": _boxes(places, tiles)}
@@ -71,7 +73,9 @@ def _drawn(places: np.ndarray, points: dict, rows: dict, members: np.ndarray, ro
     """What drawing needs: place, kind, style, thumbnail, neighbours kept."""
     found: dict[str, Column] = {"x": places[members, 0], "y": places[members, 1]}
     found |= {name: np.asarray(rows[name])[row] for name in ("kind", "group", "sheet", "cell")}
-    return found | ({"kept": np.asarray(points["kept"])[members]} if "kept" in points else {})
+    if "kept" in points:
+        found["kept"] = np.asarray(points["kept"])[members]
+    return found
 
 
 def _boxes(places: np.ndarray, tiles: list[np.ndarray]) -> Int16[np.ndarray, "t 4"]:
