@@ -2,6 +2,7 @@
 
 import json
 import re
+from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from atlas.errors import Refused
-from atlas.pages import budget, columns, frame, labels, meaning, write_points, write_site
+from atlas.pages import budget, columns, frame, labels, meaning, tiles, write_points, write_site
 from atlas.store import Store
 from tests.fakes import fake_store
 from tests.test_pages import HOSTILE, NEURONS, PLACE, Visit, browser  # noqa: F401
@@ -134,7 +135,9 @@ def test_search_by_meaning_works_offline_and_says_what_it_took(visit: Visit) -> 
     page.get_by_placeholder("Search by meaning").fill("cat")
     page.wait_for_function("document.getElementById('found').textContent.includes('“cat”')")
     assert page.locator("#results li").count() > 10
-    assert float(page.locator("#results small").first.inner_text()) <= 1
+    cosines = [float(text) for text in page.locator("#results small").all_inner_texts()]
+    assert cosines == sorted(cosines, reverse=True)
+    assert 0.3 < cosines[0] <= 1
     page.get_by_placeholder("Search by meaning").fill("qqqq")
     page.wait_for_function("document.getElementById('found').textContent.includes('no such word')")
     assert page.locator("#results li").count() == 0
@@ -169,17 +172,22 @@ def test_lasso_table_and_export(visit: Visit) -> None:
         page.mouse.move(*corner, steps=5)
     page.mouse.up()
     count = int(page.locator("#selected").inner_text().split()[0])
-    assert 20 < count < 300
+    inside = page.evaluate(
+        """[...atlas.page.shown()].filter((i) => {
+          const [x, y] = atlas.page.scatter.place(i);
+          return x > 300 && x < 820 && y > 120 && y < 600; }).length"""
+    )
+    assert 20 < count == pytest.approx(inside, abs=3)  # corners are rounded, and 48 of them kept
     assert page.locator("#selection tbody tr").count() == min(count, 200)
     with page.expect_download() as download:
         page.get_by_role("button", name="Save JSON").click()
     records = json.loads(Path(download.value.path()).read_text("utf-8"))
     assert len(records) == count
     assert set(records[0]) == {"row", "kind", "style", "caption", "x", "y", "kept"}
-    sheet = page.evaluate("atlas.page.selection.csv()")
-    assert sheet.count("\r\n") >= count
-    page.evaluate("atlas.page.rows.captions.at = () => '=HYPERLINK(1)'")
-    assert '"\'=HYPERLINK(1)"' in page.evaluate("atlas.page.selection.csv()")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save CSV").click()
+    assert Path(download.value.path()).read_text("utf-8").count("\n") == count + 1
+    assert page.evaluate("atlas.page.selection.csv([{ caption: '=HYPERLINK(1)' }])").endswith('"\'=HYPERLINK(1)"\r\n')
 
 
 def test_the_address_reopens_what_one_saw(visit: Visit) -> None:
@@ -253,6 +261,37 @@ def test_without_javascript_there_is_a_picture_and_a_table(store: Store, browser
     page.context.close()
 
 
+INK = """async (address) => { // how much of a picture has a colour
+  const picture = await createImageBitmap(await (await fetch(address)).blob()), { width, height } = picture;
+  const pen = new OffscreenCanvas(width, height).getContext("2d");
+  pen.drawImage(picture, 0, 0);
+  const { data } = pen.getImageData(0, 0, width, height);
+  let coloured = 0;
+  for (let i = 0; i < data.length; i += 4) {
+    const [red, green, blue] = data.subarray(i, i + 3);
+    coloured += Math.max(red, green, blue) - Math.min(red, green, blue) > 60;
+  }
+  return coloured / (width * height);
+}"""
+
+
+def test_points_are_drawn_with_a_gpu_and_without_alike(visit: Visit) -> None:
+    covered = {}
+    for way in ("webgl", "raster"):
+        page = visit.open(f"index.html?draw={way}")
+        assert (page.locator("canvas.ink").count() == 0) == (way == "webgl")
+        page.evaluate("document.querySelector('.overlay:not(.ink)').remove()")  # pictures and names
+        page.wait_for_timeout(300)
+        shot = b64encode(page.locator(".plot").screenshot()).decode()
+        covered[way] = page.evaluate(INK, f"data:image/png;base64,{shot}")
+        page.locator(".entry", has_text="image").click()
+        page.wait_for_timeout(300)
+        shot = b64encode(page.locator(".plot").screenshot()).decode()
+        assert page.evaluate(INK, f"data:image/png;base64,{shot}") < 0.7 * covered[way]
+    assert covered["webgl"] > 0.01
+    assert covered["raster"] == pytest.approx(covered["webgl"], rel=0.25)
+
+
 # -- sizes -------------------------------------------------------------------------------------------------------------
 
 
@@ -313,6 +352,80 @@ def test_many_points_come_in_several_scripts(
     titles = page.locator("#card .strip button").evaluate_all("all => all.map((e) => e.title)")
     assert [int(title.split()[1]) for title in titles] == list(range(8))
     assert page.evaluate("atlas.page.points.x.length") == 2000
+    assert (visit.strays, visit.errors) == ([], [])
+    page.close()
+
+
+@pytest.fixture
+def tiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A map of 3,000 points as one of millions is written: 32 tiles, and 400 points to begin with."""
+    for name, value in (("WHOLE", 1000), ("TILE", 100), ("SAMPLE", 400)):
+        monkeypatch.setattr(tiles, name, value)
+    kept = np.linspace(0, 1, 3000).astype(np.float32)
+    return write_points(tmp_path / "tiled", **given(3000), preservation=kept, single_file=False)
+
+
+def test_tiles_hold_every_point_once_and_lie_together() -> None:
+    places = np.random.default_rng(0).integers(-32_000, 32_000, (5000, 2)).astype(np.int16)
+    cut = tiles.cut(places, 400)
+    assert sorted(np.concatenate(cut).tolist()) == list(range(5000))
+    assert {len(part) for part in cut} == {312, 313}
+    area = [np.ptp(places[part].astype(int), axis=0).prod() for part in cut]
+    assert sum(area) < 64_000**2
+
+
+def test_a_map_in_tiles_answers_from_the_tile_that_holds_a_point(tiled: Path, browser: Any) -> None:  # noqa: F811
+    page = browser.new_page(viewport={"width": 1200, "height": 800})
+    visit = Visit(page, tiled.parent)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(Path(request.url).stem))
+    visit.open("index.html")
+    assert sum(name.startswith("tile-") for name in asked) == 1
+    assert page.evaluate("atlas.page.shown().length") == 400
+    assert page.locator("#still").is_visible()
+    assert sorted(page.locator("#legend small").all_inner_texts()) == sorted(
+        str(n) for n in np.bincount(np.random.default_rng(0).integers(0, 6, 3000))
+    )
+    point = page.evaluate("atlas.page.order[7]")
+    x, y = page.evaluate(f"atlas.page.scatter.place({point})")
+    page.mouse.move(x, y)
+    page.wait_for_function("/^point \\d+ of island/.test(document.getElementById('tip').innerText)")
+    page.mouse.click(x, y)
+    page.wait_for_function("document.querySelectorAll('#card .strip button').length === 8")
+    page.wait_for_function(
+        "![...document.querySelectorAll('#card .strip button')].some((e) => e.title.startsWith('…'))"
+    )
+    first = int(page.locator("#card .caption").first.inner_text().split()[1])
+    titles = page.locator("#card .strip button").evaluate_all("all => all.map((e) => e.title)")
+    assert [int(title.split()[1]) for title in titles] == [(first + step) % 3000 for step in range(1, 9)]
+    assert shown_hash(page).startswith(f"#p={first}")
+    page.get_by_placeholder("Search captions").fill("point 123")
+    page.wait_for_function("document.getElementById('found').textContent.includes('13 found')")
+    assert page.locator("#results .caption").first.inner_text().startswith("point 123 of")
+    again = visit.open(f"index.html#p={first}")
+    assert again.locator("#card .caption").first.inner_text().startswith(f"point {first} of")
+    assert (visit.strays, visit.errors) == ([], [])
+    page.close()
+
+
+def test_a_map_in_tiles_draws_all_points_of_a_close_view(tiled: Path, browser: Any) -> None:  # noqa: F811
+    page = browser.new_page(viewport={"width": 1200, "height": 800})
+    visit = Visit(page, tiled.parent)
+    visit.open("index.html")
+    x, y = page.evaluate("[atlas.page.points.x[atlas.page.order[0]], atlas.page.points.y[atlas.page.order[0]]]")
+    page.evaluate(f"atlas.page.scatter.look({x}, {y}, 3000)")
+    page.wait_for_function("atlas.page.shown().length !== 400")
+    seen = page.evaluate(
+        """(({ x0, x1, y0, y1 }, { x, y }) => [...atlas.page.shown()].filter((i) =>
+          x[i] > x0 && x[i] < x1 && y[i] > y0 && y[i] < y1).length)(atlas.page.scatter.view(), atlas.page.points)"""
+    )
+    view = page.evaluate("(({ x0, x1, y0, y1 }) => [x0, x1, y0, y1])(atlas.page.scatter.view())")
+    at = columns.quantised(given(3000)["xy"]).astype(int)
+    assert seen == ((at[:, 0] > view[0]) & (at[:, 0] < view[1]) & (at[:, 1] > view[2]) & (at[:, 1] < view[3])).sum()
+    page.evaluate("atlas.page.selection.take([[-33000,-33000],[33000,-33000],[33000,33000],[-33000,33000]])")
+    records = page.evaluate("atlas.page.selection.records()")
+    assert len(records) == page.evaluate("atlas.page.shown().length")
+    assert all(record["caption"].startswith(f"point {record['row']} of") for record in records)
     assert (visit.strays, visit.errors) == ([], [])
     page.close()
 

@@ -28,7 +28,12 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     labels = [{"neuron": 3, "label": LABEL, "evidence": "words", "p": 0.0004, "q": 0.01}]
     labels += [{"neuron": n, "label": "none", "evidence": "", "p": 0.7, "q": 0.9} for n in range(4, 9)]
     facets = [{"neuron": 3, "facet": f, "size": 9, "label": LABEL, "p": 0.01, "rows": [f, f + 1]} for f in (0, 1)]
-    for name, rows in (("labels", labels), ("facets", facets)):
+    numbers = {"effect": 0.21, "low": 0.15, "high": 0.27, "p": 0.0002, "control": -0.01}
+    receipts = [
+        {"neuron": 3, "concept": "rain", "act": "ablate", **numbers, "p": 0.4, "confirmed": False},
+        {"neuron": 3, "concept": LABEL, "act": "raise", **numbers, "confirmed": True},
+    ]
+    for name, rows in (("labels", labels), ("facets", facets), ("receipts", receipts)):
         with store.deriving(f"neurons/{name}", {}) as folder:
             pq.write_table(pa.Table.from_pylist(rows), folder / f"{name}.parquet")
     with store.deriving("site-fragments/emotions", {"title": f"Emotions {LABEL}"}) as folder:
@@ -72,9 +77,22 @@ def test_a_card_shows_everything_that_is_known(visit: Visit, store: Store) -> No
     assert page.locator("td.strip a").count() == 4
     assert "atlas.Neuron(atlas.Store.open" in page.locator("pre").inner_text()
     assert "0" * 64 in page.locator(".neuron .facts").inner_text()
-    assert page.locator(".absent li").all_inner_texts() == [
-        "No receipts (does raising the neuron raise its label?): decompose label outputs/demo makes them."
-    ]
+    table = page.get_by_role("region", name="Receipts")
+    assert table.locator("tbody tr").nth(0).inner_text().split("\t") == [
+        LABEL, "raised", "+0.210 (+0.150 to +0.270)", "−0.0100", "< 0.001", "yes",
+    ]  # fmt: skip
+    assert table.locator("tbody tr").nth(1).inner_text().split("\t")[:2] == ["rain", "silenced"]
+    assert page.locator(".absent li").count() == 0
+
+
+def test_a_card_says_what_was_not_made_and_how_to_make_it(tmp_path: Path, browser: Any) -> None:
+    site = write_site(fake_store(tmp_path / "demo", texts=0, neurons=2)).parent
+    page = browser.new_page()
+    Visit(page, site).open("neurons/0001.html")
+    said = page.locator(".absent li").all_inner_texts()
+    assert "No receipts (does raising the neuron raise its label?): decompose label outputs/demo makes them." in said
+    assert "No texts: atlas collect texts outputs/demo makes them." in said
+    page.close()
 
 
 def test_bands_open_and_the_address_keeps_them(visit: Visit, store: Store) -> None:

@@ -104,7 +104,7 @@ def test_search_and_legend(visit: Visit) -> None:
     assert all("pizza" in text for text in page.locator("#results .caption").all_inner_texts())
     page.get_by_placeholder("Search captions").fill("no such caption")
     assert page.locator("#found").inner_text().startswith("0 found")
-    points = "Bokeh.documents[0].get_model_by_name('figure').renderers[0].data_source.data.x.length"
+    points = "atlas.page.shown().length"
     assert page.evaluate(points) == 300
     page.locator(".entry", has_text="image").click()
     assert page.evaluate(points) == 100

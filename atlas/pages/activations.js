@@ -15,7 +15,7 @@
 
   grid.addEventListener("pointerover", (event) => {
     const i = tiles.indexOf(event.target);
-    if (i < 0) return;
+    if (i < 0 || event.pointerType === "touch") return; // a finger opens the card
     atlas.show(event.clientX, event.clientY, true,
       element("div", {}, element("strong.caption", {}, label(i)), element("small", {}, about(i))),
       element("div.row", {}, ...members(i).slice(0, 4).map((member) => patch(member))));
@@ -24,6 +24,7 @@
   grid.addEventListener("click", (event) => {
     const i = tiles.indexOf(event.target);
     if (i < 0) return;
+    atlas.hide();
     for (const tile of tiles) tile.removeAttribute("aria-pressed");
     tiles[i].setAttribute("aria-pressed", "true");
     card.hidden = false;

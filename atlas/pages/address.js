@@ -20,14 +20,16 @@ atlas.remember = (page) => {
   }
   async function read() {
     const hash = location.hash.slice(1), state = new URLSearchParams(hash);
-    if (/^\d+$/.test(hash)) return page.pick(page.pointOf[hash] ?? -1, true);
+    const picked = /^\d+$/.test(hash) ? hash : state.get("p");
+    if (/^\d+$/.test(picked || "")) await page.located();
+    if (picked === hash) return page.pick(page.pointOf[picked] ?? -1, true);
     if (["light", "dark"].includes(state.get("theme"))) root.dataset.theme = state.get("theme");
     const view = (state.get("v") || "").split(",").map(Number);
     if (state.get("c")) page.legend.choose(state.get("c"));
     if (/^\d+$/.test(state.get("neuron") || "")) await page.legend.light(Number(state.get("neuron")));
     if (state.get("q")) await page.finder.set(state.get("q"), state.get("by"));
     if (state.get("sel")) page.selection.restore(state.get("sel"));
-    if (/^\d+$/.test(state.get("p") || "")) page.pick(page.pointOf[state.get("p")] ?? -1, !state.get("v"));
+    if (/^\d+$/.test(picked || "")) page.pick(page.pointOf[picked] ?? -1, !state.get("v"));
     if (view.length === 3 && view.every(Number.isFinite) && view[2] > 0) page.scatter.look(...view);
   }
   addEventListener("hashchange", () => { if (location.hash !== own) read(); });

@@ -78,9 +78,10 @@ const atlas = (() => {
   }
 
   // A table may come in several scripts, and be asked for before they are there: what is missing is fetched then.
+  // It is unpacked when it is asked for, since a single file brings more than one visit needs.
   const arrived = {}, waiting = {};
   function data(name, columns, packed) {
-    (arrived[name] ||= []).push(unpack(columns, packed));
+    (arrived[name] ||= []).push([columns, packed]);
     waiting[name]?.();
   }
   function table(name) {
@@ -90,13 +91,21 @@ const atlas = (() => {
     return (tables[name] = new Promise((resolve) => {
       const all = () => { if (arrived[name]?.length === wanted) resolve(join(arrived[name])); };
       waiting[name] = all;
-      const here = document.body.dataset.whole === undefined ? arrived[name]?.length || 0 : wanted; // a single file brings them itself
-      for (let i = here; i < wanted; i++) document.head.append(Object.assign(document.createElement("script"), { src: `data/${name}${i ? `-${i}` : ""}.js`, async: false }));
+      const here = isWhole() ? wanted : arrived[name]?.length || 0;
+      for (let i = here; i < wanted; i++) { // in order, and out of the page once read: its text is large
+        const script = element("script", { src: `data/${name}${i ? `-${i}` : ""}.js`, onload: () => script.remove() });
+        document.head.append(Object.assign(script, { async: false }));
+      }
       all();
     }));
   }
-  async function join(promised) {
-    const parts = await Promise.all(promised);
+  const isWhole = () => document.body.dataset.whole !== undefined; // a single file brings its tables itself
+  function forget(name) { // so that its memory is free again; it can be asked for anew
+    delete tables[name];
+    if (!isWhole()) delete arrived[name];
+  }
+  async function join(packed) {
+    const parts = await Promise.all(packed.map((part) => unpack(...part)));
     if (parts.length === 1) return parts[0];
     const joint = {};
     for (const [name, first] of Object.entries(parts[0])) {
@@ -178,5 +187,5 @@ const atlas = (() => {
 
   const address = (neuron) => `neurons/${String(neuron).padStart(4, "0")}.html`;
   const words = (text) => text.toLowerCase().split(/\s+/).filter(Boolean);
-  return { data, inflate, bytes, table, json, element, rows, show, hide, address, words, SHEET };
+  return { data, inflate, bytes, table, forget, json, element, Rows, rows, show, hide, address, words, SHEET };
 })();

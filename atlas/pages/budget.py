@@ -2,17 +2,17 @@
 
 import gzip
 from dataclasses import dataclass
-from math import log2
+from math import ceil, log2
 from pathlib import Path
 
 import bokeh
 
 from atlas.errors import Refused
-from atlas.pages import thumbnails
+from atlas.pages import thumbnails, tiles
+from atlas.pages.frame import SHARD
 from atlas.shards import Shard
 
 ONE_FILE = 100_000  # points up to which a map alone is one file unless told otherwise
-WHOLE = 1_000_000  # points up to which all of them are drawn at once
 CARD = 4_700  # bytes of a neuron's card with its share of the tables
 SLACK = 0.8  # a plan is refused only where even so much of it does not fit: it is an estimate
 SAMPLE = 5_000  # captions packed to judge all by
@@ -51,12 +51,11 @@ def plan(
     Raises `Refused` where it would not fit by far, with the smallest.
     """
     points, limit = len(captions), round(max_mb * 1e6)
-    scripts = -(-points // 125_000) or 1
-    places = points * 7 if points else 0  # two int16, kind, group and preservation, packed
+    places = _places(points)
     near = round(points * neighbours * log2(max(points, 2)) / 8 * 1.4)
     parts = {
         "library": ("BokehJS" + (", packed" if single_file else ""), _library(single_file)),
-        "places": (f"16-bit steps, {scripts} script{'s' * (scripts > 1)}", places),
+        "places": places,
         "captions": (f"{points:,} lines", _captions(captions)),
     }
     if neighbours:
@@ -72,6 +71,16 @@ def plan(
     if made.total * SLACK > limit:
         raise Refused(f"{what} takes {made.total / 1e6:.1f} MB at least, above {max_mb:g} MB; raise --max-mb")
     return made
+
+
+def _places(points: int) -> tuple[str, int]:
+    """Two int16, kind, group and preservation, packed; in tiles also the number of every row, and the sample."""
+    if points <= tiles.WHOLE:
+        scripts = -(-points // SHARD) or 1
+        return f"16-bit steps, {scripts} script{'s' * (scripts > 1)}", points * 7
+    count = 2 ** ceil(log2(points / tiles.TILE))
+    row = points * log2(points) / 8 * 1.4
+    return f"16-bit steps, {count} tiles; {tiles.SAMPLE:,} drawn first", round(points * 7 + row + tiles.SAMPLE * 12)
 
 
 def _library(packed: bool) -> int:

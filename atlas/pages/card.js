@@ -127,7 +127,7 @@
   article.append(...[words, spread(), image && section("Images it answers to least", tiles(image.bottom)), near(),
     card.texts && element("section", {}, list("Texts nearest to what it writes", card.texts)),
     table("Facets", card.facets, "Its strongest images fall into these separate groups."),
-    table("Receipts", card.receipts, "What a concept's score did when this neuron was raised, or silenced, in a real forward pass, beside matched random neurons."),
+    table("Receipts", card.receipts, "What a concept's score did when this neuron was raised, or silenced, in a real forward pass, beside the same done to matched random neurons. Confirmed: the interval and the p-value both say that this neuron did it."),
     again(), absent()].filter(Boolean));
 
   function follow() {

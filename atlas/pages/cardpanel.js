@@ -21,7 +21,9 @@ atlas.card = (page) => {
     if (fly) page.scatter.fly(i);
     live.textContent = spoken(i);
     page.written();
+    if (!complete(i)) page.need([i]).then(() => page.need(page.near(i))).then(() => { if (picked === i) again(); });
   }
+  const complete = (i) => page.known(i) && page.near(i).every(page.known);
   function close() {
     if (picked < 0) return;
     picked = -1;
@@ -31,13 +33,9 @@ atlas.card = (page) => {
     live.textContent = "Card closed";
     page.written();
   }
-  const neighbours = (i) => {
-    const k = page.near?.near?.width;
-    return k ? [...page.near.near.subarray(i * k, (i + 1) * k)].filter((other) => page.pointOf[other] >= 0) : [];
-  };
   const said = (row) => [rows.name(row), rows.about(row)].filter(Boolean).join(" · ");
   function spoken(i) {
-    const others = neighbours(i).slice(0, 3).map((row) => rows.name(row)).join("; ");
+    const others = page.near(i).slice(0, 3).map((other) => rows.name(points.row[other])).join("; ");
     return `${said(points.row[i])}.${others ? ` Nearest: ${others}.` : ""}`;
   }
 
@@ -47,18 +45,26 @@ atlas.card = (page) => {
       element("div.head", {}, rows.thumb(row), element("div", {}, element("div.caption", {}, rows.name(row)), element("small", {}, rows.about(row)))),
       element("div.corner", {},
         before.length ? element("button.quiet", { type: "button", "aria-label": "Back to the point before", title: "Back", onclick: () => pick(before.pop(), true, true) }, "←") : null,
-        element("button.quiet.link", { type: "button", "aria-label": "Copy a link to this view", title: "Copy link", onclick: copy }),
+        element("button.quiet.cite", { type: "button", "aria-label": "Copy a citation of this point", title: "Copy citation", onclick: (event) => copy(event, () => cited(i), "Citation copied") }),
+        element("button.quiet.link", { type: "button", "aria-label": "Copy a link to this view", title: "Copy link", onclick: (event) => copy(event, () => location.href, "Link copied") }),
         element("button.quiet", { type: "button", "aria-label": "Close card", title: "Close", onclick: close }, "×")));
   }
-  function copy() {
+  function copy(event, text, done) {
     page.written();
-    navigator.clipboard?.writeText(location.href).then(() => { live.textContent = "Link copied"; }, () => {});
+    const { left, bottom } = event.currentTarget.getBoundingClientRect();
+    navigator.clipboard?.writeText(text()).then(() => {
+      live.textContent = done;
+      atlas.show(left - 60, bottom - 8, false, element("span", {}, done));
+      setTimeout(atlas.hide, 1200);
+    }, () => {});
   }
+  const place = () => (location.protocol === "file:" ? location.pathname.split("/").at(-1) + location.hash : location.href); // folders are nobody's business
+  const cited = (i) => [`“${rows.name(points.row[i])}” (${rows.about(points.row[i])}, row ${page.number(i)})`, settings.cite, place()].filter(Boolean).join(". ");
   function near(i) {
-    const found = neighbours(i);
+    const found = page.near(i);
     if (!found.length) return null;
     return element("div", {}, element("h3", {}, "Nearest in the model's space"), element("div.strip", { role: "group", "aria-label": "Nearest; left and right walk along them", onkeydown: walk },
-      ...found.map((other) => rows.thumb(other, "button", { type: "button", title: said(other), "aria-label": said(other), onclick: () => pick(page.pointOf[other], true) }))));
+      ...found.map((other) => [other, said(points.row[other])]).map(([other, title]) => rows.thumb(points.row[other], "button", { type: "button", title, "aria-label": title, onclick: () => pick(other, true) }))));
   }
   function walk(event) { // along the strip; Enter goes there
     const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
@@ -68,12 +74,14 @@ atlas.card = (page) => {
     all[(at + step + all.length) % all.length].focus();
   }
   function strongest(i) {
-    const of = page.near?.neuron, k = of?.width, found = of?.subarray(i * k, (i + 1) * k).filter((neuron) => neuron >= 0);
-    if (!found?.length) return null;
-    return element("div", {}, element("h3", {}, "Neurons furthest above their mean"), element("div.list", {}, ...Array.from(found, (neuron, at) => {
-      const name = [element("span", {}, `${neuron}  `, element("bdi", {}, page.neurons?.label ? page.neurons.label.at(neuron) : "")),
-        element("small", {}, `+${(page.near.strength[i * k + at] / 10).toFixed(1)} std`)];
-      return settings.neurons ? element("a.line", { href: atlas.address(neuron) }, ...name) : element("div.line", {}, ...name);
+    const found = page.neurons(i);
+    if (!found.length) return null;
+    return element("div", {}, element("h3", {}, "Neurons furthest above their mean"), element("ul.list", {}, ...found.map(([neuron, tenths]) => {
+      const name = [element("span", {}, `${neuron}  `, element("bdi", {}, page.names?.label ? page.names.label.at(neuron) : "")),
+        element("small", {}, `+${(tenths / 10).toFixed(1)} std`)];
+      const line = settings.neurons ? element("a.line", { href: atlas.address(neuron), title: "Open the card of this neuron" }, ...name) : element("div.line", {}, ...name);
+      const light = element("button.quiet.beam", { type: "button", "aria-label": `Light up what drives neuron ${neuron}`, title: "Light up what drives it", onclick: () => page.legend.light(neuron) });
+      return element("li.both", {}, line, light);
     })));
   }
   function kept(i) {
@@ -105,5 +113,5 @@ atlas.card = (page) => {
     if (event.key === "-") page.scatter.zoom(1 / 0.6);
   });
   const again = () => { if (picked >= 0) pick(picked, false, true); }; // when what it shows has come in
-  return { pick, close, again, state: () => ({ p: picked < 0 ? null : points.row[picked] }) };
+  return { pick, close, again, cited, state: () => ({ p: picked < 0 ? null : page.number(picked) }) };
 };

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from atlas.pages import columns
-from atlas.pages.frame import Frame, command
+from atlas.pages.frame import Frame, chance, command, short
 from atlas.pages.neurons import Neurons
+from atlas.pages.rows import plain
 from atlas.stats import PER_BUCKET
 
 SHARD = 64  # neurons in a file: what opening one card reads
@@ -20,6 +21,9 @@ TOP, BOTTOM, BAND, WORDS, NEAR, TEXTS = 24, 12, 6, 16, 6, 8  # how many of each 
 BINS = 32  # bars of a histogram: finer than this only looks ragged
 NAME = 60  # letters of a picture's name
 PICTURED = ("rows", "top")  # columns of facets and receipts that hold rows of the Store
+
+RECEIPT = {"concept", "act", "effect", "low", "high", "p", "control", "confirmed"}  # columns of a causal check
+ACTS = {"raise": "raised", "ablate": "silenced"}
 
 Card = dict[str, Any]
 
@@ -77,10 +81,33 @@ def card(neurons: Neurons, neuron: int) -> Card:
     if neurons.texts:
         row = neurons.texts[neuron]
         found["texts"] = [[text, number(score)] for text, score in zip(row["texts"], row["score"], strict=True)][:TEXTS]
-    for name, table in (("facets", neurons.facets), ("receipts", neurons.receipts)):
-        if table and neuron in table:
-            found[name] = [[[key, _cell(value)] for key, value in row.items()] for row in table[neuron]]
+    if neurons.facets and neuron in neurons.facets:
+        found["facets"] = [[[key, _cell(value)] for key, value in row.items()] for row in neurons.facets[neuron]]
+    if neurons.receipts and neuron in neurons.receipts:
+        rows = sorted(neurons.receipts[neuron], key=lambda row: (not row.get("confirmed"), row.get("p") or 0.0))
+        found["receipts"] = [list(receipt(row).items()) for row in rows]
     return found
+
+
+def receipt(row: dict[str, Any]) -> dict[str, Any]:
+    """A causal check in words: what was done to the neuron, and what that did to the concept's score."""
+    if not set(row) >= RECEIPT:
+        return {name: _cell(value) for name, value in row.items()}
+    interval = f"{signed(row['effect'])} ({signed(row['low'])} to {signed(row['high'])})"
+    return {
+        "concept": plain(row["concept"]),
+        "neuron was": ACTS.get(row["act"], row["act"]),
+        "effect on the score (95 %)": interval,
+        "matched neurons": signed(row["control"]),
+        "p": chance(row["p"]),
+        "confirmed": "yes" if row["confirmed"] else "no",
+    }
+
+
+def signed(value: float | None) -> str:
+    """A difference to three digits, with its sign."""
+    text = short(value)
+    return text if text.startswith(("−", "–")) else f"+{text}"
 
 
 def _kind(neurons: Neurons, kind: str, stat: dict[str, Any]) -> Card:

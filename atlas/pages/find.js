@@ -3,25 +3,24 @@
 
 atlas.find = (page) => {
   const { element, words } = atlas;
-  const { rows, points, n } = page;
+  const { rows, points } = page;
   const byId = (id) => document.getElementById(id);
-  const query = byId("query"), LISTED = 60;
-  let haystack = null, meaning = null, by = "caption", hits = null, asked = 0;
+  const query = byId("query"), LISTED = 60, RANKED = 20_000;
+  let meaning = null, by = "caption", hits = null, asked = 0;
 
-  const line = (row, note = "") => element("button.line", { type: "button", onclick: () => page.pick(page.pointOf[row], true) },
-    rows.thumb(row), element("span.caption", {}, rows.name(row)), element("small", {}, note || rows.about(row)));
-
-  // Whole levels are searched, not points: a caption that many share is looked at once.
-  async function captions(wanted) {
-    await page.captions;
-    haystack ||= [rows.captions.all(), rows.groups.all()].map((all) => all.map((text) => text.toLowerCase()));
-    const tests = wanted.map((word) => haystack.map((level) => Uint8Array.from(level, (text) => text.includes(word))));
-    const found = [];
-    for (let i = 0; i < n; i++) {
-      const row = points.row[i];
-      if (tests.every(([caption, group]) => caption[rows.caption[row]] || group[rows.group[row]])) found.push(i);
+  function line(i, note = "") {
+    const row = points.row[i];
+    return element("button.line", { type: "button", onclick: () => page.pick(i, true) },
+      rows.thumb(row), element("span.caption", {}, rows.name(row)), element("small", {}, note || rows.about(row)));
+  }
+  // Those that hold the words as whole words come first, of these the shortest: “cat” before “cat face” before “application”.
+  async function captions(wanted, report) {
+    const found = await page.find(wanted, report), rank = new Map();
+    for (const i of found.slice(0, RANKED)) {
+      const text = rows.name(points.row[i]).toLowerCase(), parts = new Set(text.split(/[^\p{L}\p{N}]+/u));
+      rank.set(i, 1000 * wanted.filter((word) => !parts.has(word)).length + text.length);
     }
-    return found;
+    return found.sort((a, b) => (rank.get(a) ?? Infinity) - (rank.get(b) ?? Infinity) || a - b);
   }
 
   // The texts of the vocabulary that answer to what was typed: itself, else each of its words, else what begins so.
@@ -40,7 +39,7 @@ atlas.find = (page) => {
     return holds < 0 ? [] : [holds];
   }
   async function meanings(wanted) {
-    const of = await texts(wanted), k = meaning.table.hit.width, scores = new Map();
+    const [of] = await Promise.all([texts(wanted), page.located()]), k = meaning.table.hit.width, scores = new Map();
     for (const t of of) for (let at = t * k; at < (t + 1) * k; at++) {
       const i = page.pointOf[meaning.table.hit[at]];
       if (i >= 0) scores.set(i, (scores.get(i) || 0) + meaning.table.score[at]);
@@ -52,14 +51,18 @@ atlas.find = (page) => {
   async function search() {
     const wanted = words(query.value), turn = ++asked;
     const meant = wanted.length && by === "meaning" ? await meanings(wanted) : null;
-    const found = !wanted.length ? null : meant ? meant.found : await captions(wanted);
+    const going = (share, so) => {
+      if (share < 1 && turn === asked) byId("found").textContent = `${so.length.toLocaleString("en")} found in ${Math.round(100 * share)} % of the captions …`;
+      return turn === asked;
+    };
+    const found = !wanted.length ? null : meant ? meant.found : await captions(wanted, going);
+    const listed = found ? found.slice(0, LISTED) : [];
+    await page.need(listed);
     if (turn !== asked) return; // something else was typed meanwhile
-    await page.captions;
     hits = found;
     byId("found").textContent = said(wanted, found, meant);
-    const listed = found ? found.slice(0, LISTED) : [];
     byId("results").hidden = !listed.length;
-    byId("results").replaceChildren(...listed.map((i) => element("li", {}, line(points.row[i], meant?.score(i)))));
+    byId("results").replaceChildren(...listed.map((i) => element("li", {}, line(i, meant?.score(i)))));
     page.light();
     page.changed();
   }

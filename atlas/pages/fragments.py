@@ -59,13 +59,19 @@ def write_fragments(frame: Frame) -> None:
 
 
 def picture(store: Store, row: int, name: str = "") -> Markup:
-    """The thumbnail of a row as a link to its place on the map, for use in a fragment; its name where it has none."""
+    """The thumbnail of a row as a link to its place on the map, for use in a fragment; of a text its name.
+
+    Without a `name` it is called by the row's label, or its caption.
+    """
     shards = pictured(store)
     number = next((i for i, shard in enumerate(shards) if shard.start <= row < shard.start + shard.rows), None)
-    link = Markup('<a class="t {}" style="--n:{}" href="index.html#{}" title="{}">{}</a>')
+    if not name:
+        entry = store.rows.slice(row, 1).to_pylist()[0]
+        name = plain(entry["label"] or entry["caption"]) or f"row {row}"
+    link = Markup('<a class="t {}" style="--n:{}" href="index.html#{}" title="{}" aria-label="{}">{}</a>')
     if number is None:
-        return link.format("none", 0, row, name, name)
-    return link.format(f"s{number}", row - shards[number].start, row, name, "")
+        return link.format("none", 0, row, name, name, name)
+    return link.format(f"s{number}", row - shards[number].start, row, name, name, "")
 
 
 def inspect(body: str, where: Path) -> None:

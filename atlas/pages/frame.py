@@ -18,8 +18,8 @@ from atlas.store import Store
 HERE = Path(__file__).parent
 SCRIPTS = {  # what a page loads, and the files that it is joined from
     "atlas.js": ("atlas.js",),
-    "scatter.js": ("places.js", "overlay.js", "scatter.js"),
-    "map.js": ("legend.js", "cardpanel.js", "find.js", "selection.js", "address.js", "map.js"),
+    "scatter.js": ("places.js", "overlay.js", "raster.js", "scatter.js"),
+    "map.js": ("whole.js", "tiles.js", "legend.js", "cardpanel.js", "find.js", "selection.js", "address.js", "map.js"),
     "neurons.js": ("neurons.js",),
     "card.js": ("card.js",),
     "activations.js": ("activations.js",),
@@ -74,6 +74,8 @@ class Frame:
             "sheets": [sheet_name(shard) for shard in pictured(self.store)],
             "grid": self.grid,
             "neurons": "neurons.html" in self.pages,
+            "map": "index.html" if self.store.has("layout/map") else None,
+            "cite": citation(self.store),
             "tables": {},  # name -> scripts that it is cut into, filled as they are written
         }
 
@@ -139,6 +141,13 @@ def provenance(store: Store) -> dict[str, str]:
             if isinstance(made, dict) and "recall_at_10" in made
         )
     return found
+
+
+def citation(store: Store) -> str:
+    """What the pages show, in one line that identifies it: model, layer, weights, Store."""
+    found = provenance(store)
+    name = f"Multimodal Atlas of {found['Rows']} by {found['Model']}, {found['Layer']}"
+    return f"{name} (weights {found['Weights']}, Store {found['Store']})"
 
 
 def _map_quality(recipe: dict[str, Any]) -> dict[str, str]:

@@ -25,6 +25,7 @@ SHARES = (1 / 30, 1 / 100, 1 / 350)  # of all points: the smallest cluster of ea
 SAMPLE = 10_000  # points clustered; the rest follow the nearest of them
 COVER = 0.025  # share of a cluster's rows that must carry a term, for it to be a candidate
 SECOND = 0.7  # of the first term's score, from which on a second one joins it
+ONE_KIND = 0.9  # share of a cluster that must be of a kind, for it to be called by that
 TERMS = 20_000  # the most frequent terms are looked at
 STOP = frozenset({"and", "for", "from", "the", "this", "with"})
 _WORD = re.compile(r"[^\W\d_]{3,}")
@@ -41,9 +42,17 @@ class Label:
 
 
 def name_clusters(
-    layout: Float[np.ndarray, "n 2"], vectors: Vectors, labels: Sequence[str], seed: int = 0
+    layout: Float[np.ndarray, "n 2"],
+    vectors: Vectors,
+    labels: Sequence[str],
+    kinds: Sequence[str] | None = None,
+    seed: int = 0,
 ) -> list[Label]:
-    """Labels of a map at three levels, the largest clusters first. Unnamed clusters are left out."""
+    """Labels of a map at three levels, the largest clusters first.
+
+    A cluster in which no term occurs often is called by its kind where almost all of it is of one kind (`kinds`, one a
+    row) and no other of its level is; else it is left out.
+    """
     carried, terms = carriers(labels)
     if not terms:
         return []
@@ -52,6 +61,8 @@ def name_clusters(
     for level, codes in enumerate(clusters(layout, seed)):
         if codes.max(initial=-1) >= 0:
             names = name(codes, vectors, T, carried, terms)
+            if kinds is not None:
+                name_by_kind(names, codes, np.asarray(kinds, dtype=object).astype(str))
             found += [
                 Label(names[c], central(layout, np.flatnonzero(codes == c)), level, int((codes == c).sum()))
                 for c in range(len(names))
@@ -146,6 +157,15 @@ def name(
                 break
         names[c] = ", ".join(chosen)
     return names
+
+
+def name_by_kind(names: list[str], codes: Int64[np.ndarray, " n"], kinds: np.ndarray) -> None:
+    """Give the largest unnamed cluster of each kind the kind's name, in place."""
+    for kind in np.unique(kinds):
+        size, of_kind = (np.bincount(part[part >= 0], minlength=len(names)) for part in (codes, codes[kinds == kind]))
+        free = [c for c in range(len(names)) if not names[c] and of_kind[c] >= ONE_KIND * size[c]]
+        if free and not any(f"{kind}s" in text.split(", ") for text in names):
+            names[max(free, key=lambda c: (size[c], -c))] = f"{kind}s"
 
 
 def central(layout: Float[np.ndarray, "n 2"], members: Int64[np.ndarray, " m"]) -> int:

@@ -7,15 +7,16 @@ atlas.legend = (page) => {
   const { palette, ramp } = atlas.json("figure");
   const LIMIT = palette.length, STEPS = ramp.length;
   const list = document.getElementById("legend"), said = document.getElementById("said");
-  const schemes = { kind: factor(settings.kinds, rows.kind), group: factor(rows.groups.all(), rows.group) };
+  const schemes = { kind: factor(settings.kinds, rows.kind, page.counts?.kinds), group: factor(rows.groups.all(), rows.group, page.counts?.members) };
   if (points.kept) schemes.kept = measure();
   const filters = Object.values(schemes);
   let colour = Object.keys(schemes).find((name) => schemes[name].entries.length > 1) || "kind";
+  const usual = colour;
   let neuron = -1, lit = null;
 
-  function factor(names, codes) { // largest first; what the palette has no room for shares its last entry
-    const counts = new Uint32Array(names.length);
-    for (const row of points.row) counts[codes[row]]++;
+  function factor(names, codes, known) { // largest first; what the palette has no room for shares its last entry
+    const counts = known || new Uint32Array(names.length);
+    if (!known) for (const row of points.row) counts[codes[row]]++;
     const largest = [...names.keys()].filter((code) => counts[code]);
     if (names !== settings.kinds) largest.sort((a, b) => counts[b] - counts[a]);
     const entry = new Uint8Array(names.length), entries = [];
@@ -31,7 +32,8 @@ atlas.legend = (page) => {
     const fifths = ["0 to 19 %", "20 to 39 %", "40 to 59 %", "60 to 79 %", "80 to 100 %", "not known"];
     const of = (i) => (points.kept[i] > 100 ? 5 : Math.min(4, Math.floor(points.kept[i] / 20)));
     const entries = fifths.map((name, k) => ({ name, count: 0, hue: k < 5 ? ramp[Math.round((k * (STEPS - 1)) / 4)] : palette[LIMIT - 1], shown: true }));
-    for (let i = 0; i < n; i++) entries[of(i)].count++;
+    if (page.counts) page.counts.fifths.forEach((count, k) => { entries[k].count = count; });
+    else for (let i = 0; i < n; i++) entries[of(i)].count++;
     if (!entries[5].count) entries.pop();
     return { of, entries, code: (k) => (k < 5 ? LIMIT + Math.round((k * (STEPS - 1)) / 4) : LIMIT - 1) };
   }
@@ -67,6 +69,7 @@ atlas.legend = (page) => {
   async function light(number) {
     const chip = document.getElementById("neuron");
     const drivers = number < 0 ? null : await atlas.table("drivers");
+    if (drivers) await page.located();
     if (!drivers || number * drivers.row.width >= drivers.row.length) {
       if (neuron >= 0) { neuron = -1; lit = null; chip.hidden = true; page.lit = null; page.changed(); }
       return;
@@ -80,7 +83,7 @@ atlas.legend = (page) => {
     neuron = number;
     lit = new Map([...found].map(([i, z]) => [i, LIMIT + Math.round(((z - least) / (most - least || 1)) * (STEPS - 1))]));
     page.lit = [...found.keys()];
-    await describe(number, found.size, least, most);
+    await Promise.all([describe(number, found.size, least, most), page.need(page.lit)]);
     choose("neuron");
     page.changed();
   }
@@ -99,6 +102,7 @@ atlas.legend = (page) => {
     button.hidden = (schemes[button.dataset.colour]?.entries.length || 0) < 2;
     button.addEventListener("click", () => { choose(button.dataset.colour); page.changed(); });
   }
-  const state = () => ({ c: colour === "kind" || colour === "neuron" ? null : colour, neuron: neuron < 0 ? null : neuron });
-  return { visible, hidden, paint, show, choose, light, state };
+  document.querySelector(".by").hidden = !document.querySelector("[data-colour]:not([hidden])");
+  const state = () => ({ c: colour === usual || colour === "neuron" ? null : colour, neuron: neuron < 0 ? null : neuron });
+  return { visible, hidden, plain: () => colour === usual && !hidden(), paint, show, choose, light, state };
 };

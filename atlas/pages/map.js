@@ -3,47 +3,34 @@
 
 (async () => {
   const { element } = atlas;
-  const settings = atlas.json("settings");
-  const [rows, points] = await Promise.all([atlas.rows(settings.kinds, true), atlas.table("map")]);
-  const n = points.x.length, byId = (id) => document.getElementById(id);
-  const [WHOLE, PART, WITHOUT_GPU] = [1_000_000, 500_000, 20_000]; // points up to which all are drawn; else so many, or without WebGL
-  points.code = new Uint8Array(n);
-  const pointOf = new Int32Array(rows.length).fill(-1);
-  points.row.forEach((row, i) => { pointOf[row] = i; });
+  const settings = atlas.json("settings"), byId = (id) => document.getElementById(id);
+  const page = await (settings.tables.overview ? atlas.tiles : atlas.whole)(settings);
+  const { rows, points, n, order } = page, still = byId("still");
+  const partial = order.length < n;
 
-  // Points are drawn in a scattered order, so that no kind lies wholly on top of another, and the first are a fair part.
-  const order = (() => {
-    let stride = Math.floor(n * 0.6180339) | 1;
-    const shared = (a, b) => (b ? shared(b, a % b) : a);
-    while (shared(n, stride) > 1) stride += 2;
-    return Uint32Array.from({ length: n }, (_, i) => (i * stride) % n);
-  })();
-  const able = Boolean(document.createElement("canvas").getContext("webgl"));
-  const limit = able ? (n > WHOLE ? PART : n) : WITHOUT_GPU;
-  const everything = limit < n ? atlas.places(points, order) : null;
-  if (!able && limit < n) byId("limited").textContent = "Without WebGL a part of the points is drawn; zoom in for the rest.";
-  if (able && limit < n) byId("limited").textContent = `${limit.toLocaleString("en")} of ${n.toLocaleString("en")} points are drawn; zoom in for the rest.`;
-
-  const page = { rows, points, settings, n, pointOf, moved: false, near: null, neurons: null, lit: null };
-  let shown = order;
+  Object.assign(page, { settings, moved: false, names: null, lit: null });
+  let close = null, shown = order; // points of a close view, where not all can be drawn
   page.shown = () => shown;
-  page.refresh = () => { // after another colour or filter
+  page.refresh = () => { // after another colour, filter or part
     page.legend.paint();
-    shown = page.legend.hidden() ? order.filter(page.legend.visible) : order;
-    part();
+    const drawn = close ? Uint32Array.from(close) : order;
+    shown = page.legend.hidden() ? drawn.filter(page.legend.visible) : drawn;
+    page.scatter.fill(shown);
+    if (partial) {
+      still.hidden = !page.legend.plain(); // it shows all, as they are coloured at first
+      byId("limited").textContent = close ? "" : `${order.length.toLocaleString("en")} of ${n.toLocaleString("en")} points are drawn; zoom in for the rest.`;
+    }
     page.light();
   };
-  // Where there are more points than can be drawn, those in view if they are few enough, else an even part of all.
-  let settled = 0;
-  function part() {
-    if (!everything) return page.scatter.fill(shown);
-    const { x0, x1, y0, y1 } = page.scatter.view();
-    const near = everything.count(x0, y0, x1, y1) <= limit ? everything.inside(x0, y0, x1, y1).filter(page.legend.visible) : null;
-    page.scatter.fill(near ? Uint32Array.from(near) : shown.subarray(0, limit));
-  }
-  function settle() { // once the view rests
+  let settled = 0, turn = 0;
+  function settle() { // once the view rests, all that lies in it is drawn if it is little enough
     clearTimeout(settled);
-    if (everything) settled = setTimeout(part, 200);
+    if (partial) settled = setTimeout(async () => {
+      const asked = ++turn, found = await page.inside(page.scatter.view());
+      if (asked !== turn || (!found && !close)) return;
+      close = found;
+      page.refresh();
+    }, 200);
   }
   page.light = () => { // what was found, chosen or drives a neuron stands out
     const bright = page.selection?.chosen() || page.finder?.hits() || page.lit;
@@ -58,19 +45,20 @@
     side: 30,
     spotlight: true,
     spot: (i) => rows.spot(points.row[i]),
-    hover: (i, x, y) => {
+    hover: function hover(i, x, y) {
       const row = points.row[i];
+      if (!page.known(i)) page.need([i]).then(() => { if (page.scatter.pointed() === i) hover(i, x, y); });
       const text = element("div", {}, element("span.caption", {}, rows.name(row)), element("small", {}, rows.about(row)));
       atlas.show(x, y, false, ...(rows.sheet[row] >= 0 ? [rows.thumb(row), text] : [text]));
     },
     pick: (i) => page.pick(i),
     moved: () => { page.moved = true; page.changed(); settle(); },
+    still: partial ? still : null,
   });
   page.legend = atlas.legend(page);
   page.refresh();
   page.legend.show();
-  byId("still")?.remove();
-  page.captions = atlas.table("captions").then((texts) => Object.assign(rows, texts));
+  if (!partial) still.remove();
   page.card = atlas.card(page);
   page.finder = atlas.find(page);
   page.selection = atlas.selection(page);
@@ -86,10 +74,10 @@
     if (event.key === "Escape") { page.selection.stop(); page.card.close(); }
     if (event.key === "/" && !/INPUT|TEXTAREA/.test(document.activeElement.tagName)) { event.preventDefault(); byId("query").focus(); }
   });
-  await page.captions;
-  const beside = Promise.all([settings.tables.near && atlas.table("near"), settings.neurons && atlas.table("neurons")]);
-  const come = beside.then(([near, neurons]) => { Object.assign(page, { near, neurons }); page.card.again(); });
-  if (n <= 200_000) await come;
+  const named = page.need(order.subarray(0, 1));
+  const beside = Promise.all([page.more(), settings.neurons && atlas.table("neurons")]).then(([, names]) => { page.names = names; page.card.again(); });
+  await named;
+  if (n <= 200_000) await beside;
   await page.address.read();
   page.moved = false;
   atlas.page = page;

@@ -1,12 +1,13 @@
 """The map page: every row as a point, with names of regions, its nearest rows, its neurons, and how honest it is."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 from jaxtyping import Float32, Int, Int16, Integer, UInt8
 
-from atlas.pages import picture
+from atlas.pages import picture, tiles
 from atlas.pages.columns import Column, quantised, smallest
 from atlas.pages.frame import Frame
 from atlas.pages.labels import Label, name_clusters
@@ -40,9 +41,10 @@ def write_map(frame: Frame, rows: Rows) -> None:
     meaning = find_meanings(frame.store)
     if meaning:
         frame.write_data("meaning", meaning.columns(len(rows)))
-    labels = name_clusters(xy, space(frame), [rows.labels[row] for row in at])
+    kinds = [list(frame.store.counts)[code] for code in rows.kinds[at].tolist()]
+    labels = name_clusters(xy, space(frame), [rows.labels[row] for row in at], kinds)
     context = {"has_neurons": strongest is not None, "meaning": meaning and meaning.kind, "honesty": honesty(frame)}
-    draw_map(frame, xy, data, near, labels, kinds=rows.kinds[at], **context)
+    draw_map(frame, xy, data, near, labels, rows.columns(), rows.captions, hues=rows.kinds[at], **context)
 
 
 def draw_map(
@@ -51,16 +53,24 @@ def draw_map(
     data: dict[str, Column],
     near: dict[str, Column],
     labels: list[Label],
-    kinds: UInt8[np.ndarray, " n"],
+    rows: dict[str, Column],
+    captions: Sequence[str],
+    hues: UInt8[np.ndarray, " n"],
     **context: Any,
 ) -> None:
-    """Write the page, the tables of places (map), of what lies near (near) and of names, and the still picture."""
+    """Write the page, the tables of its points and of names, and the still picture, coloured by `hues`.
+
+    `rows` and `captions` are of rows, and were written already: only a map too large to be read whole holds them too.
+    """
     places = quantised(xy)
-    frame.write_data("map", {"x": places[:, 0], "y": places[:, 1], **data})
-    if near:
-        frame.write_data("near", near)
+    if len(places) > tiles.WHOLE:
+        tiles.write_tiles(frame, places, data, near, rows, captions)
+    else:
+        frame.write_data("map", {"x": places[:, 0], "y": places[:, 1], **data})
+        if near:
+            frame.write_data("near", near)
     frame.write_data("labels", label_columns(places, labels))
-    (frame.folder / "assets" / "map.webp").write_bytes(picture.still(places, kinds, PALETTE))
+    (frame.folder / "assets" / "map.webp").write_bytes(picture.still(places, hues, PALETTE))
     frame.render(
         "map.html",
         "index.html",

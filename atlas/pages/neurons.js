@@ -5,7 +5,7 @@
 (async () => {
   const { element, words } = atlas;
   const neurons = await atlas.table("neurons");
-  const { palette, ramp } = atlas.json("figure");
+  const { palette, ramp } = atlas.json("figure"), settings = atlas.json("settings");
   const byId = (id) => document.getElementById(id);
   const labels = neurons.label.all(), said = neurons.words.all(), u = labels.length;
   const k = neurons.top.width;
@@ -64,7 +64,7 @@
       element("div.strip", {}, ...covers(i)), ...about(i).map((line) => element("small.caption", {}, line)),
       near.length ? element("div", {}, element("h2", {}, "Neurons that answer alike"), element("div.strip.six", {}, ...near.map((other) =>
         cover(other, 0, "button", { type: "button", title: `${other}: ${labels[other]}`, "aria-label": `Neuron ${other}: ${labels[other]}`, onclick: () => choose(other, true) })))) : null,
-      element("a", { href: atlas.address(i) }, "Open its card"),
+      element("p.ways", {}, element("a", { href: atlas.address(i) }, "Open its card"), " ", settings.map ? element("a", { href: `${settings.map}#neuron=${i}` }, "Show on the map") : ""),
     ].filter(Boolean));
     byId("card").hidden = false;
     scatter.mark([i]);

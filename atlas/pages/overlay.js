@@ -139,5 +139,5 @@ atlas.overlay = (stage, points, options, repaint) => {
     }
     return { drawn, side, named };
   }
-  return { draw, name, trace };
+  return { draw, name, trace, hue };
 };

@@ -39,5 +39,5 @@ atlas.places = (points, of) => {
     }
     return best;
   }
-  return { count, inside, nearest, length: of.length };
+  return { of, count, inside, nearest };
 };

@@ -80,6 +80,8 @@ class Rows:
 
 def plain(text: str | None) -> str:
     """One line of printable text, cut to a readable length."""
-    kept = "".join(c if unicodedata.category(c) not in ("Cc", "Cs") else " " for c in text or "")
-    line = " ".join(kept.split())
+    text = text or ""
+    if not text.isprintable():  # which is quick to tell, and true of almost all
+        text = "".join(c if unicodedata.category(c) not in ("Cc", "Cs") else " " for c in text)
+    line = " ".join(text.split())
     return line if len(line) <= CAPTION else line[: CAPTION - 1].rstrip() + "…"

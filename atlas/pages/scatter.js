@@ -4,7 +4,8 @@
 
 atlas.scatter = async (target, points, options) => {
   await atlas.library; // a single file unpacks it
-  const { item } = atlas.json("figure");
+  const { item } = atlas.json("figure"), accelerated = atlas.accelerated();
+  if (!accelerated) for (const root of item.doc.roots) root.attributes.output_backend = "canvas";
   const stage = document.getElementById(target).closest(".stage");
   const plot = stage.querySelector(".plot");
   await Bokeh.embed.embed_item(item, target);
@@ -12,7 +13,8 @@ atlas.scatter = async (target, points, options) => {
   const { x_range: xr, y_range: yr } = figure;
   const renderers = Object.fromEntries(figure.renderers.map((r) => [r.name, r]));
   const overlay = atlas.overlay(stage, points, options, paint);
-  let shown = atlas.places(points, new Uint32Array(0));
+  const raster = accelerated ? null : atlas.raster(stage, points, overlay.hue);
+  let shown = atlas.places(points, new Uint32Array(0)), bright = null; // drawn, and of these what stands out
   let over = { drawn: [], side: 0, named: [] }; // what the overlay shows
   let marked = [], lit = null, whole = 1;
 
@@ -47,8 +49,21 @@ atlas.scatter = async (target, points, options) => {
     look((left + right) / 2, (bottom + top) / 2, whole);
   }
   const zoom = (factor) => look(seen()[0], seen()[1], seen()[2] * factor);
-  function fly(i) { // into view, and near enough to be told from its neighbours
-    look(points.x[i], points.y[i], Math.min(seen()[2], 65000 / 6));
+  function fly(i) { // into view, and near enough to be told from its neighbours, but never so near that there are none
+    const [x, y] = [points.x[i], points.y[i]];
+    let span = Math.min(seen()[2], 65000 / 6);
+    const around = () => shown.count(x - span / 2, y - (span / 2) * (height / width), x + span / 2, y + (span / 2) * (height / width));
+    while (span < 65000 / 2.5 && around() < 150) span *= 1.25;
+    look(x, y, span);
+  }
+
+  const crowd = points.x.length, least = crowd > 300000 ? 2 : crowd > 60000 ? 3 : crowd > 10000 ? 4 : crowd > 2000 ? 5 : 8;
+  let size = 0; // of a point in pixels: they grow a little as one comes closer
+  function grow() {
+    const fitting = Math.max(least, Math.min(8, Math.round(least + Math.log2(Math.max(1, view().enlarged)))));
+    if (size === fitting) return;
+    size = fitting;
+    layer();
   }
 
   // -- points ---------------------------------------------------------------------------------------------------------
@@ -60,14 +75,23 @@ atlas.scatter = async (target, points, options) => {
   }
   function fill(of) {
     shown = atlas.places(points, of);
-    renderers.points.data_source.data = subset(of);
-    paint();
+    if (!raster) renderers.points.data_source.data = subset(of);
+    layer();
   }
   function light(of) { // the rest steps back
+    bright = of;
     lit = options.spotlight ? of : null;
+    if (!raster) renderers.hits.data_source.data = subset(of || new Uint32Array(0));
+    layer();
+  }
+  function layer() {
+    const alpha = bright ? 0.12 : 0.75;
+    if (raster) raster.set([{ of: shown.of, size, alpha }, { of: bright || [], size: size + 3, alpha: 1 }]);
+    else {
+      renderers.points.glyph.setv({ fill_alpha: { value: alpha }, size: { value: size } });
+      renderers.hits.glyph.size = { value: size + 3 };
+    }
     paint();
-    renderers.points.glyph.fill_alpha = { value: of ? 0.12 : 0.75 };
-    renderers.hits.data_source.data = subset(of || new Uint32Array(0));
   }
   function mark(of) {
     marked = of;
@@ -90,7 +114,13 @@ atlas.scatter = async (target, points, options) => {
   function paint() {
     if (waiting) return;
     waiting = true;
-    requestAnimationFrame(() => { waiting = false; over = overlay.draw(view(), shown, marked, lit); });
+    requestAnimationFrame(() => { grow(); waiting = false; raster?.draw(view()); over = overlay.draw(view(), shown, marked, lit); spread(view()); });
+  }
+  const EDGE = 32768 + (2 * 65536) / 896; // where the picture of the density ends: pages/picture.py leaves two pixels
+  function spread({ toX, toY, sx, sy, enlarged }) { // it lies under the points, and fades as more of them are drawn
+    if (!options.still) return;
+    Object.assign(options.still.style, { inset: "auto", left: `${toX(-EDGE) - 2}px`, top: `${toY(EDGE) - 2}px`, width: `${2 * EDGE * sx}px`, height: `${2 * EDGE * sy}px`,
+      objectFit: "fill", opacity: Math.max(0, 0.75 - 0.2 * Math.log2(Math.max(1, enlarged))) });
   }
 
   // -- events -----------------------------------------------------------------------------------------------------------
@@ -125,10 +155,7 @@ atlas.scatter = async (target, points, options) => {
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paint);
   new MutationObserver(paint).observe(document.documentElement, { attributeFilter: ["data-theme"] });
 
-  const radius = points.x.length > 300000 ? 2 : points.x.length > 60000 ? 3 : points.x.length > 10000 ? 4 : points.x.length > 2000 ? 5 : 8;
-  renderers.points.glyph.size = { value: radius };
-  renderers.hits.glyph.size = { value: radius + 3 };
   all();
   const place = (i) => { const { toX, toY } = view(), box = plot.getBoundingClientRect(); return [box.left + toX(points.x[i]), box.top + toY(points.y[i])]; };
-  return { fill, light, mark, fly, look, all, zoom, nearest, repaint: paint, view, seen, place, name: overlay.name, trace: overlay.trace, stage, plot, over: () => over };
+  return { fill, light, mark, fly, look, all, zoom, nearest, repaint: paint, view, seen, place, pointed: () => pointed, name: overlay.name, trace: overlay.trace, stage, plot, over: () => over };
 };

@@ -5,7 +5,7 @@ atlas.selection = (page) => {
   const { element } = atlas;
   const { rows, points, scatter } = page;
   const panel = document.getElementById("selection"), button = document.querySelector("[data-tool=lasso]");
-  const LISTED = 200, CORNERS = 48;
+  const LISTED = 200, CORNERS = 48, PART = 10_000;
   let active = false, path = null, chosen = [];
 
   // -- drawing: what the lasso takes never reaches the map below it -----------------------------------------------------
@@ -60,8 +60,8 @@ atlas.selection = (page) => {
   async function take(corners) {
     path = corners.length > 2 ? corners : null;
     scatter.trace(path);
-    chosen = path ? [...page.shown()].filter((i) => within(path, points.x[i], points.y[i])) : [];
-    await page.captions;
+    chosen = path ? Array.from(page.shown()).filter((i) => within(path, points.x[i], points.y[i])).sort((a, b) => a - b) : [];
+    await page.need(chosen.slice(0, LISTED));
     list();
     page.light();
     page.changed();
@@ -78,8 +78,8 @@ atlas.selection = (page) => {
       element("div.corner", {}, element("button.quiet", { type: "button", "aria-label": "Clear the selection", title: "Clear", onclick: clear }, "×")),
       element("h2", { id: "selected" }, `${count} selected`),
       element("div.choice", {},
-        element("button", { type: "button", onclick: () => save("csv", "text/csv", csv()) }, "Save CSV"),
-        element("button", { type: "button", onclick: () => save("json", "application/json", JSON.stringify(records(), null, 1)) }, "Save JSON")),
+        element("button", { type: "button", onclick: async () => save("csv", "text/csv", csv(await records())) }, "Save CSV"),
+        element("button", { type: "button", onclick: async () => save("json", "application/json", JSON.stringify(await records(), null, 1)) }, "Save JSON")),
       element("div.scroll", { tabindex: "0", role: "region", "aria-labelledby": "selected" }, element("table", {},
         element("thead", {}, element("tr", {}, ...["Caption", "Kind", "Kept"].slice(0, points.kept ? 3 : 2).map((head) => element("th", { scope: "col" }, head)))),
         element("tbody", {}, ...chosen.slice(0, LISTED).map(line)))));
@@ -90,11 +90,19 @@ atlas.selection = (page) => {
     element("th", { scope: "row" }, element("button.line", { type: "button", onclick: () => page.pick(i, true) }, rows.thumb(points.row[i]), element("span.caption", {}, rows.name(points.row[i])))),
     element("td", {}, rows.about(points.row[i])), points.kept ? element("td", {}, points.kept[i] > 100 ? "–" : `${points.kept[i]} %`) : null);
 
-  const records = () => chosen.map((i) => ({ row: points.row[i], kind: rows.kinds[rows.kind[points.row[i]]], style: rows.style(points.row[i]),
-    caption: rows.name(points.row[i]), x: points.x[i], y: points.y[i], ...(points.kept ? { kept: points.kept[i] > 100 ? null : points.kept[i] } : {}) }));
-  function csv() { // a cell that a spreadsheet would take for a formula is made plain text by an apostrophe
+  async function records() { // a part after the other: not all of them may be in memory at once
+    const found = [];
+    for (let at = 0; at < chosen.length; at += PART) {
+      const part = chosen.slice(at, at + PART);
+      await page.need(part);
+      found.push(...part.map(record));
+    }
+    return found;
+  }
+  const record = (i) => ({ row: page.number(i), kind: rows.kinds[rows.kind[points.row[i]]], style: rows.style(points.row[i]),
+    caption: rows.name(points.row[i]), x: points.x[i], y: points.y[i], ...(points.kept ? { kept: points.kept[i] > 100 ? null : points.kept[i] } : {}) });
+  function csv(table) { // a cell that a spreadsheet would take for a formula is made plain text by an apostrophe
     const cell = (value) => { const text = String(value ?? ""); return `"${(typeof value === "string" && /^[=+\-@\t]/.test(text) ? `'${text}` : text).replaceAll('"', '""')}"`; };
-    const table = records();
     return [Object.keys(table[0] || { row: 0 }), ...table.map((record) => Object.values(record))].map((record) => record.map(cell).join(",")).join("\r\n") + "\r\n";
   }
   function save(end, type, text) {

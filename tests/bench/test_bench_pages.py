@@ -1,7 +1,8 @@
 """Pages of many synthetic points: `pytest tests/bench/test_bench_pages.py -s` (not in the default run).
 
 Bytes, seconds until a first hover is answered (headless Chromium, software rendering), and the script time of a wheel
-turn. A million points: seconds and memory of the build too, in a process of its own.
+turn. A million points: seconds and memory of the build too, in a process of its own. Beside datamapplot's offline page
+(skips unless it is installed and `dmp_offline_cache` was run): both in one run, as ratios.
 """
 
 import shutil
@@ -50,9 +51,9 @@ def first_hover(browser: Any, index: Path) -> tuple[float, Any]:
     began = time.perf_counter()
     page.goto(index.as_uri(), wait_until="commit")
     page.wait_for_function("window.Bokeh && document.body?.dataset.ready !== undefined", timeout=60_000, polling=50)
-    x, y = page.evaluate("atlas.page.scatter.place(0)")
+    x, y = page.evaluate("atlas.page.scatter.place(atlas.page.order[0])")
     page.mouse.move(x, y)
-    page.wait_for_selector("#tip:not([hidden])")
+    page.wait_for_function("(tip => !tip.hidden && !tip.innerText.startsWith('…'))(document.getElementById('tip'))")
     return time.perf_counter() - began, page
 
 
@@ -73,6 +74,44 @@ def wheel_scripts(page: Any, turns: int = 15) -> float:
         page.wait_for_timeout(700)
         found.append(spent() - before)
     return statistics.median(found)
+
+
+def first_tip(browser: Any, index: Path, tip: str) -> tuple[float, float]:
+    """Seconds until the first hover is answered, the mouse wandering over the middle; and those of script in them."""
+    page = browser.new_page(viewport={"width": 1400, "height": 900})
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable")
+    began = time.perf_counter()
+    page.goto(index.as_uri(), wait_until="commit")
+    shown = f"(e => Boolean(e) && e.offsetHeight > 0 && e.innerText.trim().length > 1)(document.querySelector('{tip}'))"
+    for turn in range(4000):
+        page.mouse.move(420 + 13 * (turn % 23), 380 + 11 * (turn // 23 % 19))
+        if page.evaluate(shown):
+            break
+    took = time.perf_counter() - began
+    metrics = {metric["name"]: metric["value"] for metric in session.send("Performance.getMetrics")["metrics"]}
+    page.close()
+    assert turn < 3999
+    return took, metrics["TaskDuration"]
+
+
+@pytest.mark.filterwarnings("ignore")  # the peer's
+def test_against_datamapplot(tmp_path: Path, browser: Any) -> None:
+    peer = pytest.importorskip("datamapplot")
+    data = synthetic(100_000)
+    try:
+        options = {"hover_text": data["captions"], "enable_search": True, "font_family": "sans-serif"}
+        plot = peer.create_interactive_plot(data["xy"], *data["labels"], **options, offline_mode=True)
+    except FileNotFoundError:
+        pytest.skip("dmp_offline_cache was not run")
+    theirs, ours = tmp_path / "theirs.html", write_points(tmp_path / "ours.html", **{**data, "near": None})
+    plot.save(str(theirs))
+    runs = [(first_tip(browser, ours, "#tip"), first_tip(browser, theirs, ".deck-tooltip")) for _ in range(3)]
+    wall, script, their_wall, their_script = np.median(np.reshape(runs, (3, 4)), axis=0)
+    size = ours.stat().st_size / theirs.stat().st_size
+    print(f"\n100,000 points, ours to datamapplot's: bytes {size:.2f}, first hover {wall / their_wall:.2f} ", end="")
+    print(f"({wall:.1f} to {their_wall:.1f} s), main thread {script / their_script:.2f}")
+    assert wall <= their_wall
 
 
 @pytest.mark.parametrize(("near", "limit"), [(False, 4.7), (True, 8.0)])
