@@ -48,12 +48,8 @@ def equation(args: argparse.Namespace) -> int:
     from decompose import report
 
     store, clip = _open(args)
-    options = {"k": args.k, "method": args.method, "templates": args.templates, "store": store}
-    if args.receipts:
-        images = _some_images(store)
-        found = [decompose.equation(clip, concept, images=images, **options) for concept in args.concept]
-    else:
-        found = decompose.compose(clip, args.concept, **options)
+    images = _some_images(store) if args.receipts else None
+    found = decompose.compose(clip, args.concept, args.k, store, args.method, templates=args.templates, images=images)
     if args.json:
         rows = [{"concept": each.concept, "kept": each.kept, "terms": each.table().to_pylist()} for each in found]
         return _print(args, rows)
@@ -92,24 +88,30 @@ def nmf(args: argparse.Namespace) -> int:
         for each in found
     ]
     _print(args, rows)
-    return _page(args, store, "components", "Components", report.components(store, found), k=args.k, alpha=args.alpha)
+    drawn = report.components_map(store, found)
+    body, beside = report.components(store, found, with_map=drawn is not None), {report.MAP: drawn} if drawn else {}
+    return _page(args, store, "components", "Components", body, beside, k=args.k, alpha=args.alpha)
 
 
 def label(args: argparse.Namespace) -> int:
-    """Label every neuron of a Store, with significance, and split it into facets; its cards then show them."""
-    import pyarrow.parquet as pq
-
+    """Label every neuron of a Store, with significance, facets and receipts; its cards then show them."""
     import decompose
 
     store, clip = _open(args)
-    parts = {"labels": decompose.label_neurons, "facets": decompose.split_neurons}
-    for name, find in parts.items():
-        found = find(store, clip, rate=args.rate, seed=args.seed)
-        with store.deriving(f"neurons/{name}", {"rate": args.rate, "seed": args.seed}) as folder:
-            pq.write_table(found, folder / f"{name}.parquet")
-        print(store.derived(f"neurons/{name}"), file=sys.stderr)
-        if name == "labels":
-            _print(args, [row for row in found.to_pylist() if args.json or row["label"] != "none"][: args.k])
+    recipe = {"rate": args.rate, "seed": args.seed}
+    labels = decompose.label_neurons(store, clip, **recipe)
+    _write(store, "labels", recipe, labels)
+    if "image" in store.counts:
+        _write(store, "facets", recipe, decompose.split_neurons(store, clip, **recipe))
+        receipts = decompose.confirm_labels(store, clip, labels, seed=args.seed)
+        _write(store, "receipts", {"seed": args.seed}, receipts, of=("neurons/labels",))
+        raised = [row["confirmed"] for row in receipts.to_pylist() if row["act"] == "raise"]
+        print(f"raising the neuron confirms {sum(raised):,} of {len(raised):,} labels", file=sys.stderr)
+    if args.json:
+        return _print(args, labels.to_pylist()[: args.k])
+    given = _by_neuron(labels.to_pylist())
+    print(f"{len(given):,} of {clip.neurons:,} neurons have a label; the surest:\n")
+    table(sorted(given, key=lambda row: row["q"])[: args.k])
     _say_page(args.store)
     return 0
 
@@ -153,15 +155,32 @@ def _open(args: argparse.Namespace) -> tuple[Any, Any]:
 
 def _some_images(store: Any) -> list[Any]:
     """Thumbnails of images spread over the Store, to try neurons on."""
-    from io import BytesIO
-
-    from PIL import Image
+    from decompose.confirmation import thumbnails
 
     if store is None or "image" not in store.counts:
         raise Refused("receipts need images to try neurons on: give --store of one that holds some")
     rows = store.positions("image")
-    step = max(1, len(rows) // RECEIPT_IMAGES)
-    return [Image.open(BytesIO(store.thumb(int(row)))).convert("RGB") for row in rows[::step][:RECEIPT_IMAGES]]
+    return thumbnails(store, rows[:: max(1, len(rows) // RECEIPT_IMAGES)][:RECEIPT_IMAGES])
+
+
+def _write(store: Any, name: str, recipe: dict[str, Any], found: Any, of: Sequence[str] = ()) -> None:
+    import pyarrow.parquet as pq
+
+    with store.deriving(f"neurons/{name}", recipe, of) as folder:
+        pq.write_table(found, folder / f"{name}.parquet")
+    print(store.derived(f"neurons/{name}"), file=sys.stderr)
+
+
+def _by_neuron(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row for each neuron that has a label: its labels, the evidence and q of the first."""
+    given: dict[int, dict[str, Any]] = {}
+    for row in rows:
+        if row["neuron"] in given:
+            given[row["neuron"]]["labels"] += f", {row['label']}"
+        elif row["label"] != "none":
+            given[row["neuron"]] = {name: row[name] for name in ("neuron", "label", "evidence", "q")}
+            given[row["neuron"]]["labels"] = given[row["neuron"]].pop("label")
+    return list(given.values())
 
 
 def _lines(file: Path) -> list[str]:
@@ -177,10 +196,18 @@ def _print(args: argparse.Namespace, rows: Sequence[dict[str, Any]]) -> int:
     return 0
 
 
-def _page(args: argparse.Namespace, store: Any, name: str, title: str, body: str, **recipe: Any) -> int:
+def _page(
+    args: argparse.Namespace,
+    store: Any,
+    name: str,
+    title: str,
+    body: str,
+    beside: dict[str, bytes] | None = None,
+    **recipe: Any,
+) -> int:
     from decompose import report
 
-    report.write(store, name, title, {"command": args.command, **recipe}, body)
+    report.write(store, name, title, {"command": args.command, **recipe}, body, beside)
     _say_page(args.store)
     return 0
 
