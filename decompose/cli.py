@@ -1,6 +1,7 @@
 """`decompose ...`: one command = one function. Results on stdout, progress on stderr, one line for a mistake."""
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -124,14 +125,21 @@ def emotions(args: argparse.Namespace) -> int:
     store, clip = _open(args)
     words = None if args.words is None else _lines(args.words)
     found = decompose.study(clip, words, args.templates, store)
+    agreements, affect = found.agreements.to_pylist(), report.affect(found)
     if args.json:
         rows = [{"word": each.concept, "terms": each.table().to_pylist()} for each in found.equations]
-        return _print(args, rows)
-    for each in found.equations:
-        print(each)
-    print()
-    table(found.agreements.to_pylist())
-    print(report.verdict(found.agreements.to_pylist()))
+        factors = {str(k): {"names": each.names, "words": each.words.tolist()} for k, each in found.factors.items()}
+        print(json.dumps({"equations": rows, "factors": factors, "agreements": agreements, "affect": affect}, indent=1))
+    else:
+        for each in found.equations:
+            print(each)
+        print()
+        table(agreements)
+        print(report.verdict(agreements), end="\n\n")
+        if affect:
+            table([{"factors of": row["factors"], "factor": row["name"], **_scales(row)} for row in affect])
+        else:
+            print('valence and arousal were not compared: pip install "multimodal-atlas[affect]"', file=sys.stderr)
     if store is not None:
         _page(args, store, "emotions", "Emotions", report.emotions(found, clip.name))
     return 0
@@ -181,6 +189,10 @@ def _by_neuron(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             given[row["neuron"]] = {name: row[name] for name in ("neuron", "label", "evidence", "q")}
             given[row["neuron"]]["labels"] = given[row["neuron"]].pop("label")
     return list(given.values())
+
+
+def _scales(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: row[name] for name in ("words", "valence", "p_valence", "arousal", "p_arousal")}
 
 
 def _lines(file: Path) -> list[str]:

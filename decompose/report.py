@@ -104,9 +104,18 @@ def emotions(found: Study, model: str) -> str:
         fewer=[(number, each.names, _members(found, each)) for number, each in found.factors.items() if number != k],
         agreements=found.agreements.to_pylist(),
         verdict=verdict(found.agreements.to_pylist()),
+        fewest=min(found.factors),
+        affect=affect(found),
         side=(int(found.places.max()) + 1) * CELL,
         size=CELL,
     )
+
+
+def affect(found: Study) -> list[dict[str, Any]]:
+    """The correlations with valence and arousal; the neurons' factors by name, those of the controls by number."""
+    rows = [] if found.affect is None else found.affect.to_pylist()
+    names = found.factors[min(found.factors)].names
+    return [row | {"name": names[row["factor"]] if row["factors"] == "neurons" else row["factor"]} for row in rows]
 
 
 def verdict(agreements: Sequence[dict[str, Any]]) -> str:
