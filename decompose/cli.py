@@ -7,22 +7,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from atlas.errors import Refused
 from atlas.terminal import answer, table
+from decompose.opening import bank, chosen, latents, open_model, some_images, word_list
 
 # Nothing heavy is imported here: `decompose --help` must answer at once. Each command imports what it runs.
 
 WAYS = ("basis", "response", "both")
+RATE = 0.05  # of false discoveries
 METHODS = ("omp", "lasso", "nnls", "iht", "logistic")
-RECEIPT_IMAGES = 64
 
 
 def search(args: argparse.Namespace) -> int:
     """The neurons that serve a text most, best first."""
     import decompose
 
-    store, clip = _open(args)
-    found = decompose.search(clip, args.text, args.k, store, args.by, templates=args.templates)
+    store, clip = open_model(args)
+    directions = latents(args, clip.neurons)
+    found = decompose.search(clip, args.text, args.k, store, args.by, directions, args.templates)
     return _print(args, found.to_pylist())
 
 
@@ -30,9 +31,11 @@ def texts(args: argparse.Namespace) -> int:
     """The texts that a neuron serves most; with --climb, texts that are made up for it."""
     import decompose
 
-    _, clip = _open(args)
-    found = decompose.text_feature(clip, args.neuron) if args.climb else decompose.texts(clip, args.neuron, args.k)
-    return _print(args, found.to_pylist()[: args.k])
+    store, clip = open_model(args)
+    neuron = chosen(args, clip.neurons)
+    if args.climb:
+        return _print(args, decompose.text_feature(clip, neuron).to_pylist()[: args.k])
+    return _print(args, decompose.texts(clip, neuron, args.k, bank(store, clip)).to_pylist())
 
 
 def nearest(args: argparse.Namespace) -> int:
@@ -40,7 +43,10 @@ def nearest(args: argparse.Namespace) -> int:
     import decompose
     from atlas.store import Store
 
-    return _print(args, decompose.nearest(Store.open(args.store), args.neuron, args.k, args.by).to_pylist())
+    store = Store.open(args.store)
+    kind = "image" if "image" in store.counts else "word"
+    neuron = chosen(args, store.array("max", kind).shape[1])
+    return _print(args, decompose.nearest(store, neuron, args.k, args.by).to_pylist())
 
 
 def equation(args: argparse.Namespace) -> int:
@@ -48,18 +54,24 @@ def equation(args: argparse.Namespace) -> int:
     import decompose
     from decompose import report
 
-    store, clip = _open(args)
-    images = _some_images(store) if args.receipts else None
-    found = decompose.compose(clip, args.concept, args.k, store, args.method, templates=args.templates, images=images)
+    store, clip = open_model(args)
+    directions, images = latents(args, clip.neurons), some_images(store) if args.receipts else None
+    found = decompose.compose(
+        clip, args.concept, args.k, store, args.method, None, True, args.templates, directions, images
+    )
+    shares = [None] * len(found)
+    if store is not None and "image" in store.counts:
+        shares = decompose.explained(store, clip, args.concept, args.templates).tolist()
     if args.json:
-        rows = [{"concept": each.concept, "kept": each.kept, "terms": each.table().to_pylist()} for each in found]
-        return _print(args, rows)
-    for each in found:
-        print(f"{each}   ({each.kept:.0%} of the logit)")
+        _print(args, [_as_row(each, share) for each, share in zip(found, shares, strict=True)])
+    for each, share in zip(found, shares, strict=True) if not args.json else ():
+        of_form = "" if share is None else f"; the bilinear form gives {share:.0%} of its variance over the images"
+        print(f"{each}   ({each.kept:.0%} of the logit{of_form})")
         if each.receipts:
             table(each.table().to_pylist())
-    if store is not None:
-        _page(args, store, "equations", "Equations", report.equations(found))
+            print()
+    if store is not None and directions is None:  # cards are of neurons alone
+        _page(args, store, "equations", "Equations", report.equations(found, shares))
     return 0
 
 
@@ -67,7 +79,7 @@ def compare(args: argparse.Namespace) -> int:
     """The solvers of equations on one set of concepts: size, fidelity, stability and time."""
     import decompose
 
-    store, clip = _open(args)
+    store, clip = open_model(args)
     return _print(args, decompose.compare(clip, args.concept, store=store).to_pylist())
 
 
@@ -98,7 +110,7 @@ def label(args: argparse.Namespace) -> int:
     """Label every neuron of a Store, with significance, facets and receipts; its cards then show them."""
     import decompose
 
-    store, clip = _open(args)
+    store, clip = open_model(args)
     recipe = {"rate": args.rate, "seed": args.seed}
     labels = decompose.label_neurons(store, clip, **recipe)
     _write(store, "labels", recipe, labels)
@@ -122,8 +134,8 @@ def emotions(args: argparse.Namespace) -> int:
     import decompose
     from decompose import report
 
-    store, clip = _open(args)
-    words = None if args.words is None else _lines(args.words)
+    store, clip = open_model(args)
+    words = None if args.words is None else word_list(args.words)
     found = decompose.study(clip, words, args.templates, store)
     agreements, affect = found.agreements.to_pylist(), report.affect(found)
     if args.json:
@@ -145,30 +157,19 @@ def emotions(args: argparse.Namespace) -> int:
     return 0
 
 
+def universality(args: argparse.Namespace) -> int:
+    """Neurons of two models, in two Stores of the same rows, that are each other's nearest."""
+    import decompose
+    from atlas.store import Store
+
+    found = decompose.universality(Store.open(args.store), Store.open(args.other), seed=args.seed).to_pylist()
+    if not args.json:
+        kept = sum(row["q"] <= RATE for row in found)
+        print(f"{len(found):,} neurons are each other's nearest, {kept:,} of them beyond chance (q <= {RATE})\n")
+    return _print(args, found[: args.k])
+
+
 # -- what the commands share -------------------------------------------------------------------------------------------
-
-
-def _open(args: argparse.Namespace) -> tuple[Any, Any]:
-    """The Store, if one is given, and the model: the Store's own, or the one that is named."""
-    if args.store is not None:
-        from atlas.derivation import clip_of
-        from atlas.store import Store
-
-        store = Store.open(args.store)
-        return store, clip_of(store, args.pretrained, "auto")
-    from atlas.clip import Clip
-
-    return None, Clip(args.model, args.pretrained)
-
-
-def _some_images(store: Any) -> list[Any]:
-    """Thumbnails of images spread over the Store, to try neurons on."""
-    from decompose.confirmation import thumbnails
-
-    if store is None or "image" not in store.counts:
-        raise Refused("receipts need images to try neurons on: give --store of one that holds some")
-    rows = store.positions("image")
-    return thumbnails(store, rows[:: max(1, len(rows) // RECEIPT_IMAGES)][:RECEIPT_IMAGES])
 
 
 def _write(store: Any, name: str, recipe: dict[str, Any], found: Any, of: Sequence[str] = ()) -> None:
@@ -191,16 +192,12 @@ def _by_neuron(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return list(given.values())
 
 
+def _as_row(found: Any, share: float | None) -> dict[str, Any]:
+    return {"concept": found.concept, "kept": found.kept, "explained": share, "terms": found.table().to_pylist()}
+
+
 def _scales(row: dict[str, Any]) -> dict[str, Any]:
     return {name: row[name] for name in ("words", "valence", "p_valence", "arousal", "p_arousal")}
-
-
-def _lines(file: Path) -> list[str]:
-    from atlas.files import lines
-
-    if not file.is_file():
-        raise Refused(f"{file} is not a file; give one with a word a line")
-    return [line for _, line in lines(file)]
 
 
 def _print(args: argparse.Namespace, rows: Sequence[dict[str, Any]]) -> int:
@@ -243,19 +240,28 @@ def parser() -> argparse.ArgumentParser:
 
     sub = command(search)
     sub.add_argument("text")
+    _sae(sub)
     sub.add_argument("--by", choices=WAYS, help="what neurons are judged by (both with a Store, else basis)")
     _model(sub, k=10)
     sub = command(texts)
     sub.add_argument("neuron", type=int)
+    _sae(sub)
     sub.add_argument("--climb", action="store_true", help="text feature visualisation: climb over all words instead")
     _model(sub, k=10)
     sub = command(nearest)
     sub.add_argument("store", type=Path)
     sub.add_argument("neuron", type=int)
+    _sae(sub)
     sub.add_argument("--by", choices=("response", "basis", "images"), default="response")
     sub.add_argument("-k", type=int, default=10)
+    sub = command(universality)
+    sub.add_argument("store", type=Path)
+    sub.add_argument("other", type=Path)
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("-k", type=int, default=20, help="pairs to print (20)")
     sub = command(equation)
     sub.add_argument("concept", nargs="+")
+    _sae(sub)
     sub.add_argument("--method", choices=METHODS, default="omp")
     sub.add_argument("--receipts", action="store_true", help="raise each neuron in real forward passes and measure")
     _model(sub, k=4)
@@ -269,7 +275,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--seed", type=int, default=0)
     sub = command(label)
     sub.add_argument("store", type=Path)
-    sub.add_argument("--rate", type=float, default=0.05, help="false discovery rate (0.05)")
+    sub.add_argument("--rate", type=float, default=RATE, help=f"false discovery rate ({RATE})")
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("-k", type=int, default=20, help="labels to print (20)")
     sub.add_argument("--pretrained", help="where the checkpoint file lies now, if the Store was made with one")
@@ -277,6 +283,10 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--words", type=Path, metavar="FILE", help="words, one a line (the feeling wheel's)")
     _model(sub, templates="feeling")
     return whole
+
+
+def _sae(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--sae", type=Path, metavar="FILE", help="latents of a sparse autoencoder instead of neurons")
 
 
 def _model(sub: argparse.ArgumentParser, k: int | None = None, templates: str | None = None) -> None:

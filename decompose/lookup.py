@@ -5,9 +5,11 @@ W (u, e) basis    X (t, e) text embeddings, the query's and those of random text
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from jaxtyping import Float, Int
 
 from atlas import vocabulary as words
@@ -123,6 +125,19 @@ class TextBank:
             others = X[here].mean(0) if here.sum() > 1 else X.mean(0)
             X[here] -= others if len(X) > 1 else 0
         return cls(texts, Index.build(X))
+
+    def save(self, folder: Path) -> None:
+        """Write the bank into a folder: texts.parquet and the index."""
+        pq.write_table(pa.table({"text": self.texts}), folder / "texts.parquet")
+        self.index.save(folder)
+
+    @classmethod
+    def open(cls, folder: Path) -> "TextBank":
+        """Open a bank that was saved; Refused where it is not whole."""
+        texts, index = pq.read_table(folder / "texts.parquet")["text"].to_pylist(), Index.open(folder)
+        if len(texts) != len(index):
+            raise Refused(f"{folder} holds {len(texts):,} texts and {len(index):,} embeddings; build the bank again")
+        return cls(tuple(texts), index)
 
     def near(self, rows: Float[np.ndarray, "n e"], k: int) -> list[list[tuple[str, float]]]:
         """The k texts nearest to each row, with cosines, best first; none for a row of zeros."""

@@ -48,9 +48,13 @@ def write(
     return store.derived(f"{FOLDER}/{name}")
 
 
-def equations(found: Sequence[Equation]) -> str:
-    """A page of equations, whose neurons lead to their cards, with the receipts that there are."""
-    return _render("equations.html", equations=found, tried=any(each.receipts for each in found))
+def equations(found: Sequence[Equation], shares: Sequence[float | None] | None = None) -> str:
+    """A page of equations, whose neurons lead to their cards, with the receipts that there are.
+
+    `shares`: of each concept's logit over the Store's images, what the bilinear form explains (R^2), if it is known.
+    """
+    tried, shares = any(each.receipts for each in found), shares or [None] * len(found)
+    return _render("equations.html", equations=list(zip(found, shares, strict=True)), tried=tried)
 
 
 def components(store: Store, found: Sequence[Component], with_map: bool = False) -> str:
