@@ -4,6 +4,7 @@ import argparse
 import json
 import math
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,7 +34,9 @@ def table(rows: Sequence[dict[str, Any]], as_json: bool = False) -> None:
 def answer(program: str, args: argparse.Namespace, interrupted: str = "interrupted") -> int:
     """Run `args.function`; returns its exit code: 0 done, 1 something was refused, 130 interrupted."""
     try:
-        return args.function(args)
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: print(f"{program}: {message}", file=sys.stderr)
+            return args.function(args)
     except Refused as refused:
         print(f"{program}: {refused}", file=sys.stderr)
         return 1

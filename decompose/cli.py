@@ -32,7 +32,7 @@ def texts(args: argparse.Namespace) -> int:
     import decompose
 
     store, clip = open_model(args)
-    neuron = chosen(args, clip.neurons)
+    neuron = chosen(args, clip.neurons, f"{clip.layer} of {clip.name}")
     if args.climb:
         return _print(args, decompose.text_feature(clip, neuron).to_pylist()[: args.k])
     return _print(args, decompose.texts(clip, neuron, args.k, bank(store, clip)).to_pylist())
@@ -45,7 +45,7 @@ def nearest(args: argparse.Namespace) -> int:
 
     store = Store.open(args.store)
     kind = "image" if "image" in store.counts else "word"
-    neuron = chosen(args, store.array("max", kind).shape[1])
+    neuron = chosen(args, store.array("max", kind).shape[1], str(store.path))
     return _print(args, decompose.nearest(store, neuron, args.k, args.by).to_pylist())
 
 

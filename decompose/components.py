@@ -45,7 +45,7 @@ def factor_activations(
     A = store.array("mean", "image")
     if not 0 < k <= min(A.shape):
         raise Refused(
-            f"{k} components of {A.shape[0]:,} images and {A.shape[1]:,} neurons; ask for 1 to {min(A.shape)}"
+            f"{k:,} components of {A.shape[0]:,} images and {A.shape[1]:,} neurons; ask for 1 to {min(A.shape)}"
         )
     model = SparseNMF(k, alpha, max_iter=max_iter, random_state=seed).fit(A)
     D = np.asarray(model.components_, np.float32)

@@ -21,7 +21,7 @@ from decompose.attribution import Templates, check_model, concept_embeddings, sp
 from decompose.directions import Directions
 from decompose.equations import name_neurons
 from decompose.neighbours import checked, responses
-from decompose.significance import RANKED, p_values, q_values, random_texts, standardised
+from decompose.significance import RANKED, moderated, p_values, q_values, random_texts
 
 WAYS = ("basis", "response", "both")
 RANDOM_TEXTS = 500
@@ -46,8 +46,9 @@ def search(
     response    how much more a neuron answers to the images and rendered words that CLIP finds nearest to the text
     both        the mean of the two; the default with a Store, basis without
 
-    `score` is by how many standard deviations the query surpasses random texts of like frequency, so that neurons that
-    like every text, or rare words, do not win; p is the share of these texts, all neurons pooled, that surpass as far.
+    `score` is how far the query surpasses random texts of like frequency, so that neurons that like every text, or rare
+    words, do not win: in these texts' deviation plus the usual neuron's, so that those that hardly tell any texts apart
+    do not either (`significance.moderated`). p is the share of these texts, all neurons pooled, that surpass as far.
     A neuron that never fires on the Store's images scores 0. `attribution` is W x_text less what random texts have.
 
     Raises Refused for an empty query, a Store of another model, and `by` response or both without a Store.
@@ -73,7 +74,7 @@ def search(
     if store is not None and by != "basis":
         scale = float(clip.model.logit_scale.exp())
         parts += [response(store, kind, X, scale, directions) for kind in ("image", "word") if kind in store.counts]
-    Z = np.mean([standardised(part, part[1:]) for part in parts], axis=0)
+    Z = np.mean([moderated(part, part[1:]) for part in parts], axis=0)
     Z[:, ~given.any(0)] = 0
     best = np.argsort(-Z[0], kind="stable")[:k]
     p = p_values(Z[0], Z[1:])

@@ -32,12 +32,14 @@ def latents(args: argparse.Namespace, neurons: int) -> Any:
     return None if args.sae is None else Directions.sae(args.sae, neurons)
 
 
-def chosen(args: argparse.Namespace, neurons: int) -> Any:
-    """The neuron that is asked for, or the latent of that number."""
+def chosen(args: argparse.Namespace, neurons: int, where: str) -> Any:
+    """The neuron that is asked for, or the latent of that number; Refused for one that is not there."""
     from decompose.neighbours import checked
 
     found = latents(args, neurons)
-    return args.neuron if found is None else found[checked(args.neuron, len(found), str(args.sae), "latent")]
+    if found is None:
+        return checked(args.neuron, neurons, where)
+    return found[checked(args.neuron, len(found), str(args.sae), "latent")]
 
 
 def bank(store: Any, clip: Any) -> Any:

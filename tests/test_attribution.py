@@ -92,7 +92,7 @@ def test_every_set_of_templates_holds_the_text(name):
     ("texts", "templates", "message"),
     [
         ([], None, "no text given"),
-        ("", None, "text 0 is empty"),
+        ("", None, "the text is empty"),
         (["cat", " \n"], None, "text 1 is empty"),
         ("x" * 10_000, None, "has 10,000 characters; 1,000 are the most"),
         ("cat", "nosuch", "no templates 'nosuch': the sets are plain"),

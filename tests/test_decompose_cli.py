@@ -1,6 +1,7 @@
 """`decompose ...` as a user runs it: a Store of the embedded model, tables on stdout, pages, one line for a mistake."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -110,7 +111,7 @@ def test_nmf_label_and_emotions_become_pages_of_the_site(store: Path, capsys: py
     assert "happy = " in out
     assert "text embeddings" in out
     capsys.readouterr()
-    assert main(["label", str(store), "-k", "5"]) == 0
+    assert main(["label", str(store), "-k", "5", "--rate", "0.9"]) == 0
     assert "neurons have a label; the surest:" in capsys.readouterr().out
     receipts = pq.read_table(Store.open(store).derived("neurons/receipts") / "receipts.parquet")
     assert receipts.schema.equals(COLUMNS)
@@ -135,6 +136,13 @@ def test_nmf_label_and_emotions_become_pages_of_the_site(store: Path, capsys: py
         (["equation", "happy", "--receipts"], "need images"),
         (["emotions", "--words", "nowhere.txt"], "is not a file"),
         (["nmf", "nowhere"], "nowhere"),
+        (["search", "happy", "--templates", ""], "no templates"),
+        (["search", "happy", "-k", "-1"], "at least one"),
+        (["search", "happy", "--sae", "nowhere"], "cannot read nowhere as safetensors"),
+        (["equation", "happy", "-k", "99999"], "99999"),
+        (["equation", " "], "is empty"),
+        (["compare", "happy"], "needs two"),
+        (["texts", "-1"], "neuron -1"),
     ],
 )
 def test_a_mistake_is_one_line(command: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -143,6 +151,31 @@ def test_a_mistake_is_one_line(command: list[str], line: str, capsys: pytest.Cap
     assert len(said) == 1
     assert said[0].startswith("decompose: ")
     assert line in said[0]
+
+
+@pytest.mark.parametrize(
+    ("command", "line"),
+    [
+        (["label", "{}", "--rate", "nan"], "false discovery rate is nan"),
+        (["nmf", "{}", "--alpha", "nan"], "alpha is nan"),
+        (["nmf", "{}", "-k", "99999"], "99,999 components"),
+        (["nearest", "{}", "1024"], "neuron 1024"),
+        (["universality", "{}", "nowhere"], "nowhere"),
+    ],
+)
+def test_a_mistake_about_a_store_is_one_line(
+    store: Path, command: list[str], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    test_a_mistake_is_one_line([part.format(store) for part in command], line, capsys)
+
+
+def test_a_store_without_statistics_says_what_makes_them(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bare = tmp_path / "bare"
+    shutil.copytree(store, bare, ignore=shutil.ignore_patterns("neurons", "site*", "index", "layout"))
+    for command in (["search", "cat", "--store", str(bare)], ["nearest", str(bare), "3"]):
+        test_a_mistake_is_one_line(command, f"atlas stats {bare}", capsys)
 
 
 def test_right_to_left_text_is_text_like_any_other(capsys: pytest.CaptureFixture[str]) -> None:

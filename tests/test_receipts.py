@@ -153,7 +153,7 @@ def test_what_cannot_be_tried_is_refused(clip):
         "need directions of visual.layer4": (images, "cat", Directions.neurons([1], 7)),
         "2 texts for 1 directions": (images, ["a", "b"], one),
         "1 image given": (images[:1], "cat", one),
-        "text 0 is empty": (images, "", one),
+        "the text is empty": (images, "", one),
     }.items():
         with pytest.raises(Refused, match=match):
             receipt(clip, *arguments)

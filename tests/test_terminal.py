@@ -1,10 +1,12 @@
 """What commands print: figures that line up, nothing shown as zero that is not."""
 
+import argparse
 import json
+import warnings
 
 import pytest
 
-from atlas.terminal import table
+from atlas.terminal import answer, table
 
 
 def test_figures_line_up(capsys: pytest.CaptureFixture[str]) -> None:
@@ -28,3 +30,14 @@ def test_nothing_and_zeros(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "x\n0\n0\n"
     table([{"x": 0.123456789}], as_json=True)
     assert json.loads(capsys.readouterr().out) == [{"x": 0.123456789}]
+
+
+def test_a_warning_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def warn(_: argparse.Namespace) -> int:
+        warnings.warn("not optimal yet", UserWarning, stacklevel=1)
+        return 0
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert answer("decompose", argparse.Namespace(function=warn)) == 0
+    assert capsys.readouterr().err == "decompose: not optimal yet\n"

@@ -16,7 +16,9 @@ import pytest
 import atlas
 import decompose
 from atlas.clip import Clip
-from atlas.packaged import emoji
+from atlas.derivation import relate_neurons, summarise_neurons
+from atlas.store import Store
+from decompose.confirmation import thumbnails
 from decompose.directions import Directions
 from decompose.receipts import match_controls, mean_activations
 
@@ -43,11 +45,19 @@ def known() -> dict[str, set[int]]:
 
 
 @pytest.fixture(scope="module")
-def images() -> list:
-    """Drawings of a style that the evidence is not made of, drawn at random."""
-    items = [item for item in emoji("emoji", ("Google",), skin=False) if item.load]
-    chosen = np.random.default_rng(0).choice(len(items), IMAGES, replace=False)
-    return [item.load() for item in (items[i] for i in chosen) if item.load]
+def store(clip: Clip, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Drawings of a style that the evidence is not made of: what a neuron's spread is measured on."""
+    sources = ["emoji?vendors=Google&skin=no", "texts"]  # texts to name neurons by, once for all searches
+    store = atlas.collect(sources, clip, tmp_path_factory.mktemp("evidence") / "google")
+    summarise_neurons(store)
+    relate_neurons(store, clip)
+    return store
+
+
+@pytest.fixture(scope="module")
+def images(store: Store) -> list:
+    """Some of them at random."""
+    return thumbnails(store, np.random.default_rng(0).choice(store.positions("image"), IMAGES, replace=False))
 
 
 @pytest.fixture(autouse=True)
@@ -61,11 +71,14 @@ def test_there_are_thirty_concepts_to_look_for(known: dict[str, set[int]]) -> No
     assert len(known) == CONCEPTS
 
 
-def test_search_by_basis_alone_finds_the_known_neurons(clip: Clip, known: dict[str, set[int]], images: list) -> None:
+def test_search_by_basis_alone_finds_the_known_neurons(
+    clip: Clip, store: Store, known: dict[str, set[int]], images: list
+) -> None:
     A, W = mean_activations(clip, images), clip.basis()
     own, matched, missed = [], [], []
     for concept, neurons in known.items():
-        ranked = decompose.search(clip, concept, clip.neurons, templates=CHOOSING, random=RANDOM)["neuron"].to_numpy()
+        found = decompose.search(clip, concept, clip.neurons, store, "basis", templates=CHOOSING, random=RANDOM)
+        ranked = found["neuron"].to_numpy()
         place = np.argsort(ranked)
         own.append(min(place[list(neurons)]))
         ids = sorted(neurons)
