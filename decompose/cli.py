@@ -65,7 +65,7 @@ def equation(args: argparse.Namespace) -> int:
     if args.json:
         _print(args, [_as_row(each, share) for each, share in zip(found, shares, strict=True)])
     for each, share in zip(found, shares, strict=True) if not args.json else ():
-        of_form = "" if share is None else f"; the bilinear form gives {share:.0%} of its variance over the images"
+        of_form = "" if share is None else f"; R2 of the bilinear form {share:.2f}"
         print(f"{each}   ({each.kept:.0%} of the logit{of_form})")
         if each.receipts:
             table(each.table().to_pylist())

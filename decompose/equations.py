@@ -317,11 +317,12 @@ def _stability(Z: Float[np.ndarray, "t u"], again: Sequence[Float[np.ndarray, "t
 
 
 def _sum(terms: Sequence[Term]) -> str:
-    """ "success + hug + 0.2 grumpy - crying" """
-    parts = []
+    """ "success + hug + 0.2 grumpy - crying"; of neurons that go by one name, each with its number."""
+    parts, names = [], [term.label for term in terms]
     for term in terms:
         size = abs(term.weight)
         number = f"{size:.1g}" if size < 1 else f"{size:.1f}"
         sign = "- " if term.weight < 0 else "+ "
-        parts.append(sign + ("" if float(number) == 1 else f"{number} ") + term.label)
+        name = term.label if names.count(term.label) == 1 else f"{term.label} [{term.neuron}]"
+        parts.append(sign + ("" if float(number) == 1 else f"{number} ") + name)
     return " ".join(parts).removeprefix("+ ")

@@ -120,7 +120,7 @@ def test_attribution_is_the_basis_times_the_text(resnet):
 
 def test_directions_are_attributed_like_neurons(resnet):
     some = Directions.neurons([5, 2], resnet.neurons)
-    np.testing.assert_allclose(attribute(resnet, "cat", directions=some), attribute(resnet, "cat")[:, [5, 2]])
+    np.testing.assert_allclose(attribute(resnet, "cat", directions=some), attribute(resnet, "cat")[:, [5, 2]], 1e-6)
     both = Directions.components(np.abs(some.write) * [[2], [3]])
     twice = attribute(resnet, "cat")[:, [5, 2]] * [2, 3]
     np.testing.assert_allclose(attribute(resnet, "cat", directions=both), twice, rtol=1e-5)

@@ -94,7 +94,7 @@ def test_equations_are_printed_and_become_a_page(store: Path, capsys: pytest.Cap
     assert main(["equation", "happy", "very sad", "--store", str(store), "-k", "2", "--receipts"]) == 0
     out = capsys.readouterr().out
     assert "happy = " in out
-    assert "of the logit; the bilinear form gives" in out
+    assert "of the logit; R2 of the bilinear form" in out
     assert "effect" in out
     page = (Store.open(store).derived("site-fragments/equations") / "page.html").read_text("utf-8")
     assert "Raising it" in page

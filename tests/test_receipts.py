@@ -9,7 +9,7 @@ from atlas.clip import Clip
 from atlas.errors import Refused
 from decompose.attribution import concept_embeddings
 from decompose.directions import Directions
-from decompose.receipts import VARIANTS, match_controls, mean_activations, receipt
+from decompose.receipts import VARIANTS, Receipt, match_controls, mean_activations, receipt
 from tests.test_attribution import noise, towers
 
 CONCEPT, IMAGES, LENGTH = "pizza", 16, 0.3
@@ -100,6 +100,22 @@ def test_any_direction_has_receipts_each_with_its_text(clip, writer):
     assert [each.text for each in two] == [CONCEPT, CONCEPT, "ship", "ship"]
     assert two[0].effect == pytest.approx(alone.effect, rel=1e-3)
     assert two[2].effect != two[0].effect
+
+
+@pytest.mark.parametrize(
+    ("p", "low", "high", "expected", "confirmed"),
+    [
+        (0.05, 0.1, 0.3, 1, True),
+        (0.06, 0.1, 0.3, 1, False),
+        (0.01, -0.1, 0.3, 1, False),
+        (0.01, -0.3, -0.1, 1, False),
+        (0.01, -0.3, -0.1, -1, True),
+    ],
+)
+def test_confirmed_is_significant_and_wholly_on_the_expected_side(p, low, high, expected, confirmed):
+    found = Receipt("one", "cat", "raise", (low + high) / 2, low, high, p, expected, 9, 1.0, (1, 2), (0.5, -0.1))
+    assert found.confirmed is confirmed
+    assert found.control == pytest.approx(0.2)
 
 
 def test_images_that_are_not_held_do_not_count(clip, writer):
