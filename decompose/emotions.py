@@ -85,7 +85,7 @@ def study(
 
     Raises Refused for too few words, and for what `attribution.prompts` refuses.
     """
-    words = tuple(dict.fromkeys(words or vocabulary.emotions()))
+    words = tuple(dict.fromkeys(vocabulary.emotions() if words is None else words))
     if len(words) < 8:
         raise Refused(f"{len(words)} different words are too few to tell apart; give eight or more")
     rows = prompts(words, templates)
