@@ -16,7 +16,6 @@ from pyarrow import csv
 from scipy.stats import rankdata
 
 from atlas.errors import Refused
-from decompose.attribution import correlations
 
 FILE = "data/WK/BRM-emot-submit.csv.gz"
 SCALES = {"valence": "V.Mean.Sum", "arousal": "A.Mean.Sum"}
@@ -48,11 +47,13 @@ def compare_norms(
     """
     known = norms() if given is None else given
     place = [i for i, word in enumerate(words) if word in known]
-    ratings = np.array([known[words[i]] for i in place], float).reshape(-1, 2)
+    scales = _ranked(np.array([known[words[i]] for i in place], float).reshape(-1, 2))
     random, rows = np.random.default_rng(seed), []
-    for name, factors in compared.items():
-        rho = _spearman(factors[place], ratings)
-        null = np.stack([np.abs(_spearman(random.permutation(factors[place]), ratings)).max(0) for _ in range(DRAWS)])
+    shuffled = np.stack([random.permutation(len(place)) for _ in range(DRAWS)])
+    for name, vectors in compared.items():
+        factors = _ranked(vectors[place])
+        rho = factors.T @ scales
+        null = np.abs(np.einsum("dwk,ws->dks", factors[shuffled], scales)).max(1)
         p = (1 + (null[:, None] >= np.abs(rho) - 1e-12).sum(0)) / (1 + DRAWS)
         for factor in range(len(rho)):
             row = {"factors": name, "factor": factor, "words": len(place)}
@@ -62,7 +63,8 @@ def compare_norms(
     return pa.Table.from_pylist(rows)
 
 
-def _spearman(factors: Float[np.ndarray, "w k"], ratings: Float[np.ndarray, "w 2"]) -> Float[np.ndarray, "k 2"]:
-    """Spearman's rho of each factor with each scale; 0 where one never changes."""
-    one, other = rankdata(factors, axis=0), rankdata(ratings, axis=0)
-    return np.stack([correlations(np.repeat(column[:, None], 2, 1), other) for column in one.T])
+def _ranked(columns: Float[np.ndarray, "w k"]) -> Float[np.ndarray, "w k"]:
+    """Ranks within each column, of mean 0 and unit norm: products of such are Spearman's rho; 0 if all are equal."""
+    ranks = rankdata(columns, axis=0) - (len(columns) + 1) / 2
+    norm = np.linalg.norm(ranks, axis=0)
+    return np.divide(ranks, norm, out=np.zeros_like(ranks), where=norm > 0)
