@@ -33,7 +33,8 @@ SOLVERS = {
 HERE = Path(__file__).parent
 CELL = 54  # pixels of a word's cell in the emotion atlas
 MAP, GREY = "map.png", "#8884"  # a component's map, and the colour of the rows that are no images
-WIDTH, MARGIN, DOT = 1400, 12, 3  # pixels
+WIDTH, DOT = 1400, 3  # pixels
+OUTLYING, BESIDE = (1, 99), 0.08  # percentiles of the images that its edges lie beyond, and by how much
 FIRST_HUE, SATURATION = 91, 0.7  # degrees; the paper's colours of factors (Goh et al. 2021, figure 13)
 
 
@@ -74,9 +75,13 @@ def components_map(store: Store, found: Sequence[Component]) -> bytes | None:
         return None
     points = pq.read_table(store.derived("layout/map") / "points.parquet", columns=["row", "x", "y"])
     row, xy = points["row"].to_numpy(), np.column_stack([points["x"].to_numpy(), points["y"].to_numpy()])
-    span = np.maximum(np.ptp(xy, 0), 1e-9)
-    side = np.round(WIDTH * np.minimum(span / span[0], 1)).astype(int) + 2 * MARGIN
-    at = (xy - xy.min(0)) / span * (side - 2 * MARGIN - 1) + MARGIN
+    low, high = np.percentile(xy[np.isin(row, store.positions("image"))], OUTLYING, axis=0)
+    low, high = low - BESIDE * (high - low), high + BESIDE * (high - low)  # a few rows far off would shrink the rest
+    span = np.maximum(high - low, 1e-9)
+    near = ((xy >= low) & (xy <= high)).all(1)
+    row, xy = row[near], xy[near]
+    side = np.round(WIDTH * np.minimum(span / span[0], 1)).astype(int)
+    at = (xy - low) / span * (side - 1)
     at[:, 1] = side[1] - 1 - at[:, 1]
     image = Image.new("RGBA", (int(side[0]), int(side[1])))
     draw = ImageDraw.Draw(image)
