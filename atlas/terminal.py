@@ -2,30 +2,41 @@
 
 import argparse
 import json
+import math
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 from atlas.errors import Refused
 
 LONGEST = 70  # letters of a cell
+DECIMALS = 5  # of a figure, at most
 
 
 def table(rows: Sequence[dict[str, Any]], as_json: bool = False) -> None:
-    """Print rows, all of the same columns, aligned; or as JSON, whole."""
+    """Print rows, all of the same columns, aligned, numbers to the right; or as JSON, whole."""
     if as_json:
         print(json.dumps(rows, ensure_ascii=False, indent=1))
         return
-    cells = [[_shown(row[name]) for name in rows[0]] for row in rows] if rows else []
-    widths = [max(len(name), *(len(row[i]) for row in cells)) for i, name in enumerate(rows[0])] if rows else []
-    for line in [list(rows[0]), *cells] if rows else []:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    if not rows:
+        return
+    columns = []
+    for name in rows[0]:
+        values = [row[name] for row in rows]
+        cells = [name, *_column(values)]
+        width = max(map(len, cells))
+        columns.append([cell.rjust(width) if _numbers(values) else cell.ljust(width) for cell in cells])
+    for line in zip(*columns, strict=True):
+        print("  ".join(line).rstrip())
 
 
 def answer(program: str, args: argparse.Namespace, interrupted: str = "interrupted") -> int:
     """Run `args.function`; returns its exit code: 0 done, 1 something was refused, 130 interrupted."""
     try:
-        return args.function(args)
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: print(f"{program}: {message}", file=sys.stderr)
+            return args.function(args)
     except Refused as refused:
         print(f"{program}: {refused}", file=sys.stderr)
         return 1
@@ -37,7 +48,32 @@ def answer(program: str, args: argparse.Namespace, interrupted: str = "interrupt
         return 0
 
 
+def _numbers(values: Sequence[Any]) -> bool:
+    return all(value is None or (isinstance(value, int | float) and not isinstance(value, bool)) for value in values)
+
+
+def _column(values: Sequence[Any]) -> list[str]:
+    """Cells of a column; figures with as many decimals as give the largest of them three digits."""
+    if not _numbers(values) or not any(isinstance(value, float) for value in values):
+        return [_shown(value) for value in values]
+    largest = max((abs(value) for value in values if value is not None and math.isfinite(value)), default=0)
+    decimals = min(max(2 - math.floor(math.log10(largest)), 0), DECIMALS) if largest else 0
+    return [_figure(value, decimals) for value in values]
+
+
+def _figure(value: float | None, decimals: int) -> str:
+    """A number with so many decimals; one that they do not show, by its magnitude."""
+    if value is None:
+        return ""
+    cell = f"{value:.{decimals}f}"
+    return f"{value:.0e}" if value and math.isfinite(value) and float(cell) == 0 else cell
+
+
 def _shown(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, dict):

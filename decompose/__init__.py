@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from decompose.attribution import attribute, completeness, explained
     from decompose.coding import solve
+    from decompose.confirmation import confirm_labels
     from decompose.directions import Directions
     from decompose.emotions import study
     from decompose.equations import compare, compose, equation
@@ -28,6 +29,7 @@ __all__ = [
     "compare",
     "completeness",
     "compose",
+    "confirm_labels",
     "equation",
     "explained",
     "label_neurons",
@@ -48,6 +50,7 @@ _HOME = {
     "compare": "decompose.equations",
     "completeness": "decompose.attribution",
     "compose": "decompose.equations",
+    "confirm_labels": "decompose.confirmation",
     "equation": "decompose.equations",
     "explained": "decompose.attribution",
     "label_neurons": "decompose.labels",

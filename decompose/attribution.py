@@ -51,17 +51,18 @@ def prompts(texts: str | Sequence[str], templates: Templates = None) -> list[lis
     if not texts:
         raise Refused("no text given; give a word or a sentence")
     for place, text in enumerate(texts):
+        which = "the text" if len(texts) == 1 else f"text {place}"
         if not text.strip():
-            raise Refused(f"text {place} is empty; give a word or a sentence")
+            raise Refused(f"{which} is empty; give a word or a sentence")
         if len(text) > LONGEST:
-            raise Refused(f"text {place} ({text[:20]!r}...) has {len(text):,} characters; {LONGEST:,} are the most")
+            raise Refused(f"{which} ({text[:20]!r}...) has {len(text):,} characters; {LONGEST:,} are the most")
     return [[template.replace("{}", text) for template in chosen_templates(templates)] for text in texts]
 
 
 def chosen_templates(templates: Templates) -> tuple[str, ...]:
     """Templates by name, as one string, or as several; Refused where one has no {}."""
     if templates is None or isinstance(templates, str):
-        name = templates or "plain"
+        name = "plain" if templates is None else templates
         if "{}" not in name and name not in TEMPLATES:
             raise Refused(f"no templates {name!r}: the sets are {', '.join(TEMPLATES)}, or write one with {{}} in it")
         return TEMPLATES.get(name, (name,))

@@ -1,27 +1,29 @@
 """`decompose ...`: one command = one function. Results on stdout, progress on stderr, one line for a mistake."""
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from atlas.errors import Refused
 from atlas.terminal import answer, table
+from decompose.opening import bank, chosen, latents, open_model, some_images, word_list
 
 # Nothing heavy is imported here: `decompose --help` must answer at once. Each command imports what it runs.
 
 WAYS = ("basis", "response", "both")
+RATE = 0.05  # of false discoveries
 METHODS = ("omp", "lasso", "nnls", "iht", "logistic")
-RECEIPT_IMAGES = 64
 
 
 def search(args: argparse.Namespace) -> int:
     """The neurons that serve a text most, best first."""
     import decompose
 
-    store, clip = _open(args)
-    found = decompose.search(clip, args.text, args.k, store, args.by, templates=args.templates)
+    store, clip = open_model(args)
+    directions = latents(args, clip.neurons)
+    found = decompose.search(clip, args.text, args.k, store, args.by, directions, args.templates)
     return _print(args, found.to_pylist())
 
 
@@ -29,9 +31,11 @@ def texts(args: argparse.Namespace) -> int:
     """The texts that a neuron serves most; with --climb, texts that are made up for it."""
     import decompose
 
-    _, clip = _open(args)
-    found = decompose.text_feature(clip, args.neuron) if args.climb else decompose.texts(clip, args.neuron, args.k)
-    return _print(args, found.to_pylist()[: args.k])
+    store, clip = open_model(args)
+    neuron = chosen(args, clip.neurons, f"{clip.layer} of {clip.name}")
+    if args.climb:
+        return _print(args, decompose.text_feature(clip, neuron).to_pylist()[: args.k])
+    return _print(args, decompose.texts(clip, neuron, args.k, bank(store, clip)).to_pylist())
 
 
 def nearest(args: argparse.Namespace) -> int:
@@ -39,7 +43,10 @@ def nearest(args: argparse.Namespace) -> int:
     import decompose
     from atlas.store import Store
 
-    return _print(args, decompose.nearest(Store.open(args.store), args.neuron, args.k, args.by).to_pylist())
+    store = Store.open(args.store)
+    kind = "image" if "image" in store.counts else "word"
+    neuron = chosen(args, store.array("max", kind).shape[1], str(store.path))
+    return _print(args, decompose.nearest(store, neuron, args.k, args.by).to_pylist())
 
 
 def equation(args: argparse.Namespace) -> int:
@@ -47,22 +54,24 @@ def equation(args: argparse.Namespace) -> int:
     import decompose
     from decompose import report
 
-    store, clip = _open(args)
-    options = {"k": args.k, "method": args.method, "templates": args.templates, "store": store}
-    if args.receipts:
-        images = _some_images(store)
-        found = [decompose.equation(clip, concept, images=images, **options) for concept in args.concept]
-    else:
-        found = decompose.compose(clip, args.concept, **options)
+    store, clip = open_model(args)
+    directions, images = latents(args, clip.neurons), some_images(store) if args.receipts else None
+    found = decompose.compose(
+        clip, args.concept, args.k, store, args.method, None, True, args.templates, directions, images
+    )
+    shares = [None] * len(found)
+    if store is not None and "image" in store.counts:
+        shares = decompose.explained(store, clip, args.concept, args.templates).tolist()
     if args.json:
-        rows = [{"concept": each.concept, "kept": each.kept, "terms": each.table().to_pylist()} for each in found]
-        return _print(args, rows)
-    for each in found:
-        print(f"{each}   ({each.kept:.0%} of the logit)")
+        _print(args, [_as_row(each, share) for each, share in zip(found, shares, strict=True)])
+    for each, share in zip(found, shares, strict=True) if not args.json else ():
+        of_form = "" if share is None else f"; R2 of the bilinear form {share:.2f}"
+        print(f"{each}   ({each.kept:.0%} of the logit{of_form})")
         if each.receipts:
             table(each.table().to_pylist())
-    if store is not None:
-        _page(args, store, "equations", "Equations", report.equations(found))
+            print()
+    if store is not None and directions is None:  # cards are of neurons alone
+        _page(args, store, "equations", "Equations", report.equations(found, shares))
     return 0
 
 
@@ -70,7 +79,7 @@ def compare(args: argparse.Namespace) -> int:
     """The solvers of equations on one set of concepts: size, fidelity, stability and time."""
     import decompose
 
-    store, clip = _open(args)
+    store, clip = open_model(args)
     return _print(args, decompose.compare(clip, args.concept, store=store).to_pylist())
 
 
@@ -92,24 +101,30 @@ def nmf(args: argparse.Namespace) -> int:
         for each in found
     ]
     _print(args, rows)
-    return _page(args, store, "components", "Components", report.components(store, found), k=args.k, alpha=args.alpha)
+    drawn = report.components_map(store, found)
+    body, beside = report.components(store, found, with_map=drawn is not None), {report.MAP: drawn} if drawn else {}
+    return _page(args, store, "components", "Components", body, beside, k=args.k, alpha=args.alpha)
 
 
 def label(args: argparse.Namespace) -> int:
-    """Label every neuron of a Store, with significance, and split it into facets; its cards then show them."""
-    import pyarrow.parquet as pq
-
+    """Label every neuron of a Store, with significance, facets and receipts; its cards then show them."""
     import decompose
 
-    store, clip = _open(args)
-    parts = {"labels": decompose.label_neurons, "facets": decompose.split_neurons}
-    for name, find in parts.items():
-        found = find(store, clip, rate=args.rate, seed=args.seed)
-        with store.deriving(f"neurons/{name}", {"rate": args.rate, "seed": args.seed}) as folder:
-            pq.write_table(found, folder / f"{name}.parquet")
-        print(store.derived(f"neurons/{name}"), file=sys.stderr)
-        if name == "labels":
-            _print(args, [row for row in found.to_pylist() if args.json or row["label"] != "none"][: args.k])
+    store, clip = open_model(args)
+    recipe = {"rate": args.rate, "seed": args.seed}
+    labels = decompose.label_neurons(store, clip, **recipe)
+    _write(store, "labels", recipe, labels)
+    if "image" in store.counts:
+        _write(store, "facets", recipe, decompose.split_neurons(store, clip, **recipe))
+        receipts = decompose.confirm_labels(store, clip, labels, seed=args.seed)
+        _write(store, "receipts", {"seed": args.seed}, receipts, of=("neurons/labels",))
+        raised = [row["confirmed"] for row in receipts.to_pylist() if row["act"] == "raise"]
+        print(f"raising the neuron confirms {sum(raised):,} of {len(raised):,} labels", file=sys.stderr)
+    if args.json:
+        return _print(args, labels.to_pylist()[: args.k])
+    given = _by_neuron(labels.to_pylist())
+    print(f"{len(given):,} of {clip.neurons:,} neurons have a label; the surest:\n")
+    table(sorted(given, key=lambda row: row["q"])[: args.k])
     _say_page(args.store)
     return 0
 
@@ -119,57 +134,70 @@ def emotions(args: argparse.Namespace) -> int:
     import decompose
     from decompose import report
 
-    store, clip = _open(args)
-    words = None if args.words is None else _lines(args.words)
+    store, clip = open_model(args)
+    words = None if args.words is None else word_list(args.words)
     found = decompose.study(clip, words, args.templates, store)
+    agreements, affect = found.agreements.to_pylist(), report.affect(found)
     if args.json:
         rows = [{"word": each.concept, "terms": each.table().to_pylist()} for each in found.equations]
-        return _print(args, rows)
-    for each in found.equations:
-        print(each)
-    print()
-    table(found.agreements.to_pylist())
-    print(report.verdict(found.agreements.to_pylist()))
+        factors = {str(k): {"names": each.names, "words": each.words.tolist()} for k, each in found.factors.items()}
+        print(json.dumps({"equations": rows, "factors": factors, "agreements": agreements, "affect": affect}, indent=1))
+    else:
+        for each in found.equations:
+            print(each)
+        print()
+        table(agreements)
+        print(report.verdict(agreements), end="\n\n")
+        if affect:
+            table([{"factors of": row["factors"], "factor": row["name"], **_scales(row)} for row in affect])
+        else:
+            print('valence and arousal were not compared: pip install "multimodal-atlas[affect]"', file=sys.stderr)
     if store is not None:
         _page(args, store, "emotions", "Emotions", report.emotions(found, clip.name))
     return 0
 
 
+def universality(args: argparse.Namespace) -> int:
+    """Neurons of two models, in two Stores of the same rows, that are each other's nearest."""
+    import decompose
+    from atlas.store import Store
+
+    found = decompose.universality(Store.open(args.store), Store.open(args.other), seed=args.seed).to_pylist()
+    if not args.json:
+        kept = sum(row["q"] <= RATE for row in found)
+        print(f"{len(found):,} neurons are each other's nearest, {kept:,} of them beyond chance (q <= {RATE})\n")
+    return _print(args, found[: args.k])
+
+
 # -- what the commands share -------------------------------------------------------------------------------------------
 
 
-def _open(args: argparse.Namespace) -> tuple[Any, Any]:
-    """The Store, if one is given, and the model: the Store's own, or the one that is named."""
-    if args.store is not None:
-        from atlas.derivation import clip_of
-        from atlas.store import Store
+def _write(store: Any, name: str, recipe: dict[str, Any], found: Any, of: Sequence[str] = ()) -> None:
+    import pyarrow.parquet as pq
 
-        store = Store.open(args.store)
-        return store, clip_of(store, args.pretrained, "auto")
-    from atlas.clip import Clip
-
-    return None, Clip(args.model, args.pretrained)
+    with store.deriving(f"neurons/{name}", recipe, of) as folder:
+        pq.write_table(found, folder / f"{name}.parquet")
+    print(store.derived(f"neurons/{name}"), file=sys.stderr)
 
 
-def _some_images(store: Any) -> list[Any]:
-    """Thumbnails of images spread over the Store, to try neurons on."""
-    from io import BytesIO
+def _by_neuron(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row for each neuron that has a label: its labels, the evidence and q of the first."""
+    given: dict[int, dict[str, Any]] = {}
+    for row in rows:
+        if row["neuron"] in given:
+            given[row["neuron"]]["labels"] += f", {row['label']}"
+        elif row["label"] != "none":
+            given[row["neuron"]] = {name: row[name] for name in ("neuron", "label", "evidence", "q")}
+            given[row["neuron"]]["labels"] = given[row["neuron"]].pop("label")
+    return list(given.values())
 
-    from PIL import Image
 
-    if store is None or "image" not in store.counts:
-        raise Refused("receipts need images to try neurons on: give --store of one that holds some")
-    rows = store.positions("image")
-    step = max(1, len(rows) // RECEIPT_IMAGES)
-    return [Image.open(BytesIO(store.thumb(int(row)))).convert("RGB") for row in rows[::step][:RECEIPT_IMAGES]]
+def _as_row(found: Any, share: float | None) -> dict[str, Any]:
+    return {"concept": found.concept, "kept": found.kept, "explained": share, "terms": found.table().to_pylist()}
 
 
-def _lines(file: Path) -> list[str]:
-    from atlas.files import lines
-
-    if not file.is_file():
-        raise Refused(f"{file} is not a file; give one with a word a line")
-    return [line for _, line in lines(file)]
+def _scales(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: row[name] for name in ("words", "valence", "p_valence", "arousal", "p_arousal")}
 
 
 def _print(args: argparse.Namespace, rows: Sequence[dict[str, Any]]) -> int:
@@ -177,10 +205,18 @@ def _print(args: argparse.Namespace, rows: Sequence[dict[str, Any]]) -> int:
     return 0
 
 
-def _page(args: argparse.Namespace, store: Any, name: str, title: str, body: str, **recipe: Any) -> int:
+def _page(
+    args: argparse.Namespace,
+    store: Any,
+    name: str,
+    title: str,
+    body: str,
+    beside: dict[str, bytes] | None = None,
+    **recipe: Any,
+) -> int:
     from decompose import report
 
-    report.write(store, name, title, {"command": args.command, **recipe}, body)
+    report.write(store, name, title, {"command": args.command, **recipe}, body, beside)
     _say_page(args.store)
     return 0
 
@@ -204,19 +240,28 @@ def parser() -> argparse.ArgumentParser:
 
     sub = command(search)
     sub.add_argument("text")
+    _sae(sub)
     sub.add_argument("--by", choices=WAYS, help="what neurons are judged by (both with a Store, else basis)")
     _model(sub, k=10)
     sub = command(texts)
     sub.add_argument("neuron", type=int)
+    _sae(sub)
     sub.add_argument("--climb", action="store_true", help="text feature visualisation: climb over all words instead")
     _model(sub, k=10)
     sub = command(nearest)
     sub.add_argument("store", type=Path)
     sub.add_argument("neuron", type=int)
+    _sae(sub)
     sub.add_argument("--by", choices=("response", "basis", "images"), default="response")
     sub.add_argument("-k", type=int, default=10)
+    sub = command(universality)
+    sub.add_argument("store", type=Path)
+    sub.add_argument("other", type=Path)
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("-k", type=int, default=20, help="pairs to print (20)")
     sub = command(equation)
     sub.add_argument("concept", nargs="+")
+    _sae(sub)
     sub.add_argument("--method", choices=METHODS, default="omp")
     sub.add_argument("--receipts", action="store_true", help="raise each neuron in real forward passes and measure")
     _model(sub, k=4)
@@ -230,7 +275,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--seed", type=int, default=0)
     sub = command(label)
     sub.add_argument("store", type=Path)
-    sub.add_argument("--rate", type=float, default=0.05, help="false discovery rate (0.05)")
+    sub.add_argument("--rate", type=float, default=RATE, help=f"false discovery rate ({RATE})")
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("-k", type=int, default=20, help="labels to print (20)")
     sub.add_argument("--pretrained", help="where the checkpoint file lies now, if the Store was made with one")
@@ -238,6 +283,10 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--words", type=Path, metavar="FILE", help="words, one a line (the feeling wheel's)")
     _model(sub, templates="feeling")
     return whole
+
+
+def _sae(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--sae", type=Path, metavar="FILE", help="latents of a sparse autoencoder instead of neurons")
 
 
 def _model(sub: argparse.ArgumentParser, k: int | None = None, templates: str | None = None) -> None:

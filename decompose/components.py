@@ -3,10 +3,10 @@
 A (n, u) mean activations of the images    Z (n, k) codes    D (k, u) components
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from atlas.errors import Refused
 from atlas.index import Rows
@@ -29,6 +29,7 @@ class Component:
     words: tuple[str, ...]
     rows: tuple[int, ...]
     share: float
+    own: Int[np.ndarray, " m"] = field(repr=False, compare=False)  # rows of all images on which it is the strongest
 
 
 def factor_activations(
@@ -44,16 +45,16 @@ def factor_activations(
     A = store.array("mean", "image")
     if not 0 < k <= min(A.shape):
         raise Refused(
-            f"{k} components of {A.shape[0]:,} images and {A.shape[1]:,} neurons; ask for 1 to {min(A.shape)}"
+            f"{k:,} components of {A.shape[0]:,} images and {A.shape[1]:,} neurons; ask for 1 to {min(A.shape)}"
         )
     model = SparseNMF(k, alpha, max_iter=max_iter, random_state=seed).fit(A)
     D = np.asarray(model.components_, np.float32)
     D = D / np.maximum(np.linalg.norm(D, axis=1, keepdims=True), 1e-12)
     Z = _codes(model, A)
-    share = np.bincount(Z.argmax(1), minlength=k) / len(Z)
-    order = np.argsort(-share, kind="stable")
-    D, Z, share = D[order], Z[:, order], share[order]
-    rows = store.positions("image")[np.argsort(-Z, 0, kind="stable")[:ROWS]].T
+    order = np.argsort(-np.bincount(Z.argmax(1), minlength=k), kind="stable")
+    D, Z = D[order], Z[:, order]
+    images, own = store.positions("image"), Z.argmax(1)
+    rows = images[np.argsort(-Z, 0, kind="stable")[:ROWS]].T
     labels = np.array([label or "" for label in store.table(["label"])["label"].to_pylist()])
     words = [own or _first(labels[pictured]) for own, pictured in zip(_words(store, model, order), rows, strict=True)]
     found = [
@@ -62,7 +63,8 @@ def factor_activations(
             tuple((int(j), round(float(D[i, j]), 3)) for j in np.argsort(-D[i])[:NEURONS] if D[i, j] > 0),
             words[i],
             tuple(rows[i].tolist()),
-            float(share[i]),
+            float((own == i).mean()),
+            images[own == i],
         )
         for i in range(k)
     ]

@@ -6,7 +6,8 @@ factored by NMF after sign splitting, and the factors colour an atlas of words i
 the feeling wheel's and the paper's are the default.
 
 Whether the factors say more than the text tower alone does is measured beside them, on a random basis and on the text
-embeddings themselves (`agreements`).
+embeddings themselves (`agreements`), and the two factors, which the paper says are about valence and arousal, are
+measured by people's ratings of the words (`affect`).
 
     X (p, u) attribution of prompts    C (l, t, u) codes at each level    F (t, k) factors of the words, 0 to 1
 """
@@ -29,7 +30,8 @@ from atlas.clip import Clip
 from atlas.errors import Refused
 from atlas.projection import project
 from atlas.store import Store
-from decompose.attribution import Templates, concept_embeddings, prompts, spread
+from decompose.affect import compare_norms
+from decompose.attribution import Templates, chosen_templates, concept_embeddings, prompts, spread
 from decompose.coding import discriminate
 from decompose.equations import Equation, name_neurons, printed
 from decompose.nmf import SparseNMF
@@ -62,6 +64,7 @@ class Study:
     factors: Mapping[int, Factors]  # by their number
     places: Int[np.ndarray, "t 2"]  # column and row of each word in the disc
     agreements: pa.Table
+    affect: pa.Table | None  # the fewest factors beside valence and arousal; None where the norms are not installed
 
 
 def study(
@@ -82,7 +85,7 @@ def study(
 
     Raises Refused for too few words, and for what `attribution.prompts` refuses.
     """
-    words = tuple(dict.fromkeys(words or vocabulary.emotions()))
+    words = tuple(dict.fromkeys(vocabulary.emotions() if words is None else words))
     if len(words) < 8:
         raise Refused(f"{len(words)} different words are too few to tell apart; give eight or more")
     rows = prompts(words, templates)
@@ -103,13 +106,21 @@ def study(
     means = X.reshape(len(words), -1, X.shape[1]).mean(1) - X.mean(0)
     return Study(
         words,
-        tuple(prompt.replace(words[0], "{}") for prompt in rows[0]),
+        chosen_templates(templates),
         codes,
         tuple(_equation(word, code, named, x) for word, code, x in zip(words, codes[-1], means, strict=True)),
         {k: factor(codes[FACTORED], k, named) for k in factors},
         disc(T, seed),
         agreements(compared, [known.get(word, "") for word in words], max(factors), seed),
+        _affect(words, {name: factor(each, min(factors), {}).words for name, each in compared.items()}, seed),
     )
+
+
+def _affect(words: Sequence[str], compared: Mapping[str, Float[np.ndarray, "t k"]], seed: int) -> pa.Table | None:
+    try:
+        return compare_norms(words, compared, seed=seed)
+    except Refused:
+        return None
 
 
 def levels(

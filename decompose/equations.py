@@ -10,8 +10,10 @@ in Goh et al. 2021 ("Multimodal Neurons in Artificial Neural Networks", emotion 
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
+from itertools import islice
+from typing import TypedDict, Unpack
 
 import numpy as np
 import pyarrow as pa
@@ -64,34 +66,33 @@ class Equation:
         return f"<div><b>{escape(str(self))}</b> ({self.kept:.0%} of the logit)<table>{head}{rows}</table></div>"
 
     def table(self) -> pa.Table:
-        """One row a term: neuron, weight, label, and where there are receipts the raise's effect and p."""
+        """One row a term: neuron, weight, label; with receipts, what raising it did to the logit beside `control`, what
+        raising neurons matched with it did.
+        """
         columns = {name: [getattr(term, name) for term in self.terms] for name in ("neuron", "weight", "label")}
         if self.receipts:
             raised = [each for each in self.receipts if each.act == "raise"]
-            columns |= {name: [getattr(each, name) for each in raised] for name in ("effect", "low", "high", "p")}
+            shown = ("effect", "low", "high", "control", "p", "confirmed")
+            columns |= {name: [getattr(each, name) for each in raised] for name in shown}
         return pa.table(columns)
 
 
+class Composing(TypedDict, total=False):
+    """What `equation` and `compose` can be told besides, by name."""
+
+    method: coding.Method
+    penalty: float | None
+    signed: bool
+    templates: Templates
+    directions: Directions | None
+    images: Pictures | None
+
+
 def equation(
-    clip: Clip,
-    concept: str,
-    k: int = 4,
-    store: Store | None = None,
-    method: coding.Method = "omp",
-    penalty: float | None = None,
-    signed: bool = True,
-    templates: Templates = None,
-    directions: Directions | None = None,
-    images: Pictures | None = None,
+    clip: Clip, concept: str, k: int = 4, store: Store | None = None, **options: Unpack[Composing]
 ) -> Equation:
-    """The sparse equation of a concept; options as in `compose`.
-
-    images      give each term its receipts on these, with other prompts than it was chosen by
-
-    Raises Refused for an empty concept, a Store of another model, and for k, method and penalty that do not fit.
-    """
-    (found,) = compose(clip, [concept], k, store, method, penalty, signed, templates, directions)
-    return found if images is None or not found.terms else _with_receipts(found, clip, images, directions)
+    """The sparse equation of a concept: `compose` of one, with its options and refusals."""
+    return compose(clip, [concept], k, store, **options)[0]
 
 
 def compose(
@@ -104,6 +105,7 @@ def compose(
     signed: bool = True,
     templates: Templates = None,
     directions: Directions | None = None,
+    images: Pictures | None = None,
 ) -> list[Equation]:
     """The sparse equations of many concepts, solved together.
 
@@ -113,6 +115,9 @@ def compose(
     signed      terms may be negative (never for nnls, always for logistic)
     templates   as in decompose.attribution
     directions  compose the concepts of these instead of neurons
+    images      give each term its receipts on these, with other prompts than it was chosen by
+
+    Raises Refused for an empty concept, a Store of another model, and for k, method and penalty that do not fit.
     """
     concepts = [concepts] if isinstance(concepts, str) else list(concepts)
     if not concepts:
@@ -126,10 +131,11 @@ def compose(
     used = np.flatnonzero(Z.any(0)).tolist()
     names = dict(enumerate(directions.names)) if directions else name_neurons(clip, used, W, store, words)
     kept = np.diag(cosines((Z @ V).astype(np.float32), P[:n].mean(1)))
-    return [
+    found = [
         Equation(concept, printed(dict(enumerate(z.tolist())), names, limit=len(z), least=0.0), float(share), method)
         for concept, z, share in zip(concepts, Z, kept, strict=True)
     ]
+    return found if images is None else _with_receipts(found, clip, images, directions)
 
 
 def printed(
@@ -273,12 +279,18 @@ def _labels_of(store: Store) -> dict[int, str]:
     return named
 
 
-def _with_receipts(whole: Equation, clip: Clip, images: Pictures, directions: Directions | None) -> Equation:
-    numbers = [term.neuron for term in whole.terms]
+def _with_receipts(
+    found: Sequence[Equation], clip: Clip, images: Pictures, directions: Directions | None
+) -> list[Equation]:
+    """The equations with the receipts of all their terms, tried together."""
+    terms = [(each.concept, term) for each in found for term in each.terms]
+    if not terms:
+        return list(found)
+    numbers = [term.neuron for _, term in terms]
     tried = Directions.neurons(numbers, clip.neurons) if directions is None else directions[numbers]
-    signs = [1 if term.weight > 0 else -1 for term in whole.terms]
-    receipts = tuple(receipt(clip, images, whole.concept, tried, signs=signs))
-    return Equation(whole.concept, whole.terms, whole.kept, whole.method, receipts)
+    signs = [1 if term.weight > 0 else -1 for _, term in terms]
+    receipts = iter(receipt(clip, images, [concept for concept, _ in terms], tried, signs=signs))
+    return [replace(each, receipts=tuple(islice(receipts, 2 * len(each.terms)))) for each in found]
 
 
 def _fidelity(
@@ -305,11 +317,12 @@ def _stability(Z: Float[np.ndarray, "t u"], again: Sequence[Float[np.ndarray, "t
 
 
 def _sum(terms: Sequence[Term]) -> str:
-    """ "success + hug + 0.2 grumpy - crying" """
-    parts = []
+    """ "success + hug + 0.2 grumpy - crying"; of neurons that go by one name, each with its number."""
+    parts, names = [], [term.label for term in terms]
     for term in terms:
         size = abs(term.weight)
         number = f"{size:.1g}" if size < 1 else f"{size:.1f}"
         sign = "- " if term.weight < 0 else "+ "
-        parts.append(sign + ("" if float(number) == 1 else f"{number} ") + term.label)
+        name = term.label if names.count(term.label) == 1 else f"{term.label} [{term.neuron}]"
+        parts.append(sign + ("" if float(number) == 1 else f"{number} ") + name)
     return " ".join(parts).removeprefix("+ ")

@@ -15,7 +15,7 @@ from atlas.clip import Clip
 from atlas.store import Store
 from decompose.attribution import Templates, check_model, concept_embeddings
 from decompose.directions import Directions
-from decompose.labels import NONE, candidates, in_blocks, mean_embedding, unit_rows
+from decompose.labels import NONE, candidates, check_rate, in_blocks, mean_embedding, unit_rows
 from decompose.neighbours import strongest
 from decompose.significance import beyond, q_values
 
@@ -48,6 +48,7 @@ def split_neurons(
     Raises Refused as `label_neurons` does, and for a Store without images.
     """
     check_model(store, clip)
+    check_rate(rate)
     concepts = candidates(store, vocabulary)
     T = concept_embeddings(clip, concepts, templates)
     top = strongest(store, "image", images, directions)[0]

@@ -73,6 +73,7 @@ def label_neurons(
     Raises Refused for a Store of another model, and where there are no candidates or no statistics to judge by.
     """
     check_model(store, clip)
+    check_rate(rate)
     concepts = candidates(store, vocabulary)
     T = concept_embeddings(clip, concepts, templates)
     random = np.random.default_rng(seed)
@@ -87,6 +88,12 @@ def label_neurons(
     W = clip.basis() if directions is None else directions.basis(clip.basis())
     found["basis"] = pointed(W, T, draws, random)
     return _table(concepts, found, rate)
+
+
+def check_rate(rate: float | int) -> None:
+    """Refused unless it is a rate of false discoveries: more than 0, less than 1."""
+    if not 0 < rate < 1:
+        raise Refused(f"the false discovery rate is {rate}; it must be more than 0 and less than 1")
 
 
 def candidates(store: Store, vocabulary: Sequence[str] | None) -> tuple[str, ...]:

@@ -5,9 +5,11 @@ W (u, e) basis    X (t, e) text embeddings, the query's and those of random text
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from jaxtyping import Float, Int
 
 from atlas import vocabulary as words
@@ -19,7 +21,7 @@ from decompose.attribution import Templates, check_model, concept_embeddings, sp
 from decompose.directions import Directions
 from decompose.equations import name_neurons
 from decompose.neighbours import checked, responses
-from decompose.significance import RANKED, p_values, q_values, random_texts, standardised
+from decompose.significance import RANKED, moderated, p_values, q_values, random_texts
 
 WAYS = ("basis", "response", "both")
 RANDOM_TEXTS = 500
@@ -44,8 +46,9 @@ def search(
     response    how much more a neuron answers to the images and rendered words that CLIP finds nearest to the text
     both        the mean of the two; the default with a Store, basis without
 
-    `score` is by how many standard deviations the query surpasses random texts of like frequency, so that neurons that
-    like every text, or rare words, do not win; p is the share of these texts, all neurons pooled, that surpass as far.
+    `score` is how far the query surpasses random texts of like frequency, so that neurons that like every text, or rare
+    words, do not win: in these texts' deviation plus the usual neuron's, so that those that hardly tell any texts apart
+    do not either (`significance.moderated`). p is the share of these texts, all neurons pooled, that surpass as far.
     A neuron that never fires on the Store's images scores 0. `attribution` is W x_text less what random texts have.
 
     Raises Refused for an empty query, a Store of another model, and `by` response or both without a Store.
@@ -71,7 +74,7 @@ def search(
     if store is not None and by != "basis":
         scale = float(clip.model.logit_scale.exp())
         parts += [response(store, kind, X, scale, directions) for kind in ("image", "word") if kind in store.counts]
-    Z = np.mean([standardised(part, part[1:]) for part in parts], axis=0)
+    Z = np.mean([moderated(part, part[1:]) for part in parts], axis=0)
     Z[:, ~given.any(0)] = 0
     best = np.argsort(-Z[0], kind="stable")[:k]
     p = p_values(Z[0], Z[1:])
@@ -123,6 +126,19 @@ class TextBank:
             others = X[here].mean(0) if here.sum() > 1 else X.mean(0)
             X[here] -= others if len(X) > 1 else 0
         return cls(texts, Index.build(X))
+
+    def save(self, folder: Path) -> None:
+        """Write the bank into a folder: texts.parquet and the index."""
+        pq.write_table(pa.table({"text": self.texts}), folder / "texts.parquet")
+        self.index.save(folder)
+
+    @classmethod
+    def open(cls, folder: Path) -> "TextBank":
+        """Open a bank that was saved; Refused where it is not whole."""
+        texts, index = pq.read_table(folder / "texts.parquet")["text"].to_pylist(), Index.open(folder)
+        if len(texts) != len(index):
+            raise Refused(f"{folder} holds {len(texts):,} texts and {len(index):,} embeddings; build the bank again")
+        return cls(tuple(texts), index)
 
     def near(self, rows: Float[np.ndarray, "n e"], k: int) -> list[list[tuple[str, float]]]:
         """The k texts nearest to each row, with cosines, best first; none for a row of zeros."""

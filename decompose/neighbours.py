@@ -107,10 +107,10 @@ def universality(
     return pa.table({name: values[order] for name, values in (columns | {"q": q_values(p)}).items()})
 
 
-def checked(neuron: int, count: int, where: str) -> int:
+def checked(neuron: int, count: int, where: str, what: str = "neuron") -> int:
     """The neuron's number; Refused if there is no such neuron."""
     if not 0 <= neuron < count:
-        raise Refused(f"neuron {neuron} is out of range: {where} has neurons 0 to {count - 1}")
+        raise Refused(f"{what} {neuron} is out of range: {where} has {what}s 0 to {count - 1}")
     return int(neuron)
 
 

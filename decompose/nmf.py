@@ -146,7 +146,7 @@ class SparseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             raise Refused(f"no init {self.init!r}; inits are {', '.join(INITS)}")
         if self.split not in (None, "sign"):
             raise Refused(f"no split {self.split!r}; there is 'sign', or None")
-        if self.alpha < 0:
+        if not 0 <= self.alpha < float("inf"):
             raise Refused(f"alpha is {self.alpha}; it must be 0 or more")
         n, u = shape
         if not 1 <= self.n_components <= min(n, u) and (self.init != "random" or self.n_components < 1):

@@ -4,7 +4,7 @@ Goh et al. 2021 ("Multimodal Neurons", section 8) raised the top neuron of each 
 rise. Here every direction is tried on real images, beside neurons that are matched with it: those whose basis row is
 about as long and that vary about as much over the images. What those do by chance is what the p-value counts.
 
-    A (n, u) activations    W (u, e) basis    X (q, e) text embeddings    effects (n, k, q), n images, k directions
+    A (n, u) activations    W (u, e) basis    X (q, e) text embeddings    n images, k directions, c controls of each
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,6 +24,7 @@ from decompose.attribution import Templates, concept_embeddings, hooked
 from decompose.directions import Directions
 
 Act = Literal["raise", "ablate"]
+ACTS: tuple[Act, Act] = ("raise", "ablate")
 IMAGES_A_BATCH = 64
 VARIANTS = 128  # edited maps that go through the rest of the tower at once
 FIRING = 8  # a direction is silenced on one image in eight: those on which it is most active
@@ -48,6 +49,11 @@ class Receipt:
     control_effects: tuple[float, ...] = field(repr=False)
 
     @property
+    def control(self) -> float:
+        """Mean effect of the controls."""
+        return float(np.mean(self.control_effects))
+
+    @property
     def confirmed(self) -> bool:
         """p <= .05, and the whole interval on the expected side of 0."""
         return self.p <= 0.05 and min(self.low * self.expected, self.high * self.expected) > 0
@@ -62,6 +68,7 @@ def receipt(
     signs: Sequence[int] | None = None,
     controls: int = 64,
     amount: float = 3.0,
+    held: Bool[np.ndarray, "n k"] | None = None,
     seed: int = 0,
 ) -> list[Receipt]:
     """Raise each direction, and ablate it where it fires; two receipts a direction, in this order.
@@ -73,52 +80,63 @@ def receipt(
     controls    neurons matched with each direction; p is never below 1 / (controls + 1)
     amount      how far to raise, at every position, in standard deviations of its activation over the images; one
                 that varies less than the median of the layer's live neurons is raised by that
+    held        images that count for each direction, those that it was not chosen by; all by default
 
     Silenced means taken to 0 at every position, on the eighth of the images on which a direction is most active.
     """
     texts = [texts] if isinstance(texts, str) else list(texts)
     expected = np.ones(len(directions), int) if signs is None else np.sign(np.asarray(signs, int))
     _check(clip, directions, texts, expected, controls)
-    X, W, A = concept_embeddings(clip, texts, templates), clip.basis(), mean_activations(clip, images)
+    different = list(dict.fromkeys(texts))
+    X, W, A = concept_embeddings(clip, different, templates), clip.basis(), mean_activations(clip, images)
     if len(A) < 2:
         raise Refused(f"{len(A)} image given; a receipt needs two at least, and some 64 for a narrow interval")
-    matched = match_controls(W, A, directions, controls)
-    others, place = np.unique(matched, return_inverse=True)
-    tried = directions + replace(Directions.neurons(others, clip.neurons), rectified=directions.rectified)
+    held = np.ones((len(A), len(directions)), bool) if held is None else held
+    asked = np.resize([different.index(text) for text in texts], len(directions))
+    matched = match_controls(W, A, directions, controls, asked)
+    tried, self, own = _together(directions, matched)
     steps, firing = _steps(A, tried, amount), _firing(tried.activations(A))
-    raised, ablated = _effects(clip, images, X, tried, steps, firing)
     push = np.linalg.norm(tried.basis(W), axis=1) * steps
-    rng = np.random.default_rng(seed)
-    receipts = []
-    for i, own in enumerate(len(directions) + place.reshape(matched.shape)):
-        q, sign = i if len(texts) > 1 else 0, int(expected[i])
-        of = directions.names[i], texts[q]
-        fair = float(np.median(push[own]) / max(push[i], 1e-12))
-        neurons = tuple(matched[i].tolist())
-        theirs = raised[:, own, q].mean(0)
-        receipts.append(_receipt(*of, "raise", raised[:, i, q], theirs, sign, fair, neurons, rng))
-        theirs = ablated[:, own, q].sum(0) / np.maximum(firing[:, own].sum(0), 1)
-        receipts.append(_receipt(*of, "ablate", ablated[firing[:, i], i, q], theirs, -sign, fair, neurons, rng))
+    fair = np.median(push[own], axis=1) / np.maximum(push[self], 1e-12)
+    effects = _effects(clip, images, X, tried, steps, firing)
+    tallies = _tally(effects, np.column_stack([self, own]), asked, held, firing)
+    rng, receipts = np.random.default_rng(seed), []
+    for i, name in enumerate(directions.names):
+        of, neurons = (name, texts[i % len(texts)]), tuple(matched[i].tolist())
+        for act, sign, (mine, theirs, counted) in zip(ACTS, (1, -1), tallies, strict=True):
+            effects = mine[counted[:, i], i]
+            receipts.append(
+                _receipt(*of, act, effects, theirs[i], sign * int(expected[i]), float(fair[i]), neurons, rng)
+            )
     return receipts
 
 
 def match_controls(
-    W: Float[np.ndarray, "u e"], A: Float[np.ndarray, "n u"], directions: Directions, controls: int
+    W: Float[np.ndarray, "u e"],
+    A: Float[np.ndarray, "n u"],
+    directions: Directions,
+    controls: int,
+    asked: Int[np.ndarray, " k"] | None = None,
 ) -> Int[np.ndarray, "k c"]:
     """For each direction the neurons nearest to it in the norm of the basis row and in spread over A, by their logs.
 
-    Neurons that never vary are left out, and those that hold most of one of the directions.
+    Neurons that never vary are left out, and those that hold most of a direction that is asked for the same text
+    (`asked`: each one's, by number; all the same by default). Each has as many as the one that has fewest.
     """
-    rows = np.abs(directions.write)
-    itself = (rows**2 > (rows**2).sum(1, keepdims=True) / 2).any(0)
-    pool = np.flatnonzero((A.std(0) > 0) & ~itself)
-    if not len(pool):
+    asked = np.zeros(len(directions), int) if asked is None else asked
+    rows = directions.write**2
+    itself = rows > rows.sum(1, keepdims=True) / 2
+    taken = np.zeros((asked.max() + 1, len(W)), bool)
+    np.logical_or.at(taken, asked, itself)
+    pool = np.flatnonzero((A.std(0) > 0) & ~taken.all(0))
+    left = ~taken[asked][:, pool]
+    if not left.any(1).all():
         raise Refused("no neuron is left to compare with: none varies over these images; give other images")
     theirs = _norm_and_spread(W[pool], A[:, pool])
     mine = _norm_and_spread(directions.basis(W), directions.activations(A))
     scale = theirs.std(0) + 1e-6
-    distance = (((mine[:, None] - theirs) / scale) ** 2).sum(2)
-    return pool[np.argsort(distance, axis=1, kind="stable")[:, :controls]]
+    distance = np.where(left, (((mine[:, None] - theirs) / scale) ** 2).sum(2), np.inf)
+    return pool[np.argsort(distance, axis=1, kind="stable")[:, : min(controls, left.sum(1).min())]]
 
 
 def mean_activations(clip: Clip, images: Pictures) -> Float[np.ndarray, "n u"]:
@@ -163,15 +181,54 @@ def _firing(Z: Float[np.ndarray, "n k"]) -> Bool[np.ndarray, "n k"]:
     return (rank < -(-len(Z) // FIRING)) & (Z > 0)
 
 
+def _together(
+    directions: Directions, matched: Int[np.ndarray, "k c"]
+) -> tuple[Directions, Int[np.ndarray, " k"], Int[np.ndarray, "k c"]]:
+    """Directions and controls, each different one once; where among them the directions are, and their controls."""
+    others, place = np.unique(matched, return_inverse=True)
+    both = directions + replace(Directions.neurons(others, directions.width), rectified=directions.rectified)
+    rows = np.column_stack([both.read, both.write, both.bias])
+    first, back = np.unique(rows, axis=0, return_index=True, return_inverse=True)[1:]
+    back = back.reshape(-1)
+    return both[first], back[: len(directions)], back[len(directions) :][place.reshape(matched.shape)]
+
+
+Tally = tuple[Float[np.ndarray, "n k"], Float[np.ndarray, "k c"], Bool[np.ndarray, "n k"]]
+
+
+def _tally(
+    effects: Iterator[tuple[Float[np.ndarray, "m q"], Float[np.ndarray, "m q"]]],
+    places: Int[np.ndarray, "k b"],
+    asked: Int[np.ndarray, " k"],
+    held: Bool[np.ndarray, "n k"],
+    firing: Bool[np.ndarray, "n m"],
+) -> tuple[Tally, Tally]:
+    """Of raising, and of ablating: each direction's effect on its text by image, its controls' means, what counts.
+
+    `places`: each direction's among those tried, then its controls'. Effects of all on all texts are many; of each
+    image only those asked for are kept.
+    """
+    n, (k, b) = len(held), places.shape
+    mine, sums, count = np.zeros((2, n, k), np.float32), np.zeros((2, k, b)), np.zeros((2, k, b))
+    for i, each in enumerate(effects):
+        for act, tried in enumerate((held[i, :, None], held[i, :, None] & firing[i, places])):
+            changes = each[act][places, asked[:, None]]
+            mine[act, i] = changes[:, 0]
+            sums[act] += changes * tried
+            count[act] += tried
+    means = (sums / np.maximum(count, 1))[:, :, 1:]
+    return (mine[0], means[0], held), (mine[1], means[1], held & firing[:, places[:, 0]])
+
+
 def _effects(
     clip: Clip,
     images: Pictures,
     X: Float[np.ndarray, "q e"],
     tried: Directions,
-    steps: Float[np.ndarray, " k"],
-    firing: Bool[np.ndarray, "n k"],
-) -> tuple[Float[np.ndarray, "n k q"], Float[np.ndarray, "n k q"]]:
-    """Changes of the logits when each direction is raised, and when it is ablated (0 where it was not).
+    steps: Float[np.ndarray, " m"],
+    firing: Bool[np.ndarray, "n m"],
+) -> Iterator[tuple[Float[np.ndarray, "m q"], Float[np.ndarray, "m q"]]]:
+    """Image by image, changes of the logits when each direction is raised, and when it is ablated (0 if it is not).
 
     An image goes through the tower once for VARIANTS edits of it, which part at the layer.
     """
@@ -187,17 +244,16 @@ def _effects(
         active = active.relu() if tried.rectified else active
         return x - active[:, None] * write[which, :, None, None]
 
-    raised = np.zeros((len(firing), len(tried), len(X)), np.float32)
-    ablated = np.zeros_like(raised)
     for i, picture in enumerate(track(_batches(images, 1), len(firing), "receipts", "images")):
-        logit = clip.encode_images(picture) @ X.T
-        for change, into, on in ((raise_them, raised, slice(None)), (ablate_them, ablated, firing[i])):
+        whole = clip.encode_images(picture)
+        found = np.zeros((2, len(tried), len(X)), np.float32)
+        for into, change, on in zip(found, (raise_them, ablate_them), (slice(None), firing[i]), strict=True):
             chosen = np.arange(len(tried))[on]
             for which in np.split(chosen, range(VARIANTS, len(chosen), VARIANTS)):
                 at = torch.from_numpy(which).to(clip.device)
                 with edited(clip.model, layer, lambda x, change=change, at=at: change(x, at), token):
-                    into[i, which] = clip.encode_images(picture) @ X.T - logit
-    return raised, ablated
+                    into[which] = (clip.encode_images(picture) - whole) @ X.T
+        yield found[0], found[1]
 
 
 def _receipt(

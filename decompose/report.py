@@ -5,12 +5,16 @@ navigation the next time that the site is written. Nothing here computes what it
 """
 
 import colorsys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
+from bokeh import palettes
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image, ImageDraw
 
 from atlas.pages.cards import address
 from atlas.pages.fragments import FOLDER, PAGE, picture
@@ -19,26 +23,81 @@ from decompose.components import Component
 from decompose.emotions import FAINT, Factors, Study
 from decompose.equations import Equation, Term
 
+SOLVERS = {
+    "omp": "orthogonal matching pursuit",
+    "lasso": "the lasso",
+    "nnls": "non-negative least squares",
+    "iht": "iterative hard thresholding",
+    "logistic": "L1 logistic regression",
+}
 HERE = Path(__file__).parent
 CELL = 54  # pixels of a word's cell in the emotion atlas
+MAP, GREY = "map.png", "#8884"  # a component's map, and the colour of the rows that are no images
+WIDTH, DOT = 1400, 3  # pixels
+OUTLYING, BESIDE = (1, 99), 0.08  # percentiles of the images that its edges lie beyond, and by how much
 FIRST_HUE, SATURATION = 91, 0.7  # degrees; the paper's colours of factors (Goh et al. 2021, figure 13)
 
 
-def write(store: Store, name: str, title: str, recipe: dict[str, Any], body: str) -> Path:
-    """Write a page as the fragment `name` of the Store's site; returns its folder."""
+def write(
+    store: Store, name: str, title: str, recipe: dict[str, Any], body: str, beside: Mapping[str, bytes] | None = None
+) -> Path:
+    """Write a page, and files beside it, as the fragment `name` of the Store's site; returns its folder."""
     with store.deriving(f"{FOLDER}/{name}", {"title": title, **recipe}) as folder:
         (folder / PAGE).write_text(body, "utf-8")
+        for file, content in (beside or {}).items():
+            (folder / file).write_bytes(content)
     return store.derived(f"{FOLDER}/{name}")
 
 
-def equations(found: Sequence[Equation]) -> str:
-    """A page of equations, whose neurons lead to their cards, with the receipts that there are."""
-    return _render("equations.html", equations=found)
+def equations(found: Sequence[Equation], shares: Sequence[float | None] | None = None) -> str:
+    """A page of equations, whose neurons lead to their cards, with the receipts that there are.
+
+    `shares`: of each concept's logit over the Store's images, what the bilinear form explains (R^2), if it is known.
+    """
+    tried, shares = any(each.receipts for each in found), shares or [None] * len(found)
+    return _render("equations.html", equations=list(zip(found, shares, strict=True)), tried=tried)
 
 
-def components(store: Store, found: Sequence[Component]) -> str:
-    """A page of NMF components as rows: their neurons, words and images."""
-    return _render("components.html", components=found, picture=lambda row: picture(store, row))
+def components(store: Store, found: Sequence[Component], with_map: bool = False) -> str:
+    """A page of NMF components as rows: their neurons, words and images; `with_map`: MAP lies beside it."""
+    return _render(
+        "components.html",
+        components=found,
+        colours=colours(len(found)),
+        map=MAP if with_map else None,
+        picture=lambda row: picture(store, row),
+    )
+
+
+def components_map(store: Store, found: Sequence[Component]) -> bytes | None:
+    """The Store's map as a PNG, each image in the colour of its strongest component; None where there is no map."""
+    if not store.current("layout/map"):
+        return None
+    points = pq.read_table(store.derived("layout/map") / "points.parquet", columns=["row", "x", "y"])
+    row, xy = points["row"].to_numpy(), np.column_stack([points["x"].to_numpy(), points["y"].to_numpy()])
+    low, high = np.percentile(xy[np.isin(row, store.positions("image"))], OUTLYING, axis=0)
+    low, high = low - BESIDE * (high - low), high + BESIDE * (high - low)  # a few rows far off would shrink the rest
+    span = np.maximum(high - low, 1e-9)
+    near = ((xy >= low) & (xy <= high)).all(1)
+    row, xy = row[near], xy[near]
+    side = np.round(WIDTH * np.minimum(span / span[0], 1)).astype(int)
+    at = (xy - low) / span * (side - 1)
+    at[:, 1] = side[1] - 1 - at[:, 1]
+    image = Image.new("RGBA", (int(side[0]), int(side[1])))
+    draw = ImageDraw.Draw(image)
+    groups = [(np.ones(len(row), bool), GREY)]
+    groups += [(np.isin(row, each.own), colour) for each, colour in zip(found, colours(len(found)), strict=True)]
+    for inside, colour in groups:
+        for x, y in at[inside].tolist():
+            draw.circle((x, y), DOT, fill=colour)
+    written = BytesIO()
+    image.save(written, "PNG", optimize=True)
+    return written.getvalue()
+
+
+def colours(count: int) -> list[str]:
+    """As many colours to tell apart as there are, then the same again."""
+    return [palettes.Category20_20[(2 * i + i // 10) % 20] for i in range(count)]
 
 
 def emotions(found: Study, model: str) -> str:
@@ -54,9 +113,18 @@ def emotions(found: Study, model: str) -> str:
         fewer=[(number, each.names, _members(found, each)) for number, each in found.factors.items() if number != k],
         agreements=found.agreements.to_pylist(),
         verdict=verdict(found.agreements.to_pylist()),
+        fewest=min(found.factors),
+        affect=affect(found),
         side=(int(found.places.max()) + 1) * CELL,
         size=CELL,
     )
+
+
+def affect(found: Study) -> list[dict[str, Any]]:
+    """The correlations with valence and arousal; the neurons' factors by name, those of the controls by number."""
+    rows = [] if found.affect is None else found.affect.to_pylist()
+    names = found.factors[min(found.factors)].names
+    return [row | {"name": names[row["factor"]] if row["factors"] == "neurons" else row["factor"]} for row in rows]
 
 
 def verdict(agreements: Sequence[dict[str, Any]]) -> str:
@@ -87,8 +155,18 @@ def _cells(found: Study, factors: Factors) -> list[dict[str, Any]]:
         x, y = (int(coordinate) * CELL for coordinate in place)
         cells.append(
             {"word": word, "x": x, "y": y, "layers": layers if weights.max() > FAINT else [], "said": equation}
+            | {"dark": _is_dark(layers)}
         )
     return cells
+
+
+def _is_dark(layers: Sequence[tuple[str, float]]) -> bool:
+    """Whether a cell of these colours over white asks for white letters (WCAG's relative luminance)."""
+    colour = np.ones(3)
+    for name, share in layers:
+        colour = (1 - share) * colour + share * np.array([int(name[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    linear = np.where(colour <= 0.04045, colour / 12.92, ((colour + 0.055) / 1.055) ** 2.4)
+    return bool(linear @ [0.2126, 0.7152, 0.0722] < 0.179)
 
 
 def _members(found: Study, factors: Factors) -> list[list[str]]:
@@ -104,12 +182,21 @@ def _render(template: str, **names: Any) -> str:
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.globals.update(card=lambda neuron: f"neurons/{address(neuron)}", coefficient=_coefficient)
+    environment.globals.update(
+        card=lambda neuron: f"neurons/{address(neuron)}",
+        coefficient=_coefficient,
+        signed=_signed,
+        solver=SOLVERS.__getitem__,
+    )
     return environment.get_template(template).render(**names)
 
 
 def _coefficient(term: Term, first: bool) -> str:
-    """What stands before a term's name: its sign, and its weight unless that is 1."""
-    sign = ("−" if term.weight < 0 else "") if first else (" − " if term.weight < 0 else " + ")
+    """What stands before a term's name, not to be parted from it: its sign, and its weight unless that is 1."""
+    sign = ("−" if term.weight < 0 else "") if first else (" −\xa0" if term.weight < 0 else " +\xa0")
     size = f"{abs(term.weight):.2f}".rstrip("0").rstrip(".")
-    return sign if size == "1" else f"{sign}{size} "
+    return sign if size == "1" else f"{sign}{size}\xa0"
+
+
+def _signed(value: float, digits: int) -> str:
+    return f"{value:+.{digits}f}".replace("-", "−")

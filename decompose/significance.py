@@ -48,12 +48,16 @@ def selected_q(p: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n k"]:
     return np.minimum(np.minimum(now, later[below]), 1.0)
 
 
-def standardised(
-    scores: Float[np.ndarray, "*shape u"], null: Float[np.ndarray, "m u"]
-) -> Float[np.ndarray, "*shape u"]:
-    """Scores in standard deviations above the mean of the null draws, column by column; 0 where these never change."""
+def moderated(scores: Float[np.ndarray, "*shape u"], null: Float[np.ndarray, "m u"]) -> Float[np.ndarray, "*shape u"]:
+    """How far scores surpass the mean of the null draws, in their deviation plus the median column's; column by column.
+
+    By its own deviation alone, a column where next to nothing happens wins by next to nothing (Tusher, Tibshirani and
+    Chu 2001, "Significance analysis of microarrays"). So columns must be in one unit. 0 where the null never changes.
+    """
     spread = null.std(0)
-    return np.divide(scores - null.mean(0), spread, out=np.zeros(scores.shape), where=spread > 0)
+    alive = spread > 0
+    usual = np.median(spread[alive]) if alive.any() else 1.0
+    return np.divide(scores - null.mean(0), spread + usual, out=np.zeros(scores.shape), where=alive)
 
 
 def beyond(

@@ -2,8 +2,8 @@
 
 Goh et al. 2021 ("Multimodal Neurons") maximise a neuron's logit over texts by hill climbing under a language model's
 penalty; neither moves nor model are published. Here moves are proposed by the gradient at the token embeddings, as in
-HotFlip (Ebrahimi et al. 2018), and tried in earnest; the language model is a unigram one, words' ranks in wordfreq's
-English list: it keeps rare words out and knows nothing of their order, which is left to the text tower.
+HotFlip (Ebrahimi et al. 2018), and tried in earnest; the language model is one of bigrams (`decompose.fluency`): it
+keeps rare words out, and words from standing where nobody puts them.
 """
 
 from collections.abc import Callable
@@ -22,11 +22,12 @@ from atlas import vocabulary
 from atlas.clip import Clip
 from atlas.errors import Refused
 from decompose.directions import Directions
+from decompose.fluency import Bigrams
 from decompose.lookup import basis_row
 from decompose.significance import RANKED
 
 WORDS, RESTARTS, STEPS = 4, 8, 40
-PENALTY = 0.01  # cosine that a word ten times as rare has to win, per word of the text
+PENALTY = 0.01  # cosine that a text has to win whose words are ten times less likely, each after the one before
 TRIES = 8  # words tried at each place
 AGREE = 0.5  # share of words, of all in either text, from which two restarts agree
 
@@ -37,11 +38,11 @@ Objective = Callable[[list[Text]], Float[np.ndarray, " t"]]
 
 @dataclass(frozen=True)
 class Lexicon:
-    """The words that are one token each, and how rare they are: log10 of their rank in English."""
+    """The words that are one token each, and how one follows another."""
 
     words: np.ndarray
     tokens: Int[np.ndarray, " v"]
-    rarity: Float[np.ndarray, " v"]
+    bigrams: Bigrams
 
     @classmethod
     def of(cls, clip: Clip) -> "Lexicon":
@@ -51,11 +52,10 @@ class Lexicon:
                 f"{clip.name} has a {type(clip.tokenizer).__name__}: only CLIP's own tokenizer can be climbed"
             )
         number = clip.tokenizer.encoder
-        ranked = enumerate(vocabulary.english(RANKED), 1)
-        known = [(word, number[f"{word}</w>"], np.log10(rank)) for rank, word in ranked if f"{word}</w>" in number]
-        words, tokens, rarity = (np.array(each) for each in zip(*known, strict=True))
+        known = [(word, number[f"{word}</w>"]) for word in vocabulary.english(RANKED) if f"{word}</w>" in number]
+        words, tokens = (np.array(each) for each in zip(*known, strict=True))
         alive = embedding_of(clip).weight.detach().cpu().float().numpy()[tokens].any(1)
-        return cls(words[alive], tokens[alive], rarity[alive])
+        return cls(words[alive], tokens[alive], Bigrams(words[alive].tolist()))
 
     def spell(self, text: Text) -> str:
         """The text as it is read."""
@@ -71,11 +71,12 @@ def text_feature(
     penalty: float = PENALTY,
     seed: int = 0,
 ) -> pa.Table:
-    """Texts of at most `words` words that climb highest for a neuron or direction: text, score, rarity, agree.
+    """Texts of at most `words` words that climb highest for a neuron or direction: text, score, fluency, agree.
 
-    `score` is the cosine of the text's embedding with the neuron's basis row, `rarity` the mean log10 rank of its
-    words; the climb maximises score - penalty * rarity, and rows are ordered by it. `agree` counts the restarts, of
-    all, that ended on mostly the same words, itself included: 1 of 8 is luck, 8 of 8 a maximum worth the name.
+    `score` is the cosine of the text's embedding with the neuron's basis row, `fluency` the mean log10 probability of
+    its words, each after the one before; the climb maximises score + penalty * fluency, and rows are ordered by it.
+    `agree` counts the restarts, of all, that ended on mostly the same words, itself included: 1 of 8 is luck, 8 of 8 a
+    maximum worth the name.
 
     Raises Refused for a neuron out of range or without effect on the embedding, several directions, and models with
     another tokenizer than CLIP's.
@@ -90,11 +91,11 @@ def text_feature(
     random = np.random.default_rng(seed)
 
     def objective(texts: list[Text]) -> Float[np.ndarray, " t"]:
-        rarity = np.array([lexicon.rarity[list(text)].mean() for text in texts])
-        return clip.encode_texts([lexicon.spell(text) for text in texts]) @ aim - penalty * rarity
+        cosine = clip.encode_texts([lexicon.spell(text) for text in texts]) @ aim
+        return cosine + penalty * lexicon.bigrams.fluency(texts)
 
     def gradient(text: Text) -> Float[np.ndarray, "n v"]:
-        return word_gradient(clip, lexicon, text, aim) - penalty * lexicon.rarity / len(text)
+        return word_gradient(clip, lexicon, text, aim) + penalty * lexicon.bigrams.gains(text)
 
     starts = [tuple(random.choice(len(lexicon.words), words, replace=False).tolist()) for _ in range(restarts)]
     ends = [climb(start, objective, gradient, words, steps) for start in starts]
@@ -171,9 +172,9 @@ def embedding_of(clip: Clip) -> nn.Embedding:
 def _table(lexicon: Lexicon, ends: list[Text], heights: Float[np.ndarray, " t"], penalty: float) -> pa.Table:
     rows = []
     for text in dict.fromkeys(ends[i] for i in np.argsort(-heights, kind="stable")):
-        rarity = float(lexicon.rarity[list(text)].mean())
+        fluency = float(lexicon.bigrams.fluency([text])[0])
         shares = [len({*text} & {*other}) / len({*text} | {*other}) for other in ends]
         agree = sum(share >= AGREE for share in shares)
-        score = float(heights[ends.index(text)]) + penalty * rarity
-        rows.append({"text": lexicon.spell(text), "score": score, "rarity": rarity, "agree": agree})
+        score = float(heights[ends.index(text)]) - penalty * fluency
+        rows.append({"text": lexicon.spell(text), "score": score, "fluency": fluency, "agree": agree})
     return pa.Table.from_pylist(rows)

@@ -92,7 +92,7 @@ def test_every_set_of_templates_holds_the_text(name):
     ("texts", "templates", "message"),
     [
         ([], None, "no text given"),
-        ("", None, "text 0 is empty"),
+        ("", None, "the text is empty"),
         (["cat", " \n"], None, "text 1 is empty"),
         ("x" * 10_000, None, "has 10,000 characters; 1,000 are the most"),
         ("cat", "nosuch", "no templates 'nosuch': the sets are plain"),
@@ -120,7 +120,7 @@ def test_attribution_is_the_basis_times_the_text(resnet):
 
 def test_directions_are_attributed_like_neurons(resnet):
     some = Directions.neurons([5, 2], resnet.neurons)
-    np.testing.assert_allclose(attribute(resnet, "cat", directions=some), attribute(resnet, "cat")[:, [5, 2]])
+    np.testing.assert_allclose(attribute(resnet, "cat", directions=some), attribute(resnet, "cat")[:, [5, 2]], 1e-6)
     both = Directions.components(np.abs(some.write) * [[2], [3]])
     twice = attribute(resnet, "cat")[:, [5, 2]] * [2, 3]
     np.testing.assert_allclose(attribute(resnet, "cat", directions=both), twice, rtol=1e-5)

@@ -1,10 +1,15 @@
 """NMF components of a Store: planted groups of neurons come back, with the rows that they fire on."""
 
+import shutil
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from atlas.errors import Refused
 from atlas.store import Store
@@ -51,6 +56,33 @@ def test_the_page_shows_components_and_leads_to_cards(store: Store) -> None:
     assert page.count("<section") == 2
     assert 'href="neurons/0000.html"' in page
     assert (store.derived("site-fragments/components") / "page.html").read_text("utf-8") == page
+
+
+def test_every_image_is_of_one_component_and_has_its_colour_on_the_map(store: Store) -> None:
+    _, found = factor_activations(store, 2)
+    assert sorted(np.concatenate([one.own for one in found]).tolist()) == store.positions("image").tolist()
+    if store.has("layout/map"):
+        shutil.rmtree(store.path / "layout/map")
+    assert report.components_map(store, found) is None
+    x = np.zeros(len(store))
+    x[found[0].own], x[found[1].own] = np.linspace(0, 1, len(found[0].own)), np.linspace(2, 3, len(found[1].own))
+    x[store.positions("word")] = 1.5
+    x[store.positions("text")[0]] = 1e6  # far off: left out, so that it shrinks nothing
+    with store.deriving("layout/map", {}) as folder:
+        pq.write_table(pa.table({"row": np.arange(len(store)), "x": x, "y": np.tile([0.0, 3.0], len(store))[: len(x)]}),
+                       folder / "points.parquet")  # fmt: skip
+    png = report.components_map(store, found)
+    assert png is not None
+    pixels = np.asarray(Image.open(BytesIO(png)).convert("RGBA"))
+    colours = [tuple(int(c[i : i + 2], 16) for i in (1, 3, 5)) for c in report.colours(2)]
+    seen = [np.flatnonzero((pixels[..., :3] == colour).all(2).any(0)) for colour in colours]
+    assert seen[0].max() < seen[1].min()
+    assert seen[1].max() - seen[0].min() > pixels.shape[1] / 2
+
+
+def test_there_are_colours_for_any_number_of_components() -> None:
+    assert len(set(report.colours(20))) == 20
+    assert len(report.colours(45)) == 45
 
 
 def test_what_cannot_be_factored_is_refused(store: Store, tmp_path: Path) -> None:

@@ -96,6 +96,8 @@ def test_a_study_of_any_words_and_its_page() -> None:
 def test_too_few_words_are_refused_in_a_line() -> None:
     with pytest.raises(Refused, match="too few to tell apart"):
         study(Clip("mini"), ["sad", "sad", "happy"])
+    with pytest.raises(Refused, match="0 different words"):  # and not the wheel's in their place
+        study(Clip("mini"), [])
 
 
 @pytest.mark.skipif(not REFERENCE.exists(), reason="the reference is not there")

@@ -93,6 +93,7 @@ def terms(*parts: tuple[float, str]) -> tuple[Term, ...]:
         ([(1, "heart"), (-1.05, "crying"), (-2.4451, "sick")], "jealous = heart - 1.1 crying - 2.4 sick"),
         ([(1, "heart"), (-1.02, "crying"), (-0.0312, "sick")], "jealous = heart - crying - 0.03 sick"),
         ([(-1, "heart"), (-0.5, "sick")], "jealous = - heart - 0.5 sick"),
+        ([(1, "heart"), (0.5, "sick"), (-2, "heart")], "jealous = heart [0] + 0.5 sick - 2.0 heart [2]"),
         ([], "jealous = 0"),
     ],
 )

@@ -9,7 +9,7 @@ from atlas.clip import Clip
 from atlas.errors import Refused
 from decompose.attribution import concept_embeddings
 from decompose.directions import Directions
-from decompose.receipts import VARIANTS, match_controls, mean_activations, receipt
+from decompose.receipts import VARIANTS, Receipt, match_controls, mean_activations, receipt
 from tests.test_attribution import noise, towers
 
 CONCEPT, IMAGES, LENGTH = "pizza", 16, 0.3
@@ -102,6 +102,34 @@ def test_any_direction_has_receipts_each_with_its_text(clip, writer):
     assert two[2].effect != two[0].effect
 
 
+@pytest.mark.parametrize(
+    ("p", "low", "high", "expected", "confirmed"),
+    [
+        (0.05, 0.1, 0.3, 1, True),
+        (0.06, 0.1, 0.3, 1, False),
+        (0.01, -0.1, 0.3, 1, False),
+        (0.01, -0.3, -0.1, 1, False),
+        (0.01, -0.3, -0.1, -1, True),
+    ],
+)
+def test_confirmed_is_significant_and_wholly_on_the_expected_side(p, low, high, expected, confirmed):
+    found = Receipt("one", "cat", "raise", (low + high) / 2, low, high, p, expected, 9, 1.0, (1, 2), (0.5, -0.1))
+    assert found.confirmed is confirmed
+    assert found.control == pytest.approx(0.2)
+
+
+def test_images_that_are_not_held_do_not_count(clip, writer):
+    images = noise(clip, IMAGES)
+    one, half = Directions.neurons([writer], clip.neurons), np.arange(IMAGES) % 2 == 0
+    held = receipt(clip, images, CONCEPT, one, controls=5, amount=FAR, held=half[:, None])
+    whole = receipt(clip, images, CONCEPT, one, controls=5, amount=FAR)
+    assert held[0].images == IMAGES / 2
+    assert held[0].effect != whole[0].effect
+    assert held[0].control_effects != whole[0].control_effects
+    none = receipt(clip, images, CONCEPT, one, controls=5, held=np.zeros((IMAGES, 1), bool))
+    assert [(each.images, each.p, each.confirmed) for each in none] == [(0, 1, False)] * 2
+
+
 def test_neurons_that_write_anything_are_confirmed_at_the_nominal_rate(clip, writer):
     images = noise(clip, 4)
     alive = np.flatnonzero(mean_activations(clip, images).std(0) > 0)
@@ -124,6 +152,13 @@ def test_controls_are_matched_on_norm_and_spread():
         assert len(set(controls)) == 8
         assert {(c >= 20, c % 2) for c in controls} == {(neuron >= 20, neuron % 2)}
         assert not {0, 1, 3, 21} & set(controls)
+    apart = match_controls(W, A, Directions.neurons([0, 2, 4], 40), 9, np.array([0, 1, 1]))
+    assert {2, 4} < set(apart[0])  # asked for another text, neurons tried are controls like any other
+    assert 0 in apart[1]
+    assert not {2, 4} & {*apart[1], *apart[2]}
+    whole = match_controls(W, A, Directions.neurons(range(40), 40), 50, np.arange(40))
+    assert whole.shape == (40, 38)  # all that vary but itself
+    assert all(neuron not in controls for neuron, controls in enumerate(whole))
     with pytest.raises(Refused, match="no neuron is left to compare with"):
         match_controls(W, np.ones_like(A), Directions.neurons([0], 40), 8)
 
@@ -134,7 +169,7 @@ def test_what_cannot_be_tried_is_refused(clip):
         "need directions of visual.layer4": (images, "cat", Directions.neurons([1], 7)),
         "2 texts for 1 directions": (images, ["a", "b"], one),
         "1 image given": (images[:1], "cat", one),
-        "text 0 is empty": (images, "", one),
+        "the text is empty": (images, "", one),
     }.items():
         with pytest.raises(Refused, match=match):
             receipt(clip, *arguments)

@@ -3,7 +3,7 @@ import pytest
 from scipy.stats import false_discovery_control, kstest
 
 from atlas import vocabulary
-from decompose.significance import enrichment, p_values, q_values, random_texts, selected_q, standardised
+from decompose.significance import enrichment, moderated, p_values, q_values, random_texts, selected_q
 
 
 def test_p_values_count_the_draws_at_least_as_large() -> None:
@@ -32,9 +32,16 @@ def test_q_of_further_claims_keeps_what_the_selected_families_allow(rate: float)
     np.testing.assert_array_equal(selected_q(p) <= rate, p <= rate * selected / len(p))
 
 
-def test_standardised_leaves_out_what_never_changes() -> None:
+def test_moderated_scores_leave_out_what_never_changes_and_damp_what_hardly_does() -> None:
     null = np.array([[1.0, 5.0], [3.0, 5.0]])
-    np.testing.assert_allclose(standardised(np.array([[4.0, 9.0]]), null), [[2.0, 0.0]])
+    np.testing.assert_allclose(moderated(np.array([[4.0, 9.0]]), null), [[1.0, 0.0]])
+    random = np.random.default_rng(0)
+    null = random.normal(size=(500, 40)) * np.where(np.arange(40) < 2, 0.01, 1)
+    scores = np.where(np.arange(40) < 2, 0.05, 2.0)
+    found = moderated(scores, null)  # five deviations of a column that hardly changes, two of one that does
+    assert found[:2].max() < 0.1
+    assert found[2:].min() > 0.8
+    np.testing.assert_allclose(moderated(7 * scores, 7 * null), found)
 
 
 def test_enrichment_is_what_permutations_give() -> None:

@@ -1,0 +1,68 @@
+"""Every label of a Store put to the test: what its concept's logit does when the neuron is raised, or silenced.
+
+n images that are tried, k labels
+"""
+
+from collections.abc import Sequence
+from io import BytesIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Int
+from PIL import Image
+
+from atlas.clip import Clip
+from atlas.store import Store
+from decompose.attribution import Templates, check_model
+from decompose.directions import Directions
+from decompose.labels import NONE, STRONGEST
+from decompose.neighbours import strongest
+from decompose.receipts import receipt
+
+IMAGES = 32  # that all labels of a layer are tried on at once
+COLUMNS = pa.schema(
+    [("neuron", pa.int32()), ("concept", pa.string()), ("act", pa.string())]
+    + [(name, pa.float32()) for name in ("effect", "low", "high", "p", "control")]
+    + [("confirmed", pa.bool_())]
+)
+
+
+def confirm_labels(
+    store: Store,
+    clip: Clip,
+    labels: pa.Table,
+    images: int = IMAGES,
+    chosen_by: int = STRONGEST,
+    templates: Templates = "neutral",
+    controls: int = 64,
+    seed: int = 0,
+) -> pa.Table:
+    """Receipts of a Store's labels (`label_neurons`): neuron, concept, act, effect, low, high, p, control, confirmed.
+
+    `control` is the mean effect of the matched neurons. Neurons are tried on `images` thumbnails of the Store, those
+    that fewest labels were chosen by; an image among the `chosen_by` strongest of a neuron does not count for it.
+    Raises Refused for a Store of another model, and for one with fewer than two images; no labels give no rows.
+    """
+    check_model(store, clip)
+    given = labels.filter(pc.field("label") != NONE)
+    neurons, concepts = given["neuron"].to_pylist(), given["label"].to_pylist()
+    if not neurons:
+        return pa.Table.from_pylist([], COLUMNS)
+    top = strongest(store, "image", chosen_by)[0][neurons]
+    uses = np.bincount(top.ravel(), minlength=store.counts["image"])
+    shuffled = np.random.default_rng(seed).permutation(len(uses))
+    tried = np.sort(shuffled[np.argsort(uses[shuffled], kind="stable")[:images]])
+    held = ~(top[:, :, None] == tried).any(1).T
+    directions, pictures = Directions.neurons(neurons, clip.neurons), thumbnails(store, store.positions("image")[tried])
+    found = receipt(clip, pictures, concepts, directions, templates, controls=controls, held=held, seed=seed)
+    rows = []
+    for neuron, each in zip(np.repeat(neurons, 2).tolist(), found, strict=True):
+        row = {name: getattr(each, name) for name in COLUMNS.names[2:]}
+        rows.append(row | {"neuron": neuron, "concept": each.text})
+    return pa.Table.from_pylist(rows, COLUMNS)
+
+
+def thumbnails(store: Store, rows: Sequence[int] | Int[np.ndarray, " n"]) -> list[Image.Image]:
+    """The Store's thumbnails of some rows, in RGB."""
+    return [Image.open(BytesIO(store.thumb(int(row)))).convert("RGB") for row in rows]

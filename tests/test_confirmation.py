@@ -1,0 +1,91 @@
+"""Labels of a Store, put to the test on its own thumbnails: the planted writer of a concept passes, others do not."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+import atlas
+from atlas.errors import Refused
+from decompose.confirmation import COLUMNS, confirm_labels, thumbnails
+from decompose.neighbours import strongest
+from tests.fakes import fake_store
+from tests.test_attribution import noise
+from tests.test_receipts import CONCEPT, FAR, clip, writer  # noqa: F401
+
+IMAGES = 24
+
+
+@pytest.fixture(scope="module")
+def store(clip, writer, tmp_path_factory):  # noqa: F811  (planted first)
+    place = tmp_path_factory.mktemp("confirmation")
+    (place / "noise").mkdir()
+    for i, pixels in enumerate(noise(clip, IMAGES)):
+        Image.fromarray(pixels).save(place / "noise" / f"{i:02d}.png")
+    return atlas.collect(f"folder:{place / 'noise'}", clip, place / "out")
+
+
+def labels(*rows: tuple[int, str]) -> pa.Table:
+    return pa.table({"neuron": [n for n, _ in rows], "label": [label for _, label in rows]})
+
+
+@pytest.fixture(scope="module")
+def others(clip, writer, store):  # noqa: F811
+    alive = np.flatnonzero(np.asarray(store.array("mean", "image"), np.float32).std(0) > 0)
+    return [int(i) for i in alive if i != writer][:3]
+
+
+@pytest.fixture
+def far(monkeypatch):
+    """Maps of noise hardly vary before training: neurons are raised further than by three deviations."""
+    from decompose import confirmation
+
+    receipt = confirmation.receipt
+    monkeypatch.setattr(confirmation, "receipt", lambda *args, **kw: receipt(*args, **kw, amount=FAR))
+
+
+@pytest.mark.usefixtures("far")
+def test_the_label_that_is_true_is_confirmed_and_false_ones_are_not(clip, store, writer, others):  # noqa: F811
+    given = labels((others[0], CONCEPT), (others[1], "none"), (others[2], "ship"), (writer, CONCEPT), (writer, "ship"))
+    found = confirm_labels(store, clip, given, images=IMAGES, chosen_by=4)
+    assert found.schema.equals(COLUMNS)
+    rows = found.to_pylist()
+    pairs = [(others[0], CONCEPT), (others[2], "ship"), (writer, CONCEPT), (writer, "ship")]
+    expected = [(*pair, act) for pair in pairs for act in ("raise", "ablate")]
+    assert [(row["neuron"], row["concept"], row["act"]) for row in rows] == expected
+    confirmed = [(row["neuron"], row["concept"]) for row in rows if row["act"] == "raise" and row["confirmed"]]
+    assert [pair for pair in confirmed if pair[1] == CONCEPT] == [(writer, CONCEPT)]  # of "ship" all write a little
+    (true,) = (row for row in rows if (row["neuron"], row["concept"], row["act"]) == (writer, CONCEPT, "raise"))
+    assert true["low"] < true["effect"] < true["high"]
+    assert abs(true["control"]) < true["effect"] / 5
+
+
+def test_images_that_a_label_was_chosen_by_do_not_count(clip, store, writer, monkeypatch):  # noqa: F811
+    seen = {}
+
+    def spy(clip, images, texts, directions, templates, **options):
+        seen.update(options, images=images)
+        return []
+
+    monkeypatch.setattr("decompose.confirmation.receipt", spy)
+    with pytest.raises(ValueError, match="shorter"):
+        confirm_labels(store, clip, labels((writer, CONCEPT)), images=IMAGES, chosen_by=4)
+    own = set(strongest(store, "image", 4)[0][writer].tolist())
+    assert {i for i, counts in enumerate(seen["held"][:, 0]) if not counts} == own  # all images tried, in order
+    with pytest.raises(ValueError, match="shorter"):
+        confirm_labels(store, clip, labels((writer, CONCEPT)), images=IMAGES - 4, chosen_by=4)
+    assert seen["held"].all()  # those left are tried first
+    assert len(seen["images"]) == IMAGES - 4
+
+
+def test_no_labels_give_no_rows_and_another_model_s_store_is_refused(clip, store, tmp_path):  # noqa: F811
+    found = confirm_labels(store, clip, labels((0, "none")))
+    assert found.schema.equals(COLUMNS)
+    assert len(found) == 0
+    with pytest.raises(Refused, match="was made by fake"):
+        confirm_labels(fake_store(tmp_path / "s", derived=False), clip, labels((0, "cat")))
+
+
+def test_thumbnails_are_rgb_whatever_the_row(store):
+    found = thumbnails(store, [0, 3])
+    assert [image.mode for image in found] == ["RGB", "RGB"]

@@ -1,0 +1,43 @@
+"""What commands print: figures that line up, nothing shown as zero that is not."""
+
+import argparse
+import json
+import warnings
+
+import pytest
+
+from atlas.terminal import answer, table
+
+
+def test_figures_line_up(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        {"neuron": 7, "score": 12.3456, "p": 0.0001, "label": "cat", "confirmed": True, "near": None},
+        {"neuron": 1024, "score": -3.0, "p": 0.25, "label": "a  long\nname", "confirmed": False, "near": 0.5},
+        {"neuron": 5, "score": 0.001, "p": 2e-11, "label": "", "confirmed": False, "near": float("nan")},
+    ]
+    table(rows)
+    assert capsys.readouterr().out.splitlines() == [
+        "neuron  score      p  label        confirmed   near",
+        "     7   12.3  1e-04  cat          yes",
+        "  1024   -3.0  0.250  a long name  no         0.500",
+        "     5  1e-03  2e-11               no           nan",
+    ]
+
+
+def test_nothing_and_zeros(capsys: pytest.CaptureFixture[str]) -> None:
+    table([])
+    table([{"x": 0.0}, {"x": 0.0}])
+    assert capsys.readouterr().out == "x\n0\n0\n"
+    table([{"x": 0.123456789}], as_json=True)
+    assert json.loads(capsys.readouterr().out) == [{"x": 0.123456789}]
+
+
+def test_a_warning_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def warn(_: argparse.Namespace) -> int:
+        warnings.warn("not optimal yet", UserWarning, stacklevel=1)
+        return 0
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert answer("decompose", argparse.Namespace(function=warn)) == 0
+    assert capsys.readouterr().err == "decompose: not optimal yet\n"
