@@ -24,6 +24,7 @@ from atlas.mini.passes import begin, conclude, normalise
 
 RATE, WARM = 1e-3, 40  # the learning rate, and the steps it takes to get there
 TEMPERATURE = 0.07  # of the softmax over neurons
+LIGHT = 0.3  # what that counts in the second half of the time: naming, which it cost, comes back then
 SHARED = 2  # names a neuron, at most
 KEPT, REPLAYED = 320, 3  # chunks of pictures whose features are kept, and how many of them join each new one
 
@@ -92,9 +93,10 @@ class Finetuning:
         scale = self.model.logit_scale.exp().clamp(max=100).detach()
         similar = scale * functional.normalize(embedding, dim=1) @ self.bank.T
         own = (carried(keys, self.names) @ self.home).clamp(max=1)
+        weight = 1.0 if self.elapsed < self.budget / 2 else LIGHT
         return {
             "contrast": soft_cross_entropy(similar, carried(keys, self.keys)),
-            "neurons": soft_cross_entropy(functional.normalize(activations, dim=1) / TEMPERATURE, own),
+            "neurons": weight * soft_cross_entropy(functional.normalize(activations, dim=1) / TEMPERATURE, own),
         }
 
     def save(self) -> None:
