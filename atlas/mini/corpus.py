@@ -75,7 +75,7 @@ class Drawing:
 
 
 def fetch(folder: Path) -> None:
-    """Install drawing sets and keyword lists (npm), pictures (Debian) into `folder`, and the fonts, held-out ones too (pip)."""
+    """Install drawing sets and keyword lists (npm), pictures (Debian) into `folder`, and all fonts (pip)."""
     names = [f"@iconify-json/{name}" for name in DRAWING_SETS] + ["emojilib", "emojibase-data", "world-countries"]
     folder.mkdir(parents=True, exist_ok=True)
     subprocess.run(["npm", "install", "--silent", "--prefix", str(folder), *names], check=True)
