@@ -60,7 +60,7 @@ def write_tiles(
         tile |= {name: np.asarray(column)[members] for name, column in near.items() if name != "near"}
         if "near" in near:
             tile["near"] = where[np.asarray(near["near"])[members]]
-        tile["caption"] = [captions[at] for at in row.tolist()]
+        tile["caption"] = [captions[int(at)] for at in row]
         frame.write_data(f"tile-{number}", tile)
     sample = np.sort(np.random.default_rng(SEED).permutation(len(order))[:SAMPLE])
     drawn = _drawn(places, points, rows, order[sample], listed[sample])
