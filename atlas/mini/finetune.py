@@ -4,7 +4,7 @@ Only the last stage and the attention pool go on; the text tower stands still. B
 all names and words, the mean rectified activations must tell names apart: every name has one neuron, a neuron at most
 two names, so that drawings of a concept and its rendered name can only agree by raising the same neuron. Which neuron
 is whose follows from what the model does already (linear assignment). So concepts are set on single neurons, as in a
-concept bottleneck (Koh et al., ICML 2020), and that their neurons know unseen styles and fonts is what is learnt.
+concept bottleneck (Koh et al., ICML 2020); how far they answer to unseen styles and fonts is what `evaluate` measures.
 """
 
 from collections import deque
@@ -66,7 +66,7 @@ class Finetuning:
         total, count = torch.zeros_like(self.home), torch.zeros(len(self.names), 1)
         for _ in range(KEPT):
             self.kept.append(self.look(next(batches)))
-            activations = conclude(self.model.visual, _pixels([self.kept[-1]]))[1]
+            activations = conclude(self.model.visual, _joined([self.kept[-1]]))[1]
             own = carried(self.kept[-1].keys, self.names)
             total += own.T @ functional.normalize(activations, dim=1)
             count += own.sum(0)[:, None]
@@ -78,7 +78,7 @@ class Finetuning:
         chunks = [new, *(self.kept[i] for i in self.rng.permutation(len(self.kept))[:REPLAYED])]
         self.kept.append(new)
         self.stage.train()
-        parts = self.loss(_pixels(chunks), np.concatenate([chunk.keys for chunk in chunks]))
+        parts = self.loss(_joined(chunks), np.concatenate([chunk.keys for chunk in chunks]))
         torch.stack(list(parts.values())).sum().backward()
         nn.utils.clip_grad_norm_(self.trained, 1.0)
         self.optimiser.step()
@@ -100,14 +100,12 @@ class Finetuning:
         }
 
     def save(self) -> None:
-        """Write the checkpoint aside, then rename it: a kill leaves the last one whole."""
+        """Write the checkpoint."""
         state = {
             "model": self.model.state_dict(), "optimiser": self.optimiser.state_dict(), "home": self.home,
             "elapsed": self.elapsed, "step": self.step, "curve": self.curve,
         }  # fmt: skip
-        self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(state, self.checkpoint.with_suffix(".partial"))
-        self.checkpoint.with_suffix(".partial").replace(self.checkpoint)
+        write_checkpoint(state, self.checkpoint)
 
     def resume(self) -> bool:
         """Take up the checkpoint; False where there is none."""
@@ -120,7 +118,14 @@ class Finetuning:
         return True
 
 
-def _pixels(chunks: list[Chunk]) -> Tensor:
+def write_checkpoint(state: dict[str, Any], path: Path) -> None:
+    """Write aside, then rename: a kill leaves the last one whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(state, path.with_suffix(".partial"))
+    path.with_suffix(".partial").replace(path)
+
+
+def _joined(chunks: list[Chunk]) -> Tensor:
     features = torch.cat([chunk.features for chunk in chunks]).float()
     return features.contiguous(memory_format=torch.channels_last)
 

@@ -32,7 +32,7 @@ from tqdm import tqdm
 from atlas import vocabulary
 from atlas.mini import corpus
 from atlas.mini.batches import EMOJI_TEMPLATES, Batch, Batches, Drawings, unseen_drawings, unseen_words
-from atlas.mini.finetune import Finetuning
+from atlas.mini.finetune import Finetuning, write_checkpoint
 from atlas.mini.losses import bag_of_words, between, relational, soft_cross_entropy
 from atlas.mini.matrices import Matrices
 from atlas.mini.passes import normalise, say, see
@@ -237,15 +237,13 @@ class Trainer:
         }
 
     def save(self) -> None:
-        """Write the checkpoint aside, then rename it: a kill leaves the last one whole."""
+        """Write the checkpoint."""
         state = {
             "model": self.model.state_dict(), "heads": self.heads.state_dict(),
             "optimiser": self.optimiser.state_dict(), "used": self.used,
             "elapsed": self.elapsed, "step": self.step, "curve": self.curve,
         }  # fmt: skip
-        self.run.mkdir(parents=True, exist_ok=True)
-        torch.save(state, self.run / "partial.pt")
-        (self.run / "partial.pt").replace(self.run / "checkpoint.pt")
+        write_checkpoint(state, self.run / "checkpoint.pt")
 
     def resume(self) -> None:
         """Take up the checkpoint, if there is one."""
@@ -322,6 +320,9 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=HERE / "mini.safetensors")
     parser.add_argument("--start", type=Path, help="finished weights, whose neurons get all the hours")
     args = parser.parse_args()
+    beside = args.start and [args.start, args.start.with_name("training.json")]
+    if beside and not all(path.is_file() for path in beside):
+        parser.error(f"--start takes weights and the training.json beside them: {args.start} is missing, or lacks it")
     if not (args.corpus / "node_modules").exists():
         corpus.fetch(args.corpus)
     drawings = list(corpus.drawings(args.corpus, SIZE))
