@@ -109,6 +109,7 @@ def test_the_training_passes_are_open_clips_own() -> None:
         assert torch.allclose(passes.say(clip.model, tokens), clip.model.encode_text(tokens), atol=1e-4)
     assert neurons.shape == (3, clip.neurons)
     assert (neurons >= 0).all()
+    assert np.allclose(passes.written(clip.model.visual).detach(), clip.basis(), atol=1e-5)
 
 
 def test_muon_moves_the_kernels_themselves() -> None:
@@ -125,6 +126,10 @@ def test_losses_know_their_positives() -> None:
     same = torch.tensor([[1.0, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 1], [0, 0, 1, 1]])
     paired, mixed = torch.eye(2).repeat_interleave(2, 0), torch.eye(2).repeat(2, 1)
     assert losses.between(paired, same, 0.1) < 0.01 < 5 < losses.between(mixed, same, 0.1)
+    matching = torch.tensor([[9.0, 0, 0], [0, 9, 0]])  # rows find their columns, and columns their rows
+    assert losses.both_ways(matching, matching / 9) < 0.01
+    towards = torch.tensor([[9.0, 0, 0], [9.5, 9, 0]])  # the second row's column is found by it, and not the first's
+    assert losses.both_ways(towards, matching / 9) == losses.both_ways(towards.T, matching.T / 9) > 0.4
     lone = torch.eye(4)  # no row has a positive but itself: nothing to learn, and no division by none
     assert losses.between(paired, lone, 0.1) == 0
     assert losses.relational(paired, paired) < 1e-6 < losses.relational(mixed, paired)
@@ -142,14 +147,15 @@ def test_finetuning_moves_the_last_stage_and_nothing_before_it(tmp_path: Path, m
     named = np.array([["cat", ""], ["dog", ""], ["pizza", "cat"]] * 2)
     batch = batches.Batch(pixels, [""] * 6, named, torch.zeros(6, 6), torch.zeros(6, 390), torch.zeros(6))
     last.settle(iter([batch] * 2))
-    losses = [sum(last.update(last.look(batch)).values()) for _ in range(4)]
-    assert losses[-1] < losses[0]
+    parts = [last.update(last.look(batch)) for _ in range(12)]
+    assert set(parts[0]) == {"contrast", "neurons", "basis"}
+    assert all(parts[-1][name] < parts[0][name] for name in parts[0])
     moved = {n.split(".")[1] for n, v in model.state_dict().items() if (v != before[n]).any()}
     assert moved == {"layer4", "attnpool"}
     last.save()
     again = finetune.Finetuning(model, bank, keys, np.unique(keys), tmp_path, 60.0)
     assert again.resume()
-    assert again.step == 4
+    assert again.step == 12
     assert torch.equal(again.home, last.home)
 
 

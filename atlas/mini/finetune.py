@@ -1,10 +1,11 @@
 """The last part of the embedded CLIP's training: `python -m atlas.mini.train` ends with it, `--start FILE` begins here.
 
-Only the last stage and the attention pool go on; the text tower stands still. Beside the contrast of embeddings against
+Only the last stage and the attention pool go on; the text tower stands still. Beside the contrast of embeddings with
 all names and words, the mean rectified activations must tell names apart: every name has one neuron, a neuron at most
-two names, so that drawings of a concept and its rendered name can only agree by raising the same neuron. Which neuron
-is whose follows from what the model does already (linear assignment). So concepts are set on single neurons, as in a
-concept bottleneck (Koh et al., ICML 2020); how far they answer to unseen styles and fonts is what `evaluate` measures.
+two names, so that drawings of a concept and its rendered name can only agree by raising the same neuron. What a neuron
+writes must tell them apart too: of all basis rows, its own is nearest to its name's text. Which neuron is whose follows
+from what the model does already (linear assignment). So concepts are set on single neurons, as in a concept bottleneck
+(Koh et al., ICML 2020); how far they answer to unseen styles and fonts is what `evaluate` measures.
 """
 
 from collections import deque
@@ -19,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from atlas.mini.batches import Batch
-from atlas.mini.losses import soft_cross_entropy
-from atlas.mini.passes import begin, conclude, normalise
+from atlas.mini.losses import both_ways, centred, soft_cross_entropy
+from atlas.mini.passes import begin, conclude, fast, normalise, written
 
 RATE, WARM = 1e-3, 40  # the learning rate, and the steps it takes to get there
 TEMPERATURE = 0.07  # of the softmax over neurons
@@ -48,6 +49,8 @@ class Finetuning:
         self.optimiser = torch.optim.AdamW(self.trained, lr=RATE, betas=(0.9, 0.98), weight_decay=0.05)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, lambda _: self.pace())
         self.rng, self.kept = np.random.default_rng(0), deque[Chunk](maxlen=KEPT)
+        own = torch.from_numpy(names[:, None] == keys).float()
+        self.called = functional.normalize(centred(own @ bank), dim=1)
         self.home = torch.zeros(len(names), model.visual.attnpool.v_proj.in_features)
 
     def pace(self) -> float:
@@ -58,7 +61,8 @@ class Finetuning:
     def look(self, batch: Batch) -> Chunk:
         """New pictures, through the stages that stand still."""
         self.model.eval()
-        return Chunk(begin(self.model.visual, normalise(batch.pixels)).half(), batch.keys)
+        with fast():
+            return Chunk(begin(self.model.visual, normalise(batch.pixels)).half(), batch.keys)
 
     @torch.no_grad()
     def settle(self, batches: Iterator[Batch]) -> None:
@@ -88,15 +92,18 @@ class Finetuning:
         return {name: part.item() for name, part in parts.items()}
 
     def loss(self, features: Tensor, keys: np.ndarray) -> dict[str, Tensor]:
-        """Contrast of embeddings against the bank, and of each picture's neurons against one another."""
-        embedding, activations = conclude(self.model.visual, features)
+        """Contrast of embeddings with the bank, of a picture's neurons with one another, of basis rows with names."""
+        with fast():
+            embedding, activations = (part.float() for part in conclude(self.model.visual, features))
         scale = self.model.logit_scale.exp().clamp(max=100).detach()
         similar = scale * functional.normalize(embedding, dim=1) @ self.bank.T
         own = (carried(keys, self.names) @ self.home).clamp(max=1)
+        basis = functional.normalize(written(self.model.visual), dim=1)
         weight = 1.0 if self.elapsed < self.budget / 2 else LIGHT
         return {
-            "contrast": soft_cross_entropy(similar, carried(keys, self.keys)),
+            "contrast": both_ways(similar, carried(keys, self.keys)),
             "neurons": weight * soft_cross_entropy(functional.normalize(activations, dim=1) / TEMPERATURE, own),
+            "basis": weight * both_ways(self.called @ basis.T / TEMPERATURE, self.home),
         }
 
     def save(self) -> None:

@@ -12,6 +12,16 @@ def soft_cross_entropy(logits: Tensor, positive: Tensor) -> Tensor:
     return loss.sum() / (total > 0).sum().clamp(min=1)
 
 
+def both_ways(logits: Tensor, positive: Tensor) -> Tensor:
+    """CLIP's loss: rows against columns and columns against rows, alike; logits and positive (n, m)."""
+    return (soft_cross_entropy(logits, positive) + soft_cross_entropy(logits.T, positive.T)) / 2
+
+
+def centred(rows: Tensor) -> Tensor:
+    """Rows (n, d) less their mean."""
+    return rows - rows.mean(0)
+
+
 def between(features: Tensor, same: Tensor, temperature: float) -> Tensor:
     """Supervised contrastive loss of features (n, d): positives `same` (n, n), a row never its own (Khosla 2020)."""
     unit = functional.normalize(features, dim=1)

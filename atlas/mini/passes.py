@@ -8,6 +8,12 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 MEAN, STD = torch.tensor(open_clip.OPENAI_DATASET_MEAN), torch.tensor(open_clip.OPENAI_DATASET_STD)
+BFLOAT16 = torch.backends.cpu.get_cpu_capability() != "AVX2"  # where a processor lacks it, it takes ten times as long
+
+
+def fast() -> torch.autocast:
+    """Forward passes in bfloat16, where the processor has it."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=BFLOAT16)
 
 
 def normalise(pixels: Tensor) -> Tensor:
@@ -40,6 +46,11 @@ def conclude(visual: Any, features: Tensor) -> tuple[Tensor, Tensor]:
     query, key, value = (t.unflatten(-1, (pool.num_heads, -1)).transpose(1, 2) for t in (query, key, value))
     weight = (query @ key.mT * query.shape[-1] ** -0.5).softmax(-1)
     return pool.c_proj((weight @ value).transpose(1, 2).flatten(1)), mean[:, 0]
+
+
+def written(visual: Any) -> Tensor:
+    """Basis rows (neurons, d): what the last block's neurons write into the embedding, at even attention."""
+    return (visual.attnpool.c_proj.weight @ visual.attnpool.v_proj.weight).T
 
 
 def say(model: Any, tokens: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ from atlas.mini.batches import EMOJI_TEMPLATES, Batch, Batches, Drawings, unseen
 from atlas.mini.finetune import Finetuning, write_checkpoint
 from atlas.mini.losses import bag_of_words, between, relational, soft_cross_entropy
 from atlas.mini.matrices import Matrices
-from atlas.mini.passes import normalise, say, see
+from atlas.mini.passes import fast, normalise, say, see
 from atlas.mini.words import SPELLING, Words, plain, spelling
 
 HERE = Path(__file__).parent
@@ -44,7 +44,6 @@ RATE, DECAY_FROM = 1.5e-3, 0.5  # the learning rate, and the share of the time a
 DRAWINGS_FROM = 0.33  # the share of the time after which most of a batch are drawings
 HEARD = 0.5  # texts that no picture goes with, a picture
 FINETUNED = 0.25  # the share of all time that `finetune` has
-BFLOAT16 = torch.backends.cpu.get_cpu_capability() != "AVX2"  # where a processor lacks it, it takes ten times as long
 
 
 def keep_on(part: "Trainer | Finetuning", update: Callable[[], dict[str, float]], measure: Callable[[], dict]) -> None:
@@ -79,7 +78,7 @@ class Trainer:
             {"words": nn.Linear(256, len(self.words.known)), "letters": nn.Linear(256, SPELLING)}
         )
         self.optimiser = Matrices([*self.model.named_parameters(), *self.heads.named_parameters()], RATE)
-        self.elapsed, self.step, self.curve = 0.0, 0, list[dict[str, float]]()
+        self.elapsed, self.step, self.curve, self.remarks = 0.0, 0, list[dict[str, float]](), ""
         self.bank_names = sorted({n for n in self.drawings.names if n in corpus.unicode_names()})
         self.bank_texts = [f"an emoji of {n}" for n in self.bank_names] + [f"the word {w}" for w in self.words.read]
         self.bank_keys = np.array(self.bank_names + self.words.read)
@@ -117,7 +116,7 @@ class Trainer:
     @torch.no_grad()
     def refresh_bank(self) -> None:
         """Embed all names and words anew: negatives that an image is told apart from beside its batch."""
-        with torch.autocast("cpu", torch.bfloat16, enabled=BFLOAT16):
+        with fast():
             chunks = [self.tokens(self.bank_texts[i : i + 512]) for i in range(0, len(self.bank_texts), 512)]
             self.bank = torch.cat([functional.normalize(say(self.model, c).float(), dim=1) for c in chunks])
 
@@ -130,7 +129,7 @@ class Trainer:
         common = plain(20_000)
         spelt = [common[i] for i in self.rng.integers(len(common), size=half)]
         texts = [*batch.captions, *(self.heard[i] for i in picked[half:]), *spoken, *(f"the word {w}" for w in spelt)]
-        with torch.autocast("cpu", torch.bfloat16, enabled=BFLOAT16):
+        with fast():
             image, neurons = see(self.model.visual, normalise(batch.pixels))
             text = say(self.model, self.tokens(texts))
             logits = self.heads["words"](image).float()
@@ -256,10 +255,11 @@ class Trainer:
             self.elapsed, self.step, self.curve, self.used = (state[k] for k in ("elapsed", "step", "curve", "used"))
 
     def start(self, weights: Path) -> None:
-        """Take up finished weights instead of training: those that `export` wrote, with the curve beside them."""
+        """Take up finished weights instead of training: those that `export` wrote, with the curve and remarks."""
         self.model.load_state_dict({name: value.float() for name, value in load_file(weights).items()})
         self.used = (self.model.token_embedding.weight != 0).any(1)
-        self.curve = json.loads(weights.with_name("training.json").read_text("utf-8"))["curve"]
+        earlier = json.loads(weights.with_name("training.json").read_text("utf-8"))
+        self.curve, self.remarks = earlier["curve"], earlier.get("remarks", "")
 
     def export(self, path: Path) -> None:
         """fp16 weights in open_clip's own names; token rows that no caption used are zero, so they pack to nothing."""
@@ -289,6 +289,7 @@ class Trainer:
             "seed": self.seed,
             "curve": self.curve,
             "finetuning": last.curve,
+            "remarks": self.remarks,
         }
 
 
