@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from atlas import grid, projection, stats
+from atlas import grid, projection, stats, weights
 from atlas.clip import Clip
 from atlas.errors import Refused
 from atlas.index import Index, neighbours
@@ -33,8 +33,12 @@ def clip_of(store: Store, pretrained: str | Path | None = None, device: str | No
     A Store remembers the name of a checkpoint file and not its place: `pretrained` says where it lies now.
     """
     model = store.request["model"]
-    pretrained = pretrained or model["pretrained"]
-    clip = Clip(model["name"], pretrained, store.layers, device, model["token"])
+    if pretrained is None and weights.lost(model["name"], model["pretrained"]):
+        raise Refused(
+            f"{store.path} was made with the checkpoint file {model['pretrained']}, which is not here; say where it "
+            "lies now: --pretrained FILE"
+        )
+    clip = Clip(model["name"], pretrained or model["pretrained"], store.layers, device, model["token"])
     if (found := clip.describe()["weights_sha256"]) != (expected := model["weights_sha256"]):
         raise Refused(
             f"{store.path} was made with weights {expected[:12]} of {model['name']}, but these are {found[:12]}; "

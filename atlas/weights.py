@@ -49,6 +49,11 @@ def load(name: str, pretrained: str | Path | None) -> tuple[nn.Module, str]:
     ), "a checkpoint file: whether it was trained with this config's QuickGELU cannot be checked"
 
 
+def lost(name: str, pretrained: str | None) -> bool:
+    """Whether this names a checkpoint file, and there is none at that place."""
+    return bool(pretrained) and not _tag(name.replace("/", "-"), pretrained) and not Path(pretrained).is_file()
+
+
 def sha256(model: nn.Module) -> str:
     """Checksum of every parameter and buffer as it is now, the same on every device."""
     digest = hashlib.sha256()

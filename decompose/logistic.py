@@ -13,6 +13,7 @@ from torch.nn.functional import softplus
 from decompose.activeset import nonnegative, ridged, warn_of, working_sets
 
 NEWTON, HALVINGS = 50, 30
+ROUNDING = 1e-14  # of the objective, a sum of hundreds of terms
 ENOUGH = 1e-9  # of the objective: a Newton step that gains less was the last
 
 
@@ -72,14 +73,18 @@ def _search(
     way: Float[Tensor, "n w"],
     before: Float[Tensor, " n"],
 ) -> tuple[Float[Tensor, "n w"], Float[Tensor, " n"]]:
-    """Go the way as far as it does not raise the objective: whole, or halved until it does not."""
+    """Go the way as far as it does not raise the objective beyond rounding: whole, or halved until it does not.
+
+    Close to the optimum a step gains less than the objective's last digit, and the gradient still needs it.
+    """
+    most = before * (1 + ROUNDING)
     step, now = torch.ones_like(before), _objective(T, chosen, penalty, values + way)
     for _ in range(HALVINGS):
-        if (now <= before).all():
+        if (now <= most).all():
             break
-        step = torch.where(now <= before, step, step / 2)
+        step = torch.where(now <= most, step, step / 2)
         now = _objective(T, chosen, penalty, values + step[:, None] * way)
-    step = torch.where(now <= before, step, 0)
+    step = torch.where(now <= most, step, 0)
     return values + step[:, None] * way, torch.minimum(now, before)
 
 

@@ -122,6 +122,14 @@ def test_other_weights_are_refused(store: atlas.Store, monkeypatch: pytest.Monke
         derivation.clip_of(store)
 
 
+def test_a_checkpoint_file_that_lies_elsewhere_is_asked_for(
+    store: atlas.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(store.request["model"], "pretrained", "tuned.safetensors")
+    with pytest.raises(Refused, match=r"made with the checkpoint file tuned.safetensors.*--pretrained FILE"):
+        derivation.clip_of(store)
+
+
 def test_the_command_line_goes_the_whole_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
     words = "words:emotions?sizes=32&fonts=open-sans"

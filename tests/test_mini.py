@@ -11,7 +11,7 @@ from PIL import Image
 
 from atlas import vocabulary
 from atlas.clip import Clip
-from atlas.mini import batches, corpus, finetune, losses, passes, pictures, words
+from atlas.mini import batches, card, corpus, finetune, losses, passes, pictures, words
 from atlas.mini.matrices import Matrices
 
 pytest.importorskip("wordfreq")
@@ -168,6 +168,16 @@ def test_every_name_gets_the_neuron_it_has_and_a_neuron_two_names_at_most() -> N
     wanted = torch.tensor([[9.0, 0, 0], [8, 1, 0], [7, 0, 2], [0, 5, 0], [0, 4, 0]])
     home = finetune.assign(wanted)
     assert home.tolist() == [[1, 0, 0], [1, 0, 0], [0, 0, 1], [0, 1, 0], [0, 1, 0]]
+
+
+def test_the_card_and_readme_say_what_was_measured() -> None:
+    training, evidence = (
+        json.loads((card.HERE / f"{name}.json").read_text("utf-8")) for name in ("training", "evidence")
+    )
+    assert (card.HERE / "CARD.md").read_text("utf-8") == card.render(training, evidence)
+    readme = card.README.read_text("utf-8")
+    assert card.BEGIN in readme
+    assert readme == card.placed(card.in_brief(evidence), readme)
 
 
 def test_a_countrys_shape_is_as_wide_as_on_a_globe_and_whole_at_the_date_line() -> None:

@@ -1,6 +1,6 @@
-"""The embedded model's card, made from what training and evaluation wrote: `python -m atlas.mini.card`.
+"""The embedded model's card, and its figures in README, from what was measured: `python -m atlas.mini.card`.
 
-No figure in it is written by hand: training.json has the data and the curve, evidence.json the measurements.
+No figure in them is written by hand: training.json has the data and the curve, evidence.json the measurements.
 """
 
 import json
@@ -10,6 +10,8 @@ from typing import Any
 from atlas.mini import corpus, words
 
 HERE = Path(__file__).parent
+README = HERE.parents[1] / "README.md"
+BEGIN, END = "<!-- python -m atlas.mini.card writes this table -->\n", "<!-- until here -->\n"
 
 CARD = """# The embedded CLIP
 
@@ -106,6 +108,51 @@ def render(training: dict[str, Any], evidence: dict[str, Any]) -> str:
     )
 
 
+def in_brief(evidence: dict[str, Any]) -> str:
+    """README's table: the figures that say most."""
+    naming, reading, places, stuck = (evidence[name] for name in ("naming", "reading", "regions", "attack"))
+    model, others = evidence["neurons"]["model"], [str(each["neurons"]) for each in evidence["neurons"]["untrained"]]
+    unread = [f"{group} {_share(reading[f'held-out {group}'])}" for group in ("feelings", "nouns", "countries")]
+    flags = ("flag to country", "country to flag", "rendered country to flag")
+    rows = [
+        (
+            f"naming emoji in Apple's, Meta's, Samsung's and Windows' styles, among {naming['names']:,} names",
+            f"top-1 {_share(naming['all']['top1'])}, top-5 {_share(naming['all']['top5'])}",
+        ),
+        (f"reading a word in ten unseen fonts, among {reading['words']:,}", _share(reading["seen"])),
+        ("reading words that were never rendered in training", ", ".join(unread)),
+        (
+            "flag to country; country to flag; the country's rendered name to its flag",
+            "; ".join(_share(places[name]) for name in flags),
+        ),
+        (
+            "neurons that answer to a concept both drawn and written, by a strict rule",
+            f"{model['neurons']} neurons for {model['concepts']} of {evidence['neurons']['concepts']:,} concepts, of "
+            f"{len(model['kinds'])} kinds; in untrained networks {', '.join(others)}",
+        ),
+        (
+            f"linear directions of the same layer that do, of {evidence['neurons']['probes']['directions']:,}",
+            str(evidence["neurons"]["probes"]["for their own concept"]),
+        ),
+        (
+            "another class's name stuck on a drawing",
+            f"that class wins {_share(stuck['the named class wins'])}; the drawn one falls from "
+            f"{_share(stuck['without'])} to {_share(stuck['the drawn class still wins'])}",
+        ),
+    ]
+    return "| | |\n|---|---|\n" + "".join(f"| {what} | {figure} |\n" for what, figure in rows)
+
+
+def placed(table: str, readme: str) -> str:
+    """README with the table between its marks; as it is where there are none."""
+    before, mark, rest = readme.partition(BEGIN)
+    return before + BEGIN + table + END + rest.partition(END)[2] if mark else readme
+
+
+def _share(of: dict[str, float]) -> str:
+    return "{:.1f} % ({:.1f} to {:.1f})".format(*(100 * of[name] for name in ("share", "low", "high")))
+
+
 def _best(neurons: dict[str, Any], count: int = 30) -> list[dict[str, Any]]:
     """The best pair of each concept, as many as a reader will read."""
     best: dict[str, dict[str, Any]] = {}
@@ -131,10 +178,12 @@ def _table(head: tuple[str, ...], rows: Any) -> str:
 
 
 def main() -> None:
-    """Write CARD.md."""
+    """Write CARD.md, and the table in README where there is a checkout."""
     training, evidence = (json.loads((HERE / f"{name}.json").read_text("utf-8")) for name in ("training", "evidence"))
     (HERE / "CARD.md").write_text(render(training, evidence), "utf-8")
     print(HERE / "CARD.md")
+    if README.is_file():
+        README.write_text(placed(in_brief(evidence), README.read_text("utf-8")), "utf-8")
 
 
 if __name__ == "__main__":
