@@ -36,8 +36,9 @@ the batch and against a bank of all names and words; a softmax over the words of
 rendered name as positives of one another in the rectified activations of the last block (non-negative contrastive
 learning, Wang et al., ICLR 2024); a word's letters told by both towers through one head; similarities between texts as
 a sentence encoder (MiniLM) has them. Then the last stage and the attention pool alone, {last_steps:,} steps in
-{last_spent:.1f} hours, with the contrast and a softmax over neurons: every emoji's name has one neuron, a neuron at
-most two names, given by what the model did before (a concept bottleneck, Koh et al., ICML 2020). {remarks}
+{last_spent:.1f} hours, with the contrast, a softmax over neurons and one over their basis rows: every emoji's name has
+one neuron, a neuron at most two names, given by what the model did before, and the neuron shall answer to that name and
+write it (a concept bottleneck, Koh et al., ICML 2020). {remarks}
 
 **Evidence**, with 95 % intervals (Wilson), all of it on styles, fonts or words held out. Prompts: "an emoji of
 {{name}}", "the word {{word}}". `python -m atlas.mini.evaluate` measures it again.
@@ -50,7 +51,7 @@ against pairings of one concept's words with another's drawings, {concepts} conc
 concepts** of {kinds}. The same rule finds {untrained} in three networks with random weights, and {probes} of
 {directions} linear probes fitted on seen styles and fonts answer to their own concept. The training loss asks single
 neurons for this: it gives every name a neuron. So the figure says how well such neurons carry over to styles and fonts
-that were never seen, not that they arise by themselves.
+that were never seen, not that they arise by themselves; nor does it that their basis rows lie near their names' texts.
 
 {examples}
 

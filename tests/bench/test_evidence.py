@@ -2,7 +2,8 @@
 
 The multimodal neurons of evidence.json were found on images and words; here texts find them again through the basis
 alone, and forward passes on other drawings confirm the terms of equations. Beside both stands what neurons do that are
-matched with the known ones on the norm of their basis row and their spread: they differ in what they write.
+matched with the known ones on the norm of their basis row and their spread: they differ in what they write. The model
+was trained to write names so; what is measured is that the tools find it out, not that a CLIP does this by itself.
 """
 
 import json
