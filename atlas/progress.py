@@ -42,8 +42,9 @@ class Progress:
         spent = max(time.monotonic() - self.began, 1e-9)
         rate = self.done / spent
         left = f", {max(0, self.total - self.done) / rate:.0f} s left" if 0 < self.done < self.total else ""
+        pace = f"{rate:,.0f} {self.unit}/s" if rate >= 1 else f"{1 / rate:.1f} s each"
         print(
-            f"{self.what}: {self.done:,} of {self.total:,} {self.unit}, {rate:,.0f} {self.unit}/s, {spent:.0f} s{left}",
+            f"{self.what}: {self.done:,} of {self.total:,} {self.unit}, {pace}, {spent:.0f} s{left}",
             file=sys.stderr,
             flush=True,
         )

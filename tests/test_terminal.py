@@ -6,6 +6,7 @@ import warnings
 
 import pytest
 
+from atlas.progress import Progress
 from atlas.terminal import answer, table
 
 
@@ -41,3 +42,13 @@ def test_a_warning_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
         warnings.simplefilter("always")
         assert answer("decompose", argparse.Namespace(function=warn)) == 0
     assert capsys.readouterr().err == "decompose: not optimal yet\n"
+
+
+def test_what_takes_longer_than_a_second_each_is_not_said_to_stand_still(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = iter((0.0, 9.0, 9.0))
+    monkeypatch.setattr("atlas.progress.time.monotonic", lambda: next(now))
+    with Progress(6, "receipts", "images") as progress:
+        progress.done = 6
+    assert capsys.readouterr().err == "receipts: 6 of 6 images, 1.5 s each, 9 s\n"
