@@ -48,6 +48,7 @@ atlas.legend = (page) => {
         entry.shown = !entry.shown;
         event.currentTarget.setAttribute("aria-pressed", String(entry.shown));
         page.refresh();
+        page.changed();
       } }, element("i"), element("span", {}, entry.name), element("small", {}, entry.count.toLocaleString("en"))))));
     said.textContent = { kept: "How many of a point's 15 nearest in the model's space the map put among its 15 nearest." }[colour] || "";
   }
@@ -83,8 +84,9 @@ atlas.legend = (page) => {
     neuron = number;
     lit = new Map([...found].map(([i, z]) => [i, LIMIT + Math.round(((z - least) / (most - least || 1)) * (STEPS - 1))]));
     page.lit = [...found.keys()];
-    await Promise.all([describe(number, found.size, least, most), page.need(page.lit)]);
+    await Promise.all([describe(number, found.size, least, most), page.bring(page.lit)]);
     choose("neuron");
+    page.light("neuron");
     page.changed();
   }
   async function describe(number, count, least, most) {
@@ -94,7 +96,7 @@ atlas.legend = (page) => {
       element("div.head", {}, settings.neurons ? element("a.caption", { href: atlas.address(number) }, title) : title),
       element("small", {}, `${count} rows that drive it most, ${(least / 10).toFixed(1)} to ${(most / 10).toFixed(1)} standard deviations above its mean.`),
       element("div.ramp", { "aria-hidden": "true", "--ramp": `linear-gradient(90deg, ${ramp.join(", ")})` }),
-      element("button.quiet", { type: "button", "aria-label": "Stop showing this neuron", onclick: () => choose("kind") }, "×"));
+      element("button.quiet", { type: "button", "aria-label": "Stop showing this neuron", onclick: () => { page.leave(chip); choose(usual); } }, "×"));
     chip.hidden = false;
   }
 
@@ -103,6 +105,15 @@ atlas.legend = (page) => {
     button.addEventListener("click", () => { choose(button.dataset.colour); page.changed(); });
   }
   document.querySelector(".by").hidden = !document.querySelector("[data-colour]:not([hidden])");
-  const state = () => ({ c: colour === usual || colour === "neuron" ? null : colour, neuron: neuron < 0 ? null : neuron });
-  return { visible, hidden, plain: () => colour === usual && !hidden(), paint, show, choose, light, state };
+  const off = () => Object.entries(schemes).flatMap(([name, { entries }]) => entries.flatMap((entry, k) => (entry.shown ? [] : `${name}.${k}`)));
+  const state = () => ({ c: colour === usual || colour === "neuron" ? null : colour, neuron: neuron < 0 ? null : neuron, hide: off().join(",") || null });
+  async function restore(by, number, hide) {
+    const before = off().join();
+    for (const { entries } of filters) for (const entry of entries) entry.shown = true;
+    for (const [name, k] of (hide || "").split(",").map((part) => part.split("."))) if (schemes[name]?.entries[k]) schemes[name].entries[k].shown = false;
+    const wanted = schemes[by] ? by : usual;
+    if (colour !== wanted || off().join() !== before) choose(wanted);
+    if (number >= 0) await light(number);
+  }
+  return { visible, hidden, plain: () => colour === usual && !hidden(), paint, show, choose, light, state, restore };
 };
