@@ -1,4 +1,4 @@
-"""The map in a real browser, and what it is made of: names, meanings, the budget, one file, many scripts."""
+"""The map in a real browser, and what it is made of: names, meanings, honesty, the budget, one file, many scripts."""
 
 import json
 import re
@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from atlas.errors import Refused
-from atlas.pages import budget, columns, frame, labels, meaning, tiles, write_points, write_site
+from atlas.pages import budget, columns, frame, labels, meaning, picture, write_points, write_site
+from atlas.pages import map as map_page
+from atlas.projection import Centred
 from atlas.store import Store
 from tests.fakes import fake_store
 from tests.test_pages import HOSTILE, NEURONS, PLACE, Visit, browser  # noqa: F401
@@ -237,6 +240,69 @@ def test_the_keyboard_walks_points_neighbours_and_results(visit: Visit) -> None:
     assert page.locator("#card").is_hidden()
 
 
+def test_exported_places_are_those_of_the_layout(visit: Visit, store: Store) -> None:
+    page = visit.open("index.html")
+    page.evaluate("atlas.page.selection.take([[-33000,-33000],[33000,-33000],[33000,33000],[-33000,33000]])")
+    records = page.evaluate("atlas.page.selection.records()")
+    points = pq.read_table(store.derived("layout/map") / "points.parquet").to_pandas().set_index("row")
+    found = np.array([[record["x"], record["y"]] for record in records])
+    wanted = points.loc[[record["row"] for record in records], ["x", "y"]].to_numpy()
+    assert np.abs(found - wanted).max() <= columns.steps(points[["x", "y"]].to_numpy())[2]
+    assert len(str(records[0]["x"])) < 12
+
+
+@pytest.mark.parametrize("counts", [(200, 80, 20), (60, 0, 0), (0, 0, 60)])
+def test_the_still_picture_has_the_colours_that_points_have_at_first(
+    counts: tuple[int, int, int], tmp_path: Path, browser: Any, monkeypatch: pytest.MonkeyPatch  # noqa: F811
+) -> None:  # fmt: skip
+    drawn: list[np.ndarray] = []
+    still = picture.still
+    monkeypatch.setattr(picture, "still", lambda at, codes, palette: drawn.append(codes) or still(at, codes, palette))
+    images, words, texts = counts
+    site = write_site(fake_store(tmp_path / "demo", images=images, words=words, texts=texts)).parent
+    page = browser.new_page()
+    Visit(page, site).open("index.html")
+    codes = page.evaluate("[...atlas.page.points.code]")
+    assert drawn[0].tolist() == codes
+    assert len(set(codes)) > 1
+    page.close()
+
+
+def test_a_row_without_a_caption_is_called_by_its_label(tmp_path: Path, browser: Any) -> None:  # noqa: F811
+    store = fake_store(tmp_path / "demo", captions={5: "", 6: "  "})
+    site = write_site(store).parent
+    label = store.rows["label"][5].as_py()
+    page = browser.new_page()
+    Visit(page, site).open("index.html#5")
+    assert page.locator("#card .caption").first.inner_text() == label
+    page.evaluate(f"atlas.page.finder.set({label!r}, 'caption')")
+    assert page.evaluate("atlas.page.finder.hits().includes(atlas.page.pointOf[5])")
+    assert label in page.locator("#results .caption").all_inner_texts()
+    page.close()
+
+
+@pytest.mark.parametrize("centre", [True, False])
+def test_pages_say_how_the_map_was_drawn(tmp_path: Path, centre: bool) -> None:
+    store = fake_store(tmp_path / "demo", centre=centre)
+    site = write_site(store).parent
+    html, about = ((site / name).read_text("utf-8") for name in ("index.html", "about.html"))
+    assert html.count("<dt>0.800 → 0.100</dt><dd>the gap between images and words:") == 1
+    assert ("after each kind’s mean was taken off, which is what is drawn" in html) == centre
+    assert ("which is what is drawn, and what taking off each kind’s mean would leave" in html) == (not centre)
+    assert ("Each kind was centred first" in about) == centre
+    assert ("Kinds were not centred" in about) == (not centre)
+    assert isinstance(map_page.space(store), Centred) == centre
+    assert "are found by the index of embeddings, which <code>atlas near</code> asks" in html
+
+
+def test_several_words_say_what_their_figure_is(visit: Visit) -> None:
+    page = visit.open("index.html")
+    page.evaluate("atlas.page.finder.set('cat sun', 'meaning')")
+    assert "mean cosines, a word whose nearest a row is not among counting 0" in page.locator("#found").inner_text()
+    page.evaluate("atlas.page.finder.set('cat', 'meaning')")
+    assert page.locator("#found").inner_text().endswith("by the model; with cosines.")
+
+
 def test_everything_has_a_name(visit: Visit) -> None:
     page = visit.open("index.html#5")
     page.evaluate("atlas.page.selection.take([[-20000,-20000],[20000,-20000],[20000,20000]])")
@@ -359,80 +425,6 @@ def test_many_points_come_in_several_scripts(
     titles = page.locator("#card .strip button").evaluate_all("all => all.map((e) => e.title)")
     assert [int(title.split()[1]) for title in titles] == list(range(8))
     assert page.evaluate("atlas.page.points.x.length") == 2000
-    assert (visit.strays, visit.errors) == ([], [])
-    page.close()
-
-
-@pytest.fixture
-def tiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A map of 3,000 points as one of millions is written: 32 tiles, and 400 points to begin with."""
-    for name, value in (("WHOLE", 1000), ("TILE", 100), ("SAMPLE", 400)):
-        monkeypatch.setattr(tiles, name, value)
-    kept = np.linspace(0, 1, 3000).astype(np.float32)
-    return write_points(tmp_path / "tiled", **given(3000), preservation=kept, single_file=False)
-
-
-def test_tiles_hold_every_point_once_and_lie_together() -> None:
-    places = np.random.default_rng(0).integers(-32_000, 32_000, (5000, 2)).astype(np.int16)
-    cut = tiles.cut(places, 400)
-    assert sorted(np.concatenate(cut).tolist()) == list(range(5000))
-    assert {len(part) for part in cut} == {312, 313}
-    area = [np.ptp(places[part].astype(int), axis=0).prod() for part in cut]
-    assert sum(area) < 64_000**2
-
-
-def test_a_map_in_tiles_answers_from_the_tile_that_holds_a_point(tiled: Path, browser: Any) -> None:  # noqa: F811
-    page = browser.new_page(viewport={"width": 1200, "height": 800})
-    visit = Visit(page, tiled.parent)
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(Path(request.url).stem))
-    visit.open("index.html")
-    assert sum(name.startswith("tile-") for name in asked) == 1
-    assert page.evaluate("atlas.page.shown().length") == 400
-    assert page.locator("#still").is_visible()
-    assert sorted(page.locator("#legend small").all_inner_texts()) == sorted(
-        str(n) for n in np.bincount(np.random.default_rng(0).integers(0, 6, 3000))
-    )
-    point = page.evaluate("atlas.page.order[7]")
-    x, y = page.evaluate(f"atlas.page.scatter.place({point})")
-    page.mouse.move(x, y)
-    page.wait_for_function("/^point \\d+ of island/.test(document.getElementById('tip').innerText)")
-    page.mouse.click(x, y)
-    page.wait_for_function("document.querySelectorAll('#card .strip button').length === 8")
-    page.wait_for_function(
-        "![...document.querySelectorAll('#card .strip button')].some((e) => e.title.startsWith('…'))"
-    )
-    first = int(page.locator("#card .caption").first.inner_text().split()[1])
-    titles = page.locator("#card .strip button").evaluate_all("all => all.map((e) => e.title)")
-    assert [int(title.split()[1]) for title in titles] == [(first + step) % 3000 for step in range(1, 9)]
-    assert shown_hash(page).startswith(f"#p={first}")
-    page.get_by_placeholder("Search captions").fill("point 123")
-    page.wait_for_function("document.getElementById('found').textContent.includes('13 found')")
-    assert page.locator("#results .caption").first.inner_text().startswith("point 123 of")
-    again = visit.open(f"index.html#p={first}")
-    assert again.locator("#card .caption").first.inner_text().startswith(f"point {first} of")
-    assert (visit.strays, visit.errors) == ([], [])
-    page.close()
-
-
-def test_a_map_in_tiles_draws_all_points_of_a_close_view(tiled: Path, browser: Any) -> None:  # noqa: F811
-    page = browser.new_page(viewport={"width": 1200, "height": 800})
-    visit = Visit(page, tiled.parent)
-    visit.open("index.html")
-    x, y = page.evaluate("[atlas.page.points.x[atlas.page.order[0]], atlas.page.points.y[atlas.page.order[0]]]")
-    page.evaluate(f"atlas.page.scatter.look({x}, {y}, 3000)")
-    page.wait_for_function("atlas.page.shown().length !== 400")
-    seen = page.evaluate(
-        """(({ x0, x1, y0, y1 }, { x, y }) => [...atlas.page.shown()].filter((i) =>
-          x[i] > x0 && x[i] < x1 && y[i] > y0 && y[i] < y1).length)(atlas.page.scatter.view(), atlas.page.points)"""
-    )
-    view = page.evaluate("(({ x0, x1, y0, y1 }) => [x0, x1, y0, y1])(atlas.page.scatter.view())")
-    at = columns.quantised(given(3000)["xy"]).astype(int)
-    assert seen == ((at[:, 0] > view[0]) & (at[:, 0] < view[1]) & (at[:, 1] > view[2]) & (at[:, 1] < view[3])).sum()
-    page.evaluate("atlas.page.selection.take([[-33000,-33000],[33000,-33000],[33000,33000],[-33000,33000]])")
-    records = page.evaluate("atlas.page.selection.records()")
-    assert sorted(record["row"] for record in records) == list(range(3000))
-    assert all(record["caption"].startswith(f"point {record['row']} of") for record in records)
     assert (visit.strays, visit.errors) == ([], [])
     page.close()
 

@@ -149,7 +149,7 @@ def honesty(frame: Frame) -> dict[str, Any]:
     gap = recipe.get("modality_gap") or {}
     raw, after = (part if isinstance(part, dict) else {} for part in (gap.get("raw"), gap.get("centred")))
     found: dict[str, Any] = {name: recipe.get(name) for name in ("preservation", "trustworthiness")} | {"recall": None}
-    found["gaps"] = [(pair.replace("-", " to "), raw[pair], after[pair]) for pair in raw if pair in after]
+    found["gaps"] = [("s and ".join(pair.split("-")) + "s", raw[pair], after[pair]) for pair in raw if pair in after]
     found["centred"] = centred(frame.store)
     if frame.store.has("index/embedding"):
         made = frame.store.recipe("index/embedding").values()
