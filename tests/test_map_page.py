@@ -115,6 +115,28 @@ def test_names_on_the_map_never_overlap_at_any_scale(visit: Visit) -> None:
     assert seen
 
 
+def test_a_name_goes_with_the_last_of_its_points(tmp_path: Path, browser: Any) -> None:  # noqa: F811
+    kept = np.where(np.arange(2000) % 2, 1.0, 0.1).astype(np.float32)
+    index = write_points(tmp_path / "map.html", **given(2000), preservation=kept)
+    page = browser.new_page(viewport={"width": 1200, "height": 800})
+    Visit(page, tmp_path).open(index.name)
+    names = "(page.repaint(), new Promise((done) => setTimeout(() => done(page.over().named.map((n) => n.text)), 150)))"
+    names = f"(page => {names})(atlas.page.scatter)"
+    page.wait_for_function("atlas.page.scatter.over().named.length > 3")
+    all_names = page.evaluate(names)
+    gone = all_names[0]
+    entry = page.locator(".entry", has_text=gone.replace("island ", "g"))
+    entry.click()
+    assert set(page.evaluate(names)) == set(all_names) - {gone}
+    entry.click()
+    page.get_by_role("button", name="Trust").click()
+    page.locator(".entry", has_text="0 to 19 %").click()
+    assert set(page.evaluate(names)) == set(all_names)  # half of each remains
+    page.locator(".entry", has_text="80 to 100 %").click()
+    assert page.evaluate(names) == []
+    page.close()
+
+
 def test_thumbnails_stand_for_the_points_under_them(visit: Visit) -> None:
     page = visit.open("index.html")
     page.wait_for_function("atlas.page.scatter.over().drawn.length > 20")

@@ -38,6 +38,16 @@ atlas.legend = (page) => {
     return { of, entries, code: (k) => (k < 5 ? LIMIT + Math.round((k * (STEPS - 1)) / 4) : LIMIT - 1) };
   }
   const hidden = () => filters.some((scheme) => scheme.entries.some((entry) => !entry.shown));
+  // Whether any of a label's points is shown: its mask has a bit for each combination of kind, style and fifth kept.
+  function named({ mask }, k) {
+    if (!hidden()) return true;
+    const shown = (name, at) => schemes[name]?.entries[at]?.shown ?? true;
+    for (let c = 0; c < 8 * mask.width; c++) {
+      const there = (mask[k * mask.width + (c >> 3)] >> (c & 7)) & 1;
+      if (there && shown("kind", Math.floor(c / 6 / LIMIT)) && shown("group", Math.floor(c / 6) % LIMIT) && shown("kept", c % 6)) return true;
+    }
+    return false;
+  }
   const visible = (i) => filters.every((scheme) => scheme.entries[scheme.of(i)].shown);
 
   function show() {
@@ -115,5 +125,5 @@ atlas.legend = (page) => {
     if (colour !== wanted || off().join() !== before) choose(wanted);
     if (number >= 0) await light(number);
   }
-  return { visible, hidden, plain: () => colour === usual && !hidden(), paint, show, choose, light, state, restore };
+  return { visible, hidden, named, plain: () => colour === usual && !hidden(), paint, show, choose, light, state, restore };
 };

@@ -65,6 +65,7 @@
     pick: (i) => page.pick(i),
     moved: () => { page.moved = true; page.changed(); settle(); },
     still: partial ? still : null,
+    named: (labels, k) => page.legend.named(labels, k),
   });
   page.legend = atlas.legend(page);
   page.refresh();

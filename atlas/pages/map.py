@@ -75,8 +75,9 @@ def draw_map(
         frame.write_data("map", {"x": places[:, 0], "y": places[:, 1], **data})
         if near:
             frame.write_data("near", near)
-    frame.write_data("labels", label_columns(places, labels))
-    hues = first_hues(data, rows)
+    entries = legend_entries(data, rows)
+    frame.write_data("labels", label_columns(places, labels, entries))
+    hues = first_hues(entries)
     still = picture.still(places, hues, (*PALETTE, *RAMP)[: hues.max(initial=0) + 1])
     (frame.folder / "assets" / "map.webp").write_bytes(still)
     frame.render(
@@ -91,35 +92,55 @@ def draw_map(
     )
 
 
-def first_hues(data: dict[str, Column], rows: dict[str, Column]) -> UInt8[np.ndarray, " n"]:
-    """The colours that points have when the page opens, as codes into PALETTE and RAMP: legend.js has the same rules.
+def legend_entries(data: dict[str, Column], rows: dict[str, Column]) -> UInt8[np.ndarray, "3 n"]:
+    """Every point's entry in the legend by kind, by style and by neighbours kept: legend.js has the same rules.
 
-    The first of kind, style and neighbours kept that tells points apart; the largest styles come first.
+    The largest styles come first, and those that the palette has no hue for share its last.
     """
-    at = np.asarray(data["row"])
+    at, found = np.asarray(data["row"]), []
     for name in ("kind", "group"):
         codes = np.asarray(rows[name])[at]
         counts = np.bincount(codes)
-        if (counts > 0).sum() > 1:
-            order = np.flatnonzero(counts) if name == "kind" else np.argsort(-counts, kind="stable")
-            rank = np.zeros(len(counts), np.int64)
-            rank[order] = np.arange(len(order))
-            return np.minimum(rank, len(PALETTE) - 1).astype(np.uint8)[codes]
-    if "kept" not in data:
-        return np.zeros(len(at), np.uint8)
-    fifth = np.digitize(np.asarray(data["kept"]), tiles.FIFTHS[:-1])
+        order = np.flatnonzero(counts) if name == "kind" else np.argsort(-counts, kind="stable")
+        rank = np.zeros(len(counts), np.int64)
+        rank[order] = np.arange(len(order))
+        found.append(np.minimum(rank, len(PALETTE) - 1)[codes])
+    found.append(np.digitize(np.asarray(data["kept"]), tiles.FIFTHS[:-1]) if "kept" in data else np.zeros(len(at)))
+    return np.stack(found).astype(np.uint8)
+
+
+def first_hues(entries: UInt8[np.ndarray, "3 n"]) -> UInt8[np.ndarray, " n"]:
+    """The colours that points have when the page opens, as codes into PALETTE and RAMP.
+
+    They are those of the first of kind, style and neighbours kept that tells points apart.
+    """
+    for entry in entries[:2]:
+        if np.ptp(entry):
+            return entry
     ramp = [len(PALETTE) + round(k * (len(RAMP) - 1) / 4) for k in range(5)]
-    return np.array([*ramp, len(PALETTE) - 1], np.uint8)[fifth]
+    return np.array([*ramp, len(PALETTE) - 1], np.uint8)[entries[2]] if np.ptp(entries[2]) else entries[0]
 
 
-def label_columns(places: Int16[np.ndarray, "n 2"], labels: list[Label]) -> dict[str, Column]:
-    """The columns of data/labels.js: where each name stands, its level, and for how many points."""
+def label_columns(
+    places: Int16[np.ndarray, "n 2"], labels: list[Label], entries: UInt8[np.ndarray, "3 n"]
+) -> dict[str, Column]:
+    """The columns of data/labels.js: where each name stands, its level, and for how many points.
+
+    `mask`: for each name a bit a combination of legend entries, whether any of its points has it, so that a name goes
+    with the last of its points.
+    """
     at = places[[label.point for label in labels]]
+    kind, style, fifth = entries.astype(np.int64)
+    combination = (kind * len(PALETTE) + style) * len(tiles.FIFTHS) + fifth
+    there = np.zeros((len(labels), combination.max(initial=0) + 1), bool)
+    for one, label in zip(there, labels, strict=True):
+        one[combination[label.members]] = True
     return {
         "x": at[:, 0],
         "y": at[:, 1],
         "level": np.array([label.level for label in labels], np.uint8),
         "count": np.array([label.count for label in labels], np.uint32),
+        "mask": np.packbits(there, axis=1, bitorder="little"),
         "text": [plain(label.text) for label in labels],
     }
 
