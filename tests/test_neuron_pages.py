@@ -159,7 +159,9 @@ def test_the_neuron_atlas_colours_finds_and_walks(visit: Visit) -> None:
     page = visit.open("neurons.html#by=monosemanticity&neuron=3")
     assert page.locator("#card .caption").first.inner_text() == "Neuron 3"
     assert page.locator("#card .caption").nth(1).inner_text() == LABEL
-    page.locator("#atlas").focus()
+    page.get_by_label("Close").click()
+    assert page.evaluate("document.activeElement.id") == "atlas"
+    page.evaluate("atlas.page.choose(3)")
     page.keyboard.press("Enter")
     page.wait_for_url("**/neurons/0003.html")
 

@@ -42,7 +42,7 @@
     if (bright[act]) acts = [act, ...acts.filter((other) => other !== act)];
     const of = there().length ? bright[there()[0]]() : null;
     page.scatter.light(of && Uint32Array.from(of.filter((i) => page.placed(i) && page.legend.visible(i))));
-    byId("leading").textContent = page.leading() ? `On the map stands out ${said[page.leading()]}: it came last.` : "";
+    byId("leading").textContent = page.leading() ? `On the map ${said[page.leading()]} stands out, being the latest.` : "";
   };
   page.leave = (part, to) => { // what closes hands on the focus that it holds
     if (part.contains(document.activeElement)) (to?.offsetParent ? to : page.scatter.plot).focus({ preventScroll: true });
