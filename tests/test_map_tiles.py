@@ -22,8 +22,8 @@ def cut_small(monkeypatch: pytest.MonkeyPatch, **sizes: int) -> None:
 
 @pytest.fixture
 def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A map of 3,000 points in 128 tiles: more than a page keeps."""
-    cut_small(monkeypatch, WHOLE=1000, TILE=25, SAMPLE=400)
+    """A map of 3,000 points in 256 tiles: more than a page keeps."""
+    cut_small(monkeypatch, WHOLE=1000, TILE=12, SAMPLE=400)
     return write_points(tmp_path / "many", **given(3000), single_file=False)
 
 
@@ -145,6 +145,11 @@ def test_a_search_lists_the_best_with_their_captions(many: Path, browser: Any) -
     assert sorted(map(len, listed)) == [len(text) for text in listed]  # the shortest first
     assert set(listed) <= set(captions)
     assert [len(text) for text in listed] == sorted(map(len, captions))[:60]
+    page.evaluate("atlas.page.finder.set('point', 'caption')")
+    listed = page.locator("#results .caption").all_inner_texts()
+    at = page.evaluate("atlas.page.finder.hits().slice(0, 60).filter((i) => !atlas.page.known(i)).length")
+    assert at > 0  # in more tiles than are kept
+    assert [len(text) for text in listed] == sorted(map(len, given(3000)["captions"]))[:60]
     assert (visit.strays, visit.errors) == ([], [])
     page.close()
 

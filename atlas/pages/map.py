@@ -77,7 +77,7 @@ def draw_map(
             frame.write_data("near", near)
     entries = legend_entries(data, rows)
     frame.write_data("labels", label_columns(places, labels, entries))
-    hues = first_hues(entries)
+    hues = first_hues(entries, measured="kept" in data)
     still = picture.still(places, hues, (*PALETTE, *RAMP)[: hues.max(initial=0) + 1])
     (frame.folder / "assets" / "map.webp").write_bytes(still)
     frame.render(
@@ -109,16 +109,16 @@ def legend_entries(data: dict[str, Column], rows: dict[str, Column]) -> UInt8[np
     return np.stack(found).astype(np.uint8)
 
 
-def first_hues(entries: UInt8[np.ndarray, "3 n"]) -> UInt8[np.ndarray, " n"]:
+def first_hues(entries: UInt8[np.ndarray, "3 n"], measured: bool) -> UInt8[np.ndarray, " n"]:
     """The colours that points have when the page opens, as codes into PALETTE and RAMP.
 
-    They are those of the first of kind, style and neighbours kept that tells points apart.
+    They are those of kinds, of styles where there is one kind, else of neighbours kept where that was `measured`.
     """
     for entry in entries[:2]:
         if np.ptp(entry):
             return entry
     ramp = [len(PALETTE) + round(k * (len(RAMP) - 1) / 4) for k in range(5)]
-    return np.array([*ramp, len(PALETTE) - 1], np.uint8)[entries[2]] if np.ptp(entries[2]) else entries[0]
+    return np.array([*ramp, len(PALETTE) - 1], np.uint8)[entries[2]] if measured else entries[0]
 
 
 def label_columns(

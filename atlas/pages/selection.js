@@ -61,8 +61,10 @@ atlas.selection = (page) => {
     const turn = ++taken, around = corners.length > 2 ? corners : null, [x, y] = [0, 1].map((axis) => corners.map((corner) => corner[axis]));
     const box = { x0: Math.min(...x), x1: Math.max(...x), y0: Math.min(...y), y1: Math.max(...y) };
     const going = (share, count) => {
-      if (share < 1 && turn === taken) document.getElementById("live").textContent = `${count.toLocaleString("en")} selected in ${Math.round(100 * share)} % of the area …`;
-      return turn === taken;
+      if (turn !== taken) return false;
+      if (share < 1) panel.replaceChildren(element("p.note", { role: "status" }, `${count.toLocaleString("en")} selected in ${Math.round(100 * share)} % of the area …`));
+      panel.hidden = false;
+      return true;
     };
     scatter.trace(around);
     const found = around ? await page.gather(box, (i) => page.legend.visible(i) && within(around, points.x[i], points.y[i]), going) : [];
