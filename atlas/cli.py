@@ -203,7 +203,7 @@ def parser() -> argparse.ArgumentParser:
     _json(sub)
     sub = command(page, "out")
     sub.add_argument("--max-mb", type=float, default=25, help="largest size of the site (25)")
-    sub.add_argument("--single-file", action="store_true", help="the map alone, as one HTML file to send or keep")
+    sub.add_argument("--single-file", action="store_true", help="the map alone as one file, OUT/single/map.html")
     sub = command(near, "out")
     what = sub.add_mutually_exclusive_group(required=True)
     what.add_argument("--text", help="a text, through the text tower")

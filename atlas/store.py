@@ -8,7 +8,7 @@
         rows.parquet     id, kind, source, caption, label, group, width, height, patch_row, patch_col, thumb (WebP)
         embedding.npy    (n, e) float16, unit norm; text shards hold no more than this
         max.npy argmax.npy mean.npy patch.npy       (n, u); further layers lie in a folder named by their path
-    neurons/ index/ layout/ site/                   derived; made.json in each records the sha256 of its parents
+    neurons/ index/ layout/ site/ single/           derived; made.json in each records the sha256 of its parents
 
 A *row* is a position in the Store, 0 .. n-1; everything derived refers to rows by it.
 """
@@ -287,4 +287,5 @@ def _command(name: str) -> str:
     if name in ("neurons/labels", "neurons/facets", "neurons/receipts"):
         return "decompose label"
     commands = {"neurons": "atlas stats", "index": "atlas index", "layout": "atlas map", "site": "atlas page"}
+    commands |= {"single": "atlas page --single-file"}
     return commands.get(head, "atlas build")

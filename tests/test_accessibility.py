@@ -1,10 +1,15 @@
-"""axe-core on every kind of page, light and dark: nothing that it calls serious. Skips where axe is not installed."""
+"""axe-core on every kind of page, wide and narrow, light and dark: nothing that it calls serious; skips without axe."""
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from atlas.pages import write_points
 from atlas.store import Store
+from tests.test_map_page import given
+from tests.test_map_tiles import cut_small
 from tests.test_neuron_pages import store
 from tests.test_pages import browser
 
@@ -13,6 +18,7 @@ axe_core = pytest.importorskip("axe_playwright_python.sync_playwright")
 
 SELECT = "atlas.page.selection.take([[-20000,-20000],[20000,-20000],[20000,20000]])"
 SEARCH = "atlas.page.finder.set('drawn', 'caption')"
+GIVEN = "atlas.page.finder.set('island', 'caption')"
 PAGES = {  # what is opened there first
     "index.html": None,
     "index.html#p=5&neuron=3": f"Promise.all([{SELECT}, {SEARCH}])",
@@ -24,13 +30,13 @@ PAGES = {  # what is opened there first
 }
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_serious(store: Store, browser: Any, scheme: str) -> None:
+def faults(browser: Any, site: Path, pages: dict[str, str | None], width: int, scheme: str) -> dict[Any, list[str]]:
+    """What axe calls serious, by page and rule."""
     axe, found = axe_core.Axe(), {}
-    page = browser.new_page(viewport={"width": 1200, "height": 800}, color_scheme=scheme)
-    for path, first in PAGES.items():
+    page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    for path, first in pages.items():
         page.goto("about:blank")
-        page.goto(f"{store.derived('site').as_uri()}/{path}")
+        page.goto(f"{site.as_uri()}/{path}")
         if not path.startswith(("about", "emotions")):
             page.wait_for_selector("body[data-ready]", state="attached")
         if first:
@@ -39,4 +45,25 @@ def test_axe_finds_nothing_serious(store: Store, browser: Any, scheme: str) -> N
             if fault["impact"] in ("serious", "critical"):
                 found[path, fault["id"]] = [node["html"][:200] for node in fault["nodes"]]
     page.close()
-    assert found == {}
+    return found
+
+
+@pytest.mark.parametrize("width", [1200, 400])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(store: Store, browser: Any, scheme: str, width: int) -> None:
+    assert faults(browser, store.derived("site"), PAGES, width, scheme) == {}
+
+
+@pytest.mark.parametrize("width", [1200, 400])
+@pytest.mark.parametrize("tiled", [False, True])
+def test_axe_finds_nothing_serious_on_given_places(
+    tmp_path: Path, browser: Any, monkeypatch: pytest.MonkeyPatch, tiled: bool, width: int
+) -> None:
+    if tiled:
+        cut_small(monkeypatch, WHOLE=1000, TILE=100, SAMPLE=400)
+    kept = np.linspace(0, 1, 3000).astype(np.float32)
+    index = write_points(tmp_path / "given" / "map.html", **given(3000), preservation=kept, single_file=not tiled)
+    site = index.parent if tiled else tmp_path / "given"
+    pages = {index.name: None, f"{index.name}#p=5&c=kept": f"Promise.all([{SELECT}, {GIVEN}])"}
+    for scheme in ("light", "dark"):
+        assert faults(browser, site, pages, width, scheme) == {}

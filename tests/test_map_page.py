@@ -1,4 +1,4 @@
-"""The map in a real browser, and what it is made of: names, meanings, the budget, one file, many scripts."""
+"""The map in a real browser, and what it is made of: names, meanings, honesty, the budget, one file, many scripts."""
 
 import json
 import re
@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from atlas.errors import Refused
-from atlas.pages import budget, columns, frame, labels, meaning, tiles, write_points, write_site
+from atlas.pages import budget, columns, frame, labels, meaning, picture, write_points, write_site
+from atlas.pages import map as map_page
+from atlas.projection import Centred
 from atlas.store import Store
 from tests.fakes import fake_store
 from tests.test_pages import HOSTILE, NEURONS, PLACE, Visit, browser  # noqa: F401
@@ -110,6 +113,28 @@ def test_names_on_the_map_never_overlap_at_any_scale(visit: Visit) -> None:
         for i, a in enumerate(boxes):
             assert not any(a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3] for b in boxes[:i])
     assert seen
+
+
+def test_a_name_goes_with_the_last_of_its_points(tmp_path: Path, browser: Any) -> None:  # noqa: F811
+    kept = np.where(np.arange(2000) % 2, 1.0, 0.1).astype(np.float32)
+    index = write_points(tmp_path / "map.html", **given(2000), preservation=kept)
+    page = browser.new_page(viewport={"width": 1200, "height": 800})
+    Visit(page, tmp_path).open(index.name)
+    names = "(page.repaint(), new Promise((done) => setTimeout(() => done(page.over().named.map((n) => n.text)), 150)))"
+    names = f"(page => {names})(atlas.page.scatter)"
+    page.wait_for_function("atlas.page.scatter.over().named.length > 3")
+    all_names = page.evaluate(names)
+    gone = all_names[0]
+    entry = page.locator(".entry", has_text=gone.replace("island ", "g"))
+    entry.click()
+    assert set(page.evaluate(names)) == set(all_names) - {gone}
+    entry.click()
+    page.get_by_role("button", name="Trust").click()
+    page.locator(".entry", has_text="0 to 19 %").click()
+    assert set(page.evaluate(names)) == set(all_names)  # half of each remains
+    page.locator(".entry", has_text="80 to 100 %").click()
+    assert page.evaluate(names) == []
+    page.close()
 
 
 def test_thumbnails_stand_for_the_points_under_them(visit: Visit) -> None:
@@ -237,6 +262,70 @@ def test_the_keyboard_walks_points_neighbours_and_results(visit: Visit) -> None:
     assert page.locator("#card").is_hidden()
 
 
+def test_exported_places_are_those_of_the_layout(visit: Visit, store: Store) -> None:
+    page = visit.open("index.html")
+    page.evaluate("atlas.page.selection.take([[-33000,-33000],[33000,-33000],[33000,33000],[-33000,33000]])")
+    records = page.evaluate("atlas.page.selection.records()")
+    points = pq.read_table(store.derived("layout/map") / "points.parquet").to_pandas().set_index("row")
+    found = np.array([[record["x"], record["y"]] for record in records])
+    wanted = points.loc[[record["row"] for record in records], ["x", "y"]].to_numpy()
+    assert np.abs(found - wanted).max() <= columns.steps(points[["x", "y"]].to_numpy())[2]
+    assert len(str(records[0]["x"])) < 12
+
+
+@pytest.mark.parametrize("counts", [(200, 80, 20), (60, 0, 0), (0, 0, 60)])
+def test_the_still_picture_has_the_colours_that_points_have_at_first(
+    counts: tuple[int, int, int], tmp_path: Path, browser: Any, monkeypatch: pytest.MonkeyPatch  # noqa: F811
+) -> None:  # fmt: skip
+    drawn: list[np.ndarray] = []
+    still = picture.still
+    monkeypatch.setattr(picture, "still", lambda at, codes, palette: drawn.append(codes) or still(at, codes, palette))
+    images, words, texts = counts
+    site = write_site(fake_store(tmp_path / "demo", images=images, words=words, texts=texts)).parent
+    page = browser.new_page()
+    Visit(page, site).open("index.html")
+    codes = page.evaluate("[...atlas.page.points.code]")
+    assert drawn[0].tolist() == codes
+    assert len(set(codes)) > 1
+    page.close()
+
+
+def test_a_row_without_a_caption_is_called_by_its_label(tmp_path: Path, browser: Any) -> None:  # noqa: F811
+    store = fake_store(tmp_path / "demo", captions={5: "", 6: "  "})
+    site = write_site(store).parent
+    label = store.rows["label"][5].as_py()
+    page = browser.new_page()
+    Visit(page, site).open("index.html#5")
+    assert page.locator("#card .caption").first.inner_text() == label
+    page.evaluate(f"atlas.page.finder.set({label!r}, 'caption')")
+    assert page.evaluate("atlas.page.finder.hits().includes(atlas.page.pointOf[5])")
+    assert label in page.locator("#results .caption").all_inner_texts()
+    page.close()
+
+
+@pytest.mark.parametrize("centre", [True, False])
+def test_pages_say_how_the_map_was_drawn(tmp_path: Path, centre: bool) -> None:
+    store = fake_store(tmp_path / "demo", centre=centre)
+    site = write_site(store).parent
+    html, about = ((site / name).read_text("utf-8") for name in ("index.html", "about.html"))
+    assert html.count("<dt>0.800 → 0.100</dt><dd>the gap between images and words.") == 1
+    assert html.count("how far apart their means lie as the model writes them") == 1
+    assert ("after each kind’s mean was taken off, which is what is drawn" in html) == centre
+    assert ("which is what is drawn, and what taking off each kind’s mean would leave" in html) == (not centre)
+    assert ("Each kind was centred first" in about) == centre
+    assert ("Kinds were not centred" in about) == (not centre)
+    assert isinstance(map_page.space(store), Centred) == centre
+    assert "are found by the index of embeddings, which <code>atlas near</code> asks" in html
+
+
+def test_several_words_say_what_their_figure_is(visit: Visit) -> None:
+    page = visit.open("index.html")
+    page.evaluate("atlas.page.finder.set('cat sun', 'meaning')")
+    assert "mean cosines, a word whose nearest a row is not among counting 0" in page.locator("#found").inner_text()
+    page.evaluate("atlas.page.finder.set('cat', 'meaning')")
+    assert page.locator("#found").inner_text().endswith("by the model; with cosines.")
+
+
 def test_everything_has_a_name(visit: Visit) -> None:
     page = visit.open("index.html#5")
     page.evaluate("atlas.page.selection.take([[-20000,-20000],[20000,-20000],[20000,20000]])")
@@ -296,18 +385,24 @@ def test_points_are_drawn_with_a_gpu_and_without_alike(visit: Visit) -> None:
 
 
 def test_one_file_holds_the_map_and_answers(store: Store, browser: Any, capsys: pytest.CaptureFixture) -> None:  # noqa: F811
-    alone = fake_store(store.path.parent / "alone", captions=HOSTILE)
-    index = write_site(alone, single_file=True)
+    site = {path: path.read_bytes() for path in store.derived("site").rglob("*.*")}
+    index = write_site(store, single_file=True)
+    assert index == store.path / "single" / "map.html"
     assert "thumbnails" in capsys.readouterr().err
-    assert [path.name for path in index.parent.iterdir() if path.name != "made.json"] == ["index.html"]
+    assert [path.name for path in index.parent.iterdir() if path.name != "made.json"] == ["map.html"]
+    assert {path: path.read_bytes() for path in store.derived("site").rglob("*.*")} == site  # beside it, and as it was
     page = browser.new_page()
     visit = Visit(page, index.parent)
-    visit.open("index.html#5")
+    visit.open("map.html#5")
     page.wait_for_function("atlas.page.scatter.over().drawn.length > 5")
     assert page.locator("#card .line").first.evaluate("e => e.tagName") == "DIV"  # a neuron, but there are no cards
     page.get_by_role("button", name="Meaning").click()
     page.get_by_placeholder("Search by meaning").fill("cat")
     page.wait_for_selector("#results li")
+    page.get_by_role("link", name="Multimodal Atlas").click()  # of whatever name, the file is all there is
+    page.wait_for_function("document.getElementById('query').value === ''")
+    assert page.evaluate("location.pathname").endswith("single/map.html")
+    assert set(re.findall(r'href="(?!data:)([^"#]+)', index.read_text("utf-8").partition("<script")[0])) == set()
     assert (visit.strays, visit.errors, page.evaluate("window.harmed")) == ([], [], None)
     page.close()
 
@@ -339,12 +434,13 @@ def test_given_places_become_one_file(tmp_path: Path, browser: Any, capsys: pyte
     page.close()
 
 
+@pytest.mark.parametrize("single", [False, True])
 def test_many_points_come_in_several_scripts(
-    tmp_path: Path, browser: Any, monkeypatch: pytest.MonkeyPatch  # noqa: F811
+    tmp_path: Path, browser: Any, monkeypatch: pytest.MonkeyPatch, single: bool  # noqa: F811
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(frame, "SHARD", 300)
-    index = write_points(tmp_path / "many", **given(2000), single_file=False)
-    assert len(list((index.parent / "data").glob("near*.js"))) == 7
+    monkeypatch.setattr(frame, "SHARD", 150)
+    index = write_points(tmp_path / "many", **given(2000), single_file=single)
+    assert single or len(list((index.parent / "data").glob("near*.js"))) == 14
     page = browser.new_page(viewport={"width": 1200, "height": 800})
     visit = Visit(page, index.parent)
     visit.open("index.html#p=1999")
@@ -352,80 +448,6 @@ def test_many_points_come_in_several_scripts(
     titles = page.locator("#card .strip button").evaluate_all("all => all.map((e) => e.title)")
     assert [int(title.split()[1]) for title in titles] == list(range(8))
     assert page.evaluate("atlas.page.points.x.length") == 2000
-    assert (visit.strays, visit.errors) == ([], [])
-    page.close()
-
-
-@pytest.fixture
-def tiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A map of 3,000 points as one of millions is written: 32 tiles, and 400 points to begin with."""
-    for name, value in (("WHOLE", 1000), ("TILE", 100), ("SAMPLE", 400)):
-        monkeypatch.setattr(tiles, name, value)
-    kept = np.linspace(0, 1, 3000).astype(np.float32)
-    return write_points(tmp_path / "tiled", **given(3000), preservation=kept, single_file=False)
-
-
-def test_tiles_hold_every_point_once_and_lie_together() -> None:
-    places = np.random.default_rng(0).integers(-32_000, 32_000, (5000, 2)).astype(np.int16)
-    cut = tiles.cut(places, 400)
-    assert sorted(np.concatenate(cut).tolist()) == list(range(5000))
-    assert {len(part) for part in cut} == {312, 313}
-    area = [np.ptp(places[part].astype(int), axis=0).prod() for part in cut]
-    assert sum(area) < 64_000**2
-
-
-def test_a_map_in_tiles_answers_from_the_tile_that_holds_a_point(tiled: Path, browser: Any) -> None:  # noqa: F811
-    page = browser.new_page(viewport={"width": 1200, "height": 800})
-    visit = Visit(page, tiled.parent)
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(Path(request.url).stem))
-    visit.open("index.html")
-    assert sum(name.startswith("tile-") for name in asked) == 1
-    assert page.evaluate("atlas.page.shown().length") == 400
-    assert page.locator("#still").is_visible()
-    assert sorted(page.locator("#legend small").all_inner_texts()) == sorted(
-        str(n) for n in np.bincount(np.random.default_rng(0).integers(0, 6, 3000))
-    )
-    point = page.evaluate("atlas.page.order[7]")
-    x, y = page.evaluate(f"atlas.page.scatter.place({point})")
-    page.mouse.move(x, y)
-    page.wait_for_function("/^point \\d+ of island/.test(document.getElementById('tip').innerText)")
-    page.mouse.click(x, y)
-    page.wait_for_function("document.querySelectorAll('#card .strip button').length === 8")
-    page.wait_for_function(
-        "![...document.querySelectorAll('#card .strip button')].some((e) => e.title.startsWith('…'))"
-    )
-    first = int(page.locator("#card .caption").first.inner_text().split()[1])
-    titles = page.locator("#card .strip button").evaluate_all("all => all.map((e) => e.title)")
-    assert [int(title.split()[1]) for title in titles] == [(first + step) % 3000 for step in range(1, 9)]
-    assert shown_hash(page).startswith(f"#p={first}")
-    page.get_by_placeholder("Search captions").fill("point 123")
-    page.wait_for_function("document.getElementById('found').textContent.includes('13 found')")
-    assert page.locator("#results .caption").first.inner_text().startswith("point 123 of")
-    again = visit.open(f"index.html#p={first}")
-    assert again.locator("#card .caption").first.inner_text().startswith(f"point {first} of")
-    assert (visit.strays, visit.errors) == ([], [])
-    page.close()
-
-
-def test_a_map_in_tiles_draws_all_points_of_a_close_view(tiled: Path, browser: Any) -> None:  # noqa: F811
-    page = browser.new_page(viewport={"width": 1200, "height": 800})
-    visit = Visit(page, tiled.parent)
-    visit.open("index.html")
-    x, y = page.evaluate("[atlas.page.points.x[atlas.page.order[0]], atlas.page.points.y[atlas.page.order[0]]]")
-    page.evaluate(f"atlas.page.scatter.look({x}, {y}, 3000)")
-    page.wait_for_function("atlas.page.shown().length !== 400")
-    seen = page.evaluate(
-        """(({ x0, x1, y0, y1 }, { x, y }) => [...atlas.page.shown()].filter((i) =>
-          x[i] > x0 && x[i] < x1 && y[i] > y0 && y[i] < y1).length)(atlas.page.scatter.view(), atlas.page.points)"""
-    )
-    view = page.evaluate("(({ x0, x1, y0, y1 }) => [x0, x1, y0, y1])(atlas.page.scatter.view())")
-    at = columns.quantised(given(3000)["xy"]).astype(int)
-    assert seen == ((at[:, 0] > view[0]) & (at[:, 0] < view[1]) & (at[:, 1] > view[2]) & (at[:, 1] < view[3])).sum()
-    page.evaluate("atlas.page.selection.take([[-33000,-33000],[33000,-33000],[33000,33000],[-33000,33000]])")
-    records = page.evaluate("atlas.page.selection.records()")
-    assert len(records) == page.evaluate("atlas.page.shown().length")
-    assert all(record["caption"].startswith(f"point {record['row']} of") for record in records)
     assert (visit.strays, visit.errors) == ([], [])
     page.close()
 

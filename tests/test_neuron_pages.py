@@ -159,7 +159,9 @@ def test_the_neuron_atlas_colours_finds_and_walks(visit: Visit) -> None:
     page = visit.open("neurons.html#by=monosemanticity&neuron=3")
     assert page.locator("#card .caption").first.inner_text() == "Neuron 3"
     assert page.locator("#card .caption").nth(1).inner_text() == LABEL
-    page.locator("#atlas").focus()
+    page.get_by_label("Close").click()
+    assert page.evaluate("document.activeElement.id") == "atlas"
+    page.evaluate("atlas.page.choose(3)")
     page.keyboard.press("Enter")
     page.wait_for_url("**/neurons/0003.html")
 
@@ -185,6 +187,14 @@ def test_a_fragment_is_a_page_of_the_site(visit: Visit, store: Store) -> None:
         "<style>@import 'https://example.org/a.css'</style>",
         '<p style="background:url(http://example.org)">',
         "<iframe src=a.html>",
+        '<svg><image href="https://example.org/a.png"/></svg>',
+        '<svg><use xlink:href="//example.org/a.svg#b"/></svg>',
+        '<svg><set attributeName="href" to="https://example.org/a.png"/></svg>',
+        '<svg><rect fill="url(https://example.org/a.svg#b)"/></svg>',
+        '<img srcset="a.png 1x, https://example.org/a.png 2x">',
+        "<img src='\x01https:example.org/a.png'>",
+        '<a href="a.html" ping="a https:example.org">',
+        """<p style="background:image-set('https:example.org' 1x)">""",
     ],
 )
 def test_a_fragment_that_could_act_is_refused(body: str) -> None:
@@ -195,6 +205,9 @@ def test_a_fragment_that_could_act_is_refused(body: str) -> None:
 def test_a_fragment_may_hold_text_tables_and_pictures() -> None:
     body = (
         '<style>.a{background:url(assets/e/a.png)}</style><a href="https://example.org">a</a><img src="assets/a.png">'
+    )
+    body += (
+        '<svg viewBox="0 0 9 9"><path d="M0,0 9,9" fill="url(#a)"/></svg><p title="a: b" aria-label="c: d" data-e="f:">'
     )
     inspect(
         body + '<img src="data:image/png;base64,AA"><p style="--hue:#abc">javascript: onclick</p>', Path("page.html")

@@ -3,14 +3,16 @@
 
 (async () => {
   const { element } = atlas;
-  const settings = atlas.json("settings");
-  const [rows, cells] = await Promise.all([atlas.rows(settings.kinds), atlas.table("cells")]);
+  const cells = await atlas.table("cells");
   const grid = document.querySelector(".grid"), stage = document.querySelector(".stage"), card = document.getElementById("card");
   const tiles = [...grid.querySelectorAll("button")];
   const k = cells.member.width;
   const label = (i) => cells.labels.at(cells.label[i]) || "no label";
   const members = (i) => Array.from(cells.member.subarray(i * k, (i + 1) * k), (row, at) => [row, i * k + at]).filter(([row]) => row >= 0);
-  const patch = ([row, at], tag, attributes) => rows.patch(row, cells.corner[2 * at] / 100, cells.corner[2 * at + 1] / 100, tag, attributes);
+  function patch([, at], tag = "i", attributes = {}) { // the part of a thumbnail that the layer saw
+    const [top, left] = [0, 1].map((axis) => cells.corner[2 * at + axis] / 100), x = cells.cell[at] % atlas.SHEET, y = Math.floor(cells.cell[at] / atlas.SHEET);
+    return element(`${tag}.t.s${cells.sheet[at]}`, { "--x": x + left, "--y": y + top, "--z": 2, ...attributes });
+  }
   const about = (i) => `${cells.count[i].toLocaleString("en")} patches`;
 
   grid.addEventListener("pointerover", (event) => {
@@ -21,6 +23,13 @@
       element("div.row", {}, ...members(i).slice(0, 4).map((member) => patch(member))));
   });
   grid.addEventListener("pointerout", atlas.hide);
+  function close() { // the focus goes back to the tile whose card it was
+    const tile = tiles.find((one) => one.hasAttribute("aria-pressed"));
+    if (card.contains(document.activeElement)) tile?.focus({ preventScroll: true });
+    tile?.removeAttribute("aria-pressed");
+    card.hidden = true;
+  }
+  document.addEventListener("keydown", (event) => { if (event.key === "Escape") close(); });
   grid.addEventListener("click", (event) => {
     const i = tiles.indexOf(event.target);
     if (i < 0) return;
@@ -29,10 +38,10 @@
     tiles[i].setAttribute("aria-pressed", "true");
     card.hidden = false;
     card.replaceChildren(
-      element("button.quiet", { type: "button", "aria-label": "Close card", onclick: () => { card.hidden = true; tiles[i].removeAttribute("aria-pressed"); } }, "×"),
+      element("button.quiet", { type: "button", "aria-label": "Close card", onclick: close }, "×"),
       element("div.head", {}, patch(members(i)[0]), element("div", {}, element("div.caption", {}, label(i)), element("small", {}, about(i)))),
       element("div", {}, element("h3", {}, "Patches nearest to its mean"), element("div.strip", {},
-        ...members(i).map((member) => patch(member, "a", { href: `index.html#${member[0]}`, title: `${rows.name(member[0])} · ${rows.about(member[0])}` })))));
+        ...members(i).map((member) => patch(member, "a", { href: `index.html#${member[0]}`, title: cells.names.at(cells.name[member[1]]) })))));
   });
 
   let zoom = 1;

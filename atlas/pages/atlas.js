@@ -77,11 +77,11 @@ const atlas = (() => {
     return table;
   }
 
-  // A table may come in several scripts, and be asked for before they are there: what is missing is fetched then.
-  // It is unpacked when it is asked for, since a single file brings more than one visit needs.
+  // A table may come in several scripts, each with its number, and be asked for before they are there: what is missing
+  // is fetched then. It is unpacked when it is asked for, since a single file brings more than one visit needs.
   const arrived = {}, waiting = {};
-  function data(name, columns, packed) {
-    (arrived[name] ||= []).push([columns, packed]);
+  function data(name, columns, packed, piece = 0) {
+    (arrived[name] ||= new Map()).set(piece, [columns, packed]);
     waiting[name]?.();
   }
   function table(name) {
@@ -89,10 +89,10 @@ const atlas = (() => {
     const wanted = document.getElementById("settings") ? json("settings").tables?.[name] : undefined;
     if (!wanted) return arrived[name] && (tables[name] = join(arrived[name]));
     return (tables[name] = new Promise((resolve) => {
-      const all = () => { if (arrived[name]?.length === wanted) resolve(join(arrived[name])); };
+      const all = () => { if (arrived[name]?.size === wanted) resolve(join(arrived[name])); };
       waiting[name] = all;
-      const here = isWhole() ? wanted : arrived[name]?.length || 0;
-      for (let i = here; i < wanted; i++) { // in order, and out of the page once read: its text is large
+      for (let i = 0; i < wanted && !isWhole(); i++) { // out of the page once read: its text is large
+        if (arrived[name]?.has(i)) continue;
         const script = element("script", { src: `data/${name}${i ? `-${i}` : ""}.js`, onload: () => script.remove() });
         document.head.append(Object.assign(script, { async: false }));
       }
@@ -105,7 +105,7 @@ const atlas = (() => {
     if (!isWhole()) delete arrived[name];
   }
   async function join(packed) {
-    const parts = await Promise.all(packed.map((part) => unpack(...part)));
+    const parts = await Promise.all(Array.from({ length: packed.size }, (_, i) => unpack(...packed.get(i))));
     if (parts.length === 1) return parts[0];
     const joint = {};
     for (const [name, first] of Object.entries(parts[0])) {
@@ -150,12 +150,7 @@ const atlas = (() => {
       if (sheet < 0) return element(`${tag}.t.none`, attributes, this.name(row)); // texts are shown by their words
       return element(`${tag}.t.s${sheet}${marked}`, { "--n": this.cell[row], "--m": at, ...attributes });
     }
-    patch(row, top, left, tag = "i", attributes = {}) {
-      const { sheet, x, y } = this.spot(row);
-      return element(`${tag}.t.s${sheet}`, { "--x": x + left, "--y": y + top, "--z": 2, ...attributes });
-    }
   }
-  const rows = async (kinds, early = false) => new Rows({ ...await table("rows"), ...(early ? {} : await table("captions")) }, kinds);
 
   // -- tooltip: one of them -----------------------------------------------------------------------------------------
 
@@ -187,5 +182,5 @@ const atlas = (() => {
 
   const address = (neuron) => `neurons/${String(neuron).padStart(4, "0")}.html`;
   const words = (text) => text.toLowerCase().split(/\s+/).filter(Boolean);
-  return { data, inflate, bytes, table, forget, json, element, Rows, rows, show, hide, address, words, SHEET };
+  return { data, inflate, bytes, table, forget, json, element, Rows, show, hide, address, words, SHEET };
 })();

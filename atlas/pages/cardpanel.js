@@ -5,29 +5,36 @@ atlas.card = (page) => {
   const { element } = atlas;
   const { rows, points, settings } = page;
   const card = document.getElementById("card"), live = document.getElementById("live");
-  let picked = -1;
+  let picked = -1, opener = null, drawn = {};
   const before = []; // what was picked on the way here
 
-  function pick(i, fly = false, back = false) {
+  async function pick(i, fly = false, back = false) {
     if (i < 0) return;
     if (picked >= 0 && picked !== i && !back) before.push(picked);
     picked = i;
+    if (!card.contains(document.activeElement)) opener = document.activeElement === document.body ? null : document.activeElement;
+    if (!page.known(i)) await page.need([i]); // its place comes with it
+    if (picked !== i) return;
+    draw(i);
+    page.scatter.mark([i]);
+    if (fly) page.scatter.fly(i);
+    page.written();
+    if (!page.near(i).every(page.known)) again();
+  }
+  function draw(i) { // what a link or a citation says of it is kept: its tile may go again
+    drawn = { i, number: page.number(i), name: rows.name(points.row[i]) };
     const focused = card.contains(document.activeElement);
     card.replaceChildren(...[head(i), near(i), strongest(i), kept(i)].filter(Boolean));
     card.hidden = false;
     card.scrollIntoView({ block: "nearest" });
     if (focused) card.querySelector(".strip button, button")?.focus();
-    page.scatter.mark([i]);
-    if (fly) page.scatter.fly(i);
     live.textContent = spoken(i);
-    page.written();
-    if (!complete(i)) page.need([i]).then(() => page.need(page.near(i))).then(() => { if (picked === i) again(); });
   }
-  const complete = (i) => page.known(i) && page.near(i).every(page.known);
   function close() {
     if (picked < 0) return;
     picked = -1;
     before.length = 0;
+    page.leave(card, opener);
     card.hidden = true;
     page.scatter.mark([]);
     live.textContent = "Card closed";
@@ -45,7 +52,7 @@ atlas.card = (page) => {
       element("div.head", {}, rows.thumb(row), element("div", {}, element("div.caption", {}, rows.name(row)), element("small", {}, rows.about(row)))),
       element("div.corner", {},
         before.length ? element("button.quiet", { type: "button", "aria-label": "Back to the point before", title: "Back", onclick: () => pick(before.pop(), true, true) }, "←") : null,
-        element("button.quiet.cite", { type: "button", "aria-label": "Copy a citation of this point", title: "Copy citation", onclick: (event) => copy(event, () => cited(i), "Citation copied") }),
+        element("button.quiet.cite", { type: "button", "aria-label": "Copy a citation of this point", title: "Copy citation", onclick: (event) => copy(event, cited, "Citation copied") }),
         element("button.quiet.link", { type: "button", "aria-label": "Copy a link to this view", title: "Copy link", onclick: (event) => copy(event, () => location.href, "Link copied") }),
         element("button.quiet", { type: "button", "aria-label": "Close card", title: "Close", onclick: close }, "×")));
   }
@@ -59,7 +66,7 @@ atlas.card = (page) => {
     }, () => {});
   }
   const place = () => (location.protocol === "file:" ? location.pathname.split("/").at(-1) + location.hash : location.href); // folders are nobody's business
-  const cited = (i) => [`“${rows.name(points.row[i])}” (${rows.about(points.row[i])}, row ${page.number(i)})`, settings.cite, place()].filter(Boolean).join(". ");
+  const cited = () => [`“${drawn.name}” (${rows.about(points.row[drawn.i])}, row ${drawn.number})`, settings.cite, place()].filter(Boolean).join(". ");
   function near(i) {
     const found = page.near(i);
     if (!found.length) return null;
@@ -112,6 +119,12 @@ atlas.card = (page) => {
     if (event.key === "+" || event.key === "=") page.scatter.zoom(0.6);
     if (event.key === "-") page.scatter.zoom(1 / 0.6);
   });
-  const again = () => { if (picked >= 0) pick(picked, false, true); }; // when what it shows has come in
-  return { pick, close, again, cited, state: () => ({ p: picked < 0 ? null : page.number(picked) }) };
+  async function again() { // when more of what it shows can be had
+    const i = picked;
+    if (i < 0) return;
+    await page.need([i]);
+    await page.need([i, ...page.near(i)]);
+    if (picked === i) draw(i);
+  }
+  return { pick, close, again, cited, state: () => ({ p: picked < 0 || picked !== drawn.i ? null : drawn.number }) };
 };

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+from jaxtyping import Int32
 
 from atlas.pages.columns import Column, factor
 from atlas.pages.frame import Frame
@@ -22,7 +23,7 @@ def write_cells(frame: Frame, rows: Rows) -> None:
         members[i, : len(cell["members"][:MEMBERS])] = cell["members"][:MEMBERS]
     corners = np.stack([_corner(patches[members, axis], frame.grid[axis]) for axis in (0, 1)], -1)
     codes, labels = factor([plain(cell["label"]) for cell in cells])
-    data: dict[str, Column] = {"member": members, "label": codes, "labels": labels}
+    data: dict[str, Column] = {"member": members, "label": codes, "labels": labels, **_named(rows, members.ravel())}
     data["corner"] = np.round(corners.reshape(len(cells), -1) * 100).astype(np.uint8)  # hundredths of a thumbnail
     data["count"] = np.array([cell["count"] for cell in cells], np.uint32)
     data["score"] = np.array([cell["score"] or 0.0 for cell in cells], np.float32)
@@ -30,6 +31,14 @@ def write_cells(frame: Frame, rows: Rows) -> None:
     shown = [_cell(cell, rows, corners[i, 0]) for i, cell in enumerate(cells)]
     extent = {"columns": _extent(cells, "column"), "rows": _extent(cells, "row")}
     frame.render("activations.html", "activations.html", cells=shown, extent=extent, zoom=ZOOM)
+
+
+def _named(rows: Rows, members: Int32[np.ndarray, " m"]) -> dict[str, Column]:
+    """Sheet, cell and name of every member: all that the page needs of the rows. -1, 0 and "" where there is none."""
+    there = members >= 0
+    sheet, cell = (np.where(there, place[members], none) for place, none in zip(rows.places, (-1, 0), strict=True))
+    name, names = factor([rows.name(row) if row >= 0 else "" for row in members.tolist()])
+    return {"sheet": sheet.astype(np.int16), "cell": cell.astype(np.uint16), "name": name, "names": names}
 
 
 def _patches(frame: Frame) -> np.ndarray:

@@ -20,8 +20,11 @@ MANY = 4096  # strings from which on finding the line ends costs less than shipp
 HARD, LARGE = 9, 1 << 23  # gzip's level, and the bytes from which on it is lowered: it would take minutes
 
 
-def script(name: str, columns: Mapping[str, Column]) -> str:
-    """The JavaScript that hands columns to a page: unsigned and signed integers to 32 bits, float32, and strings."""
+def script(name: str, columns: Mapping[str, Column], piece: int = 0) -> str:
+    """The JavaScript that hands columns to a page: unsigned and signed integers to 32 bits, float32, and strings.
+
+    `piece`: which of the pieces of its table it is, since scripts may arrive, or stand in a page, in any order.
+    """
     described, parts, at = {}, [], 0
 
     def put(array: np.ndarray) -> int:
@@ -48,7 +51,8 @@ def script(name: str, columns: Mapping[str, Column]) -> str:
             blob = np.frombuffer(b"".join(encoded), np.uint8)
             described[key] = {"type": "text", "rows": len(encoded), "bytes": put(blob), "at": put(offsets)}
     packed = b64encode(gzip.compress(b"".join(parts), HARD if at < LARGE else 6, mtime=0)).decode()
-    return f'atlas.data({safe_json(name)},{safe_json(described)},"{packed}");\n'
+    number = f",{piece}" if piece else ""
+    return f'atlas.data({safe_json(name)},{safe_json(described)},"{packed}"{number});\n'
 
 
 def pieces(columns: Mapping[str, Column], count: int) -> Iterator[dict[str, Column]]:
@@ -82,7 +86,15 @@ def smallest(bound: int) -> type[np.unsignedinteger]:
 
 def quantised(xy: Float[np.ndarray, "n 2"]) -> Int16[np.ndarray, "n 2"]:
     """Places as int16, both axes to one scale: a step is a pixel at about 65-fold zoom of 1,000 pixels."""
-    low, high = xy.min(0, keepdims=True), xy.max(0, keepdims=True)
+    *middle, step = steps(xy)
+    return np.round((xy - np.asarray(middle, xy.dtype)) / step).astype(np.int16)
+
+
+def steps(xy: Float[np.ndarray, "n 2"]) -> tuple[float, float, float]:
+    """What leads back from `quantised` places: x and y of the place 0, and the length of a step."""
+    low, high = xy.min(0), xy.max(0)
     span = float((high - low).max())
-    scale = 65_000 / span if span > 0 and math.isfinite(span) else 1.0
-    return np.round((xy - (low + high) / 2) * scale).astype(np.int16)
+    if not math.isfinite(span):
+        return 0.0, 0.0, 1.0
+    x, y = ((low + high) / 2).tolist()
+    return x, y, span / 65_000 if span > 0 else 1.0

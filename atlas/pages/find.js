@@ -5,22 +5,13 @@ atlas.find = (page) => {
   const { element, words } = atlas;
   const { rows, points } = page;
   const byId = (id) => document.getElementById(id);
-  const query = byId("query"), LISTED = 60, RANKED = 20_000;
+  const query = byId("query"), LISTED = 60;
   let meaning = null, by = "caption", hits = null, asked = 0;
 
   function line(i, note = "") {
     const row = points.row[i];
     return element("button.line", { type: "button", onclick: () => page.pick(i, true) },
       rows.thumb(row), element("span.caption", {}, rows.name(row)), element("small", {}, note || rows.about(row)));
-  }
-  // Those that hold the words as whole words come first, of these the shortest: “cat” before “cat face” before “application”.
-  async function captions(wanted, report) {
-    const found = await page.find(wanted, report), rank = new Map();
-    for (const i of found.slice(0, RANKED)) {
-      const text = rows.name(points.row[i]).toLowerCase(), parts = new Set(text.split(/[^\p{L}\p{N}]+/u));
-      rank.set(i, 1000 * wanted.filter((word) => !parts.has(word)).length + text.length);
-    }
-    return found.sort((a, b) => (rank.get(a) ?? Infinity) - (rank.get(b) ?? Infinity) || a - b);
   }
 
   // The texts of the vocabulary that answer to what was typed: itself, else each of its words, else what begins so.
@@ -51,25 +42,26 @@ atlas.find = (page) => {
   async function search() {
     const wanted = words(query.value), turn = ++asked;
     const meant = wanted.length && by === "meaning" ? await meanings(wanted) : null;
-    const going = (share, so) => {
-      if (share < 1 && turn === asked) byId("found").textContent = `${so.length.toLocaleString("en")} found in ${Math.round(100 * share)} % of the captions …`;
+    const going = (share, count) => {
+      if (share < 1 && turn === asked) byId("found").textContent = `${count.toLocaleString("en")} found in ${Math.round(100 * share)} % of the captions …`;
       return turn === asked;
     };
-    const found = !wanted.length ? null : meant ? meant.found : await captions(wanted, going);
+    const found = !wanted.length ? null : meant ? meant.found : await page.find(wanted, going);
     const listed = found ? found.slice(0, LISTED) : [];
-    await page.need(listed);
+    const lines = await page.each(listed, (i) => element("li", {}, line(i, meant?.score(i))));
     if (turn !== asked) return; // something else was typed meanwhile
     hits = found;
     byId("found").textContent = said(wanted, found, meant);
     byId("results").hidden = !listed.length;
-    byId("results").replaceChildren(...listed.map((i) => element("li", {}, line(i, meant?.score(i)))));
-    page.light();
+    byId("results").replaceChildren(...lines);
+    page.light("found");
     page.changed();
+    if (meant && !found.every(page.placed)) page.bring(found).then(() => { if (turn === asked) page.light(); });
   }
   function said(wanted, found, meant) {
     if (!found) return "";
     if (meant && !meant.of.length) return "The vocabulary shipped with this page has no such word; try another, or search captions.";
-    if (meant) return `Nearest in meaning to ${meant.of.map((text) => `“${text}”`).join(" and ")}, by the model; with cosines.`;
+    if (meant) return `Nearest in meaning to ${meant.of.map((text) => `“${text}”`).join(" and ")}, by the model; with ${meant.of.length > 1 ? "mean cosines, a word whose nearest a row is not among counting 0" : "cosines"}.`;
     return `${found.length.toLocaleString("en")} found${found.length > LISTED ? `, the first ${LISTED} listed` : ""}`;
   }
   function choose(how) {

@@ -21,7 +21,9 @@ from atlas.store import Store
 
 FOLDER, PAGE = "site-fragments", "page.html"
 ACTIVE = {"script", "iframe", "object", "embed", "form", "link", "meta", "base", "frame", "html", "body"}
-LOADED = ("src", "srcset", "poster", "data", "background", "action", "formaction")
+WORDS = {"alt", "title", "class", "id", "lang", "summary", "abbr"}  # attributes of text, as aria-* and data-* are
+_PICTURE = re.compile(r"data:image/[a-z0-9.+-]+(;[a-z0-9=-]+)*,[^\s,;]*")
+_AWAY = re.compile(r"[/\\]{2}|(^|[\s,;'\"(])[a-z][a-z0-9+.-]*:")  # an address beyond the site, alone or in a list
 TAKEN = {"index", "map", "neurons", "activations", "about"}  # names of the site's own pages
 
 
@@ -88,22 +90,28 @@ class _Inspector(HTMLParser):
         if tag in ACTIVE:
             self._refuse(f"holds <{tag}>")
         for name, value in attrs:
-            target = "".join((value or "").split()).lower()
+            target = re.sub(r"[\x00-\x20]+", "", value or "").lower()  # as browsers read it
             if name.startswith("on"):
                 self._refuse(f"holds the handler {name}")
-            if name.endswith("href") and re.match("(javascript|vbscript|data):", target):
-                self._refuse("holds a link that acts")
-            if name in LOADED and re.match(r"([a-z][a-z0-9+.-]*:|//)", target) and not target.startswith("data:image/"):
-                self._refuse(f"loads {target[:60]}")
             if name == "style":
                 self._style(target)
+            elif tag in ("a", "area") and name in ("href", "xlink:href"):  # a link may lead away, when one follows it
+                if re.match("(javascript|vbscript|data):", target):
+                    self._refuse("holds a link that acts")
+            elif name not in WORDS and not name.startswith(("aria-", "data-", "xmlns")):
+                self._address(target, (value or "").lower())
 
     def handle_data(self, data: str) -> None:
         if self.cdata_elem == "style":
             self._style("".join(data.split()).lower())
 
+    def _address(self, *ways: str) -> None:
+        if any(_AWAY.search(_PICTURE.sub("", text)) for text in ways):
+            self._refuse(f"loads {ways[0][:60]}")
+
     def _style(self, text: str) -> None:
-        if "@import" in text or re.search(r"url\(['\"]?([a-z][a-z0-9+.-]*:|//)", text.replace("url(data:image/", "")):
+        away = re.search(r"[/\\]{2}|(url|image-set|src)\(['\"]?[a-z][a-z0-9+.-]*:", _PICTURE.sub("", text))
+        if "@import" in text or away:
             self._refuse("has a style that loads something")
 
     def _refuse(self, fault: str) -> None:

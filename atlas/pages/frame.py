@@ -106,7 +106,7 @@ class Frame:
         self.settings["tables"][name] = count
         for i, piece in enumerate(columns.pieces(data, count)):
             path = self.folder / "data" / (f"{name}-{i}.js" if i else f"{name}.js")
-            path.write_text(columns.script(name, piece), "utf-8")
+            path.write_text(columns.script(name, piece, i), "utf-8")
 
     def write_assets(self) -> None:
         """Write style, scripts and BokehJS, which all pages share."""

@@ -12,14 +12,13 @@ import numpy as np
 from jaxtyping import Float, Int, Integer
 
 from atlas.errors import Refused
-from atlas.pages import budget, columns, tiles
+from atlas.pages import budget, columns
 from atlas.pages.bundle import bundle
 from atlas.pages.columns import Column, smallest
 from atlas.pages.frame import Frame
 from atlas.pages.labels import given_clusters
 from atlas.pages.map import draw_map, percent
 from atlas.pages.rows import plain
-from atlas.pages.scatter import PALETTE
 from atlas.store import Store
 
 NO_GRID = (1, 1)
@@ -128,22 +127,12 @@ def _write(
     code, levels = columns.factor([plain(group) for group in groups] if groups is not None else [""] * n)
     rows: dict[str, Column] = {"kind": np.zeros(n, np.uint8), "group": code, "groups": levels}
     rows |= {"sheet": np.full(n, -1, np.int16), "cell": np.zeros(n, np.uint16)}
-    if n <= tiles.WHOLE:
-        codes, texts = columns.factor(captions)
-        frame.write_data("rows", rows)
-        frame.write_data("captions", {"caption": codes, "captions": texts})
     data: dict[str, Column] = {"row": np.arange(n, dtype=np.uint32)}
     if preservation is not None:
         data["kept"] = percent(np.asarray(preservation, np.float32))
     beside: dict[str, Column] = {} if near is None else {"near": near.astype(smallest(n))}
     context = {"has_neurons": False, "meaning": None, "honesty": None}
-    draw_map(frame, xy, data, beside, given_clusters(xy, labels), rows, captions, hues=_hues(code), **context)
-
-
-def _hues(code: np.ndarray) -> np.ndarray:
-    """Colours as the legend gives them: the largest groups first, the last for all the rest."""
-    rank = np.argsort(np.argsort(-np.bincount(code), kind="stable"), kind="stable")
-    return np.minimum(rank, len(PALETTE) - 1).astype(np.uint8)[code]
+    draw_map(frame, xy, data, beside, given_clusters(xy, labels), rows, captions, **context)
 
 
 def _put(folder: Path, target: Path, single: bool, limit: int) -> Path:

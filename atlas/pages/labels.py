@@ -9,7 +9,7 @@ much of the cluster carries it, so that a name is never of something that does n
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -33,12 +33,17 @@ _WORD = re.compile(r"[^\W\d_]{3,}")
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A name, where it stands (a point of the layout), at which level (0 coarse), and for how many points."""
+    """A name, where it stands (a point of the layout), at which level (0 coarse), and for which points."""
 
     text: str
     point: int
     level: int
-    count: int
+    members: Int64[np.ndarray, " m"] = field(repr=False, compare=False)
+
+    @property
+    def count(self) -> int:
+        """How many points it names."""
+        return len(self.members)
 
 
 def name_clusters(
@@ -63,11 +68,8 @@ def name_clusters(
             names = name(codes, vectors, T, carried, terms)
             if kinds is not None:
                 name_by_kind(names, codes, np.asarray(kinds, dtype=object).astype(str))
-            found += [
-                Label(names[c], central(layout, np.flatnonzero(codes == c)), level, int((codes == c).sum()))
-                for c in range(len(names))
-                if names[c]
-            ]
+            of = [(text, np.flatnonzero(codes == c)) for c, text in enumerate(names) if text]
+            found += [Label(text, central(layout, members), level, members) for text, members in of]
     return sorted(found, key=lambda label: -label.count)
 
 
@@ -79,7 +81,7 @@ def given_clusters(layout: Float[np.ndarray, "n 2"], levels: Sequence[Sequence[s
         order = np.argsort(codes, kind="stable")
         for text, members in zip(distinct, np.split(order, np.cumsum(np.bincount(codes))[:-1]), strict=True):
             if text:
-                found.append(Label(str(text), central(layout, members), level, len(members)))
+                found.append(Label(str(text), central(layout, members), level, members))
     return sorted(found, key=lambda label: -label.count)
 
 

@@ -38,6 +38,16 @@ atlas.legend = (page) => {
     return { of, entries, code: (k) => (k < 5 ? LIMIT + Math.round((k * (STEPS - 1)) / 4) : LIMIT - 1) };
   }
   const hidden = () => filters.some((scheme) => scheme.entries.some((entry) => !entry.shown));
+  // Whether any of a label's points is shown: its mask has a bit for each combination of kind, style and fifth kept.
+  function named({ mask }, k) {
+    if (!hidden()) return true;
+    const shown = (name, at) => schemes[name]?.entries[at]?.shown ?? true;
+    for (let c = 0; c < 8 * mask.width; c++) {
+      const there = (mask[k * mask.width + (c >> 3)] >> (c & 7)) & 1;
+      if (there && shown("kind", Math.floor(c / 6 / LIMIT)) && shown("group", Math.floor(c / 6) % LIMIT) && shown("kept", c % 6)) return true;
+    }
+    return false;
+  }
   const visible = (i) => filters.every((scheme) => scheme.entries[scheme.of(i)].shown);
 
   function show() {
@@ -48,6 +58,7 @@ atlas.legend = (page) => {
         entry.shown = !entry.shown;
         event.currentTarget.setAttribute("aria-pressed", String(entry.shown));
         page.refresh();
+        page.changed();
       } }, element("i"), element("span", {}, entry.name), element("small", {}, entry.count.toLocaleString("en"))))));
     said.textContent = { kept: "How many of a point's 15 nearest in the model's space the map put among its 15 nearest." }[colour] || "";
   }
@@ -83,8 +94,9 @@ atlas.legend = (page) => {
     neuron = number;
     lit = new Map([...found].map(([i, z]) => [i, LIMIT + Math.round(((z - least) / (most - least || 1)) * (STEPS - 1))]));
     page.lit = [...found.keys()];
-    await Promise.all([describe(number, found.size, least, most), page.need(page.lit)]);
+    await Promise.all([describe(number, found.size, least, most), page.bring(page.lit)]);
     choose("neuron");
+    page.light("neuron");
     page.changed();
   }
   async function describe(number, count, least, most) {
@@ -94,7 +106,7 @@ atlas.legend = (page) => {
       element("div.head", {}, settings.neurons ? element("a.caption", { href: atlas.address(number) }, title) : title),
       element("small", {}, `${count} rows that drive it most, ${(least / 10).toFixed(1)} to ${(most / 10).toFixed(1)} standard deviations above its mean.`),
       element("div.ramp", { "aria-hidden": "true", "--ramp": `linear-gradient(90deg, ${ramp.join(", ")})` }),
-      element("button.quiet", { type: "button", "aria-label": "Stop showing this neuron", onclick: () => choose("kind") }, "×"));
+      element("button.quiet", { type: "button", "aria-label": "Stop showing this neuron", onclick: () => { page.leave(chip); choose(usual); } }, "×"));
     chip.hidden = false;
   }
 
@@ -103,6 +115,15 @@ atlas.legend = (page) => {
     button.addEventListener("click", () => { choose(button.dataset.colour); page.changed(); });
   }
   document.querySelector(".by").hidden = !document.querySelector("[data-colour]:not([hidden])");
-  const state = () => ({ c: colour === usual || colour === "neuron" ? null : colour, neuron: neuron < 0 ? null : neuron });
-  return { visible, hidden, plain: () => colour === usual && !hidden(), paint, show, choose, light, state };
+  const off = () => Object.entries(schemes).flatMap(([name, { entries }]) => entries.flatMap((entry, k) => (entry.shown ? [] : `${name}.${k}`)));
+  const state = () => ({ c: colour === usual || colour === "neuron" ? null : colour, neuron: neuron < 0 ? null : neuron, hide: off().join(",") || null });
+  async function restore(by, number, hide) {
+    const before = off().join();
+    for (const { entries } of filters) for (const entry of entries) entry.shown = true;
+    for (const [name, k] of (hide || "").split(",").map((part) => part.split("."))) if (schemes[name]?.entries[k]) schemes[name].entries[k].shown = false;
+    const wanted = schemes[by] ? by : usual;
+    if (colour !== wanted || off().join() !== before) choose(wanted);
+    if (number >= 0) await light(number);
+  }
+  return { visible, hidden, named, plain: () => colour === usual && !hidden(), paint, show, choose, light, state, restore };
 };

@@ -32,9 +32,20 @@
       page.refresh();
     }, 200);
   }
-  page.light = () => { // what was found, chosen or drives a neuron stands out
-    const bright = page.selection?.chosen() || page.finder?.hits() || page.lit;
-    page.scatter.light(bright && Uint32Array.from(bright.filter(page.legend.visible)));
+  // What drives a neuron, what was found and what is selected may all be there: the latest act stands out.
+  const bright = { neuron: () => page.lit, found: () => page.finder?.hits(), selection: () => page.selection?.chosen() };
+  const said = { neuron: "what drives the neuron", found: "what was found", selection: "what is selected" };
+  let acts = Object.keys(bright); // the latest first
+  const there = () => acts.filter((act) => bright[act]());
+  page.leading = () => (there().length > 1 ? there()[0] : null);
+  page.light = (act) => {
+    if (bright[act]) acts = [act, ...acts.filter((other) => other !== act)];
+    const of = there().length ? bright[there()[0]]() : null;
+    page.scatter.light(of && Uint32Array.from(of.filter((i) => page.placed(i) && page.legend.visible(i))));
+    byId("leading").textContent = page.leading() ? `On the map ${said[page.leading()]} stands out, being the latest.` : "";
+  };
+  page.leave = (part, to) => { // what closes hands on the focus that it holds
+    if (part.contains(document.activeElement)) (to?.offsetParent ? to : page.scatter.plot).focus({ preventScroll: true });
   };
   page.changed = () => page.address?.later();
   page.written = () => page.address?.write();
@@ -54,6 +65,7 @@
     pick: (i) => page.pick(i),
     moved: () => { page.moved = true; page.changed(); settle(); },
     still: partial ? still : null,
+    named: (labels, k) => page.legend.named(labels, k),
   });
   page.legend = atlas.legend(page);
   page.refresh();
@@ -79,7 +91,6 @@
   await named;
   if (n <= 200_000) await beside;
   await page.address.read();
-  page.moved = false;
   atlas.page = page;
   document.body.dataset.ready = "";
 })();

@@ -7,14 +7,17 @@ import numpy as np
 import pyarrow.parquet as pq
 from jaxtyping import Float32, Int, Int16, Integer, UInt8
 
+from atlas.index import Index, blocks
+from atlas.index import Rows as Vectors
 from atlas.pages import picture, tiles
-from atlas.pages.columns import Column, quantised, smallest
+from atlas.pages.columns import Column, factor, quantised, smallest, steps
 from atlas.pages.frame import Frame
 from atlas.pages.labels import Label, name_clusters
 from atlas.pages.meaning import find_meanings
 from atlas.pages.rows import Rows, plain
 from atlas.pages.scatter import PALETTE, RAMP, scatter
 from atlas.projection import Centred
+from atlas.store import Store
 
 NEIGHBOURS, NEURONS, DRIVERS = 8, 5, 24  # rows near a row, neurons of a row, rows of a neuron (of each kind)
 TABLE = 40  # regions listed where the map cannot be drawn
@@ -42,9 +45,9 @@ def write_map(frame: Frame, rows: Rows) -> None:
     if meaning:
         frame.write_data("meaning", meaning.columns(len(rows)))
     kinds = [list(frame.store.counts)[code] for code in rows.kinds[at].tolist()]
-    labels = name_clusters(xy, space(frame), [rows.labels[row] for row in at], kinds)
+    labels = name_clusters(xy, space(frame.store), [rows.labels[row] for row in at], kinds)
     context = {"has_neurons": strongest is not None, "meaning": meaning and meaning.kind, "honesty": honesty(frame)}
-    draw_map(frame, xy, data, near, labels, rows.columns(), rows.captions, hues=rows.kinds[at], **context)
+    draw_map(frame, xy, data, near, labels, rows.columns(), rows.captions, **context)
 
 
 def draw_map(
@@ -55,22 +58,28 @@ def draw_map(
     labels: list[Label],
     rows: dict[str, Column],
     captions: Sequence[str],
-    hues: UInt8[np.ndarray, " n"],
     **context: Any,
 ) -> None:
-    """Write the page, the tables of its points and of names, and the still picture, coloured by `hues`.
+    """Write the page, the tables of its points, of their rows and of names, and the still picture.
 
-    `rows` and `captions` are of rows, and were written already: only a map too large to be read whole holds them too.
+    `data` and `near` go by point, data["row"] being the row of each; `rows` and `captions` go by row.
     """
     places = quantised(xy)
+    frame.settings["steps"] = steps(xy)
     if len(places) > tiles.WHOLE:
         tiles.write_tiles(frame, places, data, near, rows, captions)
     else:
+        codes, levels = factor(captions)
+        frame.write_data("rows", rows)
+        frame.write_data("captions", {"caption": codes, "captions": levels})  # apart: the map is drawn before they come
         frame.write_data("map", {"x": places[:, 0], "y": places[:, 1], **data})
         if near:
             frame.write_data("near", near)
-    frame.write_data("labels", label_columns(places, labels))
-    (frame.folder / "assets" / "map.webp").write_bytes(picture.still(places, hues, PALETTE))
+    entries = legend_entries(data, rows)
+    frame.write_data("labels", label_columns(places, labels, entries))
+    hues = first_hues(entries, measured="kept" in data)
+    still = picture.still(places, hues, (*PALETTE, *RAMP)[: hues.max(initial=0) + 1])
+    (frame.folder / "assets" / "map.webp").write_bytes(still)
     frame.render(
         "map.html",
         "index.html",
@@ -83,14 +92,55 @@ def draw_map(
     )
 
 
-def label_columns(places: Int16[np.ndarray, "n 2"], labels: list[Label]) -> dict[str, Column]:
-    """The columns of data/labels.js: where each name stands, its level, and for how many points."""
+def legend_entries(data: dict[str, Column], rows: dict[str, Column]) -> UInt8[np.ndarray, "3 n"]:
+    """Every point's entry in the legend by kind, by style and by neighbours kept: legend.js has the same rules.
+
+    The largest styles come first, and those that the palette has no hue for share its last.
+    """
+    at, found = np.asarray(data["row"]), []
+    for name in ("kind", "group"):
+        codes = np.asarray(rows[name])[at]
+        counts = np.bincount(codes)
+        order = np.flatnonzero(counts) if name == "kind" else np.argsort(-counts, kind="stable")
+        rank = np.zeros(len(counts), np.int64)
+        rank[order] = np.arange(len(order))
+        found.append(np.minimum(rank, len(PALETTE) - 1)[codes])
+    found.append(np.digitize(np.asarray(data["kept"]), tiles.FIFTHS[:-1]) if "kept" in data else np.zeros(len(at)))
+    return np.stack(found).astype(np.uint8)
+
+
+def first_hues(entries: UInt8[np.ndarray, "3 n"], measured: bool) -> UInt8[np.ndarray, " n"]:
+    """The colours that points have when the page opens, as codes into PALETTE and RAMP.
+
+    They are those of kinds, of styles where there is one kind, else of neighbours kept where that was `measured`.
+    """
+    for entry in entries[:2]:
+        if np.ptp(entry):
+            return entry
+    ramp = [len(PALETTE) + round(k * (len(RAMP) - 1) / 4) for k in range(5)]
+    return np.array([*ramp, len(PALETTE) - 1], np.uint8)[entries[2]] if measured else entries[0]
+
+
+def label_columns(
+    places: Int16[np.ndarray, "n 2"], labels: list[Label], entries: UInt8[np.ndarray, "3 n"]
+) -> dict[str, Column]:
+    """The columns of data/labels.js: where each name stands, its level, and for how many points.
+
+    `mask`: for each name a bit a combination of legend entries, whether any of its points has it, so that a name goes
+    with the last of its points.
+    """
     at = places[[label.point for label in labels]]
+    kind, style, fifth = entries.astype(np.int64)
+    combination = (kind * len(PALETTE) + style) * len(tiles.FIFTHS) + fifth
+    there = np.zeros((len(labels), combination.max(initial=0) + 1), bool)
+    for one, label in zip(there, labels, strict=True):
+        one[combination[label.members]] = True
     return {
         "x": at[:, 0],
         "y": at[:, 1],
         "level": np.array([label.level for label in labels], np.uint8),
         "count": np.array([label.count for label in labels], np.uint32),
+        "mask": np.packbits(there, axis=1, bitorder="little"),
         "text": [plain(label.text) for label in labels],
     }
 
@@ -103,22 +153,29 @@ def regions(places: Int16[np.ndarray, "n 2"], labels: list[Label]) -> list[tuple
     return [(plain(label.text), label.count, *places[label.point].tolist()) for label in chosen]
 
 
-def space(frame: Frame) -> Centred:
-    """The embeddings as the map was drawn from them, each kind's mean taken off."""
-    return Centred(frame.store.array("embedding"), frame.store.table(["kind"])["kind"].to_pylist())
+def centred(store: Store) -> bool:
+    """Whether the map was drawn with each kind's mean taken off: `atlas map --raw` leaves it on."""
+    return store.recipe("layout/map").get("umap", {}).get("centre", True)
+
+
+def space(store: Store) -> Vectors:
+    """The embeddings as the map was drawn from them."""
+    vectors = store.array("embedding")
+    return Centred(vectors, store.table(["kind"])["kind"].to_pylist()) if centred(store) else vectors
 
 
 def honesty(frame: Frame) -> dict[str, Any]:
     """What was measured of the map and the index: preservation, trustworthiness, recall, the modality gap."""
     recipe = frame.store.recipe("layout/map")
     gap = recipe.get("modality_gap") or {}
-    raw, centred = (part if isinstance(part, dict) else {} for part in (gap.get("raw"), gap.get("centred")))
+    raw, after = (part if isinstance(part, dict) else {} for part in (gap.get("raw"), gap.get("centred")))
     found: dict[str, Any] = {name: recipe.get(name) for name in ("preservation", "trustworthiness")} | {"recall": None}
-    found["gaps"] = [(pair.replace("-", " to "), raw[pair], centred[pair]) for pair in raw if pair in centred]
+    found["gaps"] = [("s and ".join(pair.split("-")) + "s", raw[pair], after[pair]) for pair in raw if pair in after]
+    found["centred"] = centred(frame.store)
     if frame.store.has("index/embedding"):
         made = frame.store.recipe("index/embedding").values()
         recalls = [entry["recall_at_10"] for entry in made if isinstance(entry, dict) and "recall_at_10" in entry]
-        found["recall"] = min(recalls, default=None)
+        found |= {"recall": min(recalls, default=None), "recalls": len(recalls)}
     return found
 
 
@@ -136,14 +193,9 @@ def nearest_rows(frame: Frame) -> Integer[np.ndarray, "n k"]:
     kept = frame.derived("layout/map", "near.npy")
     if kept is not None:
         return np.load(kept, allow_pickle=False)[:, :NEIGHBOURS]
-    from atlas.index import Index, blocks  # wanted here alone
-
-    store = frame.store
-    vectors = store.array("embedding")
-    centre = store.recipe("layout/map").get("umap", {}).get("centre", True)
-    space = Centred(vectors, store.table(["kind"])["kind"].to_pylist()) if centre else vectors
-    index, found = Index.build(space), []
-    for start, block in blocks(space):
+    vectors = space(frame.store)
+    index, found = Index.build(vectors), []
+    for start, block in blocks(vectors):
         ids = index.search(block, NEIGHBOURS + 1)[1]
         own = ids == np.arange(start, start + len(ids))[:, None]
         found.append(np.take_along_axis(ids, np.argsort(own, axis=1, kind="stable"), 1)[:, :-1])  # itself goes last

@@ -72,6 +72,7 @@
     keep("neuron", i);
   }
   function close() {
+    if (byId("card").contains(document.activeElement)) byId("atlas").focus({ preventScroll: true });
     byId("card").hidden = true;
     scatter.mark([]);
     chosen = -1;

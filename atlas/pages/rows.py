@@ -27,13 +27,14 @@ class Picture:
 
 
 class Rows:
-    """Captions, kinds, styles and thumbnails of all rows."""
+    """Captions (labels where there are none), kinds, styles and thumbnails of all rows."""
 
     def __init__(self, store: Store):
         self.store = store
         table = store.table(["caption", "label", "group"])
-        self.captions = [plain(caption) for caption in table["caption"].to_pylist()]
         self.labels = [plain(label) for label in table["label"].to_pylist()]
+        captions = map(plain, table["caption"].to_pylist())
+        self.captions = [caption or label for caption, label in zip(captions, self.labels, strict=True)]
         self.groups = [plain(group) for group in table["group"].to_pylist()]
 
     def __len__(self) -> int:
@@ -65,17 +66,12 @@ class Rows:
         return Picture(int(row), int(self.places[0][row]), int(self.places[1][row]), self.name(row), value, at)
 
     def columns(self) -> dict[str, Column]:
-        """The columns of data/rows.js: factors as codes and levels."""
+        """What is drawn of rows: the columns of data/rows.js, or parts of tiles; factors as codes and levels."""
         found: dict[str, Column] = {"kind": self.kinds}
         found["group"], found["groups"] = factor(self.groups)
         sheet, cell = self.places
         found["sheet"], found["cell"] = sheet.astype(np.int16), cell.astype(np.uint16)
         return found
-
-    def texts(self) -> dict[str, Column]:
-        """The columns of data/captions.js, apart because the map is drawn before they are there."""
-        codes, levels = factor(self.captions)
-        return {"caption": codes, "captions": levels}
 
 
 def plain(text: str | None) -> str:

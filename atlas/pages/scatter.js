@@ -157,5 +157,5 @@ atlas.scatter = async (target, points, options) => {
 
   all();
   const place = (i) => { const { toX, toY } = view(), box = plot.getBoundingClientRect(); return [box.left + toX(points.x[i]), box.top + toY(points.y[i])]; };
-  return { fill, light, mark, fly, look, all, zoom, nearest, repaint: paint, view, seen, place, pointed: () => pointed, name: overlay.name, trace: overlay.trace, stage, plot, over: () => over };
+  return { fill, light, mark, fly, look, all, zoom, nearest, repaint: paint, view, seen, place, pointed: () => pointed, bright: () => bright, name: overlay.name, trace: overlay.trace, stage, plot, over: () => over };
 };

@@ -5,8 +5,8 @@ atlas.selection = (page) => {
   const { element } = atlas;
   const { rows, points, scatter } = page;
   const panel = document.getElementById("selection"), button = document.querySelector("[data-tool=lasso]");
-  const LISTED = 200, CORNERS = 48, PART = 10_000;
-  let active = false, path = null, chosen = [];
+  const LISTED = 200, CORNERS = 48;
+  let active = false, path = null, chosen = [], taken = 0;
 
   // -- drawing: what the lasso takes never reaches the map below it -----------------------------------------------------
 
@@ -57,20 +57,30 @@ atlas.selection = (page) => {
     }
     return odd;
   }
-  async function take(corners) {
-    path = corners.length > 2 ? corners : null;
-    scatter.trace(path);
-    chosen = path ? Array.from(page.shown()).filter((i) => within(path, points.x[i], points.y[i])).sort((a, b) => a - b) : [];
-    await page.need(chosen.slice(0, LISTED));
-    list();
-    page.light();
+  async function take(corners) { // all points there, those too that are not drawn before one looks closer
+    const turn = ++taken, around = corners.length > 2 ? corners : null, [x, y] = [0, 1].map((axis) => corners.map((corner) => corner[axis]));
+    const box = { x0: Math.min(...x), x1: Math.max(...x), y0: Math.min(...y), y1: Math.max(...y) };
+    const going = (share, count) => {
+      if (turn !== taken) return false;
+      if (share < 1) panel.replaceChildren(element("p.note", { role: "status" }, `${count.toLocaleString("en")} selected in ${Math.round(100 * share)} % of the area …`));
+      panel.hidden = false;
+      return true;
+    };
+    scatter.trace(around);
+    const found = around ? await page.gather(box, (i) => page.legend.visible(i) && within(around, points.x[i], points.y[i]), going) : [];
+    const lines = await page.each(found.slice(0, LISTED), line);
+    if (turn !== taken) return; // something else was selected meanwhile
+    [path, chosen] = [around, found];
+    list(lines);
+    page.light("selection");
     page.changed();
   }
   const clear = () => take([]);
 
   // -- the table, which is the selection for those who do not see the map ------------------------------------------------
 
-  function list() {
+  function list(lines) {
+    if (!path) page.leave(panel);
     panel.hidden = !path;
     if (!path) return;
     const count = chosen.length.toLocaleString("en");
@@ -82,7 +92,7 @@ atlas.selection = (page) => {
         element("button", { type: "button", onclick: async () => save("json", "application/json", JSON.stringify(await records(), null, 1)) }, "Save JSON")),
       element("div.scroll", { tabindex: "0", role: "region", "aria-labelledby": "selected" }, element("table", {},
         element("thead", {}, element("tr", {}, ...["Caption", "Kind", "Kept"].slice(0, points.kept ? 3 : 2).map((head) => element("th", { scope: "col" }, head)))),
-        element("tbody", {}, ...chosen.slice(0, LISTED).map(line)))));
+        element("tbody", {}, ...lines))));
     if (chosen.length > LISTED) panel.append(element("p.note", {}, `The first ${LISTED} are listed; a saved file holds all.`));
     document.getElementById("live").textContent = `${count} points selected`;
   }
@@ -90,17 +100,11 @@ atlas.selection = (page) => {
     element("th", { scope: "row" }, element("button.line", { type: "button", onclick: () => page.pick(i, true) }, rows.thumb(points.row[i]), element("span.caption", {}, rows.name(points.row[i])))),
     element("td", {}, rows.about(points.row[i])), points.kept ? element("td", {}, points.kept[i] > 100 ? "–" : `${points.kept[i]} %`) : null);
 
-  async function records() { // a part after the other: not all of them may be in memory at once
-    const found = [];
-    for (let at = 0; at < chosen.length; at += PART) {
-      const part = chosen.slice(at, at + PART);
-      await page.need(part);
-      found.push(...part.map(record));
-    }
-    return found;
-  }
+  const records = () => page.each(chosen, record);
+  const step = page.settings.steps[2], digits = Math.min(12, Math.max(0, 1 - Math.floor(Math.log10(step))));
+  const placed = (axis, value) => Number((page.settings.steps[axis] + value * step).toFixed(digits)); // as the layout has it, to a step
   const record = (i) => ({ row: page.number(i), kind: rows.kinds[rows.kind[points.row[i]]], style: rows.style(points.row[i]),
-    caption: rows.name(points.row[i]), x: points.x[i], y: points.y[i], ...(points.kept ? { kept: points.kept[i] > 100 ? null : points.kept[i] } : {}) });
+    caption: rows.name(points.row[i]), x: placed(0, points.x[i]), y: placed(1, points.y[i]), ...(points.kept ? { kept: points.kept[i] > 100 ? null : points.kept[i] } : {}) });
   function csv(table) { // a cell that a spreadsheet would take for a formula is made plain text by an apostrophe
     const cell = (value) => { const text = String(value ?? ""); return `"${(typeof value === "string" && /^[=+\-@\t]/.test(text) ? `'${text}` : text).replaceAll('"', '""')}"`; };
     return [Object.keys(table[0] || { row: 0 }), ...table.map((record) => Object.values(record))].map((record) => record.map(cell).join(",")).join("\r\n") + "\r\n";
@@ -114,7 +118,7 @@ atlas.selection = (page) => {
   const state = () => ({ sel: path ? path.map((corner) => corner.join(",")).join(";") : null });
   function restore(text) {
     const corners = (text || "").split(";").map((corner) => corner.split(",").map(Number));
-    if (corners.every((corner) => corner.length === 2 && corner.every(Number.isFinite))) take(corners);
+    return take(corners.every((corner) => corner.length === 2 && corner.every(Number.isFinite)) ? corners : []);
   }
   return { take, clear, stop: () => set(false), chosen: () => (path ? chosen : null), records, csv, state, restore };
 };

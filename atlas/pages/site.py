@@ -11,7 +11,7 @@ from atlas.pages.cards import write_cards
 from atlas.pages.cells import write_cells
 from atlas.pages.fragments import derived_fragments, fragments, write_fragments
 from atlas.pages.frame import Frame
-from atlas.pages.map import write_map
+from atlas.pages.map import centred, write_map
 from atlas.pages.neurons import Neurons, write_neurons
 from atlas.pages.rows import Rows
 from atlas.store import Store
@@ -28,6 +28,7 @@ DERIVED = (
     "neurons/stats",
     "neurons/texts",
 )
+WHOLE = "map.html"  # the single file
 LISTED = 150  # bytes that made.json takes for a file
 
 
@@ -35,23 +36,24 @@ def write_site(store: Store, max_mb: float | int = 25, single_file: bool = False
     """Write the Store's site: index.html (map), neurons.html and a card a neuron, activations.html, about.html.
 
     What was not derived is left out. Thumbnails take what `max_mb` (10^6 bytes) leaves them, 56 to 24 pixels wide;
-    the plan is printed on stderr before anything is written. `single_file`: the map alone, with all it needs inside.
-    Returns the path of index.html. Raises `Refused` where the smallest thumbnails do not fit, or where something
-    derived is of another state of the Store.
+    the plan is printed on stderr before anything is written. `single_file`: the map alone, with all it needs inside,
+    as single/map.html beside the site, which stays as it is. Returns the path of the map. Raises `Refused` where the
+    smallest thumbnails do not fit, or where something derived is of another state of the Store.
     """
     parents = [name for name in DERIVED if store.has(name)] + derived_fragments(store)
-    recipe: dict[str, float | int] = {"max_mb": max_mb} | ({"single_file": True} if single_file else {})
+    recipe: dict[str, float | int] = {"max_mb": max_mb}
     rows, shards = Rows(store), thumbnails.pictured(store)
     cards = 0 if single_file or not store.has("neurons/stats") else store.request["model"]["layers"][0]["neurons"]
     options = {"cards": cards, "shards": shards, "single_file": single_file, "what": f"a site of {store.path}"}
     planned = budget.plan(rows.captions, max_mb, **options)
     print(*planned.lines(), sep="\n", file=sys.stderr)
-    with store.deriving("site", recipe, of=parents) as folder:
+    name, page = ("single", WHOLE) if single_file else ("site", "index.html")
+    with store.deriving(name, recipe, of=parents) as folder:
         write_pages(store, folder, rows, single_file)
         limit = round(max_mb * 1e6)
         size = write_whole(store, folder, limit) if single_file else fit_sheets(store, folder, limit)
         recipe |= {"thumbnail": size.side, "quality": size.quality}
-    return store.derived("site") / "index.html"
+    return store.derived(name) / page
 
 
 def write_pages(store: Store, folder: Path, rows: Rows, map_alone: bool = False) -> None:
@@ -63,8 +65,6 @@ def write_pages(store: Store, folder: Path, rows: Rows, map_alone: bool = False)
         pages += [*added, "about.html"]
     frame = Frame(store, folder, pages, added)
     frame.write_assets()
-    frame.write_data("rows", rows.columns())
-    frame.write_data("captions", rows.texts())
     if "neurons.html" in pages and (neurons := Neurons.read(frame, rows)):
         write_neurons(frame, neurons)
         write_cards(frame, neurons)
@@ -73,7 +73,7 @@ def write_pages(store: Store, folder: Path, rows: Rows, map_alone: bool = False)
     write_map(frame, rows)  # after the others: it says where their tables lie
     if "about.html" in pages:
         write_fragments(frame)
-        frame.render("about.html", "about.html")
+        frame.render("about.html", "about.html", centred=centred(store) if store.has("layout/map") else None)
 
 
 def fit_sheets(store: Store, folder: Path, limit: int) -> thumbnails.Size:
@@ -89,7 +89,7 @@ def fit_sheets(store: Store, folder: Path, limit: int) -> thumbnails.Size:
 
 
 def write_whole(store: Store, folder: Path, limit: int) -> thumbnails.Size:
-    """Turn a folder with the map alone into one index.html of at most `limit` bytes."""
+    """Turn a folder with the map alone into one file of at most `limit` bytes."""
     shards, tables = thumbnails.pictured(store), sorted((folder / "data").glob("*.js"))
     scripts, need = [path.relative_to(folder).as_posix() for path in tables], 0
     used = sum(path.stat().st_size for path in tables)
@@ -102,7 +102,8 @@ def write_whole(store: Store, folder: Path, limit: int) -> thumbnails.Size:
         if (need := len(whole.encode())) + LISTED <= limit:
             for part in ("assets", "data"):
                 shutil.rmtree(folder / part)
-            (folder / "index.html").write_text(whole, "utf-8")
+            (folder / "index.html").unlink()
+            (folder / WHOLE).write_text(whole, "utf-8")
             return size
     raise _too_large(store, need, limit)
 

@@ -9,8 +9,16 @@ atlas.scattered = (of) => {
   return Uint32Array.from({ length: n }, (_, i) => of[(i * stride) % n]);
 };
 
+// Captions that hold the words as whole words come first, of these the shortest: “cat” before “cat face” before “application”.
+atlas.rank = (wanted) => (text) => {
+  const parts = new Set(text.split(/[^\p{L}\p{N}]+/u));
+  return 1000 * wanted.filter((word) => !parts.has(word)).length + text.length;
+};
+// Points by their rank and then their number, of n, each given as rank * n + number: numbers sort fast.
+atlas.ranked = (keys, n) => Array.from(Float64Array.from(keys).sort(), (key) => key % n);
+
 atlas.whole = async (settings) => {
-  const [rows, points] = await Promise.all([atlas.rows(settings.kinds, true), atlas.table("map")]);
+  const [columns, points] = await Promise.all([atlas.table("rows"), atlas.table("map")]), rows = new atlas.Rows(columns, settings.kinds);
   const n = points.x.length, pointOf = new Int32Array(rows.length).fill(-1);
   points.row.forEach((row, i) => { pointOf[row] = i; });
   points.code = new Uint8Array(n);
@@ -34,12 +42,19 @@ atlas.whole = async (settings) => {
     await need();
     haystack ||= [rows.captions.all(), rows.groups.all()].map((all) => all.map((text) => text.toLowerCase()));
     const tests = wanted.map((word) => haystack.map((level) => Uint8Array.from(level, (text) => text.includes(word))));
-    const found = [];
+    const rank = atlas.rank(wanted), ranks = new Int32Array(haystack[0].length).fill(-1), keys = [];
     for (let i = 0; i < n; i++) {
-      const row = points.row[i];
-      if (tests.every(([caption, group]) => caption[rows.caption[row]] || group[rows.group[row]])) found.push(i);
+      const row = points.row[i], code = rows.caption[row];
+      if (!tests.every(([caption, group]) => caption[code] || group[rows.group[row]])) continue;
+      if (ranks[code] < 0) ranks[code] = rank(haystack[0][code]);
+      keys.push(ranks[code] * n + i);
     }
-    return found;
+    return atlas.ranked(keys, n);
   }
-  return { rows, points, n, pointOf, order, need, more, near, neurons, find, located: async () => {}, number: (i) => points.row[i], known: () => Boolean(rows.captions) };
+  async function each(list, of) { // what `of` says of every point of a list
+    await need();
+    return Array.from(list, (i) => of(i));
+  }
+  const gather = async (box, keep) => [...points.x.keys()].filter(keep); // the points of a box that one keeps, in order
+  return { rows, points, n, pointOf, order, need, more, near, neurons, find, each, gather, located: async () => {}, bring: async () => {}, placed: () => true, number: (i) => points.row[i], known: () => Boolean(rows.captions) };
 };

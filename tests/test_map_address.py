@@ -1,0 +1,155 @@
+"""The map's address, and what acts on it: a reopened link, a pasted one, what stands out, where the focus goes."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from atlas.pages import write_site
+from atlas.store import Store
+from tests.fakes import fake_store
+from tests.test_map_page import NEURONS, shown_hash
+from tests.test_pages import Visit, browser
+
+__all__ = ["browser"]  # a fixture
+SELECTION = "sel=-20000,-20000;20000,-20000;20000,20000"
+EVERYTHING = f"q=pizza&neuron=3&p=7&hide=kind.1&{SELECTION}&v=1000,2000,30000"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    store = fake_store(tmp_path_factory.mktemp("run") / "demo", neurons=NEURONS)
+    write_site(store)
+    return store
+
+
+@pytest.fixture
+def visit(store: Store, browser: Any) -> Iterator[Visit]:
+    page = browser.new_page(viewport={"width": 1200, "height": 800})
+    visit = Visit(page, store.derived("site"))
+    yield visit
+    page.close()
+    assert (visit.strays, visit.errors) == ([], [])
+
+
+def go(page: Any, address: str) -> None:
+    """Paste an address into the open tab, and wait until it was read."""
+    page.evaluate(f"location.hash = {address!r}")
+    page.wait_for_timeout(500)
+
+
+def test_a_reopened_link_keeps_its_view(visit: Visit) -> None:
+    page = visit.open("index.html#v=1000,2000,30000&q=pizza")
+    page.wait_for_timeout(400)  # by then what was seen is written
+    assert page.evaluate("location.hash") == "#v=1000,2000,30000&q=pizza"
+    assert shown_hash(page) == "#v=1000,2000,30000&q=pizza"
+    assert shown_hash(visit.open("index.html#q=pizza")) == "#q=pizza"
+
+
+def test_all_that_a_link_names_comes_back_and_what_it_does_not_goes(visit: Visit) -> None:
+    page = visit.open("index.html#q=pizza")
+    whole = page.evaluate("atlas.page.scatter.seen()")
+    go(page, f"#{EVERYTHING}")
+    assert set(shown_hash(page)[1:].split("&")) >= set(EVERYTHING.split("&"))
+    assert page.locator("#card, #neuron, #selection").evaluate_all("all => all.map((e) => e.hidden)") == [False] * 3
+    assert page.evaluate("atlas.page.shown().length") == 220
+    go(page, "#c=group")
+    assert shown_hash(page) == "#c=group"
+    assert page.locator("#card, #neuron, #selection").evaluate_all("all => all.map((e) => e.hidden)") == [True] * 3
+    assert page.locator("#query").input_value() == ""
+    assert page.evaluate("[atlas.page.lit, atlas.page.scatter.bright()]") == [None, None]
+    assert page.evaluate("atlas.page.shown().length") == 300
+    assert page.evaluate("atlas.page.scatter.seen()") == pytest.approx(whole)
+
+
+def test_the_skip_link_changes_nothing(visit: Visit) -> None:
+    page = visit.open(f"index.html#{EVERYTHING}")
+    before = shown_hash(page)
+    go(page, "#main")
+    assert shown_hash(page) == before
+    assert page.locator("#query").input_value() == "pizza"
+
+
+def test_the_latest_act_stands_out(visit: Visit) -> None:
+    page = visit.open("index.html")
+    bright = "[...atlas.page.scatter.bright()].sort((a, b) => a - b)"
+    page.get_by_placeholder("Search captions").fill("pizza")
+    page.wait_for_function("atlas.page.finder.hits()?.length")
+    found = page.evaluate(bright)
+    assert page.locator("#leading").inner_text() == ""
+    page.evaluate("atlas.page.legend.light(3)")
+    driven = page.evaluate(bright)
+    assert driven == sorted(page.evaluate("atlas.page.lit"))
+    assert driven != found
+    assert page.locator("#leading").inner_text() == "On the map what drives the neuron stands out, being the latest."
+    assert "lit=neuron" in shown_hash(page)
+    again = visit.open(f"index.html{shown_hash(page)}")
+    assert again.evaluate(bright) == driven
+    page.evaluate("atlas.page.selection.take([[-20000,-20000],[20000,-20000],[20000,20000]])")
+    assert page.evaluate(bright) == page.evaluate("atlas.page.selection.chosen()")
+    page.get_by_placeholder("Search captions").fill("no such caption")
+    page.wait_for_function("document.getElementById('found').textContent.startsWith('0 found')")
+    assert page.evaluate(bright) == []
+    page.evaluate("atlas.page.legend.light(3)")
+    assert page.evaluate(bright) == driven
+
+
+def test_hidden_entries_of_the_legend_are_kept(visit: Visit) -> None:
+    page = visit.open("index.html")
+    page.locator(".entry", has_text="image").click()
+    page.get_by_role("button", name="Style").click()
+    page.locator(".entry", has_text="roboto-slab").click()
+    shown = page.evaluate("[...atlas.page.shown()]")
+    address = shown_hash(page)
+    assert "hide=kind.0,group." in address
+    again = visit.open(f"index.html{address}")
+    assert again.evaluate("[...atlas.page.shown()]") == shown
+    assert again.locator(".entry[aria-pressed=false]").inner_text().startswith("roboto-slab")
+
+
+def test_what_closes_hands_on_the_focus(visit: Visit) -> None:
+    page = visit.open("index.html")
+    focus = "document.activeElement.id || document.activeElement.className"
+    page.get_by_placeholder("Search captions").fill("pizza")
+    page.wait_for_selector("#results li")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    page.get_by_label("Close card").focus()
+    page.keyboard.press("Enter")
+    assert page.locator("#card").is_hidden()
+    assert page.evaluate(focus) == "line"  # the result that had opened it
+    page.evaluate("document.activeElement.blur(); atlas.page.pick(3)")
+    page.get_by_label("Close card").focus()
+    page.keyboard.press("Escape")
+    assert page.evaluate(focus) == "map"
+    page.evaluate("atlas.page.legend.light(3)")
+    page.get_by_label("Stop showing this neuron").click()
+    assert page.evaluate(focus) == "map"
+    page.evaluate("atlas.page.selection.take([[-20000,-20000],[20000,-20000],[20000,20000]])")
+    page.get_by_label("Clear the selection").click()
+    assert page.evaluate(focus) == "map"
+
+
+def test_escape_closes_the_card_of_a_cell(visit: Visit) -> None:
+    page = visit.open("activations.html")
+    tile = page.locator(".grid button").nth(3)
+    tile.click()
+    page.locator("#card a").first.focus()
+    page.keyboard.press("Escape")
+    assert page.locator("#card").is_hidden()
+    assert page.locator(".grid [aria-pressed=true]").count() == 0
+    assert tile.evaluate("tile => tile === document.activeElement")
+
+
+def test_a_neuron_put_away_leaves_the_colours_that_there_were_at_first(tmp_path: Path, browser: Any) -> None:
+    site = write_site(fake_store(tmp_path / "images", words=0, texts=0)).parent
+    page = browser.new_page()
+    Visit(page, site).open("index.html")
+    codes = page.evaluate("[...atlas.page.points.code]")
+    assert len(set(codes)) == 2  # its two styles
+    page.evaluate("atlas.page.legend.light(3)")
+    page.get_by_label("Stop showing this neuron").click()
+    assert page.get_by_role("button", name="Style").get_attribute("aria-pressed") == "true"
+    assert page.evaluate("[...atlas.page.points.code]") == codes
+    page.close()
