@@ -2,7 +2,8 @@
 
 Bytes, seconds until a first hover is answered (headless Chromium, software rendering), and the script time of a wheel
 turn. A million points: seconds and memory of the build too, in a process of its own. Beside datamapplot's offline page
-(skips unless it is installed and `dmp_offline_cache` was run): both in one run, as ratios.
+(skips unless it is installed and `dmp_offline_cache` was run) and embedding-atlas' export (skips unless the command is
+on the path): both pages in one run, as ratios.
 """
 
 import shutil
@@ -11,10 +12,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from atlas.pages import write_points
@@ -112,6 +118,47 @@ def test_against_datamapplot(tmp_path: Path, browser: Any) -> None:
     print(f"\n100,000 points, ours to datamapplot's: bytes {size:.2f}, first hover {wall / their_wall:.2f} ", end="")
     print(f"({wall:.1f} to {their_wall:.1f} s), main thread {script / their_script:.2f}")
     assert wall <= their_wall
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """Serves a folder and says nothing."""
+
+    def log_message(self, *_: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        pass
+
+
+def test_against_embedding_atlas(tmp_path: Path, browser: Any) -> None:
+    """Its map needs a GPU to draw; but no hover can be answered before it says that all points are there."""
+    command = shutil.which("embedding-atlas") or pytest.skip("embedding-atlas is not on the path")
+    data = synthetic(100_000)
+    ours = write_points(tmp_path / "ours.html", **{**data, "near": None})
+    points = {"x": data["xy"][:, 0], "y": data["xy"][:, 1], "caption": data["captions"]}
+    pq.write_table(pa.table(points), tmp_path / "points.parquet")
+    columns = ["--x", "x", "--y", "y", "--text", "caption", "--disable-projection"]
+    exported = ["--export-application", str(tmp_path / "theirs")]
+    subprocess.run([command, str(tmp_path / "points.parquet"), *columns, *exported], check=True, capture_output=True)
+    serve = partial(Quiet, directory=str(tmp_path / "theirs"))  # from file:// it does not open
+    with ThreadingHTTPServer(("127.0.0.1", 0), serve) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        runs = []
+        for _ in range(3):
+            seconds, page = first_hover(browser, ours)
+            page.close()
+            page = browser.new_page(viewport={"width": 1400, "height": 900})
+            began = time.perf_counter()
+            page.goto(f"http://127.0.0.1:{server.server_port}/index.html", wait_until="commit")
+            page.wait_for_function("document.body?.innerText.includes('100,000 / 100,000')", timeout=60_000, polling=50)
+            runs.append((seconds, time.perf_counter() - began))
+            page.close()
+        server.shutdown()
+    own, theirs = np.median(runs, axis=0)
+    size = sum(path.stat().st_size for path in (tmp_path / "theirs").rglob("*") if path.is_file())
+    print(
+        f"\n100,000 points, ours to embedding-atlas': bytes {ours.stat().st_size / size:.3f}, first hover answered ",
+        end="",
+    )
+    print(f"against its points all read {own / theirs:.2f} ({own:.1f} to {theirs:.1f} s)")
+    assert own <= theirs
 
 
 @pytest.mark.parametrize(("near", "limit"), [(False, 4.7), (True, 8.0)])
