@@ -26,6 +26,7 @@ import pytest
 from atlas.pages import write_points
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+DEMO = Path("outputs/demo/site")  # where `atlas demo` puts it
 
 
 def synthetic(n: int, islands: int = 60, seed: int = 0) -> dict[str, Any]:
@@ -175,6 +176,20 @@ def test_100_000_points_inline(near: bool, limit: float, tmp_path: Path, browser
     print(f"\n100,000 points{', 8 neighbours' * near}: {size:.2f} MB, built in {built:.1f} s, ", end="")
     print(f"first hover after {statistics.median(times):.2f} s")
     assert size <= limit
+    assert statistics.median(times) <= 2.5
+
+
+@pytest.mark.skipif(not DEMO.exists(), reason="the demo is not there; make it: atlas demo")
+def test_the_demo(browser: Any) -> None:
+    size, times = sum(path.stat().st_size for path in DEMO.rglob("*") if path.is_file()) / 1e6, []
+    for _ in range(3):
+        seconds, page = first_hover(browser, DEMO.resolve() / "index.html")
+        times.append(seconds)
+    wheel = wheel_scripts(page)
+    print(
+        f"\nthe demo: {size:.1f} MB, first hover after {statistics.median(times):.2f} s, wheel {wheel:.0f} ms of script"
+    )
+    assert size <= 25
     assert statistics.median(times) <= 2.5
 
 
