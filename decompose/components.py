@@ -3,16 +3,17 @@
 A (n, u) mean activations of the images    Z (n, k) codes    D (k, u) components
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
+from sklearn.exceptions import ConvergenceWarning
 
 from atlas.errors import Refused
 from atlas.index import Rows
-from atlas.shards import Array
 from atlas.store import Store
 from decompose.directions import Directions
 from decompose.nmf import Choice, SparseNMF, choose
@@ -45,7 +46,8 @@ def factor_activations(
     (`SparseNMF`), and components hold neurons of both signs. They come by how many images they are the strongest on.
     Raises Refused for a Store without images, or with fewer than k.
     """
-    A = _images(store)
+    _check(store)
+    A = store.array("mean", "image")
     if not 0 < k <= min(A.shape):
         raise Refused(
             f"{k:,} components of {A.shape[0]:,} images and {A.shape[1]:,} neurons; ask for 1 to {min(A.shape)}"
@@ -82,20 +84,23 @@ def choose_components(store: Store, tried: Sequence[int] = TRIED, alpha: float =
 
     Raises Refused for a Store without images, or with too few images or neurons for any of the numbers tried.
     """
-    A = _images(store)
+    _check(store)
+    A = store.array("mean", "image")
     rows = np.sort(np.random.default_rng(seed).permutation(len(A))[:CHOSEN_BY])
     possible = [
         k for k in tried if k <= min(len(rows) // 2, A.shape[1] // 2)
     ]  # folds hold out rows, and half the neurons
     if not possible:
         raise Refused(f"{len(A):,} images and {A.shape[1]:,} neurons are too few to choose by; name the number, -k 2")
-    return choose(SparseNMF(possible[0], alpha, split=_split(store), random_state=seed), A[rows], possible, seed=seed)
+    model = SparseNMF(possible[0], alpha, split=_split(store), random_state=seed)
+    with warnings.catch_warnings():  # what creeps on in the last digits decides nothing
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return choose(model, A[rows], possible, seed=seed)
 
 
-def _images(store: Store) -> Array:
+def _check(store: Store) -> None:
     if "image" not in store.counts:
         raise Refused(f"{store.path} holds no images to factor; collect some")
-    return store.array("mean", "image")
 
 
 def _split(store: Store) -> Literal["sign"] | None:

@@ -249,16 +249,16 @@ def test_the_solvers_are_compared(clip, store):
 
 @pytest.mark.parametrize("concepts", [2, 4])
 def test_a_few_concepts_are_told_apart_in_a_few_rounds(clip, concepts, monkeypatch):
-    """No penalty is faint enough to stop codes from growing, and steps end in rounding; a warning fails the test."""
+    """Any penalty tells them apart, however faint, and steps end in rounding; a warning would fail the test."""
     rounds, solved = [], []
     restricted, solver = logistic._restricted, coding.logistic
     monkeypatch.setattr(logistic, "_restricted", lambda *args: rounds.append(1) or restricted(*args))
     monkeypatch.setattr(coding, "logistic", lambda *args: solved.append(1) or solver(*args))
-    found = compare(clip, WORDS[:concepts], ["logistic"], ks=(2, 4, 8), resamples=10)
-    assert len(rounds) < 4 * len(solved)
-    assert len(solved) <= 33 * coding.TRIALS  # and one for the codes themselves: some searches end early
-    assert found["terms"].to_pylist() == sorted(found["terms"].to_pylist())
-    assert sum(found["seconds"].to_pylist()) < 10
+    P = equations._prompt_embeddings(clip, WORDS[:concepts], "drawing")
+    Z = equations._codes(equations._rows(clip, clip.basis(), None), P - P.mean((0, 1)), "logistic", 8)
+    assert (Z != 0).any(1).all()
+    assert len(rounds) <= 4 * len(solved)
+    assert len(solved) < coding.TRIALS  # faint penalties change nothing, and are not tried
 
 
 def test_stability_and_fidelity_by_hand():
