@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import subprocess
+import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +23,7 @@ from atlas.packaged import emoji
 from atlas.pages import write_site
 from atlas.shards import read_json, write_json
 from atlas.store import Store
+from decompose import equations
 from decompose.cli import main
 from decompose.confirmation import COLUMNS
 from decompose.opening import VOCABULARY
@@ -99,6 +103,21 @@ def test_components_of_a_store_stand_where_neurons_do(store: Path, capsys: pytes
     assert not Store.open(store).has("neurons/labels")  # which are of neurons
 
 
+@pytest.fixture
+def short_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The solvers that are fast while types are checked."""
+    monkeypatch.setattr(equations, "compare", partial(equations.compare, methods=["omp"], ks=(2,), resamples=1))
+
+
+def test_two_concepts_are_compared_in_seconds(store: Path) -> None:
+    """Without the checks of types that slow the tests."""
+    command = [sys.executable, "-m", "decompose", "compare", "happy", "sad", "--store", str(store)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert len(done.stdout.splitlines()) == 16  # a head, five solvers of three sizes
+    assert "not optimal" not in done.stderr
+
+
+@pytest.mark.usefixtures("short_comparison")
 def test_prompts_that_are_asked_for_count(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for command in (["texts", "3", "-k", "3", "--json"], ["compare", "happy", "sad", "--json"]):
         said = []
@@ -245,9 +264,10 @@ def vit(tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
+@pytest.mark.usefixtures("short_comparison")
 def test_every_command_works_on_a_vit(vit: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
     monkeypatch.setattr("decompose.lookup.default_texts", lambda: ("cat", "dog", "sun"))
-    monkeypatch.setattr("decompose.equations._vocabulary", lambda: ("cat", "dog", "sun", "moon", "sad", "happy"))
+    monkeypatch.setattr(equations, "_vocabulary", lambda: tuple(f"word{i}" for i in range(40)))
     monkeypatch.setattr("decompose.labels.DRAWS", 200)
     own = ["--store", str(vit), "--pretrained", str(vit.parent / "vit.safetensors")]
     for command in (
