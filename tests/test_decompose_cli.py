@@ -118,7 +118,10 @@ def test_two_concepts_are_compared_in_seconds(store: Path) -> None:
 
 
 @pytest.mark.usefixtures("short_comparison")
-def test_prompts_that_are_asked_for_count(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_prompts_that_are_asked_for_count(
+    store: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("decompose.lookup.default_texts", lambda: ("cat", "dog", "sun"))
     for command in (["texts", "3", "-k", "3", "--json"], ["compare", "happy", "sad", "--json"]):
         said = []
         for templates in ("photo", "the word {}"):
