@@ -239,7 +239,7 @@ def match(D: Float[np.ndarray, "k u"], E: Float[np.ndarray, "k u"]) -> Float[np.
 
 def stability(model: SparseNMF, A: Float[np.ndarray, "n u"], restarts: int = 8, seed: int = 0) -> Stability:
     """Fit a model's like from random starts, and match what each finds with what the best one does."""
-    A, fitted, errors = _single(A), [], []
+    fitted, errors = [], []
     for i in range(restarts):
         again = _like(model, init="random", random_state=seed + i)
         Z = again.fit_transform(A)
@@ -292,7 +292,7 @@ def held_out(model: SparseNMF, A: Float[np.ndarray, "n u"], folds: int = 4, seed
     Codes that saw what they are judged by would fit the better the more they are (Owen & Perry 2009, "Bi-cross-
     validation").
     """
-    rng, errors, A = np.random.default_rng(seed), [], _single(A)
+    rng, errors = np.random.default_rng(seed), []
     for rows in np.array_split(rng.permutation(len(A)), folds):
         seen = rng.permutation(A.shape[1]) < A.shape[1] // 2
         fitted = _like(model).fit(np.delete(A, rows, axis=0))
@@ -305,13 +305,9 @@ def _unseen_error(fitted: SparseNMF, A: Float[np.ndarray, "n u"], seen: np.ndarr
     halves = seen if fitted.split is None else np.concatenate([seen, seen])
     shown.components_, shown.n_features_in_ = fitted.components_[:, halves], int(seen.sum())
     guess = fitted.inverse_transform(shown.transform(A[:, seen]))
+    # in double precision: a Store's half precision would pass its largest number
     left, whole = (np.square(X[:, ~seen], dtype=np.float64).sum() for X in (A - guess, A))
     return float(left / whole)
-
-
-def _single(A: Float[np.ndarray, "n u"]) -> Float[np.ndarray, "n u"]:
-    """Half precision, as a Store holds it, in single: sums of its squares would pass its largest number."""
-    return A.astype(np.float32) if A.dtype == np.float16 else A
 
 
 def _like(model: SparseNMF, **changes: Any) -> SparseNMF:
