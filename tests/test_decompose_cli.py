@@ -162,6 +162,7 @@ def test_equations_are_printed_and_become_a_page(store: Path, capsys: pytest.Cap
 def test_nmf_label_and_emotions_become_pages_of_the_site(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = store.parent / "feelings.txt"
     words.write_text("happy\nsad\nangry\nafraid\nproud\ncalm\nbored\ntired\njoyful\nworried\nglad\nlonely\n", "utf-8")
+    assert main(["nmf", str(store), "-k", "2"]) == 0
     assert main(["emotions", "--words", str(words), "--store", str(store), "--factors", "3", "2"]) == 0
     out = capsys.readouterr().out
     assert "happy = " in out
