@@ -284,6 +284,8 @@ def _command(name: str) -> str:
     head, _, tail = name.partition("/")
     if head == "site-fragments":
         return f"decompose {tail}"
+    if name == "neurons/components":
+        return "decompose nmf"
     if name in ("neurons/labels", "neurons/facets", "neurons/receipts"):
         return "decompose label"
     commands = {"neurons": "atlas stats", "index": "atlas index", "layout": "atlas map", "site": "atlas page"}

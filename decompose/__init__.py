@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from decompose.labels import label_neurons
     from decompose.lookup import search, texts
     from decompose.neighbours import nearest, universality
-    from decompose.nmf import SparseNMF
+    from decompose.nmf import SparseNMF, choose, held_out, stability
     from decompose.receipts import receipt
     from decompose.wording import text_feature
 
@@ -26,18 +26,21 @@ __all__ = [
     "Directions",
     "SparseNMF",
     "attribute",
+    "choose",
     "compare",
     "completeness",
     "compose",
     "confirm_labels",
     "equation",
     "explained",
+    "held_out",
     "label_neurons",
     "nearest",
     "receipt",
     "search",
     "solve",
     "split_neurons",
+    "stability",
     "study",
     "text_feature",
     "texts",
@@ -47,18 +50,21 @@ _HOME = {
     "Directions": "decompose.directions",
     "SparseNMF": "decompose.nmf",
     "attribute": "decompose.attribution",
+    "choose": "decompose.nmf",
     "compare": "decompose.equations",
     "completeness": "decompose.attribution",
     "compose": "decompose.equations",
     "confirm_labels": "decompose.confirmation",
     "equation": "decompose.equations",
     "explained": "decompose.attribution",
+    "held_out": "decompose.nmf",
     "label_neurons": "decompose.labels",
     "nearest": "decompose.neighbours",
     "receipt": "decompose.receipts",
     "search": "decompose.lookup",
     "solve": "decompose.coding",
     "split_neurons": "decompose.facets",
+    "stability": "decompose.nmf",
     "study": "decompose.emotions",
     "text_feature": "decompose.wording",
     "texts": "decompose.lookup",

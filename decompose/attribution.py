@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 from jaxtyping import Float
 from torch import nn
@@ -22,8 +21,10 @@ from atlas.errors import Refused
 from atlas.layers import Layer, Token, edited
 from atlas.store import Store
 from decompose.directions import Directions
+from decompose.neighbours import looked_at
 
 ROWS_A_BLOCK = 4096
+ROUNDING = 1e-6  # of a mean: what varies by less is the same everywhere
 LONGEST = 1000  # characters of a text: towers read some 77 tokens and would cut the rest unseen
 TEMPLATES = {
     "plain": ("{}",),
@@ -38,6 +39,7 @@ TEMPLATES = {
         "a photo of me with a {} expression on my face",
     ),
 }
+TRYING = ("neutral", "drawing", "photo")  # what was chosen by one of these is tried with another
 Templates = str | Sequence[str] | None
 
 
@@ -74,6 +76,15 @@ def chosen_templates(templates: Templates) -> tuple[str, ...]:
     return tuple(templates)
 
 
+def other_templates(templates: Templates) -> str:
+    """A set (its name) that shares no template with these, to try with what was chosen by these."""
+    chosen = set(chosen_templates(templates))
+    for name in (*TRYING, *TEMPLATES):
+        if not chosen & set(TEMPLATES[name]):
+            return name
+    raise Refused("the templates hold one of every set, and none is left to try with; choose by fewer")
+
+
 def concept_embeddings(clip: Clip, texts: str | Sequence[str], templates: Templates = None) -> Float[np.ndarray, "t e"]:
     """One embedding of unit norm a text: the mean over its own prompts, each of unit norm."""
     rows = prompts(texts, templates)
@@ -91,8 +102,8 @@ def attribute(
 ) -> Float[np.ndarray, "t k"]:
     """W x_text: what one unit of each neuron, or of each direction, adds to the unnormalised logit of each text.
 
-    With a Store, what one standard deviation over its images adds, and 0 for a neuron that never fires there: so one
-    that writes strongly and is never heard does not win. Raises Refused for a Store of another model.
+    With a Store, what one standard deviation over its images (`spread`) adds, and 0 for a neuron that never fires
+    there: so one that writes strongly and is never heard does not win. Raises Refused for a Store of another model.
     """
     W = clip.basis()
     V = W if directions is None else directions.basis(W)
@@ -109,7 +120,7 @@ def hooked(clip: Clip) -> tuple[Layer, Token]:
 
 
 def check_model(store: Store, clip: Clip) -> None:
-    """Refused unless the Store was made by this model, with these weights and of this layer."""
+    """Refused unless the Store was made by this model, with these weights, and of this layer and these tokens."""
     made, here = store.request["model"], clip.describe()
     if made["weights_sha256"] != here["weights_sha256"]:
         raise Refused(
@@ -118,30 +129,34 @@ def check_model(store: Store, clip: Clip) -> None:
         )
     if store.layer != clip.layer:
         raise Refused(f"{store.path} is of layer {store.layer}, the model reads {clip.layer}: name the Store's layer")
+    tokens = [model["token"] or "patches" for model in (made, here)]
+    if tokens[0] != tokens[1]:
+        raise Refused(f"{store.path} is of token {tokens[0]}, the model reads {tokens[1]}: Clip(token={tokens[0]!r})")
 
 
 def spread(store: Store, clip: Clip, directions: Directions | None = None) -> Float[np.ndarray, " k"]:
-    """Standard deviation over the Store's images of each neuron (of neurons/stats), 0 for one that never fires; or of
-    each direction's activation, as the bilinear form sees it.
+    """Standard deviation over the Store's images (its words, where it has no images) of each neuron or direction.
+
+    Of what the bilinear form sees, the mean over positions of the rectified map: 0 for a neuron that never fires.
     """
     check_model(store, clip)
-    if directions is None:
-        stats = pq.read_table(store.derived("neurons/stats") / "image.parquet", columns=["std", "max"])
-        return np.where(stats["max"].to_numpy() > 0, stats["std"].to_numpy(), 0).astype(np.float32)
-    total = square = np.zeros(len(directions))
-    n = 0
-    for A, _ in _blocks(store):
-        Z = directions.activations(A).astype(np.float64)
-        total, square, n = total + Z.sum(0), square + (Z**2).sum(0), n + len(Z)
-    return np.sqrt(np.maximum(square / n - (total / n) ** 2, 0)).astype(np.float32)
+    n, total, square, first = 0, np.zeros(1), np.zeros(1), np.zeros(1)
+    for A in _means(store, looked_at(store)):
+        Z = (A if directions is None else directions.activations(A)).astype(np.float64)
+        first = first if n else Z.mean(0)  # moments about a point near the mean: no digits cancel
+        Z -= first
+        n, total, square = n + len(Z), total + Z.sum(0), square + np.einsum("nk,nk->k", Z, Z)
+    mean = total / n
+    deviation = np.sqrt(np.maximum(square / n - mean**2, 0))
+    varies = deviation > ROUNDING * np.abs(mean + first)
+    return np.where(varies, deviation, 0).astype(np.float32)
 
 
-def _blocks(store: Store) -> Iterator[tuple[Float[np.ndarray, "n u"], Float[np.ndarray, "n e"]]]:
-    """Mean activations and embeddings of the Store's images, a block at a time."""
-    A, E = store.array("mean", "image"), store.array("embedding", "image")
+def _means(store: Store, kind: str) -> Iterator[Float[np.ndarray, "n u"]]:
+    """Mean activations of the rows of a kind, a block at a time."""
+    A = store.array("mean", kind)
     for start in range(0, len(A), ROWS_A_BLOCK):
-        block = slice(start, start + ROWS_A_BLOCK)
-        yield np.asarray(A[block], np.float32), np.asarray(E[block], np.float32)
+        yield np.asarray(A[start : start + ROWS_A_BLOCK], np.float32)
 
 
 # -- completeness ------------------------------------------------------------------------------------------------------
@@ -226,8 +241,9 @@ def explained(
     """
     check_model(store, clip)
     X, W, c = concept_embeddings(clip, texts, templates), clip.basis(), silent_embedding(clip)
-    pairs = []
-    for A, E in _blocks(store):
+    pairs, embedded = [], store.array("embedding", "image")
+    for place, A in enumerate(_means(store, "image")):
+        E = np.asarray(embedded[place * ROWS_A_BLOCK : (place + 1) * ROWS_A_BLOCK], np.float32)
         Y = A @ W + c
         norm = np.linalg.norm(Y, axis=1, keepdims=True)
         pairs.append((np.divide(Y, norm, out=np.zeros_like(Y), where=norm > 0) @ X.T, E @ X.T))

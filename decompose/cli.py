@@ -7,45 +7,55 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from atlas.errors import Refused
 from atlas.terminal import answer, table
-from decompose.opening import bank, chosen, latents, open_model, some_images, word_list
+from decompose.opening import at_least_one, bank, chosen, directions, open_model, some_images, word_list
 
 # Nothing heavy is imported here: `decompose --help` must answer at once. Each command imports what it runs.
 
 WAYS = ("basis", "response", "both")
 RATE = 0.05  # of false discoveries
 METHODS = ("omp", "lasso", "nnls", "iht", "logistic")
+AUTO, COMPONENTS = "auto", "components.safetensors"
+RECEIPTS = "raise and silence each neuron in real forward passes and measure"
 
 
 def search(args: argparse.Namespace) -> int:
     """The neurons that serve a text most, best first."""
     import decompose
+    from decompose.attribution import concept_embeddings
 
+    at_least_one(args)
     store, clip = open_model(args)
-    directions = latents(args, clip.neurons)
-    found = decompose.search(clip, args.text, args.k, store, args.by, directions, args.templates)
-    return _print(args, found.to_pylist())
+    some, images = directions(args, clip.neurons), None
+    if args.receipts:
+        images = some_images(store, concept_embeddings(clip, args.text, args.templates)[0])
+    found = decompose.search(clip, args.text, args.k, store, args.by, some, args.templates, images=images)
+    return _print(args, found.to_pylist() if args.json or not args.receipts else _in_short(found.to_pylist()))
 
 
 def texts(args: argparse.Namespace) -> int:
     """The texts that a neuron serves most; with --climb, texts that are made up for it."""
     import decompose
 
+    at_least_one(args)
+    if args.climb and args.templates is not None:
+        raise Refused("--climb makes up whole texts, so it takes no --templates")
     store, clip = open_model(args)
     neuron = chosen(args, clip.neurons, f"{clip.layer} of {clip.name}")
     if args.climb:
         return _print(args, decompose.text_feature(clip, neuron).to_pylist()[: args.k])
-    return _print(args, decompose.texts(clip, neuron, args.k, bank(store, clip)).to_pylist())
+    return _print(args, decompose.texts(clip, neuron, args.k, bank(store, clip, args.templates)).to_pylist())
 
 
 def nearest(args: argparse.Namespace) -> int:
     """The neurons of a Store that behave most like one of them."""
     import decompose
     from atlas.store import Store
+    from decompose.neighbours import looked_at
 
     store = Store.open(args.store)
-    kind = "image" if "image" in store.counts else "word"
-    neuron = chosen(args, store.array("max", kind).shape[1], str(store.path))
+    neuron = chosen(args, store.array("max", looked_at(store)).shape[1], str(store.path))
     return _print(args, decompose.nearest(store, neuron, args.k, args.by).to_pylist())
 
 
@@ -55,10 +65,8 @@ def equation(args: argparse.Namespace) -> int:
     from decompose import report
 
     store, clip = open_model(args)
-    directions, images = latents(args, clip.neurons), some_images(store) if args.receipts else None
-    found = decompose.compose(
-        clip, args.concept, args.k, store, args.method, None, True, args.templates, directions, images
-    )
+    some, images = directions(args, clip.neurons), some_images(store) if args.receipts else None
+    found = decompose.compose(clip, args.concept, args.k, store, args.method, None, True, args.templates, some, images)
     shares = [None] * len(found)
     if store is not None and "image" in store.counts:
         shares = decompose.explained(store, clip, args.concept, args.templates).tolist()
@@ -68,9 +76,9 @@ def equation(args: argparse.Namespace) -> int:
         of_form = "" if share is None else f"; R2 of the bilinear form {share:.2f}"
         print(f"{each}   ({each.kept:.0%} of the logit{of_form})")
         if each.receipts:
-            table(each.table().to_pylist())
-            print()
-    if store is not None and directions is None:  # cards are of neurons alone
+            table(_acts(each))
+            print(f"tried with {', '.join(each.receipts[0].templates)}\n")
+    if store is not None and some is None:  # cards are of neurons alone
         _page(args, store, "equations", "Equations", report.equations(found, shares))
     return 0
 
@@ -80,27 +88,36 @@ def compare(args: argparse.Namespace) -> int:
     import decompose
 
     store, clip = open_model(args)
-    return _print(args, decompose.compare(clip, args.concept, store=store).to_pylist())
+    return _print(args, decompose.compare(clip, args.concept, templates=args.templates, store=store).to_pylist())
 
 
 def nmf(args: argparse.Namespace) -> int:
     """Components of a Store's activations: neurons that fire together; also as a page of its site."""
     from atlas.store import Store
     from decompose import report
-    from decompose.components import factor_activations
+    from decompose.components import choose_components, factor_activations
 
     store = Store.open(args.store)
-    _, found = factor_activations(store, args.k, args.alpha, args.seed)
+    if args.k == AUTO:
+        choice = choose_components(store, alpha=args.alpha, seed=args.seed)
+        args.k = choice.n_components
+        tried = zip(choice.tried, choice.error.tolist(), choice.stability.tolist(), strict=True)
+        for k, error, stable in tried:
+            print(f"{k} components: held-out error {error:.3f}, stability {stable:.2f}", file=sys.stderr)
+    made, found = factor_activations(store, args.k, args.alpha, args.seed)
     rows = [
         {
             "component": each.number,
             "share of images": each.share,
-            "neurons": ", ".join(str(neuron) for neuron, _ in each.neurons),
+            "neurons": ", ".join(f"{'not ' if weight < 0 else ''}{neuron}" for neuron, weight in each.neurons),
             "words": ", ".join(each.words[:6]),
         }
         for each in found
     ]
     _print(args, rows)
+    with store.deriving("neurons/components", {"k": args.k, "alpha": args.alpha, "seed": args.seed}) as folder:
+        made.save(folder / COMPONENTS)
+    print(f"--directions {store.derived('neurons/components') / COMPONENTS} takes them for neurons", file=sys.stderr)
     drawn = report.components_map(store, found)
     body, beside = report.components(store, found, with_map=drawn is not None), {report.MAP: drawn} if drawn else {}
     return _page(args, store, "components", "Components", body, beside, k=args.k, alpha=args.alpha)
@@ -110,22 +127,26 @@ def label(args: argparse.Namespace) -> int:
     """Label every neuron of a Store, with significance, facets and receipts; its cards then show them."""
     import decompose
 
+    at_least_one(args)
     store, clip = open_model(args)
-    recipe = {"rate": args.rate, "seed": args.seed}
-    labels = decompose.label_neurons(store, clip, **recipe)
-    _write(store, "labels", recipe, labels)
+    some, recipe = directions(args, clip.neurons), {"rate": args.rate, "seed": args.seed}
+    labels = decompose.label_neurons(store, clip, directions=some, **recipe)
+    if some is None:  # cards are of neurons alone
+        _write(store, "labels", recipe, labels)
     if "image" in store.counts:
-        _write(store, "facets", recipe, decompose.split_neurons(store, clip, **recipe))
-        receipts = decompose.confirm_labels(store, clip, labels, seed=args.seed)
-        _write(store, "receipts", {"seed": args.seed}, receipts, of=("neurons/labels",))
+        receipts = decompose.confirm_labels(store, clip, labels, seed=args.seed, directions=some)
         raised = [row["confirmed"] for row in receipts.to_pylist() if row["act"] == "raise"]
-        print(f"raising the neuron confirms {sum(raised):,} of {len(raised):,} labels", file=sys.stderr)
-    if args.json:
-        return _print(args, labels.to_pylist()[: args.k])
-    given = _by_neuron(labels.to_pylist())
-    print(f"{len(given):,} of {clip.neurons:,} neurons have a label; the surest:\n")
-    table(sorted(given, key=lambda row: row["q"])[: args.k])
-    _say_page(args.store)
+        print(f"raising confirms {sum(raised):,} of {len(raised):,} labels", file=sys.stderr)
+        if some is None:
+            _write(store, "facets", recipe, decompose.split_neurons(store, clip, **recipe))
+            _write(store, "receipts", {"seed": args.seed}, receipts, of=("neurons/labels",))
+    given = sorted(_by_neuron(labels.to_pylist()), key=lambda row: row["q"])
+    if not args.json:
+        what = f"{clip.neurons:,} neurons" if some is None else f"{len(some):,} directions"
+        print(f"{len(given):,} of {what} have a label; the surest:\n")
+    _print(args, given[: args.k])
+    if some is None:
+        _say_page(args.store)
     return 0
 
 
@@ -136,7 +157,7 @@ def emotions(args: argparse.Namespace) -> int:
 
     store, clip = open_model(args)
     words = None if args.words is None else word_list(args.words)
-    found = decompose.study(clip, words, args.templates, store)
+    found = decompose.study(clip, words, args.templates, store, factors=args.factors)
     agreements, affect = found.agreements.to_pylist(), report.affect(found)
     if args.json:
         rows = [{"word": each.concept, "terms": each.table().to_pylist()} for each in found.equations]
@@ -162,6 +183,7 @@ def universality(args: argparse.Namespace) -> int:
     import decompose
     from atlas.store import Store
 
+    at_least_one(args)
     found = decompose.universality(Store.open(args.store), Store.open(args.other), seed=args.seed).to_pylist()
     if not args.json:
         kept = sum(row["q"] <= RATE for row in found)
@@ -193,7 +215,27 @@ def _by_neuron(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _as_row(found: Any, share: float | None) -> dict[str, Any]:
-    return {"concept": found.concept, "kept": found.kept, "explained": share, "terms": found.table().to_pylist()}
+    row = {"concept": found.concept, "kept": found.kept, "explained": share, "terms": found.table().to_pylist()}
+    return row | ({"tried_with": found.receipts[0].templates} if found.receipts else {})
+
+
+def _acts(found: Any) -> list[dict[str, Any]]:
+    """An equation's receipts, a row an act."""
+    rows = []
+    for place, each in enumerate(found.receipts):
+        term = found.terms[place // 2]
+        row = {"neuron": term.neuron, "weight": term.weight, "label": term.label, "act": each.act}
+        rows.append(
+            row | {name: getattr(each, name) for name in ("effect", "low", "high", "control", "p", "confirmed")}
+        )
+    return rows
+
+
+def _in_short(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Neurons found, with as much of their receipts as fits a line."""
+    shown = ("neuron", "score", "q", "label")
+    acts = [f"{act}_{name}" for act in ("raise", "ablate") for name in ("effect", "p", "confirmed")]
+    return [{name: row[name] for name in (*shown, *acts)} for row in rows]
 
 
 def _scales(row: dict[str, Any]) -> dict[str, Any]:
@@ -240,18 +282,19 @@ def parser() -> argparse.ArgumentParser:
 
     sub = command(search)
     sub.add_argument("text")
-    _sae(sub)
+    _directions(sub)
+    sub.add_argument("--receipts", action="store_true", help=RECEIPTS)
     sub.add_argument("--by", choices=WAYS, help="what neurons are judged by (both with a Store, else basis)")
     _model(sub, k=10)
     sub = command(texts)
     sub.add_argument("neuron", type=int)
-    _sae(sub)
+    _directions(sub)
     sub.add_argument("--climb", action="store_true", help="text feature visualisation: climb over all words instead")
     _model(sub, k=10)
     sub = command(nearest)
     sub.add_argument("store", type=Path)
     sub.add_argument("neuron", type=int)
-    _sae(sub)
+    _directions(sub)
     sub.add_argument("--by", choices=("response", "basis", "images"), default="response")
     sub.add_argument("-k", type=int, default=10)
     sub = command(universality)
@@ -261,32 +304,39 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("-k", type=int, default=20, help="pairs to print (20)")
     sub = command(equation)
     sub.add_argument("concept", nargs="+")
-    _sae(sub)
+    _directions(sub)
     sub.add_argument("--method", choices=METHODS, default="omp")
-    sub.add_argument("--receipts", action="store_true", help="raise each neuron in real forward passes and measure")
+    sub.add_argument("--receipts", action="store_true", help=RECEIPTS)
     _model(sub, k=4)
     sub = command(compare)
     sub.add_argument("concept", nargs="+")
-    _model(sub)
+    _model(sub, templates="drawing")
     sub = command(nmf)
     sub.add_argument("store", type=Path)
-    sub.add_argument("-k", type=int, default=16, help="components (16)")
+    sub.add_argument("-k", type=_count, default=16, help=f"components (16), or {AUTO}: by held-out error and stability")
     sub.add_argument("--alpha", type=float, default=0.0, help="L1 on the codes (0)")
     sub.add_argument("--seed", type=int, default=0)
     sub = command(label)
     sub.add_argument("store", type=Path)
+    _directions(sub)
     sub.add_argument("--rate", type=float, default=RATE, help=f"false discovery rate ({RATE})")
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("-k", type=int, default=20, help="labels to print (20)")
     sub.add_argument("--pretrained", help="where the checkpoint file lies now, if the Store was made with one")
     sub = command(emotions)
     sub.add_argument("--words", type=Path, metavar="FILE", help="words, one a line (the feeling wheel's)")
+    sub.add_argument("--factors", type=int, nargs="+", default=[2, 7], metavar="N", help="how many factors (2 and 7)")
     _model(sub, templates="feeling")
     return whole
 
 
-def _sae(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--sae", type=Path, metavar="FILE", help="latents of a sparse autoencoder instead of neurons")
+def _count(text: str) -> int | str:
+    return text if text == AUTO else int(text)
+
+
+def _directions(sub: argparse.ArgumentParser) -> None:
+    about = "a safetensors file of directions, or of a sparse autoencoder, to take instead of neurons"
+    sub.add_argument("--directions", "--sae", type=Path, metavar="FILE", help=about)
 
 
 def _model(sub: argparse.ArgumentParser, k: int | None = None, templates: str | None = None) -> None:

@@ -15,9 +15,10 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy import sparse
 from torch import Tensor
+from torch.nn.functional import softplus
 
 from atlas.errors import Refused
 from decompose.activeset import lasso
@@ -31,6 +32,9 @@ TRIALS, DESCENT = (
     16,
     0.6,
 )  # of the search for a penalty: down by this factor until there are too many terms, then halved
+ENOUGH = 0.99  # of the deviance: where prompts are told apart, ever fainter penalties only make codes ever larger
+
+Codes = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # (penalties, of which targets) -> their codes, good enough
 
 
 def solve(
@@ -46,9 +50,9 @@ def solve(
 
     `penalty`: for lasso and logistic, scikit-learn's alpha of `Lasso`, 1 / (C d) of `LogisticRegression`.
     `k`: at most so many terms. Lasso and logistic then take for each target about the smallest penalty that leaves
-    that few. `signed`: codes of both signs (always so for logistic; nnls has none). `device`: a GPU by default, if
-    there is one. Raises `Refused` where shapes do not fit, numbers are not finite, or penalty and k do not fit the
-    method.
+    that few; logistic none smaller than explains 99 % of the deviance. `signed`: codes of both signs (always so for
+    logistic; nnls has none). `device`: a GPU by default, if there is one. Raises `Refused` where shapes do not fit,
+    numbers are not finite, or penalty and k do not fit the method.
     """
     _check(T, D, method, penalty, k, signed)
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -138,28 +142,41 @@ def _penalised(
     g = (T - T.mean(1, keepdim=True) if method == "logistic" else T) @ D.T
     top = (g.abs() if signed or method == "logistic" else g).amax(1).clamp(min=0)
 
-    def codes(at: Float[Tensor, " n"]) -> Float[Tensor, "n m"]:
+    def codes(at: Float[Tensor, " n"], some: Bool[Tensor, " t"]) -> tuple[Float[Tensor, "n m"], Bool[Tensor, " n"]]:
         if method == "logistic":
-            return logistic(T, D, at)[0]
-        if not signed:
-            return lasso(T, D, at)
-        both = lasso(T, torch.cat([D, -D]), at)
-        return both[:, : len(D)] - both[:, len(D) :]
+            Z, b = logistic(T[some], D, at)
+            return Z, _told_apart(T[some], Z @ D + b[:, None])
+        atoms = torch.cat([D, -D]) if signed else D
+        Z = lasso(T[some], atoms, at)
+        Z = Z[:, : len(D)] - Z[:, len(D) :] if signed else Z
+        return Z, torch.zeros_like(at, dtype=torch.bool)
 
-    if k is None:
-        return codes(torch.full_like(top, (penalty or 0) * T.shape[1]))
-    return codes(_penalty_for(codes, top, k))
+    at = torch.full_like(top, (penalty or 0) * T.shape[1]) if k is None else _penalty_for(codes, top, k)
+    return codes(at, torch.ones_like(at, dtype=torch.bool))[0]
 
 
-def _penalty_for(
-    codes: Callable[[Float[Tensor, " n"]], Float[Tensor, "n m"]], top: Float[Tensor, " n"], k: int
-) -> Float[Tensor, " n"]:
-    """About the smallest penalty of each target that leaves at most k terms; `top` leaves none."""
-    low, high = torch.zeros_like(top), top
+def _told_apart(T: Float[Tensor, "n d"], y: Float[Tensor, "n d"]) -> Bool[Tensor, " n"]:
+    """Whether the logits y explain all but a hundredth of the deviance of a logit that is the same everywhere."""
+    left, whole = ((softplus(x) - T * x).sum(1) for x in (y, T.mean(1, keepdim=True).logit().expand_as(T)))
+    return left < (1 - ENOUGH) * whole
+
+
+def _penalty_for(codes: Codes, top: Float[Tensor, " n"], k: int) -> Float[Tensor, " n"]:
+    """About the smallest penalty of each target that leaves at most k terms; `top` leaves none.
+
+    Targets that are told apart well enough (glmnet's `fdev` and `devmax`) go no further: below, codes only grow.
+    """
+    low, high = torch.zeros_like(top), top.clone()
+    going = torch.ones_like(top, dtype=torch.bool)
     for _ in range(TRIALS):
-        trial = torch.where(low > 0, torch.sqrt(low * high), DESCENT * high)  # faint penalties are dear: not too far
-        many = (codes(trial) != 0).sum(1) > k
-        low, high = torch.where(many, trial, low), torch.where(many, high, trial)
+        a, b = low[going], high[going]
+        trial = torch.where(a > 0, torch.sqrt(a * b), DESCENT * b)  # faint penalties are dear: not too far
+        Z, done = codes(trial, going)
+        many = (Z != 0).sum(1) > k
+        low[going], high[going] = torch.where(many, trial, a), torch.where(many, b, trial)
+        going[going.clone()] = many | ~done
+        if not going.any():
+            break
     return high
 
 

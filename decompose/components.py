@@ -3,25 +3,30 @@
 A (n, u) mean activations of the images    Z (n, k) codes    D (k, u) components
 """
 
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
+from sklearn.exceptions import ConvergenceWarning
 
 from atlas.errors import Refused
 from atlas.index import Rows
 from atlas.store import Store
 from decompose.directions import Directions
-from decompose.nmf import SparseNMF
+from decompose.nmf import Choice, SparseNMF, choose
 
 NEURONS, WORDS, ROWS = 6, 12, 16  # of each, what a component is shown with
 BLOCK = 4096
+TRIED, CHOSEN_BY = (2, 4, 8, 16, 32), 2000  # numbers of components to choose from, and images that they are tried on
 
 
 @dataclass(frozen=True)
 class Component:
-    """One component: strongest neurons with weights, words (labels of its images without any), rows of images; on what
-    share of the images it is the strongest.
+    """One component: strongest neurons with weights (below 0 where it is strong as the neuron is low), words (labels of
+    its images without any), rows of images; on what share of the images it is the strongest.
     """
 
     number: int
@@ -37,30 +42,33 @@ def factor_activations(
 ) -> tuple[Directions, list[Component]]:
     """Factor the Store's image activations into k components; as directions, and as what a reader is shown.
 
-    They are streamed, so that memory does not grow with the rows. Components come by how many images they are the
-    strongest on. Raises Refused for a Store without images, or with fewer than k.
+    They are streamed, so that memory does not grow with the rows. Of a layer that no ReLU closes, signs are split
+    (`SparseNMF`), and components hold neurons of both signs. They come by how many images they are the strongest on.
+    Raises Refused for a Store without images, or with fewer than k.
     """
-    if "image" not in store.counts:
-        raise Refused(f"{store.path} holds no images to factor; collect some")
+    _check(store)
     A = store.array("mean", "image")
     if not 0 < k <= min(A.shape):
         raise Refused(
             f"{k:,} components of {A.shape[0]:,} images and {A.shape[1]:,} neurons; ask for 1 to {min(A.shape)}"
         )
-    model = SparseNMF(k, alpha, max_iter=max_iter, random_state=seed).fit(A)
-    D = np.asarray(model.components_, np.float32)
-    D = D / np.maximum(np.linalg.norm(D, axis=1, keepdims=True), 1e-12)
-    Z = _codes(model, A)
+    model = SparseNMF(k, alpha, split=_split(store), max_iter=max_iter, random_state=seed).fit(A)
+    D = np.asarray(model.signed_, np.float32)
+    norm = np.maximum(np.linalg.norm(D, axis=1), 1e-12)
+    D = D / norm[:, None]
+    Z = _codes(model, A) * norm
     order = np.argsort(-np.bincount(Z.argmax(1), minlength=k), kind="stable")
     D, Z = D[order], Z[:, order]
     images, own = store.positions("image"), Z.argmax(1)
     rows = images[np.argsort(-Z, 0, kind="stable")[:ROWS]].T
     labels = np.array([label or "" for label in store.table(["label"])["label"].to_pylist()])
-    words = [own or _first(labels[pictured]) for own, pictured in zip(_words(store, model, order), rows, strict=True)]
+    words = [
+        own or _first(labels[pictured]) for own, pictured in zip(_words(store, model, norm, order), rows, strict=True)
+    ]
     found = [
         Component(
             i,
-            tuple((int(j), round(float(D[i, j]), 3)) for j in np.argsort(-D[i])[:NEURONS] if D[i, j] > 0),
+            tuple((int(j), round(float(D[i, j]), 3)) for j in np.argsort(-np.abs(D[i]))[:NEURONS] if D[i, j]),
             words[i],
             tuple(rows[i].tolist()),
             float((own == i).mean()),
@@ -71,17 +79,45 @@ def factor_activations(
     return Directions.components(D), found
 
 
+def choose_components(store: Store, tried: Sequence[int] = TRIED, alpha: float = 0.0, seed: int = 0) -> Choice:
+    """How many components, by their held-out error and stability (`nmf.choose`) on a sample of the Store's images.
+
+    Raises Refused for a Store without images, or with too few images or neurons for any of the numbers tried.
+    """
+    _check(store)
+    A = store.array("mean", "image")
+    rows = np.sort(np.random.default_rng(seed).permutation(len(A))[:CHOSEN_BY])
+    possible = [
+        k for k in tried if k <= min(len(rows) // 2, A.shape[1] // 2)
+    ]  # folds hold out rows, and half the neurons
+    if not possible:
+        raise Refused(f"{len(A):,} images and {A.shape[1]:,} neurons are too few to choose by; name the number, -k 2")
+    model = SparseNMF(possible[0], alpha, split=_split(store), random_state=seed)
+    with warnings.catch_warnings():  # what creeps on in the last digits decides nothing
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return choose(model, A[rows], possible, seed=seed)
+
+
+def _check(store: Store) -> None:
+    if "image" not in store.counts:
+        raise Refused(f"{store.path} holds no images to factor; collect some")
+
+
+def _split(store: Store) -> Literal["sign"] | None:
+    return None if store.request["model"]["layers"][0]["rectified"] else "sign"
+
+
 def _codes(model: SparseNMF, A: Rows) -> Float[np.ndarray, "n k"]:
     blocks = (np.asarray(A[i : i + BLOCK], np.float32) for i in range(0, len(A), BLOCK))
     return np.concatenate([model.transform(block) for block in blocks])
 
 
-def _words(store: Store, model: SparseNMF, order: np.ndarray) -> list[tuple[str, ...]]:
+def _words(store: Store, model: SparseNMF, norm: np.ndarray, order: np.ndarray) -> list[tuple[str, ...]]:
     """The rendered words on which each component is the strongest, each once."""
     if "word" not in store.counts:
         return [()] * len(order)
     labels = np.array([label or "" for label in store.table(["label"], "word")["label"].to_pylist()])
-    Z = _codes(model, store.array("mean", "word"))[:, order]
+    Z = (_codes(model, store.array("mean", "word")) * norm)[:, order]
     own = Z.argmax(1)
     ranked = np.argsort(-Z, 0, kind="stable").T
     return [_first(labels[rows[(own[rows] == i) & (Z[rows, i] > 0)]]) for i, rows in enumerate(ranked)]

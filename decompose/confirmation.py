@@ -17,8 +17,8 @@ from atlas.store import Store
 from decompose.attribution import Templates, check_model
 from decompose.directions import Directions
 from decompose.labels import NONE, STRONGEST
-from decompose.neighbours import strongest
 from decompose.receipts import receipt
+from decompose.renderings import items_of, strongest_items
 
 IMAGES = 32  # that all labels of a layer are tried on at once
 COLUMNS = pa.schema(
@@ -37,25 +37,29 @@ def confirm_labels(
     templates: Templates = "neutral",
     controls: int = 64,
     seed: int = 0,
+    directions: Directions | None = None,
 ) -> pa.Table:
     """Receipts of a Store's labels (`label_neurons`): neuron, concept, act, effect, low, high, p, control, confirmed.
 
-    `control` is the mean effect of the matched neurons. Neurons are tried on `images` thumbnails of the Store, those
-    that fewest labels were chosen by; an image among the `chosen_by` strongest of a neuron does not count for it.
-    Raises Refused for a Store of another model, and for one with fewer than two images; no labels give no rows.
+    `control` is the mean effect of the matched neurons. Neurons (or `directions`, if the labels are of these) are tried
+    on `images` thumbnails of the Store, those that fewest labels were chosen by; an image of what is among the
+    `chosen_by` that one answers to most does not count for it. Raises Refused for a Store of another model, and for one
+    with fewer than two images; no labels give no rows.
     """
     check_model(store, clip)
     given = labels.filter(pc.field("label") != NONE)
     neurons, concepts = given["neuron"].to_pylist(), given["label"].to_pylist()
     if not neurons:
         return pa.Table.from_pylist([], COLUMNS)
-    top = strongest(store, "image", chosen_by)[0][neurons]
-    uses = np.bincount(top.ravel(), minlength=store.counts["image"])
+    items = items_of(store, "image")
+    top = strongest_items(store, items, chosen_by, directions)[neurons]
+    uses = np.bincount(top.ravel(), minlength=len(items))[items.of]
     shuffled = np.random.default_rng(seed).permutation(len(uses))
     tried = np.sort(shuffled[np.argsort(uses[shuffled], kind="stable")[:images]])
-    held = ~(top[:, :, None] == tried).any(1).T
-    directions, pictures = Directions.neurons(neurons, clip.neurons), thumbnails(store, store.positions("image")[tried])
-    found = receipt(clip, pictures, concepts, directions, templates, controls=controls, held=held, seed=seed)
+    held = ~(top[:, :, None] == items.of[tried]).any(1).T
+    some = Directions.neurons(neurons, clip.neurons) if directions is None else directions[neurons]
+    pictures = thumbnails(store, store.positions("image")[tried])
+    found = receipt(clip, pictures, concepts, some, templates, controls=controls, held=held, seed=seed)
     rows = []
     for neuron, each in zip(np.repeat(neurons, 2).tolist(), found, strict=True):
         row = {name: getattr(each, name) for name in COLUMNS.names[2:]}

@@ -6,24 +6,27 @@ A neuron, an NMF component, a latent of a sparse autoencoder, a difference of co
     A (n, u) activations of u neurons    W (u, e) basis    D (k, u) dictionary
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 from safetensors.torch import load_file
 
 from atlas.errors import Refused
 
+PARTS = ("read", "write", "bias")  # keys of a file of directions
 ENCODERS, DECODERS = ("W_enc", "encoder.weight"), ("W_dec", "decoder.weight")
 ENCODER_BIASES, DECODER_BIASES = ("b_enc", "encoder.bias", "latent_bias"), ("b_dec", "decoder.bias", "pre_bias")
 
 
 @dataclass(frozen=True)
 class Directions:
-    """k directions of a layer of u neurons; index with a number, a slice or a list for some of them.
+    """k directions of a layer of u neurons, in single precision; index with a number, a slice or a list for some.
 
     Raises Refused where the arrays do not fit together or hold a value that is not finite.
     """
@@ -35,6 +38,8 @@ class Directions:
     rectified: bool = False  # activations end in a ReLU
 
     def __post_init__(self) -> None:
+        for part in PARTS:  # models compute in single precision, and torch mixes no other with it
+            object.__setattr__(self, part, np.asarray(getattr(self, part), np.float32))
         k = len(self.names)
         shapes = self.read.shape, self.write.shape, self.bias.shape
         if len(shapes[0]) != 2 or shapes != ((k, shapes[0][1]), (k, shapes[0][1]), (k,)):
@@ -49,9 +54,7 @@ class Directions:
         """Both, one after the other."""
         if (self.width, self.rectified) != (other.width, other.rectified):
             raise Refused("directions are joined that are of one layer, and rectified alike")
-        read, write, bias = (
-            np.concatenate([getattr(self, part), getattr(other, part)]) for part in ("read", "write", "bias")
-        )
+        read, write, bias = (np.concatenate([getattr(self, part), getattr(other, part)]) for part in PARTS)
         return Directions(read, write, self.names + other.names, bias, self.rectified)
 
     def __getitem__(self, which: int | slice | Sequence[int] | np.ndarray) -> "Directions":
@@ -90,17 +93,41 @@ class Directions:
 
     @classmethod
     def components(cls, D: Float[np.ndarray, "k u"], names: Sequence[str] | None = None) -> "Directions":
-        """Components of a non-negative factorisation A = Z D, D >= 0.
+        """Components of a factorisation A = Z D with codes Z >= 0; D may hold both signs (`SparseNMF.signed_`).
 
         They are read by the pseudo-inverse of D: the least-squares codes, those below zero set to it. So raising one
         component by a unit raises its own reading by one and no other's.
         """
-        if (D < 0).any():
-            raise Refused("components are non-negative; split signed ones with [max(D, 0), max(-D, 0)]")
         D = D.astype(np.float32)
         read = np.linalg.pinv(D.astype(np.float64)).T.astype(np.float32)
         names = tuple(names) if names is not None else tuple(f"component {i}" for i in range(len(D)))
         return cls(read, D, names, np.zeros(len(D), np.float32), rectified=True)
+
+    def save(self, path: str | Path) -> None:
+        """Write them into a safetensors file: read, write and bias, with names and whether they are rectified."""
+        said = {"names": json.dumps(self.names), "rectified": json.dumps(self.rectified)}
+        save_file({part: np.ascontiguousarray(getattr(self, part)) for part in PARTS}, path, said)
+
+    @classmethod
+    def load(cls, path: str | Path, u: int | None = None) -> "Directions":
+        """Directions from a file that `save` wrote, or a sparse autoencoder's latents (`sae`), by what the file holds.
+
+        `u`: neurons of the layer they must be of. Raises Refused for other files.
+        """
+        arrays = _tensors(Path(path))
+        if not {*PARTS} <= set(arrays):
+            return cls.sae(path, u)
+        with safe_open(path, "numpy") as file:
+            said = file.metadata() or {}
+        try:
+            names = json.loads(said["names"]) if "names" in said else range(len(arrays["bias"]))
+            rectified = bool(json.loads(said.get("rectified", "false")))
+        except ValueError:
+            raise Refused(f"{path}: its names are no JSON list; write the file with Directions.save") from None
+        found = cls(arrays["read"], arrays["write"], tuple(map(str, names)), arrays["bias"], rectified)
+        if u is not None and found.width != u:
+            raise Refused(f"{path} holds directions of a layer of {found.width} neurons, not of {u}")
+        return found
 
     @classmethod
     def sae(cls, path: str | Path, u: int | None = None, centred: bool = True) -> "Directions":

@@ -82,9 +82,12 @@ def study(
     templates  as in decompose.attribution
     store      takes attribution in units of each neuron's spread over it, and names neurons as it does
     families   word -> family, to compare the factors with; None: the feeling wheel's, for the wheel's words
+    factors    how many; each a factoring of its own, the most coloured, the fewest measured by valence and arousal
 
-    Raises Refused for too few words, and for what `attribution.prompts` refuses.
+    Raises Refused for too few words or factors, and for what `attribution.prompts` refuses.
     """
+    if not factors or min(factors) < 1:
+        raise Refused(f"factors {' '.join(map(str, factors)) or 'none'}: ask for one or more numbers from 1 on")
     words = tuple(dict.fromkeys(vocabulary.emotions() if words is None else words))
     if len(words) < 8:
         raise Refused(f"{len(words)} different words are too few to tell apart; give eight or more")

@@ -27,9 +27,10 @@ from atlas.derivation import cosines
 from atlas.errors import Refused
 from atlas.store import Store
 from decompose import coding
-from decompose.attribution import Templates, correlations, prompts, spread
+from decompose.attribution import Templates, correlations, other_templates, prompts, spread
 from decompose.directions import Directions
-from decompose.receipts import Receipt, receipt
+from decompose.neighbours import looked_at
+from decompose.receipts import Receipt, receipt, side_by_side
 
 SHOWN, LEAST = 4, 0.05  # the paper's figures show so many terms, none of them this faint
 BACKGROUND = 8  # what all texts share is averaged over one word in eight of the vocabulary
@@ -66,15 +67,11 @@ class Equation:
         return f"<div><b>{escape(str(self))}</b> ({self.kept:.0%} of the logit)<table>{head}{rows}</table></div>"
 
     def table(self) -> pa.Table:
-        """One row a term: neuron, weight, label; with receipts, what raising it did to the logit beside `control`, what
-        raising neurons matched with it did.
+        """One row a term: neuron, weight, label; with receipts, what raising it and what ablating it did to the logit
+        (`receipts.side_by_side`).
         """
         columns = {name: [getattr(term, name) for term in self.terms] for name in ("neuron", "weight", "label")}
-        if self.receipts:
-            raised = [each for each in self.receipts if each.act == "raise"]
-            shown = ("effect", "low", "high", "control", "p", "confirmed")
-            columns |= {name: [getattr(each, name) for each in raised] for name in shown}
-        return pa.table(columns)
+        return pa.table(columns | (side_by_side(self.receipts) if self.receipts else {}))
 
 
 class Composing(TypedDict, total=False):
@@ -115,7 +112,7 @@ def compose(
     signed      terms may be negative (never for nnls, always for logistic)
     templates   as in decompose.attribution
     directions  compose the concepts of these instead of neurons
-    images      give each term its receipts on these, with other prompts than it was chosen by
+    images      give each term its receipts on these, with a set of prompts that shares none with `templates`
 
     Raises Refused for an empty concept, a Store of another model, and for k, method and penalty that do not fit.
     """
@@ -127,7 +124,7 @@ def compose(
     common = [word for word in words[::BACKGROUND] if word not in concepts]
     P = _prompt_embeddings(clip, concepts + common, templates)
     P = P - P[n:].mean((0, 1))
-    Z = _codes(V, P, method, None if penalty else k, penalty, signed, targets=n)
+    Z = _codes(V, P, method, k if penalty is None else None, penalty, signed, targets=n)
     used = np.flatnonzero(Z.any(0)).tolist()
     names = dict(enumerate(directions.names)) if directions else name_neurons(clip, used, W, store, words)
     kept = np.diag(cosines((Z @ V).astype(np.float32), P[:n].mean(1)))
@@ -135,7 +132,7 @@ def compose(
         Equation(concept, printed(dict(enumerate(z.tolist())), names, limit=len(z), least=0.0), float(share), method)
         for concept, z, share in zip(concepts, Z, kept, strict=True)
     ]
-    return found if images is None else _with_receipts(found, clip, images, directions)
+    return found if images is None else _with_receipts(found, clip, images, directions, other_templates(templates))
 
 
 def printed(
@@ -186,7 +183,7 @@ def compare(
     methods: Sequence[coding.Method] = coding.METHODS,
     ks: Sequence[int] = (2, 4, 8),
     templates: Templates = "drawing",
-    held: Templates = "neutral",
+    held: Templates = None,
     store: Store | None = None,
     resamples: int = 10,
     seed: int = 0,
@@ -194,17 +191,20 @@ def compare(
     """The solvers on one set of concepts, each at several sizes: one row a method and k.
 
     terms        mean number of terms (L0)
-    cosine       share of the logit kept, mean over concepts; held_cosine: the same with prompts not solved for (`held`)
-    logit_r2     of the concepts' logits over the Store's images, how much the equations in their place explain
+    cosine       share of the logit kept, mean over concepts; held_cosine: the same with prompts not solved for (`held`;
+                 None: a set that shares none with `templates`)
+    logit_r2     of the concepts' logits over the Store's images (its words, where it has no images), how much the
+                 equations in their place explain
     stability    how alike (Jaccard) the terms are to those found from prompts redrawn with replacement
     seconds      of solving for all concepts at once
     """
     if len(concepts) < 2:
         raise Refused(f"{len(concepts)} concept given; a comparison needs two at least")
     V, rng = _rows(clip, clip.basis(), store), np.random.default_rng(seed)
+    held = other_templates(templates) if held is None else held
     P, other = (_prompt_embeddings(clip, concepts, each) for each in (templates, held))
     P, other = P - P.mean((0, 1)), other - other.mean((0, 1))
-    E = None if store is None else np.asarray(store.array("embedding", "image")[:], np.float32)
+    E = None if store is None else np.asarray(store.array("embedding", looked_at(store))[:], np.float32)
     m = P.shape[1]
     redrawn = [P[:, rng.integers(0, m, m)] for _ in range(resamples)]
     rows = []
@@ -280,7 +280,7 @@ def _labels_of(store: Store) -> dict[int, str]:
 
 
 def _with_receipts(
-    found: Sequence[Equation], clip: Clip, images: Pictures, directions: Directions | None
+    found: Sequence[Equation], clip: Clip, images: Pictures, directions: Directions | None, templates: Templates
 ) -> list[Equation]:
     """The equations with the receipts of all their terms, tried together."""
     terms = [(each.concept, term) for each in found for term in each.terms]
@@ -289,7 +289,7 @@ def _with_receipts(
     numbers = [term.neuron for _, term in terms]
     tried = Directions.neurons(numbers, clip.neurons) if directions is None else directions[numbers]
     signs = [1 if term.weight > 0 else -1 for _, term in terms]
-    receipts = iter(receipt(clip, images, [concept for concept, _ in terms], tried, signs=signs))
+    receipts = iter(receipt(clip, images, [concept for concept, _ in terms], tried, templates, signs))
     return [replace(each, receipts=tuple(islice(receipts, 2 * len(each.terms)))) for each in found]
 
 

@@ -44,7 +44,8 @@ def split_neurons(
     strongest ones, those in clusters of six or more (average linkage of embeddings centred over the Store) are facets,
     and polysemanticity is the mean silhouette of the loosest of them at the coarsest cut into two to four that has 0.5
     or more; where none has, it is the best one's, and the neuron has one facet, of all its images. A facet's label is
-    the text nearest to the mean of its images, "none" where random images of as many give one as near.
+    the text nearest to the direction of the mean of its images, "none" where the means of as many random images give
+    one as near.
     Raises Refused as `label_neurons` does, and for a Store without images.
     """
     check_model(store, clip)
@@ -124,7 +125,8 @@ def _nearest_texts(
 ) -> tuple[Int[np.ndarray, " f"], Float[np.ndarray, " f"]]:
     """The text nearest to each mean of images, and its p against means of random images.
 
-    The null is of as many images or fewer: fewer vary more, so that p is never too small for it.
+    Means are compared by direction: those of images that are alike are longer, whatever they show. The null is of as
+    many images or fewer: fewer point nearer to what each of them shows, so that p is never too small for it.
     """
     array, mean = store.array("embedding", "image"), mean_embedding(store)
     pool = unit_rows(array[np.sort(random.permutation(len(array))[:POOL])].astype(np.float32) - mean)
@@ -136,10 +138,10 @@ def _nearest_texts(
         def null(size: int = int(size)) -> Iterator[np.ndarray]:
             for block in in_blocks(draws):
                 picks = random.integers(0, len(pool), (block, size))
-                yield np.stack([pool[row].mean(0) for row in picks]) @ T.T
+                yield unit_rows(np.stack([pool[row].mean(0) for row in picks])) @ T.T
 
         here = step == size
-        z, claims = beyond(means[here] @ T.T, null())
+        z, claims = beyond(unit_rows(means[here]) @ T.T, null())
         best[here] = z.argmax(1)
         p[here] = claims[np.arange(len(z)), best[here]]
     return best, p

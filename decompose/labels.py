@@ -2,14 +2,16 @@
 
 Four kinds of evidence, each asked for by itself:
 
-    words       among the rendered words it answers to most, a word stands more often than chance has it
-    captions    the same of the captions of its strongest images
+    words       of the rendered words it answers to most, more carry a word than chance has it
+    captions    the same of the labels of its strongest images
     images      soft-WPMI: what CLIP itself sees in these (Oikarinen and Weng 2023, "CLIP-Dissect")
     basis       its basis row points at the text as no random direction does
 
-Every p is corrected for all the labels looked at and for the kinds of evidence; q holds over the neurons.
+One word in several fonts and one thing drawn by several vendors count once (`decompose.renderings`): a label needs
+several things that carry it. Every p is corrected for all the labels looked at and for the kinds of evidence; q holds
+over the neurons.
 
-    T (t, e) text embeddings    P (n, t) zero-shot probabilities    u neurons (or directions), k strongest rows
+    T (t, e) text embeddings    P (m, t) zero-shot probabilities    u neurons (or directions), k strongest of m items
 """
 
 import re
@@ -31,16 +33,17 @@ from atlas.errors import Refused
 from atlas.store import Store
 from decompose.attribution import Templates, check_model, concept_embeddings
 from decompose.directions import Directions
-from decompose.neighbours import BLOCK, strongest
+from decompose.neighbours import BLOCK
+from decompose.renderings import Items, items_of, said, strongest_items
 from decompose.significance import beyond, enrichment, selected_q
 
 NONE = "none"
 LABELS = 3  # of a neuron, at most
-STRONGEST = 24  # rows of a kind that a neuron is judged by
+STRONGEST = 24  # items of a kind that a neuron is judged by
 CONCEPTS = 5000  # labels looked for, the most frequent of a Store's
 DRAWS, DRAWS_A_BLOCK = 10_000, 500
-POOL = 2**24  # probabilities of the rows that the null draws from: 64 MB
-RANK_WEIGHTS = (0.998, 0.97)  # of soft-WPMI: how sure the first and the last of the strongest rows are to count
+POOL = 2**24  # probabilities of the items that the null draws from: 64 MB
+RANK_WEIGHTS = (0.998, 0.97)  # of soft-WPMI: how sure the first and the last of the strongest items are to count
 FLOOR = 1e-7
 _WORD = re.compile(r"[^\W\d_]{2,}")
 
@@ -80,11 +83,12 @@ def label_neurons(
     found: dict[str, Evidence] = {}
     for kind, name in (("word", "words"), ("image", "captions")):
         if kind in store.counts:
-            top = strongest(store, kind, STRONGEST, directions)[0]
-            found[name] = carried(store, kind, top, concepts)
+            items = items_of(store, kind)
+            top = strongest_items(store, items, STRONGEST, directions)
+            found[name] = carried(items, top, concepts)
             if kind == "image":
                 scale = float(clip.model.logit_scale.exp())
-                found["images"] = shown(store, top, T, scale, draws, random)
+                found["images"] = shown(store, items, top, T, scale, draws, random)
     W = clip.basis() if directions is None else directions.basis(clip.basis())
     found["basis"] = pointed(W, T, draws, random)
     return _table(concepts, found, rate)
@@ -123,54 +127,59 @@ def concepts_in(phrase: str) -> tuple[str, ...]:
 # -- evidence ----------------------------------------------------------------------------------------------------------
 
 
-def carried(store: Store, kind: str, top: Int[np.ndarray, "u k"], concepts: Sequence[str]) -> Evidence:
-    """Labels of the strongest rows (within the kind) against those of all: the permutation null in closed form."""
-    counts = _phrases(store, kind)
-    number = {phrase: i for i, phrase in enumerate(counts)}
-    rows = np.unique(top)
-    said = np.array([number[phrase] for phrase in _phrases_at(store, kind, rows)])[np.searchsorted(rows, top)]
-    carries = _incidence(list(counts), concepts)
-    totals = carries.T @ np.array(list(counts.values()))
+def carried(items: Items, top: Int[np.ndarray, "u k"], concepts: Sequence[str]) -> Evidence:
+    """Labels of the strongest items against those of all: the permutation null in closed form.
+
+    A label of one item alone says nothing, for some item is always the strongest; it is not looked at (Tarone 1990, "A
+    modified Bonferroni method for discrete data").
+    """
+    carries = _incidence(items.phrases, concepts)
+    totals = carries.T @ np.bincount(items.phrase, minlength=len(items.phrases))
     u, k = top.shape
-    tops = csr_array((np.ones(u * k, np.int64), said.ravel(), np.arange(0, u * k + 1, k)), (u, len(counts)))
-    product: Any = tops @ carries
+    at = items.phrase[top.ravel()], np.arange(0, u * k + 1, k)
+    product: Any = csr_array((np.ones(u * k, np.int64), *at), (u, len(items.phrases))) @ carries
     seen = product.tocoo()
-    shape, among = seen.shape, store.counts[kind]
-    p = enrichment(seen.data, totals[seen.col], among, k)
-    score, corrected = np.zeros(shape, np.float32), np.ones(shape, np.float32)
-    score[seen.row, seen.col] = norm.isf(np.clip(p, 1e-300, 0.5))
-    corrected[seen.row, seen.col] = np.minimum(p * (totals > 0).sum(), 1)
+    score, corrected = np.zeros(seen.shape, np.float32), np.ones(seen.shape, np.float32)
+    several = totals[seen.col] > 1
+    row, column = seen.row[several], seen.col[several]
+    p = enrichment(seen.data[several], totals[column], len(items), k)
+    score[row, column] = norm.isf(np.clip(p, 1e-300, 0.5))
+    corrected[row, column] = np.minimum(p * (totals > 1).sum(), 1)
     return Evidence(score, corrected)
 
 
 def shown(
     store: Store,
+    items: Items,
     top: Int[np.ndarray, "u k"],
     T: Float[np.ndarray, "t e"],
     scale: float,
     draws: int,
     random: np.random.Generator,
 ) -> Evidence:
-    """Soft-WPMI's log p(D|t) of the strongest images against that of random ones.
+    """Soft-WPMI's log p(D|t) of the strongest items against that of random ones.
 
     log p(t), which CLIP-Dissect takes off, is the same for all neurons and goes with the null's mean. Cosines are
     centred over the Store's images, so that a text that is near to every image wins nothing; `scale` is the model's
-    own inverse temperature. Where rows are many, the null draws from a sample of them.
+    own inverse temperature. Where items are many, the null draws from a sample of them.
     """
-    E = store.array("embedding", "image")
     mean = mean_embedding(store)
     weights = np.linspace(*RANK_WEIGHTS, top.shape[1], dtype=np.float32)[:, None]
 
-    def probability(rows: np.ndarray) -> np.ndarray:
-        return softmax(scale * ((E[rows].astype(np.float32) - mean) @ T.T), axis=-1)
+    def probability(some: np.ndarray) -> np.ndarray:
+        return softmax(scale * ((items.embeddings(store, some) - mean) @ T.T), axis=-1)
+
+    def probabilities(block: np.ndarray) -> np.ndarray:
+        some, place = np.unique(block, return_inverse=True)
+        return probability(some)[place.reshape(block.shape)]
 
     def weigh(P: Float[np.ndarray, "b k t"]) -> Float[np.ndarray, "b t"]:
         return np.log1p(weights * (P - 1) + np.float32(FLOOR)).sum(1)
 
     at_once = max(1, POOL // (top.shape[1] * len(T)))
     blocks = (top[i : i + at_once] for i in range(0, len(top), at_once))
-    scores = np.concatenate([weigh(probability(b.ravel()).reshape(*b.shape, -1)) for b in blocks])
-    pool = np.sort(random.permutation(len(E))[: max(POOL // len(T), 1)])
+    scores = np.concatenate([weigh(probabilities(block)) for block in blocks])
+    pool = np.sort(random.permutation(len(items))[: max(POOL // len(T), 1)])
     P = probability(pool)
 
     def null() -> Iterator[np.ndarray]:
@@ -224,24 +233,8 @@ def _phrases(store: Store, kind: str) -> Counter[str]:
     """What the rows of a kind are labelled with (their caption, where they have no label), and how many of each."""
     counts: Counter[str] = Counter()
     for shard in store.of_kind(kind):
-        counts.update(_said(shard.table(["label", "caption"])))
+        counts.update(said(shard.table(["label", "caption"])))
     return counts
-
-
-def _phrases_at(store: Store, kind: str, rows: Int[np.ndarray, " n"]) -> list[str]:
-    """The same of some rows (within the kind, ascending), read a shard at a time."""
-    found, start = [], 0
-    for shard in store.of_kind(kind):
-        here = rows[(rows >= start) & (rows < start + shard.rows)] - start
-        found += _said(shard.table(["label", "caption"]).take(here)) if len(here) else []
-        start += shard.rows
-    return found
-
-
-def _said(table: pa.Table) -> list[str]:
-    return [
-        label or caption for label, caption in zip(*(table[c].to_pylist() for c in table.column_names), strict=True)
-    ]
 
 
 def _incidence(phrases: Sequence[str], concepts: Sequence[str]) -> csr_array:

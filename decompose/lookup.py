@@ -6,6 +6,7 @@ W (u, e) basis    X (t, e) text embeddings, the query's and those of random text
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,14 +14,15 @@ import pyarrow.parquet as pq
 from jaxtyping import Float, Int
 
 from atlas import vocabulary as words
-from atlas.clip import Clip
+from atlas.clip import Clip, Pictures
 from atlas.errors import Refused
 from atlas.index import Index
 from atlas.store import Store
-from decompose.attribution import Templates, check_model, concept_embeddings, spread
+from decompose.attribution import Templates, check_model, concept_embeddings, other_templates, spread
 from decompose.directions import Directions
 from decompose.equations import name_neurons
 from decompose.neighbours import checked, responses
+from decompose.receipts import receipt, side_by_side
 from decompose.significance import RANKED, moderated, p_values, q_values, random_texts
 
 WAYS = ("basis", "response", "both")
@@ -39,6 +41,7 @@ def search(
     templates: Templates = None,
     random: int = RANDOM_TEXTS,
     seed: int = 0,
+    images: Pictures | None = None,
 ) -> pa.Table:
     """The k neurons, or directions, that serve a text most: neuron, score, p, q, attribution, label; best first.
 
@@ -50,6 +53,8 @@ def search(
     words, do not win: in these texts' deviation plus the usual neuron's, so that those that hardly tell any texts apart
     do not either (`significance.moderated`). p is the share of these texts, all neurons pooled, that surpass as far.
     A neuron that never fires on the Store's images scores 0. `attribution` is W x_text less what random texts have.
+    Of `images`, which should not be those searched by, the k found have receipts: what raising and what ablating each
+    does to the text's logit, with prompts that share no template with `templates` (`receipts.side_by_side`).
 
     Raises Refused for an empty query, a Store of another model, and `by` response or both without a Store.
     """
@@ -68,7 +73,7 @@ def search(
         check_model(store, clip)
     W = clip.basis()
     given = X @ (W if directions is None else directions.basis(W)).T
-    if store is not None and "image" in store.counts:
+    if store is not None and {"image", "word"} & set(store.counts):
         given *= spread(store, clip, directions)
     parts = [given] if by != "response" else []
     if store is not None and by != "basis":
@@ -78,10 +83,19 @@ def search(
     Z[:, ~given.any(0)] = 0
     best = np.argsort(-Z[0], kind="stable")[:k]
     p = p_values(Z[0], Z[1:])
-    columns = {"neuron": best, "score": Z[0, best].astype(np.float32), "p": p[best], "q": q_values(p)[best]}
+    columns: dict[str, Any] = {
+        "neuron": best,
+        "score": Z[0, best].astype(np.float32),
+        "p": p[best],
+        "q": q_values(p)[best],
+    }
     columns["attribution"] = (given[0] - given[1:].mean(0))[best].astype(np.float32)
     names = directions.names if directions is not None else name_neurons(clip, best.tolist(), W, store)
-    return pa.table(columns | {"label": [names[i] for i in best.tolist()]})
+    columns |= {"label": [names[i] for i in best.tolist()]}
+    if images is not None:
+        tried = Directions.neurons(best, len(W)) if directions is None else directions[best]
+        columns |= side_by_side(receipt(clip, images, query, tried, other_templates(templates), seed=seed))
+    return pa.table(columns)
 
 
 def response(
@@ -152,18 +166,23 @@ class TextBank:
 
 
 def texts(
-    clip: Clip, neuron: int | Directions, k: int = 10, vocabulary: Sequence[str] | TextBank | None = None
+    clip: Clip,
+    neuron: int | Directions,
+    k: int = 10,
+    vocabulary: Sequence[str] | TextBank | None = None,
+    templates: Templates = None,
 ) -> pa.Table:
     """The k texts of a vocabulary that a neuron, or one direction, serves most: text, score (cosine); best first.
 
     `vocabulary`: texts, or a TextBank of them to ask more than once; by default emotions, countries, names of emoji
-    and frequent English words. No rows for a neuron that adds nothing to an embedding. Raises Refused for a neuron
-    out of range, several directions, and an empty vocabulary or text.
+    and frequent English words. `templates` are of the texts, as in decompose.attribution; a TextBank has its own. No
+    rows for a neuron that adds nothing to an embedding. Raises Refused for a neuron out of range, several directions,
+    and an empty vocabulary or text.
     """
     if k < 1:
         raise Refused(f"k={k}: ask for at least one text")
     row = basis_row(clip, neuron)
-    bank = vocabulary if isinstance(vocabulary, TextBank) else TextBank.build(clip, vocabulary)
+    bank = vocabulary if isinstance(vocabulary, TextBank) else TextBank.build(clip, vocabulary, templates)
     found = bank.near(row[None], k)[0]
     return pa.table(
         {

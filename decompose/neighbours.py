@@ -21,7 +21,7 @@ from decompose.significance import p_values, q_values
 WAYS = ("response", "basis", "images")
 BLOCK = 4096  # rows read at a time
 ENOUGH = 30  # shared rows below which correlations say nothing
-SHUFFLES = 5  # of the shared rows, for the null; each gives one draw a neuron
+SHUFFLES = 10  # of the shared rows, for the null; each gives as many draws as it has mutual pairs
 SCATTER = 2654435761  # odd, so that row -> SCATTER * row is one to one modulo 2^32
 
 
@@ -30,8 +30,10 @@ def responses(
 ) -> Iterator[tuple[Int[np.ndarray, " n"], Float[np.ndarray, "n k"]]]:
     """Activations of all neurons, or of directions, a block of a kind's rows at a time: (rows within the kind, A).
 
-    A neuron answers with its largest activation over positions, as in atlas stats. A direction is linear in the
-    layer's neurons, so it answers with its reading of their mean over positions.
+    A neuron answers with its largest activation over positions, as in atlas stats; a direction with its reading of
+    their mean over positions, for a Store keeps no maps. That is the mean of its readings where these are linear; of
+    a rectified one, such as an autoencoder's latent with a bias, it is less (Jensen's inequality), and 0 where the
+    direction fires at a few positions only. `decompose.receipt` reads the map itself.
     """
     array = store.array("mean" if directions else "max", kind)
     if directions and directions.width != array.shape[1]:
@@ -50,12 +52,22 @@ def strongest(
     """
     found: Extremes | None = None
     for rows, A in responses(store, kind, directions):
-        part = Extremes.of(A, rows * SCATTER % 2**32, k)
+        part = Extremes.of(A, scattered(rows), k)
         found = part if found is None else found.merge(part)
     if found is None:
         raise Refused(f"{store.path} holds no rows of kind {kind}; it holds {', '.join(store.counts)}")
     rows, values = found.top
-    return rows * pow(SCATTER, -1, 2**32) % 2**32, values
+    return gathered(rows), values
+
+
+def scattered(rows: Int[np.ndarray, "*shape"]) -> Int[np.ndarray, "*shape"]:
+    """Numbers that go in no order as rows do: of equal answers the rows with the least of these are taken."""
+    return rows * SCATTER % 2**32
+
+
+def gathered(numbers: Int[np.ndarray, "*shape"]) -> Int[np.ndarray, "*shape"]:
+    """The rows of scattered numbers."""
+    return numbers * pow(SCATTER, -1, 2**32) % 2**32
 
 
 def nearest(store: Store, neuron: int | Directions, k: int = 10, by: str = "response") -> pa.Table:
@@ -88,23 +100,28 @@ def universality(
     """Neurons of two models that are each other's nearest by response: neuron, other, correlation, p, q; best first.
 
     Responses are correlated over the rows of a kind (by default images, else words) whose ids both Stores hold.
-    p is the share of neurons whose best match is as good when one model's rows are shuffled; rows that resemble each
-    other, as drawings of one thing by several vendors do, count as many there, which makes p too small.
+    p is the share of pairs as good among those that are each other's nearest when one model's rows are shuffled; rows
+    that resemble each other, as drawings of one thing by several vendors do, count as many there, which makes p too
+    small.
     Raises Refused where fewer than 30 rows are shared.
     """
     kind = kind or next((each for each in ("image", "word") if each in one.counts and each in other.counts), "image")
     rows = _shared(one, other, kind)
-    C = _cross(one, other, kind, *rows)
-    best = C.argmax(1)
-    mutual = np.flatnonzero(C.argmax(0)[best] == np.arange(len(C)))
-    mutual = mutual[(C[mutual, best[mutual]] > 0)]
+    here, there, score = _mutual(_cross(one, other, kind, *rows))
     random = np.random.default_rng(seed)
-    null = [_cross(one, other, kind, rows[0], random.permutation(rows[1])).max(1) for _ in range(shuffles)]
-    score = C[mutual, best[mutual]]
-    p = p_values(score, np.stack(null))
-    columns = {"neuron": mutual, "other": best[mutual], "correlation": score.astype(np.float32), "p": p}
+    null = [_mutual(_cross(one, other, kind, rows[0], random.permutation(rows[1])))[2] for _ in range(shuffles)]
+    p = p_values(score, np.concatenate(null))
+    columns = {"neuron": here, "other": there, "correlation": score.astype(np.float32), "p": p}
     order = np.argsort(-score, kind="stable")
     return pa.table({name: values[order] for name, values in (columns | {"q": q_values(p)}).items()})
+
+
+def looked_at(store: Store) -> str:
+    """The kind of rows that neurons are judged by: images, or rendered words where there are none."""
+    kind = next((kind for kind in ("image", "word") if kind in store.counts), None)
+    if kind is None:
+        raise Refused(f"{store.path} holds neither images nor words that neurons answer to; collect some")
+    return kind
 
 
 def checked(neuron: int, count: int, where: str, what: str = "neuron") -> int:
@@ -129,7 +146,7 @@ def _of_direction(store: Store, direction: Directions) -> dict[str, np.ndarray]:
     """The same of a direction, in one pass over the Store."""
     if len(direction) != 1:
         raise Refused(f"nearest takes one direction, got {len(direction)}: choose one, such as directions[0]")
-    kind, top = _kind(store), _tops(store)
+    kind, top = looked_at(store), _tops(store)
     pairs = zip(responses(store, kind, direction), responses(store, kind), strict=True)
     correlation = _correlation((Z, A) for (_, Z), (_, A) in pairs)[0]
     rows = store.positions(kind)[strongest(store, kind, top.shape[1], direction)[0][0]]
@@ -138,12 +155,8 @@ def _of_direction(store: Store, direction: Directions) -> dict[str, np.ndarray]:
     return {"response": correlation, "basis": basis, "images": _overlap(top, rows)}
 
 
-def _kind(store: Store) -> str:
-    return "image" if "image" in store.counts else "word"
-
-
 def _tops(store: Store) -> Int[np.ndarray, "u k"]:
-    column = pq.read_table(store.derived("neurons/stats") / f"{_kind(store)}.parquet", columns=["top"])["top"]
+    column = pq.read_table(store.derived("neurons/stats") / f"{looked_at(store)}.parquet", columns=["top"])["top"]
     return np.stack(column.to_numpy())[:, :TOP]
 
 
@@ -155,6 +168,15 @@ def _overlap(top: Int[np.ndarray, "u k"], rows: Int[np.ndarray, " k"]) -> Float[
     """Shared rows, of all in either list (Jaccard)."""
     shared = np.isin(top, rows).sum(1)
     return shared / (top.shape[1] + len(rows) - shared)
+
+
+def _mutual(
+    C: Float[np.ndarray, "u v"],
+) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"], Float[np.ndarray, " m"]]:
+    """Rows and columns that are each other's largest, and the entry where they meet, if it is above 0."""
+    best = C.argmax(1)
+    rows = np.flatnonzero((C.argmax(0)[best] == np.arange(len(C))) & (C.max(1) > 0))
+    return rows, best[rows], C[rows, best[rows]]
 
 
 def _shared(one: Store, other: Store, kind: str) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:

@@ -305,7 +305,9 @@ def _unseen_error(fitted: SparseNMF, A: Float[np.ndarray, "n u"], seen: np.ndarr
     halves = seen if fitted.split is None else np.concatenate([seen, seen])
     shown.components_, shown.n_features_in_ = fitted.components_[:, halves], int(seen.sum())
     guess = fitted.inverse_transform(shown.transform(A[:, seen]))
-    return float(((A - guess)[:, ~seen] ** 2).sum() / (A[:, ~seen] ** 2).sum())
+    # in double precision: a Store's half precision would pass its largest number
+    left, whole = (np.square(X[:, ~seen], dtype=np.float64).sum() for X in (A - guess, A))
+    return float(left / whole)
 
 
 def _like(model: SparseNMF, **changes: Any) -> SparseNMF:

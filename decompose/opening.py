@@ -1,4 +1,4 @@
-"""From what a command line names to what a command works on: Store, model, latents, vocabulary, images, words."""
+"""From what a command line names to what a command works on: Store, model, directions, vocabulary, images, words."""
 
 import argparse
 from pathlib import Path
@@ -25,46 +25,61 @@ def open_model(args: argparse.Namespace) -> tuple[Any, Any]:
     return None, Clip(args.model, args.pretrained)
 
 
-def latents(args: argparse.Namespace, neurons: int) -> Any:
-    """The latents of the autoencoder that is named, to stand where neurons do; None without one."""
+def at_least_one(args: argparse.Namespace) -> None:
+    """Refused where fewer rows than one are asked for; commands that slice what they found would print others."""
+    if args.k < 1:
+        raise Refused(f"-k {args.k}: ask for at least one")
+
+
+def directions(args: argparse.Namespace, neurons: int) -> Any:
+    """The directions of the file that is named, to stand where neurons do; None without one."""
     from decompose.directions import Directions
 
-    return None if args.sae is None else Directions.sae(args.sae, neurons)
+    return None if args.directions is None else Directions.load(args.directions, neurons)
 
 
 def chosen(args: argparse.Namespace, neurons: int, where: str) -> Any:
-    """The neuron that is asked for, or the latent of that number; Refused for one that is not there."""
+    """The neuron that is asked for, or the direction of that number; Refused for one that is not there."""
     from decompose.neighbours import checked
 
-    found = latents(args, neurons)
+    found = directions(args, neurons)
     if found is None:
         return checked(args.neuron, neurons, where)
-    return found[checked(args.neuron, len(found), str(args.sae), "latent")]
+    return found[checked(args.neuron, len(found), str(args.directions), "direction")]
 
 
-def bank(store: Any, clip: Any) -> Any:
-    """The vocabulary, embedded; with a Store once and for all, beside its indexes."""
+def bank(store: Any, clip: Any, templates: str | None = None) -> Any:
+    """The vocabulary, embedded in these prompts; with a Store once and for all, beside its indexes."""
     from hashlib import sha256
 
+    from decompose.attribution import chosen_templates
     from decompose.lookup import TextBank, default_texts
 
     vocabulary = default_texts()
     if store is None:
-        return TextBank.build(clip, vocabulary)
-    recipe = {"texts": len(vocabulary), "sha256": sha256("\n".join(vocabulary).encode()).hexdigest()}
+        return TextBank.build(clip, vocabulary, templates)
+    said = "\n".join((*chosen_templates(templates), *vocabulary))
+    recipe = {"texts": len(vocabulary), "sha256": sha256(said.encode()).hexdigest()}
     if not store.current(VOCABULARY) or store.recipe(VOCABULARY) != recipe:
         with store.deriving(VOCABULARY, recipe) as folder:
-            TextBank.build(clip, vocabulary).save(folder)
+            TextBank.build(clip, vocabulary, templates).save(folder)
     return TextBank.open(store.derived(VOCABULARY))
 
 
-def some_images(store: Any) -> list[Any]:
-    """Thumbnails of images spread over the Store, to try neurons on."""
+def some_images(store: Any, far: Any = None) -> list[Any]:
+    """Thumbnails of images spread over the Store, to try neurons on; `far`: of the half that is farthest from this
+    embedding (e,), as a search by response chooses neurons by the images nearest to the text.
+    """
+    import numpy as np
+
     from decompose.confirmation import thumbnails
 
     if store is None or "image" not in store.counts:
         raise Refused("receipts need images to try neurons on: give --store of one that holds some")
     rows = store.positions("image")
+    if far is not None:
+        cosine = np.asarray(store.array("embedding", "image"), np.float32) @ far
+        rows = rows[np.sort(np.argsort(cosine, kind="stable")[: -(-len(rows) // 2)])]
     return thumbnails(store, rows[:: max(1, len(rows) // RECEIPT_IMAGES)][:RECEIPT_IMAGES])
 
 

@@ -9,7 +9,7 @@ about as long and that vary about as much over the images. What those do by chan
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from atlas.clip import Clip, Pictures
 from atlas.errors import Refused
 from atlas.layers import edited
 from atlas.progress import track
-from decompose.attribution import Templates, concept_embeddings, hooked
+from decompose.attribution import Templates, chosen_templates, concept_embeddings, hooked
 from decompose.directions import Directions
 
 Act = Literal["raise", "ablate"]
@@ -29,6 +29,7 @@ IMAGES_A_BATCH = 64
 VARIANTS = 128  # edited maps that go through the rest of the tower at once
 FIRING = 8  # a direction is silenced on one image in eight: those on which it is most active
 RESAMPLES, INTERVAL = 2000, (2.5, 97.5)
+SHOWN = ("effect", "low", "high", "control", "p", "confirmed")  # of a receipt, in tables
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Receipt:
     balance: float  # median of the controls' push (basis norm x step) over the direction's own: 1 is even
     controls: tuple[int, ...] = field(repr=False)  # neurons
     control_effects: tuple[float, ...] = field(repr=False)
+    templates: tuple[str, ...] = ()  # of the prompts that it was tried with
 
     @property
     def control(self) -> float:
@@ -82,7 +84,8 @@ def receipt(
                 that varies less than the median of the layer's live neurons is raised by that
     held        images that count for each direction, those that it was not chosen by; all by default
 
-    Silenced means taken to 0 at every position, on the eighth of the images on which a direction is most active.
+    Silenced means taken to 0 at every position, on the eighth of the images on which a direction is most active. How
+    active a direction is on an image is the mean of its activation over the positions of the map.
     """
     texts = [texts] if isinstance(texts, str) else list(texts)
     expected = np.ones(len(directions), int) if signs is None else np.sign(np.asarray(signs, int))
@@ -93,22 +96,34 @@ def receipt(
         raise Refused(f"{len(A)} image given; a receipt needs two at least, and some 64 for a narrow interval")
     held = np.ones((len(A), len(directions)), bool) if held is None else held
     asked = np.resize([different.index(text) for text in texts], len(directions))
-    matched = match_controls(W, A, directions, controls, asked)
+    matched = match_controls(W, A, directions, controls, asked, _activity(clip, images, A, directions))
     tried, self, own = _together(directions, matched)
-    steps, firing = _steps(A, tried, amount), _firing(tried.activations(A))
+    Z = _activity(clip, images, A, tried)
+    steps, firing = _steps(A, Z, amount), _firing(Z)
     push = np.linalg.norm(tried.basis(W), axis=1) * steps
     fair = np.median(push[own], axis=1) / np.maximum(push[self], 1e-12)
     effects = _effects(clip, images, X, tried, steps, firing)
     tallies = _tally(effects, np.column_stack([self, own]), asked, held, firing)
-    rng, receipts = np.random.default_rng(seed), []
+    rng, receipts, said = np.random.default_rng(seed), [], chosen_templates(templates)
     for i, name in enumerate(directions.names):
         of, neurons = (name, texts[i % len(texts)]), tuple(matched[i].tolist())
         for act, sign, (mine, theirs, counted) in zip(ACTS, (1, -1), tallies, strict=True):
             effects = mine[counted[:, i], i]
             receipts.append(
-                _receipt(*of, act, effects, theirs[i], sign * int(expected[i]), float(fair[i]), neurons, rng)
+                _receipt(*of, act, effects, theirs[i], sign * int(expected[i]), float(fair[i]), neurons, said, rng)
             )
     return receipts
+
+
+def side_by_side(receipts: Sequence[Receipt]) -> dict[str, list[Any]]:
+    """Columns of a table with a row a direction: what raising it did (raise_effect, raise_low, ...) and what ablating
+    it did (ablate_effect, ...), each beside what it did to the matched neurons (_control); ablate_images, on how many.
+    """
+    columns: dict[str, list[Any]] = {}
+    for act in ACTS:
+        done = [each for each in receipts if each.act == act]
+        columns |= {f"{act}_{name}": [getattr(each, name) for each in done] for name in SHOWN}
+    return columns | {"ablate_images": [each.images for each in receipts if each.act == "ablate"]}
 
 
 def match_controls(
@@ -117,11 +132,13 @@ def match_controls(
     directions: Directions,
     controls: int,
     asked: Int[np.ndarray, " k"] | None = None,
+    Z: Float[np.ndarray, "n k"] | None = None,
 ) -> Int[np.ndarray, "k c"]:
     """For each direction the neurons nearest to it in the norm of the basis row and in spread over A, by their logs.
 
     Neurons that never vary are left out, and those that hold most of a direction that is asked for the same text
-    (`asked`: each one's, by number; all the same by default). Each has as many as the one that has fewest.
+    (`asked`: each one's, by number; all the same by default). Each has as many as the one that has fewest. `Z`: how
+    active the directions are; as A has it by default.
     """
     asked = np.zeros(len(directions), int) if asked is None else asked
     rows = directions.write**2
@@ -133,7 +150,7 @@ def match_controls(
     if not left.any(1).all():
         raise Refused("no neuron is left to compare with: none varies over these images; give other images")
     theirs = _norm_and_spread(W[pool], A[:, pool])
-    mine = _norm_and_spread(directions.basis(W), directions.activations(A))
+    mine = _norm_and_spread(directions.basis(W), directions.activations(A) if Z is None else Z)
     scale = theirs.std(0) + 1e-6
     distance = np.where(left, (((mine[:, None] - theirs) / scale) ** 2).sum(2), np.inf)
     return pool[np.argsort(distance, axis=1, kind="stable")[:, : min(controls, left.sum(1).min())]]
@@ -169,10 +186,27 @@ def _norm_and_spread(V: Float[np.ndarray, "k e"], Z: Float[np.ndarray, "n k"]) -
     return np.log(np.stack([np.linalg.norm(V, axis=1), Z.std(0)], 1) + 1e-9)
 
 
-def _steps(A: Float[np.ndarray, "n u"], tried: Directions, amount: float) -> Float[np.ndarray, " k"]:
+def _activity(
+    clip: Clip, images: Pictures, A: Float[np.ndarray, "n u"], directions: Directions
+) -> Float[np.ndarray, "n k"]:
+    """How active each direction is on each image: the mean of its activation over positions.
+
+    Of one that ends in a ReLU the maps are asked: it may fire at a few positions, and not at their mean.
+    """
+    if not directions.rectified:
+        return directions.activations(A)
+    read, bias, rows = torch.from_numpy(directions.read), torch.from_numpy(directions.bias)[:, None, None], []
+    for batch in _batches(images, IMAGES_A_BATCH):
+        maps = torch.from_numpy(clip.activations(batch))
+        for x in maps.relu() if clip.rectified() else maps:
+            rows.append((torch.einsum("uhw,ku->khw", x, read) + bias).relu().mean((1, 2)).numpy())
+    return np.stack(rows)
+
+
+def _steps(A: Float[np.ndarray, "n u"], Z: Float[np.ndarray, "n k"], amount: float) -> Float[np.ndarray, " k"]:
     """How far each is raised: by its own spread, or the live neurons' median where that is more."""
     spread = A.std(0)
-    return (amount * np.maximum(tried.activations(A).std(0), np.median(spread[spread > 0]))).astype(np.float32)
+    return (amount * np.maximum(Z.std(0), np.median(spread[spread > 0]))).astype(np.float32)
 
 
 def _firing(Z: Float[np.ndarray, "n k"]) -> Bool[np.ndarray, "n k"]:
@@ -265,6 +299,7 @@ def _receipt(
     expected: int,
     balance: float,
     controls: tuple[int, ...],
+    templates: tuple[str, ...],
     rng: np.random.Generator,
 ) -> Receipt:
     """Effect, its interval, and its rank among the controls; a direction that was tried on no image shows nothing."""
@@ -275,4 +310,5 @@ def _receipt(
     beaten_by = int((theirs * expected >= effect * expected).sum()) if len(mine) else len(theirs)
     p = (1 + beaten_by) / (1 + len(theirs))
     effects = tuple(theirs.tolist())
-    return Receipt(direction, text, act, effect, low, high, p, expected, len(mine), balance, controls, effects)
+    tried = len(mine), balance, controls, effects, templates
+    return Receipt(direction, text, act, effect, low, high, p, expected, *tried)

@@ -35,6 +35,7 @@ CELL = 54  # pixels of a word's cell in the emotion atlas
 MAP, GREY = "map.png", "#8884"  # a component's map, and the colour of the rows that are no images
 WIDTH, DOT = 1400, 3  # pixels
 OUTLYING, BESIDE = (1, 99), 0.08  # percentiles of the images that its edges lie beyond, and by how much
+SIGNIFICANT = 0.05  # p from which on an agreement is no chance
 FIRST_HUE, SATURATION = 91, 0.7  # degrees; the paper's colours of factors (Goh et al. 2021, figure 13)
 
 
@@ -54,7 +55,8 @@ def equations(found: Sequence[Equation], shares: Sequence[float | None] | None =
 
     `shares`: of each concept's logit over the Store's images, what the bilinear form explains (R^2), if it is known.
     """
-    tried, shares = any(each.receipts for each in found), shares or [None] * len(found)
+    shares = shares or [None] * len(found)
+    tried = next((each.receipts[0].templates for each in found if each.receipts), ())  # the same for all
     return _render("equations.html", equations=list(zip(found, shares, strict=True)), tried=tried)
 
 
@@ -63,6 +65,7 @@ def components(store: Store, found: Sequence[Component], with_map: bool = False)
     return _render(
         "components.html",
         components=found,
+        signed=any(weight < 0 for each in found for _, weight in each.neurons),
         colours=colours(len(found)),
         map=MAP if with_map else None,
         picture=lambda row: picture(store, row),
@@ -128,15 +131,30 @@ def affect(found: Study) -> list[dict[str, Any]]:
 
 
 def verdict(agreements: Sequence[dict[str, Any]]) -> str:
-    """One sentence on whether the factors of neurons agree with the families better than their controls do."""
+    """Whether the factors of neurons agree with the families beyond chance, and how that of their controls compares."""
     own, *controls = agreements
-    best = max(controls, key=lambda row: row["ami"])
-    if own["p"] > 0.05:
-        return "The factors agree with the families no better than shuffled ones would."
-    if own["ami"] <= best["ami"] and best["p"] <= 0.05:
-        return f"Factors of the {best['method']} agree as well: the structure is the text tower's, not the neurons'."
-    figures = f"AMI {own['ami']:.2f}, {best['ami']:.2f}"
-    return f"Factors of the neurons agree better than those of the {best['method']} ({figures})."
+    if not own["words"]:
+        return "None of these words has a known family and a factor, so the factors were compared with nothing."
+    if own["p"] > SIGNIFICANT:
+        return (
+            f"The factors of the neurons agree with the families no better than shuffled ones would ({_figures(own)})."
+        )
+    beyond = f"The factors of the neurons agree with the families beyond chance ({_figures(own)})"
+    equal = [row for row in controls if row["ami"] >= own["ami"]]
+    if sure := [row for row in equal if row["p"] <= SIGNIFICANT]:
+        return f"{beyond}, and those of the {_listed(sure)} no less: the structure is the text tower's, not theirs."
+    if equal:
+        near = f"those of the {_listed(equal)} come as near, but not beyond chance"
+        return f"{beyond}; {near}: neither is shown to be better."
+    return f"{beyond}, and more than those of the {_listed(controls)}; that difference itself was not tested."
+
+
+def _figures(row: dict[str, Any]) -> str:
+    return f"AMI {row['ami']:.2f}, p {row['p']:.3f}"
+
+
+def _listed(rows: Sequence[dict[str, Any]]) -> str:
+    return " and the ".join(f"{row['method']} ({_figures(row)})" for row in rows)
 
 
 def hue(factor: int, factors: int) -> str:

@@ -126,23 +126,54 @@ def test_directions_are_attributed_like_neurons(resnet):
     np.testing.assert_allclose(attribute(resnet, "cat", directions=both), twice, rtol=1e-5)
 
 
-def test_a_neuron_that_never_fires_has_no_share(store, resnet, monkeypatch):
-    std, most = np.linspace(1, 2, resnet.neurons), np.ones(resnet.neurons)
-    most[3], std[4] = -0.1, 0
-    with store.deriving("neurons/stats", {}) as folder:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+def rewrite(store: Store, kind: str, change) -> np.ndarray:
+    """Mean activations of a kind as `change` makes them; and what they then are."""
+    for shard in store.of_kind(kind):
+        np.save(shard.folder / "mean.npy", change(np.array(shard.array("mean"))).astype(np.float16))
+    return np.asarray(store.array("mean", kind)[:], np.float64)
 
-        pq.write_table(pa.table({"std": std, "max": most}), folder / "image.parquet")
-    found = attribute(resnet, "cat", store=store)[0]
-    expected = attribute(resnet, "cat")[0] * std
-    expected[3] = 0
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+def silenced(A: np.ndarray) -> np.ndarray:
+    """Neuron 3 never fires, neuron 4 is the same everywhere."""
+    A = np.abs(A)
+    A[:, 3], A[:, 4] = 0, 0.7
+    return A
+
+
+def test_a_neuron_that_never_fires_has_no_share(store, resnet, monkeypatch):
+    A = rewrite(store, "image", silenced)
+    assert np.ptp(np.asarray(store.array("max", "image"))[:, 3]) > 0  # its largest activation varies, below 0 or not
     monkeypatch.setattr(attribution, "ROWS_A_BLOCK", 7)
-    A = np.asarray(store.array("mean", "image")[:], np.float32)
+    found = attribute(resnet, "cat", store=store)[0]
+    np.testing.assert_allclose(found, attribute(resnet, "cat")[0] * A.std(0), rtol=1e-4, atol=1e-7)
+    assert (found[[3, 4]] == 0).all()
+    spread = attribution.spread(store, resnet)
+    np.testing.assert_array_equal(
+        attribution.spread(store, resnet, Directions.neurons(range(resnet.neurons), resnet.neurons)), spread
+    )
+    A = A.astype(np.float32)
     some = Directions.components(np.abs(np.random.default_rng(0).normal(size=(3, resnet.neurons))))
     spread = attribution.spread(store, resnet, some)
     np.testing.assert_allclose(spread, some.activations(A).std(0), rtol=1e-4)
+
+
+def test_a_store_of_words_alone_is_judged_by_them(tmp_path, resnet):
+    made = fake_store(tmp_path / "w", images=0, words=20, texts=0, neurons=resnet.neurons, dim=12, derived=False)
+    store = adopt(made, resnet)
+    A = rewrite(store, "word", silenced)
+    np.testing.assert_allclose(attribution.spread(store, resnet), A.std(0), rtol=1e-4, atol=1e-6)
+    texts = adopt(fake_store(tmp_path / "t", images=0, words=0, neurons=resnet.neurons, dim=12, derived=False), resnet)
+    with pytest.raises(Refused, match="neither images nor words"):
+        attribute(resnet, "cat", store=texts)
+
+
+def test_a_store_of_other_tokens_is_refused(tmp_path, clips):
+    store = adopt(fake_store(tmp_path / "a", images=4, words=2, texts=2, derived=False), clips["vit"])
+    with pytest.raises(Refused, match=r"is of token patches, the model reads cls: Clip\(token='patches'\)"):
+        attribution.check_model(store, clips["vit"])
+    named = Clip(clips["vit"].name, token="patches", device="cpu")
+    named.model.load_state_dict(clips["vit"].model.state_dict())
+    attribution.check_model(store, named)
 
 
 def test_a_store_of_another_model_is_refused(tmp_path, resnet, clips):

@@ -14,7 +14,7 @@ from PIL import Image
 from atlas.errors import Refused
 from atlas.store import Store
 from decompose import report
-from decompose.components import factor_activations
+from decompose.components import choose_components, factor_activations
 from tests.fakes import fake_store
 
 
@@ -47,6 +47,36 @@ def test_planted_groups_come_back_with_their_images_and_words(store: Store) -> N
     labels = store.table(["label"], "word")["label"].to_pylist()
     assert set(found[0].words) <= set(labels[:20])
     assert len(directions) == 2
+
+
+@pytest.fixture
+def signed(store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """The same of a layer that no ReLU closes: every second neuron is low where it was high."""
+    real = Store.array
+    sign = np.where(np.arange(16) % 2, -1, 1).astype(np.float16)
+
+    def array(self: Store, name: str, kind: str | None = None, layer: str | None = None) -> Any:
+        return real(self, name, kind, layer) * sign if name == "mean" else real(self, name, kind, layer)
+
+    monkeypatch.setattr(Store, "array", array)
+    store.request["model"]["layers"][0]["rectified"] = False
+    return store
+
+
+def test_a_layer_of_both_signs_is_factored_by_sign(signed: Store) -> None:
+    directions, found = factor_activations(signed, 2)
+    assert [one.share for one in found] == pytest.approx([100 / 150, 50 / 150])
+    assert [{neuron for neuron, _ in one.neurons[:4]} for one in found] == [{0, 1, 2, 3}, {4, 5, 6, 7}]
+    assert all((weight < 0) == neuron % 2 for one in found for neuron, weight in one.neurons[:4])
+    active = directions.activations(np.asarray(signed.array("mean", "image"), np.float32))
+    assert active[:100, 0].min() > 5 * active[100:, 0].max()
+    assert "A weight below 0" in report.components(signed, found)
+
+
+def test_the_number_of_components_is_chosen(signed: Store) -> None:
+    assert choose_components(signed, (2, 4)).n_components == 2
+    with pytest.raises(Refused, match="too few to choose by"):
+        choose_components(signed, (64,))
 
 
 def test_the_page_shows_components_and_leads_to_cards(store: Store) -> None:

@@ -2,20 +2,32 @@
 
 import json
 import shutil
+import subprocess
+import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import open_clip
 import pyarrow.parquet as pq
 import pytest
+import torch
 from safetensors.numpy import save_file
+from safetensors.torch import save_file as save_model
 
+from atlas import collect
 from atlas.cli import main as atlas
+from atlas.clip import Clip
+from atlas.derivation import summarise_neurons
 from atlas.packaged import emoji
 from atlas.pages import write_site
+from atlas.shards import read_json, write_json
 from atlas.store import Store
+from decompose import equations
 from decompose.cli import main
 from decompose.confirmation import COLUMNS
 from decompose.opening import VOCABULARY
+from tests.test_basis import CONFIGS, TEXT
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +90,51 @@ def test_latents_of_an_autoencoder_stand_where_neurons_do(
     assert "latent" in capsys.readouterr().out
     for number in ("3", "-1"):
         assert main(["nearest", str(store), number, *sae]) == 1
-        assert f"latent {number} is out of range" in capsys.readouterr().err
+        assert f"direction {number} is out of range" in capsys.readouterr().err
+
+
+def test_components_of_a_store_stand_where_neurons_do(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["nmf", str(store), "-k", "3"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 4
+    file = store / "neurons/components/components.safetensors"
+    for command in (["search", "happy"], ["nearest", str(store), "2"], ["texts", "2"], ["label", str(store)]):
+        assert main([*command, "-k", "2", "--json", "--directions", str(file)]) == 0
+        json.loads(capsys.readouterr().out)
+    assert not Store.open(store).has("neurons/labels")  # which are of neurons
+
+
+@pytest.fixture
+def short_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The solvers that are fast while types are checked."""
+    monkeypatch.setattr(equations, "compare", partial(equations.compare, methods=["omp"], ks=(2,), resamples=1))
+
+
+def test_two_concepts_are_compared_in_seconds(store: Path) -> None:
+    """Without the checks of types that slow the tests."""
+    command = [sys.executable, "-m", "decompose", "compare", "happy", "sad", "--store", str(store)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert len(done.stdout.splitlines()) == 16  # a head, five solvers of three sizes
+    assert "not optimal" not in done.stderr
+
+
+@pytest.mark.usefixtures("short_comparison")
+def test_prompts_that_are_asked_for_count(
+    store: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("decompose.lookup.default_texts", lambda: ("cat", "dog", "sun"))
+    for command in (["texts", "3", "-k", "3", "--json"], ["compare", "happy", "sad", "--json"]):
+        said = []
+        for templates in ("photo", "the word {}"):
+            assert main([*command, "--templates", templates]) == 0
+            said.append([{**row, "seconds": 0} for row in json.loads(capsys.readouterr().out)])
+        assert said[0] != said[1]
+
+
+def test_what_a_search_found_is_tried(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["search", "happy", "-k", "2", "--store", str(store), "--receipts"]) == 0
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert {"raise_effect", "raise_p", "ablate_confirmed"} < {*head.split()}
+    assert len(rows) == 2
 
 
 def test_a_store_agrees_with_itself(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -95,7 +151,9 @@ def test_equations_are_printed_and_become_a_page(store: Path, capsys: pytest.Cap
     out = capsys.readouterr().out
     assert "happy = " in out
     assert "of the logit; R2 of the bilinear form" in out
-    assert "effect" in out
+    assert "raise" in out
+    assert "ablate" in out
+    assert "tried with this is {}, " in out
     page = (Store.open(store).derived("site-fragments/equations") / "page.html").read_text("utf-8")
     assert "Raising it" in page
     assert '<h2 dir="ltr"><bdi>very sad</bdi> = ' in page
@@ -104,15 +162,19 @@ def test_equations_are_printed_and_become_a_page(store: Path, capsys: pytest.Cap
 def test_nmf_label_and_emotions_become_pages_of_the_site(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = store.parent / "feelings.txt"
     words.write_text("happy\nsad\nangry\nafraid\nproud\ncalm\nbored\ntired\njoyful\nworried\nglad\nlonely\n", "utf-8")
-    assert main(["nmf", str(store), "-k", "3"]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 4
-    assert main(["emotions", "--words", str(words), "--store", str(store)]) == 0
+    assert main(["nmf", str(store), "-k", "2"]) == 0
+    assert main(["emotions", "--words", str(words), "--store", str(store), "--factors", "3", "2"]) == 0
     out = capsys.readouterr().out
     assert "happy = " in out
     assert "text embeddings" in out
     capsys.readouterr()
     assert main(["label", str(store), "-k", "5", "--rate", "0.9"]) == 0
-    assert "neurons have a label; the surest:" in capsys.readouterr().out
+    lines = capsys.readouterr().out.splitlines()
+    assert "neurons have a label; the surest:" in lines[0]
+    assert main(["label", str(store), "-k", "5", "--rate", "0.9", "--json"]) == 0
+    surest = json.loads(capsys.readouterr().out)
+    assert [str(row["neuron"]) for row in surest] == [line.split()[0] for line in lines[3:]]
+    assert [row["q"] for row in surest] == sorted(row["q"] for row in surest)
     receipts = pq.read_table(Store.open(store).derived("neurons/receipts") / "receipts.parquet")
     assert receipts.schema.equals(COLUMNS)
     labels = pq.read_table(Store.open(store).derived("neurons/labels") / "labels.parquet").to_pylist()
@@ -143,6 +205,11 @@ def test_nmf_label_and_emotions_become_pages_of_the_site(store: Path, capsys: py
         (["equation", " "], "is empty"),
         (["compare", "happy"], "needs two"),
         (["texts", "-1"], "neuron -1"),
+        (["texts", "3", "-k", "0"], "at least one"),
+        (["texts", "3", "--climb", "-k", "-2"], "at least one"),
+        (["texts", "3", "--climb", "--templates", "photo"], "takes no --templates"),
+        (["search", "happy", "--receipts"], "need images"),
+        (["emotions", "--factors", "0"], "from 1 on"),
     ],
 )
 def test_a_mistake_is_one_line(command: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -161,6 +228,8 @@ def test_a_mistake_is_one_line(command: list[str], line: str, capsys: pytest.Cap
         (["nmf", "{}", "-k", "99999"], "99,999 components"),
         (["nearest", "{}", "1024"], "neuron 1024"),
         (["universality", "{}", "nowhere"], "nowhere"),
+        (["universality", "{}", "{}", "-k", "0"], "at least one"),
+        (["label", "{}", "-k", "-3"], "at least one"),
     ],
 )
 def test_a_mistake_about_a_store_is_one_line(
@@ -174,8 +243,61 @@ def test_a_store_without_statistics_says_what_makes_them(
 ) -> None:
     bare = tmp_path / "bare"
     shutil.copytree(store, bare, ignore=shutil.ignore_patterns("neurons", "site*", "index", "layout"))
-    for command in (["search", "cat", "--store", str(bare)], ["nearest", str(bare), "3"]):
-        test_a_mistake_is_one_line(command, f"atlas stats {bare}", capsys)
+    assert main(["search", "cat", "-k", "1", "--store", str(bare)]) == 0  # which needs none
+    capsys.readouterr()
+    test_a_mistake_is_one_line(["nearest", str(bare), "3"], f"atlas stats {bare}", capsys)
+
+
+@pytest.fixture
+def vit(tmp_path: Path) -> Path:
+    """Three dozen drawings and some words, read by a small ViT of random weights: its hidden units have two signs."""
+    config = {"embed_dim": 12, "text_cfg": TEXT, **CONFIGS["vit"]}
+    (tmp_path / "a-small-vit.json").write_text(json.dumps(config))
+    open_clip.add_model_config(tmp_path)
+    torch.manual_seed(0)
+    random = open_clip.create_model("a-small-vit")
+    save_model({key: value.contiguous() for key, value in random.state_dict().items()}, tmp_path / "vit.safetensors")
+    (tmp_path / "drawings").mkdir()
+    for number, item in enumerate(emoji("emoji", ("Google",), skin=False)):
+        if number % 50 == 0 and item.load:
+            item.load().save(tmp_path / "drawings" / f"{number:04d}.png")
+    (tmp_path / "words.txt").write_text("happy\nsad\nangry\ndog\ncat\nsun\n", "utf-8")
+    sources = [str(tmp_path / "drawings"), f"words:{tmp_path / 'words.txt'}?fonts=open-sans"]
+    clip = Clip("a-small-vit", str(tmp_path / "vit.safetensors"), device="cpu")
+    summarise_neurons(collect(sources, clip, tmp_path / "out"))
+    return tmp_path / "out"
+
+
+@pytest.mark.usefixtures("short_comparison")
+def test_every_command_works_on_a_vit(vit: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
+    monkeypatch.setattr("decompose.lookup.default_texts", lambda: ("cat", "dog", "sun"))
+    monkeypatch.setattr(equations, "_vocabulary", lambda: tuple(f"word{i}" for i in range(40)))
+    monkeypatch.setattr("decompose.labels.DRAWS", 200)
+    own = ["--store", str(vit), "--pretrained", str(vit.parent / "vit.safetensors")]
+    for command in (
+        ["search", "cat", "-k", "2", "--receipts", *own],
+        ["texts", "3", "-k", "2", *own],
+        ["equation", "cat", "-k", "2", "--receipts", *own],
+        ["nmf", str(vit), "-k", "2"],
+        ["nearest", str(vit), "3", "-k", "2"],
+        ["label", str(vit), "-k", "2", *own[2:]],
+        ["search", "cat", "-k", "1", "--directions", str(vit / "neurons/components/components.safetensors"), *own],
+    ):
+        assert main([*command, "--json"]) == 0, command
+        assert isinstance(json.loads(capsys.readouterr().out), list)
+    assert main(["compare", "cat", "dog", *own]) == 0
+    assert "not optimal" not in capsys.readouterr().err
+    shutil.rmtree(vit / "neurons")
+    for shard in Store.open(vit).of_kind("image"):
+        shutil.rmtree(shard.folder)
+    manifest = read_json(vit / "store.json")
+    manifest["shards"] = {
+        name: digest for name, digest in manifest["shards"].items() if (vit / "shards" / name).exists()
+    }
+    write_json(vit / "store.json", manifest)
+    for command in (["equation", "cat", "-k", "2", *own], ["search", "cat", "-k", "2", *own]):
+        assert main([*command, "--json"]) == 0, command  # words alone
+        capsys.readouterr()
 
 
 def test_right_to_left_text_is_text_like_any_other(capsys: pytest.CaptureFixture[str]) -> None:

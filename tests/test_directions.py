@@ -5,6 +5,7 @@ from sklearn.decomposition import NMF
 
 from atlas.errors import Refused
 from decompose.directions import Directions
+from decompose.nmf import SparseNMF
 
 U = 6
 
@@ -56,8 +57,40 @@ def test_components_are_read_as_they_are_written(rng):
     np.testing.assert_allclose(parts.activations(np.zeros((1, U), np.float32) - D[:1]), 0, atol=1e-5)
     fitted = NMF(2, init="nndsvd").fit(rng.random((20, U)))
     assert Directions.components(fitted.components_).names == ("component 0", "component 1")
-    with pytest.raises(Refused, match="non-negative"):
-        Directions.components(-D)
+
+
+def test_components_of_both_signs_are_directions_too(rng):
+    D, Z = rng.normal(size=(3, U)), rng.random((9, 3)).astype(np.float32)
+    found = Directions.components(D)
+    np.testing.assert_allclose(found.activations((Z @ D).astype(np.float32)), Z, atol=1e-4)
+    signed = SparseNMF(2, split="sign", random_state=0).fit(rng.normal(size=(40, U)))
+    assert Directions.components(signed.signed_).width == U
+
+
+def test_directions_are_in_single_precision_whatever_they_are_made_of(rng):
+    rows = rng.normal(size=(2, U))
+    found = Directions(rows, rows, ("a", "b"), np.zeros(2))
+    assert {part.dtype for part in (found.read, found.write, found.bias)} == {np.dtype(np.float32)}
+
+
+def test_directions_are_saved_and_loaded(tmp_path, rng, autoencoder):
+    some = Directions.components(rng.normal(size=(3, U)), ["x", "élan", "z"])
+    for each in (some, Directions.neurons([4, 1], U), some[:1]):
+        each.save(tmp_path / "a.safetensors")
+        found = Directions.load(tmp_path / "a.safetensors", U)
+        assert (found.names, found.rectified) == (each.names, each.rectified)
+        for part in ("read", "write", "bias"):
+            np.testing.assert_array_equal(getattr(found, part), getattr(each, part))
+    with pytest.raises(Refused, match="of a layer of 6 neurons, not of 7"):
+        Directions.load(tmp_path / "a.safetensors", 7)
+    save_file(autoencoder, tmp_path / "sae.safetensors")
+    assert Directions.load(tmp_path / "sae.safetensors").names[0] == "latent 0"
+    arrays = {"read": some.read, "write": some.write, "bias": some.bias}
+    save_file(arrays, tmp_path / "bare.safetensors")
+    assert Directions.load(tmp_path / "bare.safetensors").names == ("0", "1", "2")
+    save_file(arrays, tmp_path / "bad.safetensors", {"names": "x, y, z"})
+    with pytest.raises(Refused, match="names are no JSON list"):
+        Directions.load(tmp_path / "bad.safetensors")
 
 
 @pytest.fixture

@@ -73,10 +73,46 @@ def test_agreement_is_with_the_families_and_beyond_chance() -> None:
 
 
 def test_the_verdict_says_when_the_text_tower_does_as_well() -> None:
-    rows = [{"method": "neurons", "ami": 0.3, "p": 0.01}, {"method": "text embeddings", "ami": 0.5, "p": 0.001}]
-    assert "text tower" in report.verdict(rows)
-    assert "better than" in report.verdict([rows[0], {**rows[1], "ami": 0.1}])
-    assert "no better than shuffled" in report.verdict([{**rows[0], "p": 0.4}, rows[1]])
+    said = verdict((0.3, 0.01), (0.1, 0.2), (0.5, 0.001))
+    assert "the structure is the text tower's" in said
+    assert "text embeddings (AMI 0.50, p 0.001)" in said
+
+
+def verdict(*figures: tuple[float, float], words: int = 20) -> str:
+    names = ("neurons", "random basis", "text embeddings")
+    return report.verdict(
+        [{"method": n, "ami": ami, "p": p, "words": words} for n, (ami, p) in zip(names, figures, strict=True)]
+    )
+
+
+@pytest.mark.parametrize(
+    ("own", "random", "text", "says", "never"),
+    [
+        ((0.30, 0.40), (0.5, 0.01), (0.1, 0.50), "no better than shuffled", "beyond chance"),
+        ((0.30, 0.01), (0.3, 0.04), (0.1, 0.50), "random basis (AMI 0.30, p 0.040) no less", "text embeddings"),
+        (
+            (0.30, 0.01),
+            (0.4, 0.02),
+            (0.5, 0.03),
+            "random basis (AMI 0.40, p 0.020) and the text embeddings",
+            "more than",
+        ),
+        ((0.30, 0.01), (0.4, 0.20), (0.5, 0.03), "text embeddings (AMI 0.50, p 0.030) no less", "random basis"),
+        ((0.30, 0.01), (0.4, 0.20), (0.1, 0.03), "neither is shown to be better", "text tower"),
+        ((0.30, 0.01), (0.2, 0.20), (0.1, 0.03), "more than those of the random basis (AMI 0.20", "text tower"),
+    ],
+)
+def test_the_verdict_is_true_of_its_figures(own, random, text, says, never) -> None:
+    said = verdict(own, random, text)
+    assert says in said
+    assert never not in said
+    assert f"AMI {own[0]:.2f}, p {own[1]:.3f}" in said
+    if "more than" in said:
+        assert "not tested" in said
+
+
+def test_without_families_nothing_is_claimed() -> None:
+    assert "compared with nothing" in verdict((0.0, 1.0), (0.0, 1.0), (0.0, 1.0), words=0)
 
 
 def test_a_study_of_any_words_and_its_page() -> None:

@@ -1,6 +1,8 @@
 """Planted meanings: some neurons answer to images, some to words, some point at texts, and most are random."""
 
 from collections.abc import Callable
+from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +17,7 @@ from decompose.directions import Directions
 from decompose.facets import silhouettes, split, split_neurons
 from decompose.labels import carried, concepts_in, concepts_of, label_neurons, pointed, shown
 from decompose.neighbours import strongest
+from decompose.renderings import Items, items_of, strongest_items
 from tests.fakes import fake_store
 from tests.test_lookup import FakeClip
 
@@ -22,13 +25,22 @@ CONCEPTS = [
     *("cat", "dog", "sun", "moon", "sad", "happy", "angry", "pizza", "red", "blue", "ship", "train", "tree", "rain"),
     *("king", "queen", "gold", "fish", "bird", "lamp", "chair", "table", "house", "river", "stone", "bread", "apple"),
 ]
-U, E, EACH, FONTS = 200, 64, 20, 8
+KINDS_OF = ("old", "new", "big", "small", "wet", "dry", "hot", "cold")
+U, E, EACH, FONTS = 200, 64, 20, 2
 IMAGES, WORDS, BASIS, BOTH = range(5), range(5, 10), range(10, 15), (15, 16)
 RANDOM = range(17, U)
 
 
-def write(store: Store, kind: str, shows: list[str], clip: FakeClip, answers: Callable[[int], list[str]]) -> None:
+def write(
+    store: Store,
+    kind: str,
+    shows: list[str],
+    clip: FakeClip,
+    answers: Callable[[int], list[str]],
+    called: list[str] | None = None,
+) -> None:
     """Rows that show these concepts; neuron i answers to those of answers(i) and otherwise at random."""
+    called = called or [f"The {concept}" for concept in shows]
     random = np.random.default_rng(len(shows))
     X = clip.encode_texts(shows) + random.normal(size=(len(shows), E)) / 16
     X /= np.linalg.norm(X, axis=1, keepdims=True)
@@ -40,8 +52,9 @@ def write(store: Store, kind: str, shows: list[str], clip: FakeClip, answers: Ca
         np.save(shard.folder / "embedding.npy", X[at].astype(np.float16))
         for name in ("max", "mean"):
             np.save(shard.folder / f"{name}.npy", A[at].astype(np.float16))
-        table = shard.table([name for name in ROWS.names if name != "label"])
-        table = table.append_column("label", pa.array([f"The {concept}" for concept in shows[at]]))
+        table = shard.table([name for name in ROWS.names if name not in ("label", "group")])
+        table = table.append_column("label", pa.array(called[at]))
+        table = table.append_column("group", pa.array(["one"] * shard.rows))  # pictures of one group are different ones
         pq.write_table(table.select(ROWS.names), shard.folder / "rows.parquet")
 
 
@@ -55,7 +68,8 @@ def clip() -> FakeClip:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory, clip: FakeClip) -> Store:
-    images, words = EACH * CONCEPTS, sorted(FONTS * CONCEPTS)
+    images, phrases = EACH * CONCEPTS, [f"{kind} {concept}" for concept in CONCEPTS for kind in KINDS_OF]
+    words = [phrase.split()[1] for phrase in sorted(FONTS * phrases)]
     path = tmp_path_factory.mktemp("planted")
     store = fake_store(path, len(images), len(words), texts=0, neurons=U, dim=E, derived=False)
 
@@ -65,13 +79,20 @@ def store(tmp_path_factory: pytest.TempPathFactory, clip: FakeClip) -> Store:
         )
 
     write(store, "image", images, clip, seen)
-    write(store, "word", words, clip, lambda neuron: CONCEPTS[neuron : neuron + 1] * (neuron in WORDS))
+    write(
+        store,
+        "word",
+        words,
+        clip,
+        lambda neuron: CONCEPTS[neuron : neuron + 1] * (neuron in WORDS),
+        sorted(FONTS * phrases),
+    )
     return store
 
 
 @pytest.fixture(scope="module")
 def found(store: Store, clip: FakeClip) -> list[dict]:
-    return label_neurons(store, clip, draws=4000).to_pylist()
+    return label_neurons(store, clip, CONCEPTS, draws=4000).to_pylist()
 
 
 def test_planted_meanings_are_found_with_their_evidence(found: list[dict]) -> None:
@@ -95,17 +116,87 @@ def test_random_neurons_are_called_none_at_the_nominal_rate(found: list[dict]) -
 
 def test_every_kind_of_evidence_keeps_its_level(store: Store, clip: FakeClip) -> None:
     random, T = np.random.default_rng(0), clip.encode_texts(concepts := list(concepts_of(store)))
-    top = strongest(store, "image", 24)[0]
+    images, words = (items_of(store, kind) for kind in ("image", "word"))
+    top = strongest_items(store, images, 24)
     evidence = {
-        "captions": carried(store, "image", top, concepts),
-        "words": carried(store, "word", strongest(store, "word", 24)[0], concepts),
-        "images": shown(store, top, T, 20.0, 2000, random),
+        "captions": carried(images, top, concepts),
+        "words": carried(words, strongest_items(store, words, 24), concepts),
+        "images": shown(store, images, top, T, 20.0, 2000, random),
         "basis": pointed(clip.basis(), T, 2000, random),
     }
     for name, each in evidence.items():
         share = (each.p[list(RANDOM)].min(1) <= 0.1).mean()
         assert share < 0.17, name  # 0.1 and three standard errors
         assert share > 0.03 or name in ("captions", "words"), name  # counts are discrete, so more is asked of them
+
+
+LABELS, DRAWN = 120, 4
+
+
+@pytest.fixture(scope="module")
+def repeated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, FakeClip]:
+    """Pictures of 120 things by four vendors, and 120 phrases in four fonts: every neuron answers to each of these at
+    random, and to all renderings of it alike."""
+    clip, random = FakeClip(np.random.default_rng(4).normal(size=(U, E)).astype(np.float32)), np.random.default_rng(5)
+    store = fake_store(
+        tmp_path_factory.mktemp("repeated"), LABELS * DRAWN, LABELS * DRAWN, texts=0, neurons=U, dim=E, derived=False
+    )
+    pairs = random.permutation(list(combinations(CONCEPTS, 2)))[:LABELS]
+    X = np.stack([clip.encode_texts(list(pair)).sum(0) for pair in pairs]) / 2
+    for kind in ("image", "word"):
+        A = random.gamma(2, size=(LABELS, U))
+        for shard in store.of_kind(kind):
+            thing, vendor = np.divmod(np.arange(shard.rows), DRAWN)
+            for name in ("max", "mean"):
+                noisy = A[thing] + random.normal(size=(shard.rows, U)) / 50
+                np.save(shard.folder / f"{name}.npy", noisy.astype(np.float16))
+            Y = X[thing] + random.normal(size=(shard.rows, E)) / 50
+            np.save(shard.folder / "embedding.npy", (Y / np.linalg.norm(Y, axis=1)[:, None]).astype(np.float16))
+            table = shard.table([name for name in ROWS.names if name not in ("label", "group")])
+            table = table.append_column("label", pa.array([" ".join(pairs[i]) for i in thing]))
+            table = table.append_column("group", pa.array([f"vendor {i}" for i in vendor]))
+            pq.write_table(table.select(ROWS.names), shard.folder / "rows.parquet")
+    return store, clip
+
+
+def test_renderings_of_one_thing_are_no_evidence_of_a_meaning(repeated: tuple[Store, FakeClip]) -> None:
+    store, clip = repeated
+    T, random = clip.encode_texts(CONCEPTS), np.random.default_rng(0)
+    for kind in ("image", "word"):
+        items = items_of(store, kind)
+        rows = Items(kind, np.arange(len(items.of)), items.phrases, items.phrase[items.of])
+        assert len(items) == len({*items.phrases}) < len(rows)
+        least = []
+        for each in (items, rows):
+            top = strongest_items(store, each, 24)
+            found = [carried(each, top, CONCEPTS).p.min(1)]
+            found += [shown(store, each, top, T, 20.0, 2000, random).p.min(1)] if kind == "image" else []
+            least.append([(p <= 0.1).mean() for p in found])
+        assert max(least[0]) < 0.17, kind  # 0.1 and three standard errors
+        assert min(least[1]) > 0.3, kind  # as rows, they would be
+    table = label_neurons(store, clip, CONCEPTS, draws=2000).to_pylist()
+    assert len({row["neuron"] for row in table if row["label"] != "none"}) <= 2
+
+
+def test_pictures_of_one_folder_are_different_things(tmp_path: Path) -> None:
+    store = fake_store(tmp_path, images=40, words=16, texts=0, derived=False)
+    labels = store.table(["label"], "image")["label"].to_pylist()
+    for shard in store.of_kind("image"):
+        table = shard.table(ROWS.names)
+        for name, values in (("label", [*["cat"] * 30, *[""] * 10]), ("caption", [""] * 40), ("group", ["a"] * 40)):
+            place = ROWS.names.index(name)
+            table = table.set_column(place, name, pa.array(values))
+        pq.write_table(table, shard.folder / "rows.parquet")
+    assert len(labels) == len(items_of(store, "image")) == 40
+    words = items_of(store, "word")
+    assert [words.phrases[i] for i in words.phrase[words.of]] == store.table(["label"], "word")["label"].to_pylist()
+    assert len(words) == 4
+    A, E = (np.asarray(store.array(name, "word"), np.float32) for name in ("max", "embedding"))
+    mean = np.stack([A[words.of == i].mean(0) for i in range(4)])
+    np.testing.assert_array_equal(strongest_items(store, words, 2), np.argsort(-mean, axis=0)[:2].T)
+    np.testing.assert_allclose(
+        words.embeddings(store, np.array([2, 0])), [E[words.of == i].mean(0) for i in (2, 0)], 1e-4
+    )
 
 
 def test_soft_wpmi_is_the_formula_s(store: Store, clip: FakeClip) -> None:
@@ -120,7 +211,8 @@ def test_soft_wpmi_is_the_formula_s(store: Store, clip: FakeClip) -> None:
             p = np.exp(7 * X[row] @ T.T)
             q = 0.998 + rank / 4 * (0.97 - 0.998)
             expected[u] += np.log(1 + q * (p / p.sum() - 1) + 1e-7)
-    one = shown(store, top, T, 7.0, 500, np.random.default_rng(0)).score
+    each = Items("image", np.arange(len(X)), ("",), np.zeros(len(X), np.int64))
+    one = shown(store, each, top, T, 7.0, 500, np.random.default_rng(0)).score
     spread = (expected - expected[0])[1:] / (one - one[0])[1:]  # scores are the formula's, label by label scaled
     np.testing.assert_allclose(spread, np.broadcast_to(spread[0], spread.shape), rtol=1e-2)
 
@@ -157,6 +249,23 @@ def test_facets_tell_two_meanings_apart(store: Store, clip: FakeClip) -> None:
     assert of[0][0]["polysemanticity"] < 0.5
     positions = set(store.positions("image").tolist())
     assert {row for each in table for row in each["rows"]} <= positions
+
+
+def test_facets_of_images_that_no_text_is_about_are_called_none(tmp_path: Path) -> None:
+    """Forty heaps of like images in directions of their own, a neuron to each: tight, and near to no text."""
+    heaps, each, random = 40, 12, np.random.default_rng(0)
+    clip = FakeClip(random.normal(size=(heaps, E)).astype(np.float32))
+    store = fake_store(tmp_path, heaps * each, words=4, texts=0, neurons=heaps, dim=E, derived=False)
+    shard = store.of_kind("image")[0]
+    heap = np.arange(heaps * each) % heaps
+    X = random.normal(size=(heaps, E))[heap] + random.normal(size=(heaps * each, E)) / 5
+    np.save(shard.folder / "embedding.npy", (X / np.linalg.norm(X, axis=1, keepdims=True)).astype(np.float16))
+    A = random.random((len(heap), heaps)) + 3 * np.eye(heaps)[heap]
+    np.save(shard.folder / "max.npy", A.astype(np.float16))
+    rows = split_neurons(store, clip, CONCEPTS, images=each, draws=1000).to_pylist()
+    assert len(rows) == heaps
+    assert (np.array([row["p"] for row in rows]) <= 0.1).mean() < 0.25  # 0.1 and three standard errors
+    assert sum(row["label"] != "none" for row in rows) <= 2
 
 
 def test_silhouette_is_scikit_learn_s() -> None:

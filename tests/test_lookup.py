@@ -38,7 +38,7 @@ class FakeClip(Clip):
         return self._basis.shape[1]
 
     def describe(self) -> dict[str, Any]:
-        return {"weights_sha256": self.sha}
+        return {"weights_sha256": self.sha, "token": None}
 
     def encode_texts(self, texts: Sequence[str] | str) -> np.ndarray:
         texts = [texts] if isinstance(texts, str) else texts
@@ -150,6 +150,26 @@ def test_what_frequency_does_to_embeddings_does_not_rank_texts(clip: FakeClip) -
     assert set(found[:4]) != set(rare)
 
 
+def test_neurons_are_judged_by_words_where_there_are_no_images(clip: FakeClip, tmp_path: Path) -> None:
+    pytest.importorskip("wordfreq")
+    store = fake_store(tmp_path / "words", images=0, words=56, texts=0, neurons=U, dim=E, derived=False)
+    for shard in store.of_kind("word"):
+        A = np.array(shard.array("mean"))
+        A[:, CAT] = 0
+        np.save(shard.folder / "mean.npy", A)
+    ranked = search(clip, "cat", k=U, store=store, by="basis").to_pylist()
+    assert ranked[0]["neuron"] != CAT
+    assert next(row for row in ranked if row["neuron"] == CAT)["score"] == 0
+    assert first(search(clip, "pizza", store=store))["neuron"] == PIZZA
+
+
+def test_the_templates_of_texts_count(clip: FakeClip) -> None:
+    pytest.importorskip("wordfreq")
+    plain, said = (texts(clip, PIZZA, 3, WORDS, templates) for templates in (None, "the word {}"))
+    assert first(plain)["text"] == "pizza"
+    assert first(plain)["score"] > first(said)["score"] + 0.1  # the made-up model puts that anywhere
+
+
 @pytest.mark.parametrize("query", ["", "  \n", "x" * 10_000])
 def test_queries_that_are_refused(clip: FakeClip, query: str) -> None:
     pytest.importorskip("wordfreq")
@@ -161,13 +181,13 @@ def test_queries_that_are_refused(clip: FakeClip, query: str) -> None:
 def test_what_else_is_refused(clip: FakeClip, store: Store, tmp_path: Path) -> None:
     pytest.importorskip("wordfreq")
     stranger = FakeClip(clip.basis(), sha="1" * 64)
-    only_texts = fake_store(tmp_path / "texts", images=1, words=0, texts=1, neurons=U, dim=E, derived=False)
+    only_texts = fake_store(tmp_path / "texts", images=0, words=0, texts=1, neurons=U, dim=E, derived=False)
     for message, ask in {
         "was made by fake": lambda: search(stranger, "cat", store=store),
         "needs a Store": lambda: search(clip, "cat", by="both"),
         "searched by": lambda: search(clip, "cat", by="smell"),
         "at least one": lambda: search(clip, "cat", k=0),
-        "not there yet": lambda: search(clip, "cat", store=only_texts),
+        "neither images nor words": lambda: search(clip, "cat", store=only_texts, by="response"),
         "neuron 16 is out of range": lambda: texts(clip, U),
         "neuron -1 is out of range": lambda: texts(clip, -1),
         "one direction": lambda: texts(clip, Directions.neurons([1, 2], U)),

@@ -96,6 +96,19 @@ def test_shuffled_rows_are_not_significant(store: Store, tmp_path: Path) -> None
     assert min(universality(store, other, shuffles=20).to_pydict()["q"]) > 0.05
 
 
+def test_pairs_of_neurons_that_share_nothing_have_p_of_any_size(tmp_path: Path) -> None:
+    one, other = (fake_store(tmp_path / name, images=60, neurons=60, derived=False) for name in ("a", "b"))
+    found, random = [], np.random.default_rng(0)
+    for _ in range(6):
+        for store in (one, other):
+            (shard,) = store.of_kind("image")
+            np.save(shard.folder / "max.npy", random.normal(size=(60, 60)).astype(np.float16))
+        found += universality(one, other).to_pydict()["p"]
+    assert len(found) > 60
+    assert 0.4 < np.mean(found) < 0.65
+    assert 0.03 < np.mean(np.array(found) <= 0.1) < 0.2
+
+
 def test_what_is_refused(store: Store, tmp_path: Path) -> None:
     for message, ask in {
         "out of range": lambda: nearest(store, 16),

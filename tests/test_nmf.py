@@ -139,6 +139,14 @@ def test_held_out_error_splits_signs_too() -> None:
     np.testing.assert_allclose(split, plain, rtol=0.2)
 
 
+def test_held_out_error_is_the_same_of_half_precision() -> None:
+    A = 200 * planted(200)[0]
+    assert (A**2).max() > np.finfo(np.float16).max
+    half, whole = (held_out(SparseNMF(4, random_state=0), A.astype(kind)) for kind in (np.float16, np.float32))
+    assert half.min() > 0
+    np.testing.assert_allclose(half, whole, rtol=0.05)
+
+
 def test_float32_and_float64_agree() -> None:
     A, _ = planted(300)
     wide, single = (SparseNMF(4, 1e-3, random_state=0).fit(A.astype(kind)) for kind in (np.float64, np.float32))

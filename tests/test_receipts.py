@@ -9,6 +9,7 @@ from atlas.clip import Clip
 from atlas.errors import Refused
 from decompose.attribution import concept_embeddings
 from decompose.directions import Directions
+from decompose.lookup import search
 from decompose.receipts import VARIANTS, Receipt, match_controls, mean_activations, receipt
 from tests.test_attribution import noise, towers
 
@@ -177,6 +178,40 @@ def test_what_cannot_be_tried_is_refused(clip):
         receipt(clip, images, "cat", one, signs=[0])
     with pytest.raises(Refused, match="controls=0"):
         receipt(clip, images, "cat", one, controls=0)
+
+
+def test_a_latent_is_silenced_where_it_fires_in_the_map(clip, writer):
+    """One that fires at a few positions, and not at their mean."""
+    images = noise(clip, IMAGES)
+    maps, A = np.maximum(clip.activations(images)[:, writer], 0), mean_activations(clip, images)
+    one = Directions.neurons([writer], clip.neurons)
+    bias = -(A[:, writer].max() + maps.max((1, 2)).max()) / 2
+    latent = Directions(one.read, one.write, ("latent",), np.array([bias]), rectified=True)
+    assert not latent.activations(A).any()
+    ablated = receipt(clip, images, CONCEPT, latent, controls=5, amount=FAR)[1]
+    fires = (maps.max((1, 2)) + bias > 0).sum()
+    assert 0 < ablated.images == min(fires, IMAGES // 8)
+    assert ablated.effect != 0
+
+
+def test_directions_in_double_precision_are_tried_too(clip, writer):
+    rows = np.eye(clip.neurons)[[writer]]
+    found = receipt(
+        clip, noise(clip, 4), CONCEPT, Directions(rows, rows, ("one",), np.zeros(1)), controls=5, amount=FAR
+    )
+    assert found[0].effect > 0
+
+
+def test_a_search_brings_the_receipts_of_what_it_found(clip, writer):
+    pytest.importorskip("wordfreq")
+    images = noise(clip, 6)
+    table = search(clip, CONCEPT, k=3, random=20, images=images, templates="neutral")
+    tried = Directions.neurons(table["neuron"].to_pylist(), clip.neurons)
+    alone = receipt(clip, images, CONCEPT, tried, "drawing")
+    for act, receipts in (("raise", alone[::2]), ("ablate", alone[1::2])):
+        for name in ("effect", "p", "confirmed"):
+            assert table[f"{act}_{name}"].to_pylist() == [getattr(each, name) for each in receipts]
+    assert "raise_effect" not in search(clip, CONCEPT, k=1, random=20).column_names
 
 
 def test_a_direction_that_never_fires_shows_nothing_when_it_is_silenced(clip):

@@ -1,0 +1,108 @@
+"""Renderings: one word in several fonts, or one thing drawn by several vendors, is one item and not many rows.
+
+A neuron that answers to one of them answers to the others, whatever it stands for, for the pictures are all but the
+same. What is counted to tell a meaning from chance is therefore items; each answers with the mean over its renderings
+(as atlas.stats averages words over fonts).
+
+    n rows of a kind, m items    A (m, u) activations of u neurons, or of directions    E (m, e) embeddings
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float, Int
+
+from atlas.stats import Extremes
+from atlas.store import Store
+from decompose.directions import Directions
+from decompose.neighbours import gathered, responses, scattered, strongest
+
+AT_ONCE = 2**24  # means of items: as many neurons at once as this allows
+
+
+@dataclass(frozen=True)
+class Items:
+    """The items that a kind's rows are renderings of."""
+
+    kind: str
+    of: Int[np.ndarray, " n"]  # the item of each row, within the kind
+    phrases: tuple[str, ...]  # the different ones that items are called by
+    phrase: Int[np.ndarray, " m"]  # which of these each item is called by
+
+    def __len__(self) -> int:
+        return len(self.phrase)
+
+    @cached_property
+    def _rows(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Rows in the order of their items, where each item's begin, and how many it has."""
+        count = np.bincount(self.of, minlength=len(self))
+        return np.argsort(self.of, kind="stable"), np.cumsum(count) - count, count
+
+    def embeddings(self, store: Store, some: Int[np.ndarray, " m"]) -> Float[np.ndarray, "m e"]:
+        """Mean embedding of the renderings of some items."""
+        order, start, count = self._rows
+        sizes = count[some]
+        first = np.cumsum(sizes) - sizes
+        within = np.arange(sizes.sum()) - np.repeat(first, sizes)
+        E = store.array("embedding", self.kind)[order[np.repeat(start[some], sizes) + within]]
+        return np.add.reduceat(E.astype(np.float32), first) / sizes[:, None].astype(np.float32)
+
+
+def items_of(store: Store, kind: str) -> Items:
+    """What a kind's rows are renderings of, by their labels (captions, where they have none) and groups.
+
+    All renderings of a word are one item. Of images that carry one label, those of different groups (vendors) are one
+    item, those of one group are different pictures: the second cat of a folder is the item of every other folder's
+    second cat. A row without label and caption is an item by itself.
+    """
+    called: dict[str, int] = {}
+    grouped: dict[str, int] = {}
+    phrase, group = [], []
+    for shard in store.of_kind(kind):
+        table = shard.table(["label", "caption", "group"])
+        phrase += [called.setdefault(text, len(called)) for text in said(table)]
+        group += [grouped.setdefault(text or "", len(grouped)) for text in table["group"].to_pylist()]
+    numbers = np.array(phrase, np.int64)
+    copy = np.zeros_like(numbers) if kind == "word" else _earlier(numbers * len(grouped) + np.array(group, np.int64))
+    copy = np.where(numbers == called.get("", -1), np.arange(len(copy)), copy)
+    item, of = np.unique(np.stack([numbers, copy]), axis=1, return_inverse=True)
+    return Items(kind, of.reshape(-1), tuple(called), item[0])
+
+
+def strongest_items(store: Store, items: Items, k: int, directions: Directions | None = None) -> Int[np.ndarray, "u k"]:
+    """The k items that each neuron or direction answers to most, strongest first."""
+    if len(items) == len(items.of):  # nothing is averaged
+        return items.of[strongest(store, items.kind, k, directions)[0]]
+    count = np.bincount(items.of)[:, None].astype(np.float32)
+    u = len(directions) if directions else store.array("max", items.kind).shape[1]
+    width, found = max(1, AT_ONCE // len(items)), []
+    for start in range(0, u, width):
+        some = slice(start, min(start + width, u))
+        sums = np.zeros((len(items), some.stop - start), np.float32)
+        for rows, A in responses(store, items.kind, directions[some] if directions else None):
+            here = np.argsort(items.of[rows], kind="stable")
+            item, first = np.unique(items.of[rows][here], return_index=True)
+            sums[item] += np.add.reduceat((A if directions else A[:, some])[here], first)
+        found.append(gathered(Extremes.of(sums / count, scattered(np.arange(len(items))), k).top[0]))
+    return np.concatenate(found)
+
+
+def said(table: pa.Table) -> list[str]:
+    """What rows are called: their labels or, where they have none, their captions."""
+    pairs: Sequence[tuple[str | None, str | None]] = list(
+        zip(table["label"].to_pylist(), table["caption"].to_pylist(), strict=True)
+    )
+    return [label or caption or "" for label, caption in pairs]
+
+
+def _earlier(keys: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+    """How many equal keys come before each."""
+    order = np.argsort(keys, kind="stable")
+    new = np.append(True, np.diff(keys[order]) != 0)
+    place = np.arange(len(keys))
+    found = np.empty_like(keys)
+    found[order] = place - np.maximum.accumulate(np.where(new, place, 0))
+    return found
