@@ -27,7 +27,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     store = fake_store(tmp_path_factory.mktemp("cards") / "demo", neurons=NEURONS, captions=HOSTILE, label=HOSTILE[0])
     labels = [{"neuron": 3, "label": LABEL, "evidence": "words", "p": 0.0004, "q": 0.01}]
     labels += [{"neuron": n, "label": "none", "evidence": "", "p": 0.7, "q": 0.9} for n in range(4, 9)]
-    facets = [{"neuron": 3, "facet": f, "size": 9, "label": LABEL, "p": 0.01, "rows": [f, f + 1]} for f in (0, 1)]
+    sure = {"label": LABEL, "p": 0.01, "q": 0.02}
+    facets = [{"neuron": 3, "facet": f, "size": 9, **sure, "rows": [f, f + 1]} for f in (0, 1)]
     numbers = {"effect": 0.21, "low": 0.15, "high": 0.27, "p": 0.0002, "control": -0.01}
     receipts = [
         {"neuron": 3, "concept": "rain", "act": "ablate", **numbers, "p": 0.4, "confirmed": False},
@@ -77,6 +78,9 @@ def test_a_card_shows_everything_that_is_known(visit: Visit, store: Store) -> No
     assert page.locator("td.strip a").count() == 4
     assert "atlas.Neuron(atlas.Store.open" in page.locator("pre").inner_text()
     assert "0" * 64 in page.locator(".neuron .facts").inner_text()
+    facets = page.get_by_role("region", name="Facets")
+    assert facets.locator("tbody tr").nth(1).inner_text().split("\t")[:4] == [LABEL, "0.010", "0.020", "9"]
+    assert "separate groups" in page.locator("section", has=facets).inner_text()
     table = page.get_by_role("region", name="Receipts")
     assert table.locator("tbody tr").nth(0).inner_text().split("\t") == [
         LABEL, "raised", "+0.210 (+0.150 to +0.270)", "−0.0100", "< 0.001", "yes",

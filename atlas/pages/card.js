@@ -97,10 +97,10 @@
     return card.near && section("Neurons near it", element("div.pair", {}, ...Object.entries(titles).map(([by, title]) =>
       element("div", {}, element("h3", {}, title), element("ul.near", {}, ...card.near[by].map(line))))));
   }
-  const PICTURED = ["rows", "top"];
+  const PICTURED = ["pictures", "rows", "top"];
   function cell(name, value) {
     if (PICTURED.includes(name) && Array.isArray(value)) return element("td.strip", {}, ...value.filter((row) => at.has(row)).slice(0, 6).map((row) => linked(row)));
-    if (typeof value === "number") return element("td.n", {}, figure(value));
+    if (typeof value === "number") return element("td.n", {}, Number.isInteger(value) ? value.toLocaleString("en") : figure(value));
     return element("td", {}, element("bdi", {}, Array.isArray(value) ? value.join(", ") : String(value ?? "–")));
   }
   function table(title, rows, note) {
@@ -126,7 +126,7 @@
   byId("near").remove();
   article.append(...[words, spread(), image && section("Images it answers to least", tiles(image.bottom)), near(),
     card.texts && element("section", {}, list("Texts nearest to what it writes", card.texts)),
-    table("Facets", card.facets, "Its strongest images fall into these separate groups."),
+    table("Facets", card.facets, card.facets?.length > 1 ? "Its strongest images fall into these separate groups." : "Its strongest images hang together: they are one group."),
     table("Receipts", card.receipts, "What a concept's score did when this neuron was raised, or silenced, in a real forward pass, beside the same done to matched random neurons. Confirmed: the interval and the p-value both say that this neuron did it."),
     again(), absent()].filter(Boolean));
 

@@ -20,8 +20,9 @@ SHARD = 64  # neurons in a file: what opening one card reads
 TOP, BOTTOM, BAND, WORDS, NEAR, TEXTS = 24, 12, 6, 16, 6, 8  # how many of each a card shows
 BINS = 32  # bars of a histogram: finer than this only looks ragged
 NAME = 60  # letters of a picture's name
-PICTURED = ("rows", "top")  # columns of facets and receipts that hold rows of the Store
+PICTURED = ("pictures", "rows", "top")  # columns of facets and receipts that hold rows of the Store
 
+FACET = {"label", "p", "q", "size", "rows"}
 RECEIPT = {"concept", "act", "effect", "low", "high", "p", "control", "confirmed"}  # columns of a causal check
 ACTS = {"raise": "raised", "ablate": "silenced"}
 
@@ -82,11 +83,19 @@ def card(neurons: Neurons, neuron: int) -> Card:
         row = neurons.texts[neuron]
         found["texts"] = [[text, number(score)] for text, score in zip(row["texts"], row["score"], strict=True)][:TEXTS]
     if neurons.facets and neuron in neurons.facets:
-        found["facets"] = [[[key, _cell(value)] for key, value in row.items()] for row in neurons.facets[neuron]]
+        found["facets"] = [list(facet(row).items()) for row in neurons.facets[neuron]]
     if neurons.receipts and neuron in neurons.receipts:
         rows = sorted(neurons.receipts[neuron], key=lambda row: (not row.get("confirmed"), row.get("p") or 0.0))
         found["receipts"] = [list(receipt(row).items()) for row in rows]
     return found
+
+
+def facet(row: dict[str, Any]) -> dict[str, Any]:
+    """A group of the strongest images in words: what it is about, how sure that is, how many they are and which."""
+    if not set(row) >= FACET:
+        return {name: _cell(value) for name, value in row.items()}
+    sure = {"p": chance(row["p"]), "q": chance(row["q"])}
+    return {"about": plain(row["label"]), **sure, "images": row["size"], "pictures": _cell(row["rows"])}
 
 
 def receipt(row: dict[str, Any]) -> dict[str, Any]:
