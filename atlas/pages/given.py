@@ -66,9 +66,9 @@ def write_points(
     """Write a map of n given places; returns its index.html, or the file itself where `path` ends in .html.
 
     `labels`: for each level, coarse first, the name of every point's cluster ("" for none). `near`: positions of each
-    point's nearest. `single_file` goes by size unless given: one file up to 100,000 points where that fits `max_mb`
-    (10^6 bytes), else a folder of scripts; the plan is printed on stderr. Raises `Refused` where the parts do not
-    match, where a place is not finite, or where the page would be larger than `max_mb`.
+    point's nearest. `single_file` goes by size unless given: one file up to 100,000 points (packed, it is smaller than
+    a folder would be), else a folder of scripts; the plan is printed on stderr. Raises `Refused` where the parts do not
+    match, where a place is not finite, or where the page would be larger than `max_mb` (10^6 bytes).
     """
     target = Path(path)
     xy, near = _checked(np.asarray(xy, np.float32), captions, groups, near, labels)
