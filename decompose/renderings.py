@@ -1,4 +1,4 @@
-"""Renderings: one word in several fonts, or one thing drawn by several vendors, is one item and not many rows.
+"""Renderings: one word in several fonts, or one thing by several vendors or in all skin tones, is one item.
 
 A neuron that answers to one of them answers to the others, whatever it stands for, for the pictures are all but the
 same. What is counted to tell a meaning from chance is therefore items; each answers with the mean over its renderings
@@ -7,6 +7,7 @@ same. What is counted to tell a meaning from chance is therefore items; each ans
     n rows of a kind, m items    A (m, u) activations of u neurons, or of directions    E (m, e) embeddings
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +21,7 @@ from atlas.store import Store
 from decompose.directions import Directions
 from decompose.neighbours import gathered, responses, scattered, strongest
 
+_TONE = re.compile(r"[,:]? (?:medium-)?(?:light|medium|dark) skin tone")
 AT_ONCE = 2**24  # means of items: as many neurons at once as this allows
 
 
@@ -56,17 +58,20 @@ def items_of(store: Store, kind: str) -> Items:
 
     All renderings of a word are one item. Of images that carry one label, those of different groups (vendors) are one
     item, those of one group are different pictures: the second cat of a folder is the item of every other folder's
-    second cat. A row without label and caption is an item by itself.
+    second cat; but an emoji in another skin tone is the same. A row without label and caption is an item by itself.
     """
     called: dict[str, int] = {}
     grouped: dict[str, int] = {}
-    phrase, group = [], []
+    toned: dict[str, int] = {}
+    phrases, variants, groups = [], [], []
     for shard in store.of_kind(kind):
         table = shard.table(["label", "caption", "group"])
-        phrase += [called.setdefault(text, len(called)) for text in said(table)]
-        group += [grouped.setdefault(text or "", len(grouped)) for text in table["group"].to_pylist()]
-    numbers = np.array(phrase, np.int64)
-    copy = np.zeros_like(numbers) if kind == "word" else _earlier(numbers * len(grouped) + np.array(group, np.int64))
+        texts = said(table)
+        phrases += [called.setdefault(without_tone(text), len(called)) for text in texts]
+        variants += [toned.setdefault(text, len(toned)) for text in texts]
+        groups += [grouped.setdefault(text or "", len(grouped)) for text in table["group"].to_pylist()]
+    numbers, variant, group = (np.array(each, np.int64) for each in (phrases, variants, groups))
+    copy = np.zeros_like(numbers) if kind == "word" else _earlier(variant * len(grouped) + group)
     copy = np.where(numbers == called.get("", -1), np.arange(len(copy)), copy)
     item, of = np.unique(np.stack([numbers, copy]), axis=1, return_inverse=True)
     return Items(kind, of.reshape(-1), tuple(called), item[0])
@@ -96,6 +101,11 @@ def said(table: pa.Table) -> list[str]:
         zip(table["label"].to_pylist(), table["caption"].to_pylist(), strict=True)
     )
     return [label or caption or "" for label, caption in pairs]
+
+
+def without_tone(name: str) -> str:
+    """An emoji's name without its skin tones."""
+    return _TONE.sub("", name)
 
 
 def _earlier(keys: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:

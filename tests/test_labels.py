@@ -178,16 +178,29 @@ def test_renderings_of_one_thing_are_no_evidence_of_a_meaning(repeated: tuple[St
     assert len({row["neuron"] for row in table if row["label"] != "none"}) <= 2
 
 
-def test_pictures_of_one_folder_are_different_things(tmp_path: Path) -> None:
-    store = fake_store(tmp_path, images=40, words=16, texts=0, derived=False)
-    labels = store.table(["label"], "image")["label"].to_pylist()
+def call(store: Store, labels: list[str], groups: list[str]) -> None:
+    """Call the images of a Store so."""
     for shard in store.of_kind("image"):
         table = shard.table(ROWS.names)
-        for name, values in (("label", [*["cat"] * 30, *[""] * 10]), ("caption", [""] * 40), ("group", ["a"] * 40)):
-            place = ROWS.names.index(name)
-            table = table.set_column(place, name, pa.array(values))
+        for name, values in (("label", labels), ("caption", [""] * len(labels)), ("group", groups)):
+            table = table.set_column(ROWS.names.index(name), name, pa.array(values))
         pq.write_table(table, shard.folder / "rows.parquet")
-    assert len(labels) == len(items_of(store, "image")) == 40
+
+
+def test_an_emoji_in_another_skin_tone_is_the_same(tmp_path: Path) -> None:
+    store = fake_store(tmp_path, images=40, words=16, texts=0, derived=False)
+    pair = "couple medium-dark skin tone, light skin tone"
+    call(store, ["couple", "couple dark skin tone", pair, "light bulb"] * 10, ["a"] * 20 + ["b"] * 20)
+    items = items_of(store, "image")
+    assert items.phrases == ("couple", "light bulb")
+    assert len(items) == 10  # of each vendor five, of each name
+    assert len(set(items.of[:4].tolist())) == 2
+
+
+def test_pictures_of_one_folder_are_different_things(tmp_path: Path) -> None:
+    store = fake_store(tmp_path, images=40, words=16, texts=0, derived=False)
+    call(store, ["cat"] * 30 + [""] * 10, ["a"] * 40)
+    assert len(items_of(store, "image")) == 40
     words = items_of(store, "word")
     assert [words.phrases[i] for i in words.phrase[words.of]] == store.table(["label"], "word")["label"].to_pylist()
     assert len(words) == 4

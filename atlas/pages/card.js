@@ -105,7 +105,7 @@
   }
   function table(title, rows, note) {
     return rows && section(title, element("div.scroll", { tabindex: "0", role: "region", "aria-label": title }, element("table", {},
-      element("thead", {}, element("tr", {}, ...rows[0].map(([name]) => element("th", { scope: "col" }, name.replaceAll("_", " "))))),
+      element("thead", {}, element("tr", {}, ...rows[0].map(([name, value]) => element(typeof value === "number" ? "th.n" : "th", { scope: "col" }, name.replaceAll("_", " "))))),
       element("tbody", {}, ...rows.map((row) => element("tr", {}, ...row.map(([name, value]) => cell(name, value))))))), element("p.note", {}, note));
   }
   const fact = ([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value));
