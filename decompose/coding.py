@@ -10,7 +10,8 @@ shape:
     logistic   log loss of t in {0, 1} / d + penalty |z|_1        exact; signed, with an intercept; the paper's
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Literal
 
 import numpy as np
@@ -28,10 +29,9 @@ from decompose.pursuit import iht, omp, prune
 Method = Literal["lasso", "nnls", "omp", "iht", "logistic"]
 METHODS = ("lasso", "nnls", "omp", "iht", "logistic")
 CHOICE = 4  # atoms in use for each term that nnls keeps: to the end there would be hundreds
-TRIALS, DESCENT = (
-    16,
-    0.6,
-)  # of the search for a penalty: down by this factor until there are too many terms, then halved
+TRIALS = 16  # of the search for a penalty
+DESCENT = 0.6  # down by this factor until there are too many terms, then halved
+FEW = 64  # targets whose steps are so small that a second thread only waits: for seconds, where others want the cores
 ENOUGH = 0.99  # of the deviance: where prompts are told apart, ever fainter penalties only make codes ever larger
 
 Codes = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # (penalties, of which targets) -> their codes, good enough
@@ -58,11 +58,12 @@ def solve(
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     single = np.float64 not in (T.dtype, D.dtype) and method != "logistic"
     T_, D_ = (torch.from_numpy(np.ascontiguousarray(x, np.float32 if single else np.float64)).to(where) for x in (T, D))
-    if method in ("lasso", "logistic"):
-        Z = _penalised(T_, D_, method, penalty, k, signed)
-    else:
-        norm = torch.linalg.norm(D_, dim=1).where(D_.any(1), 1)  # what is greedy must not care how long an atom is
-        Z = _greedy(T_, D_ / norm[:, None], method, k or 1, signed) / norm
+    with _threads(1 if len(T) <= FEW else torch.get_num_threads()):
+        if method in ("lasso", "logistic"):
+            Z = _penalised(T_, D_, method, penalty, k, signed)
+        else:
+            norm = torch.linalg.norm(D_, dim=1).where(D_.any(1), 1)  # what is greedy must not care how long an atom is
+            Z = _greedy(T_, D_ / norm[:, None], method, k or 1, signed) / norm
     return Z.cpu().numpy()
 
 
@@ -128,6 +129,17 @@ def _check(T: np.ndarray, D: np.ndarray, method: str, penalty: float | int | Non
         raise Refused("nnls has no signs; lasso, omp and iht can be signed")
     if method == "logistic" and not (((T == 0) | (T == 1)).all() and (T.any(1) & ~T.all(1)).all()):
         raise Refused("logistic takes targets of 0 and 1, and each of them must hold both")
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """So many threads of torch in the body."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _penalised(

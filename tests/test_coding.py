@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
+import torch
 from sklearn.linear_model import Lasso, LogisticRegression, orthogonal_mp
 
 from atlas.errors import Refused
+from decompose import coding
 from decompose.coding import METHODS, discriminate, kkt, solve
 
 
@@ -197,3 +199,17 @@ def test_shapes_and_numbers_that_do_not_fit_are_refused() -> None:
     with pytest.raises(Refused, match="dictionary hold numbers"):
         solve(T, np.where(np.arange(len(D))[:, None] == 3, np.nan, D), k=2)
     assert METHODS == ("lasso", "nnls", "omp", "iht", "logistic")
+
+
+def test_few_targets_are_solved_by_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng, seen = np.random.default_rng(0), []
+    greedy = coding._greedy
+    monkeypatch.setattr(coding, "_greedy", lambda *a: (seen.append(torch.get_num_threads()), greedy(*a))[1])
+    D, before = rng.normal(size=(20, 8)), torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for targets in (coding.FEW, coding.FEW + 1):
+            solve(rng.normal(size=(targets, 8)), D, "omp", k=2)
+        assert (seen, torch.get_num_threads()) == ([1, 2], 2)
+    finally:
+        torch.set_num_threads(before)
