@@ -331,7 +331,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _count(text: str) -> int | str:
-    return text if text == AUTO else int(text)
+    if text == AUTO or text.lstrip("-").isdecimal():
+        return text if text == AUTO else int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor {AUTO}")
 
 
 def _directions(sub: argparse.ArgumentParser) -> None:

@@ -87,9 +87,8 @@ def choose_components(store: Store, tried: Sequence[int] = TRIED, alpha: float =
     _check(store)
     A = store.array("mean", "image")
     rows = np.sort(np.random.default_rng(seed).permutation(len(A))[:CHOSEN_BY])
-    possible = [
-        k for k in tried if k <= min(len(rows) // 2, A.shape[1] // 2)
-    ]  # folds hold out rows, and half the neurons
+    most = min(len(rows), A.shape[1]) // 2  # folds hold out rows, and half the neurons
+    possible = [k for k in tried if k <= most]
     if not possible:
         raise Refused(f"{len(A):,} images and {A.shape[1]:,} neurons are too few to choose by; name the number, -k 2")
     model = SparseNMF(possible[0], alpha, split=_split(store), random_state=seed)

@@ -83,15 +83,15 @@ def search(
     Z[:, ~given.any(0)] = 0
     best = np.argsort(-Z[0], kind="stable")[:k]
     p = p_values(Z[0], Z[1:])
+    names = directions.names if directions is not None else name_neurons(clip, best.tolist(), W, store)
     columns: dict[str, Any] = {
         "neuron": best,
         "score": Z[0, best].astype(np.float32),
         "p": p[best],
         "q": q_values(p)[best],
+        "attribution": (given[0] - given[1:].mean(0))[best].astype(np.float32),
+        "label": [names[i] for i in best.tolist()],
     }
-    columns["attribution"] = (given[0] - given[1:].mean(0))[best].astype(np.float32)
-    names = directions.names if directions is not None else name_neurons(clip, best.tolist(), W, store)
-    columns |= {"label": [names[i] for i in best.tolist()]}
     if images is not None:
         tried = Directions.neurons(best, len(W)) if directions is None else directions[best]
         columns |= side_by_side(receipt(clip, images, query, tried, other_templates(templates), seed=seed))

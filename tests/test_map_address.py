@@ -10,7 +10,7 @@ from atlas.pages import write_site
 from atlas.store import Store
 from tests.fakes import fake_store
 from tests.test_map_page import NEURONS, shown_hash
-from tests.test_pages import Visit, browser
+from tests.test_pages import Visit, browser, visiting
 
 __all__ = ["browser"]  # a fixture
 SELECTION = "sel=-20000,-20000;20000,-20000;20000,20000"
@@ -26,11 +26,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.fixture
 def visit(store: Store, browser: Any) -> Iterator[Visit]:
-    page = browser.new_page(viewport={"width": 1200, "height": 800})
-    visit = Visit(page, store.derived("site"))
-    yield visit
-    page.close()
-    assert (visit.strays, visit.errors) == ([], [])
+    yield from visiting(browser, store.derived("site"))
 
 
 def go(page: Any, address: str) -> None:

@@ -15,7 +15,7 @@ from atlas.pages.evidence import number, spread
 from atlas.pages.fragments import inspect, picture
 from atlas.store import Store
 from tests.fakes import fake_store
-from tests.test_pages import HOSTILE, Visit, browser
+from tests.test_pages import HOSTILE, Visit, browser, visiting
 
 __all__ = ["browser"]  # a fixture
 NEURONS = 70  # more than a shard of evidence holds
@@ -47,12 +47,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.fixture
 def visit(store: Store, browser: Any) -> Iterator[Visit]:
-    page = browser.new_page(viewport={"width": 1200, "height": 800})
-    visit = Visit(page, store.derived("site"))
-    yield visit
-    harmed = page.evaluate("window.harmed")
-    page.close()
-    assert (visit.strays, visit.errors, harmed) == ([], [], None)
+    yield from visiting(browser, store.derived("site"))
 
 
 def test_cards_weigh_little(store: Store) -> None:

@@ -66,6 +66,16 @@ class Visit:
         return self.page
 
 
+def visiting(browser: Any, site: Path) -> Iterator[Visit]:
+    """A visit of a site that asks for nothing beyond it, complains of nothing, and is harmed by no caption."""
+    page = browser.new_page(viewport={"width": 1200, "height": 800})
+    visit = Visit(page, site)
+    yield visit
+    harmed = page.evaluate("window.harmed")
+    page.close()
+    assert (visit.strays, visit.errors, harmed) == ([], [], None)
+
+
 @pytest.fixture
 def visit(store: Store, browser: Any) -> Iterator[Visit]:
     page = browser.new_page(viewport={"width": 1200, "height": 800})
