@@ -20,11 +20,12 @@ from torch.nn.functional import normalize
 
 from atlas import basis, decoding, layers, weights
 from atlas.errors import Refused
+from atlas.folding import folded
 from atlas.layers import Layer, Token
 
 Picture = str | Path | Image.Image
 Pictures = Sequence[Picture] | Picture | np.ndarray
-IMAGES_A_BATCH, TEXTS_A_BATCH = 64, 256
+IMAGES_A_BATCH, TEXTS_A_BATCH = 32, 256  # images: a CPU's caches hold no more; on a GPU, as many as texts
 REFERENCE_IMAGES = 4
 
 
@@ -155,14 +156,16 @@ class Clip:
 
     def read(self, pixels: UInt8[np.ndarray, "n s s 3"]) -> Readout:
         """Embeddings and the hooked maps of prepared images, in one forward pass."""
-        return self._read(pixels, self._hooked)
+        return self._read(self._tower(len(pixels), self._hooked), pixels, self._hooked)
 
     def encode_images(self, images: Pictures) -> Float[np.ndarray, "n d"]:
         """Embeddings of unit norm. Images: paths, PIL images, or a uint8 array (n, h, w, 3).
 
         Raises Refused for an unreadable file and for arrays of other shapes or types.
         """
-        rows = [self._read(pixels, {}).embedding for pixels in self._batches(images)]
+        images = self._listed(images)
+        tower = self._tower(len(images), {})
+        rows = [self._read(tower, pixels, {}).embedding for pixels in self._batches(images)]
         return np.concatenate(rows) if rows else np.zeros((0, self.dim), np.float32)
 
     def activations(
@@ -177,7 +180,9 @@ class Clip:
         """
         found = self._find(layer or self.layer)
         choice = self._choose(found, _checked(token))
-        maps = [self._read(pixels, {found: choice}).maps[found.path].cpu().numpy() for pixels in self._batches(images)]
+        images, wanted = self._listed(images), {found: choice}
+        tower = self._tower(len(images), wanted)
+        maps = [self._read(tower, each, wanted).maps[found.path].cpu().numpy() for each in self._batches(images)]
         return np.concatenate(maps) if maps else np.zeros((0, found.neurons, *found.grid(choice)), np.float32)
 
     def encode_texts(self, texts: Sequence[str] | str) -> Float[np.ndarray, "n d"]:
@@ -199,19 +204,25 @@ class Clip:
         if images is None:
             side = self.image_size
             images = np.random.default_rng(0).integers(0, 256, (REFERENCE_IMAGES, side, side, 3), np.uint8)
-        pixels = np.concatenate(list(self._batches(images)))
+        pixels = np.concatenate(list(self._batches(self._listed(images))))
         return basis.bilinear(self.model, self._find(layer or self.layer), self._normalised(pixels)).cpu().numpy()
 
     def attribution(self, texts: Sequence[str] | str, layer: str | None = None) -> Float[np.ndarray, "n u"]:
         """Each neuron's share in each text: text embeddings @ basis.T."""
         return self.encode_texts(texts) @ self.basis(layer).T
 
-    def _read(self, pixels: np.ndarray, tokens: dict[Layer, Token]) -> Readout:
+    def _tower(self, images: int, tokens: dict[Layer, Token]) -> torch.nn.Module:
+        """The model, or its folded image tower where that pays (many images, on a CPU) and no convolution is read."""
+        pays = images >= IMAGES_A_BATCH and self.device.type == "cpu"
+        reads = (self.model.get_submodule(layer.path) for layer in tokens)
+        return folded(self.model) if pays and not any(isinstance(m, torch.nn.Conv2d) for m in reads) else self.model
+
+    def _read(self, tower: torch.nn.Module, pixels: np.ndarray, tokens: dict[Layer, Token]) -> Readout:
         if pixels.dtype != np.uint8 or pixels.shape[1:] != (self.image_size, self.image_size, 3):
             side = self.image_size
             raise Refused(f"{self.name} reads uint8 pixels (n, {side}, {side}, 3), got {pixels.dtype} {pixels.shape}")
-        with torch.no_grad(), self._autocast(), layers.tapped(self.model, tokens) as maps:
-            embedding = layers.embed(self.model, self._normalised(pixels))
+        with torch.no_grad(), self._autocast(), layers.tapped(tower, tokens) as maps:
+            embedding = layers.embed(tower, self._normalised(pixels))
         return Readout(_unit(embedding), {layer.path: maps[layer.path] for layer in tokens})
 
     def _normalised(self, pixels: np.ndarray) -> Float[Tensor, "n 3 s s"]:
@@ -226,19 +237,21 @@ class Clip:
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, enabled=self.device.type == "cuda")
 
-    def _batches(self, images: Pictures) -> Iterator[UInt8[np.ndarray, "n s s 3"]]:
-        """Prepared pixels, a batch at a time: files are opened only when their batch comes."""
+    def _listed(self, images: Pictures) -> Sequence[Picture] | np.ndarray:
+        """Images as something that has a length; an array of another size than the model's as pictures."""
         if isinstance(images, np.ndarray):
             if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
                 raise Refused(f"an array of images is uint8 (n, h, w, 3), got {images.dtype} {images.shape}")
             if images.shape[1:3] != (self.image_size, self.image_size):
-                images = [Image.fromarray(image) for image in images]
-        elif isinstance(images, str | Path | Image.Image):
-            images = [images]
-        else:
-            images = list(images)
-        for start in range(0, len(images), IMAGES_A_BATCH):
-            batch = images[start : start + IMAGES_A_BATCH]
+                return [Image.fromarray(image) for image in images]
+            return images
+        return [images] if isinstance(images, str | Path | Image.Image) else list(images)
+
+    def _batches(self, images: Sequence[Picture] | np.ndarray) -> Iterator[UInt8[np.ndarray, "n s s 3"]]:
+        """Prepared pixels, a batch at a time: files are opened only when their batch comes."""
+        size = IMAGES_A_BATCH if self.device.type == "cpu" else TEXTS_A_BATCH
+        for start in range(0, len(images), size):
+            batch = images[start : start + size]
             yield batch if isinstance(batch, np.ndarray) else np.stack([self.prepare(_open(each)) for each in batch])
 
     def _find(self, path: str) -> Layer:
