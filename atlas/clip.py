@@ -213,7 +213,7 @@ class Clip:
 
     def _tower(self, images: int, tokens: dict[Layer, Token]) -> torch.nn.Module:
         """The model, or its folded image tower where that pays (many images, on a CPU) and no convolution is read."""
-        pays = images >= IMAGES_A_BATCH and self.device.type == "cpu"
+        pays = images >= 2 * IMAGES_A_BATCH and self.device.type == "cpu"
         reads = (self.model.get_submodule(layer.path) for layer in tokens)
         return folded(self.model) if pays and not any(isinstance(m, torch.nn.Conv2d) for m in reads) else self.model
 

@@ -15,7 +15,7 @@ def clip() -> Clip:
     return Clip("mini")
 
 
-def noise(clip: Clip, n: int = IMAGES_A_BATCH) -> np.ndarray:
+def noise(clip: Clip, n: int = 2 * IMAGES_A_BATCH) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (n, clip.image_size, clip.image_size, 3), np.uint8)
 
 
