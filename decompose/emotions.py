@@ -15,7 +15,6 @@ measured by people's ratings of the words (`affect`).
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +22,6 @@ from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score, normalized_mutual_info_score
 
 from atlas import vocabulary
 from atlas.clip import Clip
@@ -34,14 +32,13 @@ from decompose.affect import compare_norms
 from decompose.attribution import Templates, chosen_templates, concept_embeddings, prompts, spread
 from decompose.coding import discriminate
 from decompose.equations import Equation, name_neurons, printed
+from decompose.families import agreement
 from decompose.nmf import SparseNMF
 
 LEVELS = (0.5, 1.5, 3.0, 4.7)  # mean number of neurons a word: about what the published tables have at their four
 FACTORED = 2  # the level that is factored, as the published atlas is made from the third
 SOFTEST, HARDEST, HALVINGS = 1e-5, 0.1, 8  # the search for a level's penalty
 SWEEPS = 1000  # of NMF, at most; the published factors are the same after 200
-PERMUTATIONS = 999
-FAINT = 1e-3  # a word whose factors are all fainter belongs to none
 
 
 @dataclass(frozen=True)
@@ -209,30 +206,14 @@ def _cells(count: int) -> Int[np.ndarray, "t 2"]:
     return picked - picked.min(0)
 
 
-# -- do the factors say more than the text tower? ----------------------------------------------------------------------
-
-
 def agreements(
     compared: Mapping[str, Float[np.ndarray, "t _"]], families: Sequence[str], k: int, seed: int = 0
 ) -> pa.Table:
-    """How the words' strongest factors agree with their families, for each kind of vectors: words, NMI, AMI, ARI, p.
-
-    NMI grows as words get fewer, AMI has that taken off; p is the share of shuffled families that agree as well. Words
-    without a family or a factor are left out.
-    """
-    truth, rng, rows = np.array(families), np.random.default_rng(seed), []
-    for name, vectors in compared.items():
-        weights = factor(np.asarray(vectors, float), k, {}).words
-        counted = (weights.max(1) > FAINT) & (truth != "")
-        rows.append({"method": name, **_agreement(truth[counted], weights[counted].argmax(1), rng)})
-    return pa.Table.from_pylist(rows)
-
-
-def _agreement(truth: np.ndarray, found: np.ndarray, rng: np.random.Generator) -> dict[str, Any]:
-    if not len(truth):
-        return {"words": 0, "nmi": 0.0, "ami": 0.0, "ari": 0.0, "p": 1.0}
-    nmi = normalized_mutual_info_score(truth, found)
-    chance = np.array([normalized_mutual_info_score(truth, rng.permutation(found)) for _ in range(PERMUTATIONS)])
-    p = float((1 + (chance >= nmi).sum()) / (1 + PERMUTATIONS))
-    ami, ari = adjusted_mutual_info_score(truth, found), adjusted_rand_score(truth, found)
-    return {"words": len(truth), "nmi": float(nmi), "ami": float(ami), "ari": float(ari), "p": p}
+    """`families.agreement` of k factors of each kind of vectors: one row a kind, named in `method`."""
+    rng = np.random.default_rng(seed)
+    return pa.Table.from_pylist(
+        [
+            {"method": name, **agreement(factor(np.asarray(vectors, float), k, {}).words, families, rng)}
+            for name, vectors in compared.items()
+        ]
+    )

@@ -20,8 +20,9 @@ from atlas.pages.cards import address
 from atlas.pages.fragments import FOLDER, PAGE, picture
 from atlas.store import Store
 from decompose.components import Component
-from decompose.emotions import FAINT, Factors, Study
+from decompose.emotions import Factors, Study
 from decompose.equations import Equation, Term
+from decompose.families import FAINT
 
 SOLVERS = {
     "omp": "orthogonal matching pursuit",

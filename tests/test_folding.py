@@ -38,7 +38,8 @@ def test_a_folded_tower_has_no_norms_left_and_leaves_the_model_as_it_was(clip):
     tower = folded(clip.model)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in tower.modules())
     after = clip.model.state_dict()
-    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
     assert tower.visual.attnpool.k_proj.weight is clip.model.visual.attnpool.k_proj.weight, "shared, not copied"
 
 

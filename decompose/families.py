@@ -1,0 +1,60 @@
+"""Do factors of words agree with known families of the words, such as the feeling wheel's?
+
+Measured as a clustering is (NMI, AMI and ARI of each word's strongest factor, with a permutation p), and as a reader
+would: a factor is *named* by a family where most of its words are of that family, beyond chance.
+
+    F (t, k) factors of the words, 0 to 1
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score, normalized_mutual_info_score
+
+from decompose.significance import enrichment, q_values
+
+PERMUTATIONS = 999
+FAINT = 1e-3  # a word whose factors are all fainter belongs to none
+MOST, RATE = 0.5, 0.05  # of a factor's words, and of false discoveries among the factors
+
+
+def agreement(F: Float[np.ndarray, "t k"], families: Sequence[str], rng: np.random.Generator) -> dict[str, Any]:
+    """How the words' strongest factors agree with their families: words, nmi, ami, ari, p, and the factors `named`.
+
+    NMI grows as words get fewer, AMI has that taken off; p is the share of shuffled families that agree as well. Words
+    without a family ("") or a factor are left out.
+    """
+    truth = np.array(families)
+    counted = (F.max(1) > FAINT) & (truth != "")
+    if not counted.any():
+        return {"words": 0, "nmi": 0.0, "ami": 0.0, "ari": 0.0, "p": 1.0, "factors": F.shape[1], "named": []}
+    truth, found = truth[counted], F[counted].argmax(1)
+    nmi = normalized_mutual_info_score(truth, found)
+    chance = np.array([normalized_mutual_info_score(truth, rng.permutation(found)) for _ in range(PERMUTATIONS)])
+    return {
+        "words": len(truth),
+        "nmi": float(nmi),
+        "ami": float(adjusted_mutual_info_score(truth, found)),
+        "ari": float(adjusted_rand_score(truth, found)),
+        "p": float((1 + (chance >= nmi).sum()) / (1 + PERMUTATIONS)),
+        "factors": F.shape[1],
+        "named": [name for name in names(truth, found, F.shape[1]) if name],
+    }
+
+
+def names(truth: np.ndarray, found: Int[np.ndarray, " t"], factors: int) -> list[str]:
+    """For each factor the family that a reader would name it by, "" where there is none.
+
+    That family holds at least half of the factor's words, which is more than chance gives: hypergeometric p, times the
+    number of families that were looked at, kept at a false discovery rate of 5 % over the factors.
+    """
+    known, codes = np.unique(truth, return_inverse=True)
+    totals = np.bincount(codes)
+    carried = np.array([np.bincount(codes[found == factor], minlength=len(known)) for factor in range(factors)])
+    p = np.stack([enrichment(row, totals, len(truth), int(row.sum())) for row in carried])
+    best = p.argmin(1)
+    sure = q_values(np.minimum(p.min(1) * len(known), 1)) <= RATE
+    most = carried[np.arange(factors), best] >= MOST * carried.sum(1)
+    return [str(known[family]) if keep else "" for family, keep in zip(best, sure & most, strict=True)]
