@@ -146,13 +146,14 @@ def printed(
 
     Without the `removed` neurons (theirs read letters), weights are divided by the largest; positive ones come first,
     from the largest, then negative ones, from the most negative; of the first `limit`, those beyond `least` stay. If
-    none is positive, the largest magnitude divides. Neurons without a name go by their number.
+    none is positive, or none beyond `least` of the largest magnitude, that divides. Neurons without a name go by their
+    number.
     """
     left = {neuron: weight for neuron, weight in weights.items() if neuron not in removed and weight}
     if not left:
         return ()
-    largest = max(left.values())
-    scale = largest if largest > 0 else -min(left.values())
+    largest, lowest = max(left.values()), min(left.values())
+    scale = largest if largest > max(-least * lowest, 0) else -lowest  # else one reads -1,437 times a neuron
     ordered = sorted(left.items(), key=lambda item: (item[1] < 0, -abs(item[1])))
     terms = (Term(i, weight / scale, names.get(i, f"neuron {i}")) for i, weight in ordered[:limit])
     return tuple(term for term in terms if abs(term.weight) > least)

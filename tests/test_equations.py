@@ -80,6 +80,7 @@ def test_the_rule_of_printing():
     found = printed(weights, {}, removed=[6], limit=9, least=0.0)
     assert [t.neuron for t in found] == [2, 7, 1, 4, 3, 5]
     assert [t.weight for t in printed({1: -4.0, 2: -2.0}, {})] == [-1, -0.5]
+    assert [(t.neuron, t.weight) for t in printed({1: 0.001, 2: -4.0}, {})] == [(2, -1)]  # not 1 less 4,000 times 2
     assert printed({6: 1.0, 2: 0.0}, {}, removed=[6]) == ()
 
 
