@@ -29,7 +29,7 @@ def search(args: argparse.Namespace) -> int:
     store, clip = open_model(args)
     some, images = directions(args, clip.neurons), None
     if args.receipts:
-        images = some_images(store, concept_embeddings(clip, args.text, args.templates)[0])
+        images = some_images(store, clip, concept_embeddings(clip, args.text, args.templates)[0])
     found = decompose.search(clip, args.text, args.k, store, args.by, some, args.templates, images=images)
     return _print(args, found.to_pylist() if args.json or not args.receipts else _in_short(found.to_pylist()))
 
@@ -65,7 +65,7 @@ def equation(args: argparse.Namespace) -> int:
     from decompose import report
 
     store, clip = open_model(args)
-    some, images = directions(args, clip.neurons), some_images(store) if args.receipts else None
+    some, images = directions(args, clip.neurons), some_images(store, clip) if args.receipts else None
     found = decompose.compose(clip, args.concept, args.k, store, args.method, None, True, args.templates, some, images)
     shares = [None] * len(found)
     if store is not None and "image" in store.counts:

@@ -3,16 +3,12 @@
 n images that are tried, k labels
 """
 
-from collections.abc import Sequence
-from io import BytesIO
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Int
-from PIL import Image
 
 from atlas.clip import Clip
+from atlas.originals import prepared
 from atlas.store import Store
 from decompose.attribution import Templates, check_model
 from decompose.directions import Directions
@@ -42,7 +38,7 @@ def confirm_labels(
     """Receipts of a Store's labels (`label_neurons`): neuron, concept, act, effect, low, high, p, control, confirmed.
 
     `control` is the mean effect of the matched neurons. Neurons (or `directions`, if the labels are of these) are tried
-    on `images` thumbnails of the Store, those that fewest labels were chosen by; an image of what is among the
+    on `images` images of the Store, those that fewest labels were chosen by; an image of what is among the
     `chosen_by` that one answers to most does not count for it. Raises Refused for a Store of another model, and for one
     with fewer than two images; no labels give no rows.
     """
@@ -58,15 +54,10 @@ def confirm_labels(
     tried = np.sort(shuffled[np.argsort(uses[shuffled], kind="stable")[:images]])
     held = ~(top[:, :, None] == items.of[tried]).any(1).T
     some = Directions.neurons(neurons, clip.neurons) if directions is None else directions[neurons]
-    pictures = thumbnails(store, store.positions("image")[tried])
+    pictures = prepared(store, clip, store.positions("image")[tried])
     found = receipt(clip, pictures, concepts, some, templates, controls=controls, held=held, seed=seed)
     rows = []
     for neuron, each in zip(np.repeat(neurons, 2).tolist(), found, strict=True):
         row = {name: getattr(each, name) for name in COLUMNS.names[2:]}
         rows.append(row | {"neuron": neuron, "concept": each.text})
     return pa.Table.from_pylist(rows, COLUMNS)
-
-
-def thumbnails(store: Store, rows: Sequence[int] | Int[np.ndarray, " n"]) -> list[Image.Image]:
-    """The Store's thumbnails of some rows, in RGB."""
-    return [Image.open(BytesIO(store.thumb(int(row)))).convert("RGB") for row in rows]

@@ -66,13 +66,13 @@ def bank(store: Any, clip: Any, templates: str | None = None) -> Any:
     return TextBank.open(store.derived(VOCABULARY))
 
 
-def some_images(store: Any, far: Any = None) -> list[Any]:
-    """Thumbnails of images spread over the Store, to try neurons on; `far`: of the half that is farthest from this
+def some_images(store: Any, clip: Any, far: Any = None) -> Any:
+    """Images spread over the Store, to try neurons on; `far`: of the half that is farthest from this
     embedding (e,), as a search by response chooses neurons by the images nearest to the text.
     """
     import numpy as np
 
-    from decompose.confirmation import thumbnails
+    from atlas.originals import prepared
 
     if store is None or "image" not in store.counts:
         raise Refused("receipts need images to try neurons on: give --store of one that holds some")
@@ -80,7 +80,7 @@ def some_images(store: Any, far: Any = None) -> list[Any]:
     if far is not None:
         cosine = np.asarray(store.array("embedding", "image"), np.float32) @ far
         rows = rows[np.sort(np.argsort(cosine, kind="stable")[: -(-len(rows) // 2)])]
-    return thumbnails(store, rows[:: max(1, len(rows) // RECEIPT_IMAGES)][:RECEIPT_IMAGES])
+    return prepared(store, clip, rows[:: max(1, len(rows) // RECEIPT_IMAGES)][:RECEIPT_IMAGES])
 
 
 def word_list(file: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""Labels of a Store, put to the test on its own thumbnails: the planted writer of a concept passes, others do not."""
+"""Labels of a Store, put to the test on its own pictures: the planted writer of a concept passes, others do not."""
 
 import numpy as np
 import pyarrow as pa
@@ -7,7 +7,7 @@ from PIL import Image
 
 import atlas
 from atlas.errors import Refused
-from decompose.confirmation import COLUMNS, confirm_labels, thumbnails
+from decompose.confirmation import COLUMNS, confirm_labels
 from decompose.neighbours import strongest
 from tests.fakes import fake_store
 from tests.test_attribution import noise
@@ -84,8 +84,3 @@ def test_no_labels_give_no_rows_and_another_model_s_store_is_refused(clip, store
     assert len(found) == 0
     with pytest.raises(Refused, match="was made by fake"):
         confirm_labels(fake_store(tmp_path / "s", derived=False), clip, labels((0, "cat")))
-
-
-def test_thumbnails_are_rgb_whatever_the_row(store):
-    found = thumbnails(store, [0, 3])
-    assert [image.mode for image in found] == ["RGB", "RGB"]

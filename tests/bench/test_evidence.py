@@ -18,8 +18,8 @@ import atlas
 import decompose
 from atlas.clip import Clip
 from atlas.derivation import relate_neurons, summarise_neurons
+from atlas.originals import prepared
 from atlas.store import Store
-from decompose.confirmation import thumbnails
 from decompose.directions import Directions
 from decompose.receipts import match_controls, mean_activations
 
@@ -56,9 +56,9 @@ def store(clip: Clip, tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 @pytest.fixture(scope="module")
-def images(store: Store) -> list:
+def images(store: Store, clip: Clip) -> np.ndarray:
     """Some of them at random."""
-    return thumbnails(store, np.random.default_rng(0).choice(store.positions("image"), IMAGES, replace=False))
+    return prepared(store, clip, np.random.default_rng(0).choice(store.positions("image"), IMAGES, replace=False))
 
 
 @pytest.fixture(autouse=True)
