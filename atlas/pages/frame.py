@@ -20,7 +20,7 @@ SCRIPTS = {  # what a page loads, and the files that it is joined from
     "atlas.js": ("atlas.js",),
     "scatter.js": ("places.js", "overlay.js", "raster.js", "scatter.js"),
     "map.js": ("whole.js", "tiles.js", "legend.js", "cardpanel.js", "find.js", "selection.js", "address.js", "map.js"),
-    "neurons.js": ("neurons.js",),
+    "neurons.js": ("neurontable.js", "neurons.js"),
     "card.js": ("card.js",),
     "activations.js": ("activations.js",),
 }
