@@ -8,6 +8,7 @@ neurons has few gaps, so that regions are the cells of k-means, not islands.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float64, Int64
@@ -20,7 +21,7 @@ from atlas.pages.labels import Label, carriers, central
 REGIONS = (8, 24, 80)  # at each level, coarse to fine
 LEAST = 6  # neurons in a region, on average
 FEW = 3  # neurons that must carry a name
-LEVEL = 0.1  # the probability, times the terms tried, below which a term is a name
+FALSE = 0.5  # names expected at a level where labels lie at random, at most
 PARTS = 2  # terms in a name at most
 
 
@@ -35,8 +36,9 @@ def name_regions(layout: Float[np.ndarray, "u 2"], labels: Sequence[Sequence[str
         count = min(count, len(layout) // LEAST)
         if count < 2 or not terms:
             break
-        codes = KMeans(count, n_init=4, random_state=seed).fit_predict(np.asarray(layout, np.float64))
-        for c, chosen in enumerate(names(codes.astype(np.int64), carried, terms)):
+        options: dict[str, Any] = {"n_init": 4, "random_state": seed}
+        codes = KMeans(count, **options).fit_predict(np.asarray(layout, np.float64)).astype(np.int64)
+        for c, chosen in enumerate(names(codes, carried, terms)):
             carry = np.asarray(carried[:, chosen].sum(axis=1)).ravel() > 0
             members = np.flatnonzero((codes == c) & carry)
             if chosen:
@@ -51,15 +53,15 @@ def carrying(labels: Sequence[Sequence[str]]) -> tuple[csr_matrix, list[str]]:
     owner = [neuron for neuron, of in enumerate(labels) for _ in of]
     carried, terms = carriers(flat)
     owns = csr_matrix((np.ones(len(flat), np.float32), (owner, np.arange(len(flat)))), (len(labels), len(flat)))
-    found = csr_matrix(owns @ carried).minimum(1)
+    found = csr_matrix(csr_matrix(owns @ carried).minimum(1))
     enough = np.flatnonzero(np.asarray(found.sum(axis=0)).ravel() >= FEW)
     return found[:, enough], [terms[t] for t in enough]
 
 
-def names(codes: Int64[np.ndarray, " u"], carried: csr_matrix, terms: Sequence[str]) -> list[list[int]]:
+def names(codes: Int64[np.ndarray, " u"], carried: csr_matrix, terms: list[str]) -> list[list[int]]:
     """The terms that name every region of a level, none where chance gives as much; no two regions share a word."""
     there, p = enrichment(codes, carried)
-    own = (p * len(terms) < LEVEL) & (there >= FEW)
+    own = (p * p.size < FALSE) & (there >= FEW)
     found: list[list[int]] = [[] for _ in p]
     taken: set[str] = set()
     for c, t in sorted(zip(*np.nonzero(own), strict=True), key=lambda at: (p[at], terms[at[1]])):
@@ -74,6 +76,6 @@ def enrichment(
 ) -> tuple[Float64[np.ndarray, "c t"], Float64[np.ndarray, "c t"]]:
     """How many of each region's neurons carry each term, and the probability of as many among as many at random."""
     inside = csr_matrix((np.ones(len(codes)), (codes, np.arange(len(codes)))))
-    there = np.asarray((inside @ carried).todense(), np.float64)
+    there = csr_matrix(inside @ carried).toarray().astype(np.float64)
     size, whole = np.asarray(inside.sum(axis=1)), np.asarray(carried.sum(axis=0))
     return there, np.asarray(hypergeom.sf(there - 1, len(codes), whole, size))

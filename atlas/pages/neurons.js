@@ -8,25 +8,24 @@ atlas.neurons = async () => {
   const labels = columns.label.all(), said = columns.words.all(), n = labels.length;
   const all = Uint32Array.from({ length: n }, (_, i) => i);
 
-  function thumb(i, tag = "i", attributes = {}, at = 0) { // by what it answers to most
-    const j = i * k + at, place = columns.at[j];
-    return element(`${tag}.t.s${sheet[j]}${place < 0 ? "" : ".m"}`, { "--n": cell[j], "--m": place, ...attributes });
-  }
-  const covers = (i) => Array.from({ length: k }, (_, at) => thumb(i, "i", {}, at));
+  const picture = (j, tag, attributes, place) => element(`${tag}.t.s${sheet[j]}${place < 0 ? "" : ".m"}`, { "--n": cell[j], "--m": place, ...attributes });
+  const thumb = (i, tag = "i", attributes = {}) => picture(i * k, tag, attributes, -1); // by what it answers to most
+  const covers = (i) => Array.from({ length: k }, (_, at) => picture(i * k + at, "i", {}, columns.at[i * k + at]));
   const rows = {
     thumb,
     name: (i) => labels[i] || "no label",
     about: (i) => `neuron ${i}`,
     spot: (i) => ({ sheet: sheet[i * k], x: cell[i * k] % atlas.SHEET, y: Math.floor(cell[i * k] / atlas.SHEET) }),
   };
-  // A number is a neuron's own; words are looked for in its label and in the words that it answers to most.
-  const lower = labels.map((label, i) => [label.toLowerCase(), `${label} ${said[i]}`.toLowerCase()]);
+  // A number is a neuron's own. Words are looked for in labels, and then at the beginnings of words that it answers to most.
+  const lower = labels.map((label) => label.toLowerCase()), beside = said.map((text) => ` ${text.toLowerCase()}`);
   function find(wanted) {
-    const rank = atlas.rank(wanted), keys = [];
+    const numbers = wanted.filter((word) => /^\d+$/.test(word)), letters = wanted.filter((word) => !numbers.includes(word)), keys = [];
     for (const i of all) {
-      const numbered = wanted.length === 1 && wanted[0] === String(i), [label, text] = lower[i];
-      if (!numbered && !wanted.every((word) => (/^\d+$/.test(word) ? word === String(i) : text.includes(word)))) continue;
-      keys.push((wanted.every((word) => label.includes(word)) ? rank(label) : 10_000 + rank(text)) * n + i);
+      if (!numbers.every((word) => Number(word) === i)) continue;
+      const labelled = letters.every((word) => lower[i].includes(word));
+      if (!labelled && !letters.every((word) => lower[i].includes(word) || beside[i].includes(` ${word}`))) continue;
+      keys.push((atlas.rank(letters)(lower[i]) + (labelled ? 0 : 100_000)) * n + i);
     }
     return atlas.ranked(keys, n);
   }
@@ -65,9 +64,9 @@ atlas.source = async (settings) => {
   page.nearest = "Neurons that answer alike";
   page.cited = (i) => rows.about(i);
   page.parts = (i) => [
-    element("p.ways", {}, element("a", { href: atlas.address(i) }, "Open its card"), settings.map ? element("a", { href: `${settings.map}#neuron=${i}` }, "Show on the map") : null),
+    element("p.ways", {}, element("a", { href: atlas.address(i) }, "Open its card"), settings.map ? element("a", { href: `${settings.map}#neuron=${i}` }, "What drives it, on the map") : null),
     element("div", {}, element("h3", {}, "Answers most to"), element("div.strip", {}, ...covers(i))),
-    element("div.facts-of", {}, ...about(i)),
+    element("div.said", {}, ...about(i)),
   ];
   page.named = (names, at) => { // a name stays while any is shown of the neurons that carry it
     if (!page.legend.hidden()) return true;

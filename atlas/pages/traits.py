@@ -5,17 +5,23 @@ high. Only what the run holds is a trait.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Float64, UInt8
 
 from atlas.pages.frame import short
-from atlas.pages.neurons import NONE, Neurons
+from atlas.pages.neurons import Neurons
+from atlas.pages.scatter import PALETTE
 
-FIFTHS = 5
-UNKNOWN = "not known"
+HUES = len(PALETTE) - 1  # entries of kinds; the last hue, a grey, is that of neurons of which nothing is known
+UNKNOWN, OTHERS, UNNAMED = "not known", "others", "no label"
+CHANCES = (0.0001, 0.001, 0.01, 0.05)  # between which p-values are told apart
+EVIDENCE = (
+    "What makes a neuron's first label significant: the images or words that drive it, their captions, or its basis "
+    "row, which is what it adds to the embedding."
+)
 MEASURED = {  # columns of the statistics, how they are called, and what they say
     "monosemanticity": ("Monosemanticity", "How alike the {kind}s are that drive a neuron: the mean cosine of pairs."),
     "max": ("Largest activation", "The most that any {kind} drives a neuron to."),
@@ -62,8 +68,8 @@ def _kinds(neurons: Neurons) -> Iterator[Trait]:
         yield kind("strongest", "Strongest item", said, [kinds[code] for code in most])
     if neurons.claims is not None:
         claims = [neurons.claim(i) for i in range(len(neurons))]
-        named = [str(claim["evidence"] or "not said") if claim else "no label" for claim in claims]
-        yield kind("evidence", "Evidence of its label", "What a neuron's first label is significant by.", named, "no label")
+        named = [str(claim["evidence"] or "not said") if claim else UNNAMED for claim in claims]
+        yield kind("evidence", "Evidence of its label", EVIDENCE, named, UNNAMED)
     if neurons.receipts is not None:
         said = "Whether raising the neuron raised what its labels name, in a real forward pass."
         tested = [_tested(neurons, i) for i in range(len(neurons))]
@@ -101,7 +107,8 @@ def _measures(neurons: Neurons) -> Iterator[Trait]:
     if neurons.claims is not None:
         claims = [neurons.claim(i) for i in range(len(neurons))]
         said = "How often chance alone gives evidence as strong as that of a neuron's first label."
-        yield measure("p", "p of its label", said, [claim["p"] if claim else None for claim in claims])
+        p = [claim["p"] if claim else None for claim in claims]
+        yield measure("p", "p of its label", said, p, CHANCES, UNNAMED)
 
 
 def silent(edges: Sequence[float], counts: Sequence[int]) -> float:
@@ -110,12 +117,16 @@ def silent(edges: Sequence[float], counts: Sequence[int]) -> float:
     return float(cut / max(1, np.sum(counts)))
 
 
-def kind(
-    name: str, title: str, said: str, named: Sequence[str], rest: str = "", order: Sequence[str] = ()
-) -> Trait:  # fmt: skip
-    """A trait of kinds, in a given order or the largest first; `rest` is that of neurons of which nothing is known."""
+def kind(name: str, title: str, said: str, named: Sequence[str], rest: str = "", order: Sequence[str] = ()) -> Trait:
+    """A trait of kinds, in a given order or the largest first; `rest` is that of neurons of which nothing is known.
+
+    Kinds for which there are no more hues are "others".
+    """
     counts = Counter(entry for entry in named if entry != rest)
     entries = [entry for entry in order if counts[entry]] or [entry for entry, _ in counts.most_common()]
+    if len(entries) > HUES:
+        entries = [*entries[: HUES - 1], OTHERS]
+        named = [entry if entry in entries or entry == rest else OTHERS for entry in named]
     known = len(entries)
     entries += [rest] if rest in named else []
     codes = np.array([entries.index(entry) for entry in named], np.uint8)
@@ -131,20 +142,36 @@ def count(name: str, title: str, said: str, numbers: Sequence[int]) -> Trait:
     return Trait(name, title, said, entries, codes, len(some), np.array(numbers, np.float32), graded=True)
 
 
-def measure(name: str, title: str, said: str, figures: Sequence[float | None]) -> Trait:
-    """A trait that is measured: fifths of the neurons, low to high, each called by the figures it spans."""
+def measure(
+    name: str, title: str, said: str, figures: Sequence[float | None], edges: Sequence[float] = (), rest: str = UNKNOWN
+) -> Trait:
+    """A trait that is measured, low to high: between given edges, or fifths of the neurons by what they span."""
     values = np.array([np.nan if figure is None else figure for figure in figures], np.float32)
     known = np.isfinite(values)
-    edges = np.unique(np.quantile(values[known], np.arange(1, FIFTHS) / FIFTHS)) if known.any() else np.zeros(0)
-    fifth = np.searchsorted(edges, values[known].astype(np.float64), side="left")
-    levels, of_known = np.unique(fifth, return_inverse=True)
+    cuts = np.asarray(edges) if len(edges) else fifths(values[known])
+    band = np.searchsorted(cuts, values[known].astype(np.float64), side="right" if len(edges) else "left")
+    levels, of_known = np.unique(band, return_inverse=True)
     codes = np.full(len(values), len(levels), np.uint8)
     codes[known] = of_known
     spans = [values[codes == code] for code in range(len(levels))]
-    entries = [_span(float(of.min()), float(of.max()), short) for of in spans]
-    entries += [] if known.all() else [UNKNOWN]
+    entries = [between(edges, level) if len(edges) else span(of) for level, of in zip(levels.tolist(), spans, strict=True)]
+    entries += [] if known.all() else [rest]
     return Trait(name, title, said, entries, codes, len(levels), values, graded=True)
 
 
-def _span(low: float, high: float, form: Callable[[float], str]) -> str:
-    return form(low) if form(low) == form(high) else f"{form(low)} to {form(high)}"
+def fifths(values: Float32[np.ndarray, " n"]) -> Float64[np.ndarray, " c"]:
+    """What cuts values into fifths, as far as they differ."""
+    return np.unique(np.quantile(values, np.arange(1, 5) / 5)) if len(values) else np.zeros(0)
+
+
+def span(values: Float32[np.ndarray, " n"]) -> str:
+    """The least and the largest of some values."""
+    low, high = short(float(values.min())), short(float(values.max()))
+    return low if low == high else f"{low} to {high}"
+
+
+def between(edges: Sequence[float], band: int) -> str:
+    """A band between edges in words."""
+    if band == 0:
+        return f"below {edges[0]:g}"
+    return f"{edges[-1]:g} and above" if band == len(edges) else f"{edges[band - 1]:g} to {edges[band]:g}"
