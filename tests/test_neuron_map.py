@@ -105,12 +105,13 @@ def test_traits_have_an_entry_for_every_neuron() -> None:
     assert (alike.entries, alike.codes.tolist(), alike.known) == (["1.00", "not known"], [0, 0, 1, 1], 1)
     chances = traits.measure("p", "p", "", [0.5, 0.002, None], (0.001, 0.01), "no label")
     assert (chances.entries, chances.codes.tolist()) == (["0.001 to 0.01", "0.01 and above", "no label"], [1, 0, 2])
+    assert chances.hues == [12, 20, traits.APART]
     counted = traits.count("n", "N", "", [0, 2, 1, 2])
     assert (counted.entries, counted.codes.tolist()) == (["1", "2", "none"], [2, 1, 0, 1])
     many = traits.kind("k", "K", "", [f"k{min(i, 14)}" for i in range(20)] + [""], "")
     assert len(many.entries) == traits.HUES + 1
     assert many.entries[-2:] == [traits.OTHERS, ""]
-    assert many.codes.max() < len(traits.PALETTE)
+    assert many.hues == list(range(len(traits.PALETTE)))
 
 
 def test_a_histogram_says_how_often_a_neuron_is_silent() -> None:

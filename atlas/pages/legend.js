@@ -120,7 +120,7 @@ atlas.legend = (page) => {
     button.addEventListener("click", () => { choose(button.dataset.colour); page.changed(); });
   }
   chooser?.addEventListener("change", () => { choose(chooser.value); page.changed(); });
-  document.querySelector(".by").hidden = !chooser && !document.querySelector("[data-colour]:not([hidden])");
+  document.querySelector(".by").hidden = !chooser?.options.length && !document.querySelector("[data-colour]:not([hidden])");
   const off = () => Object.entries(schemes).flatMap(([name, { entries }]) => entries.flatMap((entry, k) => (entry.shown ? [] : `${name}.${k}`)));
   const state = () => ({ c: colour === usual || colour === "neuron" ? null : colour, neuron: neuron < 0 ? null : neuron, hide: off().join(",") || null });
   async function restore(by, number, hide) {

@@ -90,7 +90,10 @@ def region_columns(places: np.ndarray, labels: list[Label]) -> dict[str, Column]
 
 def largest(labels: list[Label]) -> list[Label]:
     """Regions to list: of every name the one that most neurons carry."""
-    return list({label.text: label for label in reversed(labels)}.values())[::-1]
+    found: dict[str, Label] = {}
+    for label in labels:
+        found.setdefault(label.text, label)
+    return list(found.values())
 
 
 def entry(neurons: Neurons, neuron: int) -> dict[str, Any]:

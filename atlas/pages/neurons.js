@@ -39,17 +39,16 @@ atlas.source = async (settings) => {
   const { rows, columns, labels, said, covers, n, all } = found, { palette, ramp } = atlas.json("figure");
   const points = { x: columns.x, y: columns.y, row: all, code: new Uint8Array(n) };
   const page = { ...found, points, pointOf: all, order: atlas.scattered(all), regions, side: 34 };
-  const SPARE = palette.length - 1, CROWD = 150; // pictures hide the colours of measures where there are many
+  const CROWD = 150; // pictures hide the colours of measures where there are more
 
   // -- traits: the legend's entries, and what is said of one neuron ----------------------------------------------------------
 
   const figure = (value) => (Number.isNaN(value) ? "–" : String(Number(value.toPrecision(3))).replace("-", "−"));
-  const graded = (code, known) => palette.length + Math.round((code * (ramp.length - 1)) / Math.max(1, known - 1));
-  const hue = (code) => palette[code] || ramp[code - palette.length];
-  const scheme = ({ name, said: about, entries, known, graded: isGraded }) => {
-    const code = (entry) => (entry >= known ? SPARE : isGraded ? graded(entry, known) : entry), counts = new Uint32Array(entries.length);
+  const scheme = ({ name, said: about, entries, hues }) => {
+    const counts = new Uint32Array(entries.length);
     for (const entry of traits[name]) counts[entry]++;
-    return { said: about, of: (i) => traits[name][i], code, entries: entries.map((text, entry) => ({ name: text, count: counts[entry], hue: hue(code(entry)), shown: true })) };
+    return { said: about, of: (i) => traits[name][i], code: (entry) => hues[entry],
+      entries: entries.map((text, entry) => ({ name: text, count: counts[entry], hue: [...palette, ...ramp][hues[entry]], shown: true })) };
   };
   page.schemes = Object.fromEntries(settings.traits.map((trait) => [trait.name, scheme(trait)]));
   const value = ({ name, entries }, i) => (traits[`${name}.values`] ? figure(traits[`${name}.values`][i]) : entries[traits[name][i]]);

@@ -13,9 +13,10 @@ from jaxtyping import Float32, Float64, UInt8
 
 from atlas.pages.frame import short
 from atlas.pages.neurons import Neurons
-from atlas.pages.scatter import PALETTE
+from atlas.pages.scatter import PALETTE, RAMP
 
-HUES = len(PALETTE) - 1  # entries of kinds; the last hue, a grey, is that of neurons of which nothing is known
+GREY, APART = len(PALETTE) - 1, 6  # hues where nothing is known: a ramp has the grey itself in its middle
+HUES = GREY  # kinds that have a hue of their own
 UNKNOWN, OTHERS, UNNAMED = "not known", "others", "no label"
 CHANCES = (0.0001, 0.001, 0.01, 0.05)  # between which p-values are told apart
 EVIDENCE = (
@@ -35,7 +36,8 @@ MEASURED = {  # columns of the statistics, how they are called, and what they sa
 class Trait:
     """One trait of all neurons: `entries` of its legend, `codes` of neurons into them, and the figures, if measured.
 
-    The last entry is that of neurons of which nothing is known where `known` is less than there are entries.
+    The last entry is that of neurons of which nothing is known where `known` is less than there are entries; `graded`
+    entries are in order, and have hues of the ramp.
     """
 
     name: str
@@ -48,10 +50,17 @@ class Trait:
     graded: bool = False
 
     @property
+    def hues(self) -> list[int]:
+        """The colour of every entry, as a code into PALETTE and RAMP, which follows it."""
+        steps = max(1, self.known - 1)
+        ramp = [len(PALETTE) + round(k * (len(RAMP) - 1) / steps) for k in range(self.known)]
+        known, rest = (ramp, APART) if self.graded else (list(range(self.known)), GREY)
+        return known + [rest] * (len(self.entries) - self.known)
+
+    @property
     def described(self) -> dict[str, object]:
         """What the page's legend says of it."""
-        parts = ("name", "title", "said", "entries", "known", "graded")
-        return {part: getattr(self, part) for part in parts}
+        return {part: getattr(self, part) for part in ("name", "title", "said", "entries", "hues")}
 
 
 def traits(neurons: Neurons) -> list[Trait]:
@@ -64,7 +73,7 @@ def _kinds(neurons: Neurons) -> Iterator[Trait]:
     if len(neurons.stats) > 1:
         kinds = list(neurons.stats)
         most = np.array([[row["max"] for row in neurons.stats[kind]] for kind in kinds]).argmax(axis=0)
-        said = "Of which kind the item is that drives a neuron most."
+        said = "Whether an image or a word drives a neuron most."
         yield kind("strongest", "Strongest item", said, [kinds[code] for code in most])
     if neurons.claims is not None:
         claims = [neurons.claim(i) for i in range(len(neurons))]
@@ -154,7 +163,9 @@ def measure(
     codes = np.full(len(values), len(levels), np.uint8)
     codes[known] = of_known
     spans = [values[codes == code] for code in range(len(levels))]
-    entries = [between(edges, level) if len(edges) else span(of) for level, of in zip(levels.tolist(), spans, strict=True)]
+    entries = [
+        between(edges, level) if len(edges) else span(of) for level, of in zip(levels.tolist(), spans, strict=True)
+    ]
     entries += [] if known.all() else [rest]
     return Trait(name, title, said, entries, codes, len(levels), values, graded=True)
 
