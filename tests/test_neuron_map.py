@@ -101,6 +101,8 @@ def test_traits_have_an_entry_for_every_neuron() -> None:
     fifths = traits.measure("a", "A", "", [float(i) for i in range(10)])
     assert fifths.entries == ["0.00 to 1.00", "2.00 to 3.00", "4.00 to 5.00", "6.00 to 7.00", "8.00 to 9.00"]
     assert fifths.codes.tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+    mostly = traits.measure("a", "A", "", [0.0] * 9 + [5.0])
+    assert (mostly.entries, mostly.codes.tolist()) == (["0.00", "5.00"], [0] * 9 + [1])
     alike = traits.measure("a", "A", "", [1.0, 1.0, None, float("nan")])
     assert (alike.entries, alike.codes.tolist(), alike.known) == (["1.00", "not known"], [0, 0, 1, 1], 1)
     chances = traits.measure("p", "p", "", [0.5, 0.002, None], (0.001, 0.01), "no label")
@@ -261,6 +263,15 @@ def test_regions_have_names_that_go_with_the_last_of_their_neurons(visit: Visit)
     page.wait_for_function("!atlas.page.scatter.over().named.length")
     page.locator(".entry", has_text="2").first.click()
     page.wait_for_function("atlas.page.scatter.over().named.length")
+
+
+def test_no_name_is_said_twice_at_a_scale(visit: Visit) -> None:
+    page = visit.open("neurons.html")
+    named = """[...'sso'].map((letter) => ({ s: 'same', o: 'other' })[letter])"""
+    place = "x: [-20000, 20000, 0], y: [0, 0, 10000], level: [0, 1, 1], count: [9, 5, 4]"
+    page.evaluate(f"atlas.page.scatter.name({{ {place}, text: {{ length: 3, at: (k) => {named}[k] }} }})")
+    page.wait_for_function("atlas.page.scatter.over().named.length === 2")
+    assert page.evaluate("atlas.page.scatter.over().named.map(({ k }) => k)") == [0, 2]
 
 
 def test_the_address_of_the_neuron_atlas_reopens_what_one_saw(visit: Visit) -> None:
