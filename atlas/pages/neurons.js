@@ -39,7 +39,7 @@ atlas.source = async (settings) => {
   const { rows, columns, labels, said, covers, n, all } = found, { palette, ramp } = atlas.json("figure");
   const points = { x: columns.x, y: columns.y, row: all, code: new Uint8Array(n) };
   const page = { ...found, points, pointOf: all, order: atlas.scattered(all), regions, side: 34 };
-  const CROWD = 150; // pictures hide the colours of measures where there are more
+  const CROWD = 150; // pictures would hide the colours one asked for where there are more
 
   // -- traits: the legend's entries, and what is said of one neuron ----------------------------------------------------------
 
