@@ -1,6 +1,7 @@
 """The neuron atlas as a map: regions and traits, and every interaction in a real browser."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from scipy.sparse import csr_matrix
 
 from atlas.pages import columns, enrichment, traits, write_site
 from atlas.store import Store
@@ -89,8 +91,6 @@ def test_where_nothing_holds_no_region_has_a_name() -> None:
 
 
 def test_enrichment_is_the_hypergeometric_tail() -> None:
-    from scipy.sparse import csr_matrix
-
     carried = csr_matrix(np.array([[1], [1], [0], [0], [1], [0]], np.float32))
     there, p = enrichment.enrichment(np.array([0, 0, 0, 1, 1, 1]), carried)
     assert there.ravel().tolist() == [2, 1]
@@ -311,8 +311,6 @@ def test_pictures_make_room_for_the_colours_of_a_measure(visit: Visit) -> None:
 
 def test_without_a_layout_the_table_is_cut_by_the_box(tmp_path: Path, browser: Any) -> None:
     store = fake_store(tmp_path / "demo", neurons=9, derived=True)
-    import shutil
-
     shutil.rmtree(store.path / "layout" / "neurons")
     page = browser.new_page()
     visit = Visit(page, write_site(Store.open(store.path)).parent)
