@@ -18,11 +18,13 @@ axe_core = pytest.importorskip("axe_playwright_python.sync_playwright")
 
 SELECT = "atlas.page.selection.take([[-20000,-20000],[20000,-20000],[20000,20000]])"
 SEARCH = "atlas.page.finder.set('drawn', 'caption')"
+NEURONS = "atlas.page.finder.set('a')"
 GIVEN = "atlas.page.finder.set('island', 'caption')"
 PAGES = {  # what is opened there first
     "index.html": None,
     "index.html#p=5&neuron=3": f"Promise.all([{SELECT}, {SEARCH}])",
-    "neurons.html#neuron=3": None,
+    "neurons.html": None,
+    "neurons.html#p=3&c=evidence": f"Promise.all([{SELECT}, {NEURONS}])",
     "neurons/0003.html": "document.querySelectorAll('.band')[5].click()",
     "activations.html": "document.querySelector('.grid button').click()",
     "about.html": None,

@@ -135,36 +135,6 @@ def test_a_card_without_scripts_is_still_a_card(store: Store, browser: Any) -> N
     page.close()
 
 
-def test_the_neuron_atlas_colours_finds_and_walks(visit: Visit) -> None:
-    page = visit.open("neurons.html")
-    assert set(page.evaluate("[...atlas.page.points.code]")) == {0}
-    page.get_by_label("Colour by").select_option("monosemanticity")
-    codes = page.evaluate("[...atlas.page.points.code]")
-    assert codes == sorted(codes)
-    assert len(set(codes)) > 5
-    assert page.locator("#scale").inner_text().split() == ["0.00580", "0.388"]
-    page.get_by_placeholder("Find by number or word").fill("IMG SRC")
-    assert page.locator("tbody tr:visible").count() == 1
-    assert page.locator("#results a").get_attribute("href") == "neurons/0003.html"
-    page.get_by_placeholder("Find by number or word").fill("")
-    page.locator("#atlas").focus()
-    page.keyboard.press("ArrowRight")
-    first = page.locator("#card .caption").first.inner_text()
-    page.keyboard.press("ArrowLeft")
-    page.keyboard.press("ArrowUp")
-    assert page.locator("#card .caption").first.inner_text() != first
-    page.evaluate("atlas.page.choose(3)")
-    assert {"by=monosemanticity", "neuron=3"} <= set(page.evaluate("location.hash").lstrip("#").split("&"))
-    page = visit.open("neurons.html#by=monosemanticity&neuron=3")
-    assert page.locator("#card .caption").first.inner_text() == "Neuron 3"
-    assert page.locator("#card .caption").nth(1).inner_text() == LABEL
-    page.get_by_label("Close").click()
-    assert page.evaluate("document.activeElement.id") == "atlas"
-    page.evaluate("atlas.page.choose(3)")
-    page.keyboard.press("Enter")
-    page.wait_for_url("**/neurons/0003.html")
-
-
 def test_a_fragment_is_a_page_of_the_site(visit: Visit, store: Store) -> None:
     page = visit.open("emotions.html", ready=False)
     assert page.locator("nav [aria-current]").inner_text() == f"Emotions {LABEL}"

@@ -143,6 +143,7 @@ def test_neurons_and_activations(visit: Visit) -> None:
     page.get_by_placeholder("Find by number or word").fill("12")
     assert page.locator("tbody tr:visible").count() == 1
     page.keyboard.press("Enter")
+    page.get_by_role("link", name="Open its card").click()
     page.wait_for_url("**/neurons/0012.html")
     page = visit.open("activations.html")
     page.locator(".grid button").first.click()

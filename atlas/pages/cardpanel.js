@@ -24,7 +24,7 @@ atlas.card = (page) => {
   function draw(i) { // what a link or a citation says of it is kept: its tile may go again
     drawn = { i, number: page.number(i), name: rows.name(points.row[i]) };
     const focused = card.contains(document.activeElement);
-    card.replaceChildren(...[head(i), near(i), strongest(i), kept(i)].filter(Boolean));
+    card.replaceChildren(...[head(i), ...(page.parts?.(i) || []), near(i), strongest(i), kept(i)].filter(Boolean));
     card.hidden = false;
     card.scrollIntoView({ block: "nearest" });
     if (focused) card.querySelector(".strip button, button")?.focus();
@@ -66,11 +66,11 @@ atlas.card = (page) => {
     }, () => {});
   }
   const place = () => (location.protocol === "file:" ? location.pathname.split("/").at(-1) + location.hash : location.href); // folders are nobody's business
-  const cited = () => [`“${drawn.name}” (${rows.about(points.row[drawn.i])}, row ${drawn.number})`, settings.cite, place()].filter(Boolean).join(". ");
+  const cited = () => [`“${drawn.name}” (${page.cited?.(drawn.i) || `${rows.about(points.row[drawn.i])}, row ${drawn.number}`})`, settings.cite, place()].filter(Boolean).join(". ");
   function near(i) {
     const found = page.near(i);
     if (!found.length) return null;
-    return element("div", {}, element("h3", {}, "Nearest in the model's space"), element("div.strip", { role: "group", "aria-label": "Nearest; left and right walk along them", onkeydown: walk },
+    return element("div", {}, element("h3", {}, page.nearest || "Nearest in the model's space"), element("div.strip", { role: "group", "aria-label": "Nearest; left and right walk along them", onkeydown: walk },
       ...found.map((other) => [other, said(points.row[other])]).map(([other, title]) => rows.thumb(points.row[other], "button", { type: "button", title, "aria-label": title, onclick: () => pick(other, true) }))));
   }
   function walk(event) { // along the strip; Enter goes there

@@ -67,7 +67,7 @@ atlas.find = (page) => {
   function choose(how) {
     by = how;
     for (const button of document.querySelectorAll("[data-by]")) button.setAttribute("aria-pressed", String(button.dataset.by === how));
-    query.placeholder = how === "meaning" ? "Search by meaning" : "Search captions";
+    if (document.querySelector("[data-by]")) query.placeholder = how === "meaning" ? "Search by meaning" : "Search captions";
     return search();
   }
   for (const button of document.querySelectorAll("[data-by]")) button.addEventListener("click", () => choose(button.dataset.by));

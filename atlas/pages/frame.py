@@ -17,10 +17,10 @@ from atlas.store import Store
 
 HERE = Path(__file__).parent
 SCRIPTS = {  # what a page loads, and the files that it is joined from
-    "atlas.js": ("atlas.js",),
+    "atlas.js": ("atlas.js", "rank.js"),
     "scatter.js": ("places.js", "overlay.js", "raster.js", "scatter.js"),
     "map.js": ("whole.js", "tiles.js", "legend.js", "cardpanel.js", "find.js", "selection.js", "address.js", "map.js"),
-    "neurons.js": ("neurons.js",),
+    "neurons.js": ("neurontable.js", "neurons.js"),
     "card.js": ("card.js",),
     "activations.js": ("activations.js",),
 }

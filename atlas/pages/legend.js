@@ -1,5 +1,6 @@
 "use strict";
-// Colour by kind, by style, by how well the map kept a point's neighbours, or by what drives one neuron; the list filters.
+// Colour by kind, by style, by how well the map kept a point's neighbours (or by what page.schemes holds), or by what
+// drives one neuron; the list filters.
 
 atlas.legend = (page) => {
   const { element } = atlas;
@@ -7,13 +8,16 @@ atlas.legend = (page) => {
   const { palette, ramp } = atlas.json("figure");
   const LIMIT = palette.length, STEPS = ramp.length;
   const list = document.getElementById("legend"), said = document.getElementById("said");
-  const schemes = { kind: factor(settings.kinds, rows.kind, page.counts?.kinds), group: factor(rows.groups.all(), rows.group, page.counts?.members) };
-  if (points.kept) schemes.kept = measure();
+  const schemes = page.schemes || ofRows(), chooser = document.getElementById("colour"); // many are chosen from a list
   const filters = Object.values(schemes);
-  let colour = Object.keys(schemes).find((name) => schemes[name].entries.length > 1) || "kind";
+  let colour = Object.keys(schemes).find((name) => schemes[name].entries.length > 1) || Object.keys(schemes)[0];
   const usual = colour;
   let neuron = -1, lit = null;
 
+  function ofRows() {
+    const made = { kind: factor(settings.kinds, rows.kind, page.counts?.kinds), group: factor(rows.groups.all(), rows.group, page.counts?.members) };
+    return points.kept ? { ...made, kept: measure() } : made;
+  }
   function factor(names, codes, known) { // largest first; what the palette has no room for shares its last entry
     const counts = known || new Uint32Array(names.length);
     if (!known) for (const row of points.row) counts[codes[row]]++;
@@ -35,7 +39,7 @@ atlas.legend = (page) => {
     if (page.counts) page.counts.fifths.forEach((count, k) => { entries[k].count = count; });
     else for (let i = 0; i < n; i++) entries[of(i)].count++;
     if (!entries[5].count) entries.pop();
-    return { of, entries, code: (k) => (k < 5 ? LIMIT + Math.round((k * (STEPS - 1)) / 4) : LIMIT - 1) };
+    return { of, entries, said: "How many of a point's 15 nearest in the model's space the map put among its 15 nearest.", code: (k) => (k < 5 ? LIMIT + Math.round((k * (STEPS - 1)) / 4) : LIMIT - 1) };
   }
   const hidden = () => filters.some((scheme) => scheme.entries.some((entry) => !entry.shown));
   // Whether any of a label's points is shown: its mask has a bit for each combination of kind, style and fifth kept.
@@ -60,12 +64,13 @@ atlas.legend = (page) => {
         page.refresh();
         page.changed();
       } }, element("i"), element("span", {}, entry.name), element("small", {}, entry.count.toLocaleString("en"))))));
-    said.textContent = { kept: "How many of a point's 15 nearest in the model's space the map put among its 15 nearest." }[colour] || "";
+    if (chooser) chooser.value = colour;
+    said.textContent = scheme?.said || "";
   }
   function paint() {
     const scheme = schemes[colour];
     if (scheme) for (let i = 0; i < n; i++) points.code[i] = scheme.code ? scheme.code(scheme.of(i)) : scheme.of(i);
-    else { points.code.fill(LIMIT - 1); for (const [i, code] of lit) points.code[i] = code; }
+    else { points.code.fill(LIMIT - 1); for (const [i, code] of lit || []) points.code[i] = code; }
   }
   function choose(by) {
     if (by !== "neuron" && !schemes[by]) return;
@@ -114,7 +119,8 @@ atlas.legend = (page) => {
     button.hidden = (schemes[button.dataset.colour]?.entries.length || 0) < 2;
     button.addEventListener("click", () => { choose(button.dataset.colour); page.changed(); });
   }
-  document.querySelector(".by").hidden = !document.querySelector("[data-colour]:not([hidden])");
+  chooser?.addEventListener("change", () => { choose(chooser.value); page.changed(); });
+  document.querySelector(".by").hidden = !chooser?.options.length && !document.querySelector("[data-colour]:not([hidden])");
   const off = () => Object.entries(schemes).flatMap(([name, { entries }]) => entries.flatMap((entry, k) => (entry.shown ? [] : `${name}.${k}`)));
   const state = () => ({ c: colour === usual || colour === "neuron" ? null : colour, neuron: neuron < 0 ? null : neuron, hide: off().join(",") || null });
   async function restore(by, number, hide) {
@@ -125,5 +131,5 @@ atlas.legend = (page) => {
     if (colour !== wanted || off().join() !== before) choose(wanted);
     if (number >= 0) await light(number);
   }
-  return { visible, hidden, named, plain: () => colour === usual && !hidden(), paint, show, choose, light, state, restore };
+  return { visible, hidden, named, plain: () => colour === usual && !hidden(), colour: () => colour, paint, show, choose, light, state, restore };
 };

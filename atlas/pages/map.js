@@ -1,10 +1,11 @@
 "use strict";
-// The map of all rows. Each part of the page is a function of `page`, which holds what they share.
+// The map: of all rows, or of what atlas.source brings. Each part of the page is a function of `page`, which holds
+// what they share.
 
 (async () => {
   const { element } = atlas;
   const settings = atlas.json("settings"), byId = (id) => document.getElementById(id);
-  const page = await (settings.tables.overview ? atlas.tiles : atlas.whole)(settings);
+  const page = await (atlas.source || (settings.tables.overview ? atlas.tiles : atlas.whole))(settings);
   const { rows, points, n, order } = page, still = byId("still");
   const partial = order.length < n;
 
@@ -42,6 +43,7 @@
     if (bright[act]) acts = [act, ...acts.filter((other) => other !== act)];
     const of = there().length ? bright[there()[0]]() : null;
     page.scatter.light(of && Uint32Array.from(of.filter((i) => page.placed(i) && page.legend.visible(i))));
+    page.listed?.(page.finder?.hits());
     byId("leading").textContent = page.leading() ? `On the map ${said[page.leading()]} stands out, being the latest.` : "";
   };
   page.leave = (part, to) => { // what closes hands on the focus that it holds
@@ -52,11 +54,12 @@
   page.pick = (i, fly) => page.card.pick(i, fly);
 
   page.scatter = await atlas.scatter("map", points, {
-    room: 2500,
-    side: 30,
+    get room() { return page.room?.() ?? 2500; },
+    side: page.side || 30,
     spotlight: true,
     spot: (i) => rows.spot(points.row[i]),
     hover: function hover(i, x, y) {
+      if (page.hint) return atlas.show(x, y, true, ...page.hint(i));
       const row = points.row[i];
       if (!page.known(i)) page.need([i]).then(() => { if (page.scatter.pointed() === i) hover(i, x, y); });
       const text = element("div", {}, element("span.caption", {}, rows.name(row)), element("small", {}, rows.about(row)));
@@ -65,19 +68,19 @@
     pick: (i) => page.pick(i),
     moved: () => { page.moved = true; page.changed(); settle(); },
     still: partial ? still : null,
-    named: (labels, k) => page.legend.named(labels, k),
+    named: (labels, k) => (page.named || page.legend.named)(labels, k),
   });
   page.legend = atlas.legend(page);
   page.refresh();
   page.legend.show();
-  if (!partial) still.remove();
+  if (!partial) still?.remove();
   page.card = atlas.card(page);
   page.finder = atlas.find(page);
   page.selection = atlas.selection(page);
   page.address = atlas.remember(page);
   page.moved = false;
 
-  atlas.table("labels").then((labels) => page.scatter.name(labels));
+  Promise.resolve(page.regions || atlas.table("labels")).then((labels) => page.scatter.name(labels));
   for (const button of document.querySelectorAll("[data-region]")) button.addEventListener("click", () => {
     const [x, y] = button.dataset.region.split(",").map(Number);
     page.scatter.look(x, y, 65000 / 5);

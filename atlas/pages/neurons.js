@@ -1,168 +1,116 @@
 "use strict";
-// The neuron atlas: neurons by their strongest image, coloured by a statistic; a box to find one; the table.
-// The address keeps what is seen: #v=x,y,span&neuron=12&q=cat&by=skew.
+// The neuron atlas: neurons as the points of the map. Same members as atlas.whole, and what the map says of a neuron.
 
-(async () => {
-  const { element, words } = atlas;
-  const neurons = await atlas.table("neurons");
-  const { palette, ramp } = atlas.json("figure"), settings = atlas.json("settings");
-  const byId = (id) => document.getElementById(id);
-  const labels = neurons.label.all(), said = neurons.words.all(), u = labels.length;
-  const k = neurons.top.width;
-  const state = new URLSearchParams(location.hash.slice(1));
-  let scatter = null, chosen = -1;
+atlas.neurons = async () => {
+  const { element } = atlas;
+  const columns = await atlas.table("neurons");
+  const { sheet, cell, top } = columns, k = top.width;
+  const labels = columns.label.all(), said = columns.words.all(), n = labels.length;
+  const all = Uint32Array.from({ length: n }, (_, i) => i);
 
-  function cover(i, at = 0, tag = "i", attributes = {}) {
-    const j = i * k + at, place = neurons.at[j];
-    return element(`${tag}.t.s${neurons.sheet[j]}${place < 0 ? "" : ".m"}`, { "--n": neurons.cell[j], "--m": place, ...attributes });
-  }
-  const covers = (i) => Array.from({ length: k }, (_, at) => cover(i, at));
-  const figure = (value) => (Number.isNaN(value) ? "–" : value.toPrecision(3).replace("-", "−"));
-  const all = () => Uint32Array.from({ length: u }, (_, i) => i);
-  function keep(name, value) {
-    if (value === "" || value === null) state.delete(name); else state.set(name, value);
-    history.replaceState(null, "", state.size ? `#${String(state).replaceAll("%2C", ",")}` : location.pathname);
-  }
-
-  // -- colour by a statistic: on a ramp between its 2nd and 98th hundredth, so that no single neuron takes all of it ------
-
-  const FIRST = palette.length, STEPS = ramp.length, CROWD = 150; // a ramp's codes follow the palette's; pictures hide colours where there are many
-  const title = () => byId("statistic")?.selectedOptions[0].textContent;
-  function paint() {
-    const by = byId("statistic")?.value, values = by && neurons[by];
-    if (scatter) byId("scale").hidden = !values;
-    view.room = values ? CROWD : Infinity;
-    if (values) {
-      const sorted = values.filter((value) => !Number.isNaN(value)).sort();
-      const [low, high] = [0.02, 0.98].map((share) => sorted[Math.floor(share * (sorted.length - 1))]);
-      const step = (value) => Math.min(STEPS - 1, Math.max(0, Math.floor(((value - low) / (high - low || 1)) * STEPS)));
-      neurons.code = Uint8Array.from(values, (value) => (Number.isNaN(value) ? FIRST - 1 : FIRST + step(value)));
-      const [least, bar, most] = byId("scale").children;
-      least.textContent = figure(low);
-      most.textContent = figure(high);
-      bar.style.background = `linear-gradient(90deg, ${ramp.join(", ")})`;
-    } else neurons.code = new Uint8Array(u);
-    find();
-  }
-  function colour() {
-    keep("by", byId("statistic").value);
-    paint();
-  }
-
-  // -- one neuron ---------------------------------------------------------------------------------------------------------
-
-  const about = (i) => [said[i] && said[i] !== labels[i] ? said[i] : "", byId("statistic")?.value ? `${title()} ${figure(neurons[byId("statistic").value][i])}` : ""].filter(Boolean);
-  const hover = (i, x, y) => atlas.show(x, y, true, element("div", {}, element("strong", {}, `Neuron ${i}`), element("small.caption", {}, labels[i])),
-    element("div.row", {}, ...covers(i)), ...about(i).map((line) => element("small.caption", {}, line)));
-  const open = (i) => { location.href = atlas.address(i); };
-  function choose(i, fly = false) {
-    chosen = i;
-    const near = neurons.near ? [...neurons.near.subarray(i * neurons.near.width, (i + 1) * neurons.near.width)] : [];
-    byId("card").replaceChildren(...[
-      element("button.quiet", { type: "button", "aria-label": "Close", onclick: close }, "×"),
-      element("div.head", {}, cover(i), element("div", {}, element("div.caption", {}, `Neuron ${i}`), element("small.caption", {}, labels[i]))),
-      element("div.strip", {}, ...covers(i)), ...about(i).map((line) => element("small.caption", {}, line)),
-      near.length ? element("div", {}, element("h2", {}, "Neurons that answer alike"), element("div.strip.six", {}, ...near.map((other) =>
-        cover(other, 0, "button", { type: "button", title: `${other}: ${labels[other]}`, "aria-label": `Neuron ${other}: ${labels[other]}`, onclick: () => choose(other, true) })))) : null,
-      element("p.ways", {}, element("a", { href: atlas.address(i) }, "Open its card"), " ", settings.map ? element("a", { href: `${settings.map}#neuron=${i}` }, "Show on the map") : ""),
-    ].filter(Boolean));
-    byId("card").hidden = false;
-    scatter.mark([i]);
-    if (fly) scatter.fly(i);
-    keep("neuron", i);
-  }
-  function close() {
-    if (byId("card").contains(document.activeElement)) byId("atlas").focus({ preventScroll: true });
-    byId("card").hidden = true;
-    scatter.mark([]);
-    chosen = -1;
-    keep("neuron", null);
-  }
-  function walk(event) { // to the nearest neuron within 45 degrees of the arrow
-    const [dx, dy] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key] || [0, 0];
-    if (event.key === "Enter" && chosen >= 0) return open(chosen);
-    if (event.key === "Escape") return close();
-    if (!dx && !dy) return;
-    event.preventDefault();
-    let best = chosen < 0 ? 0 : chosen, reach = Infinity;
-    for (let i = 0; i < u && chosen >= 0; i++) {
-      const [x, y] = [neurons.x[i] - neurons.x[chosen], neurons.y[i] - neurons.y[chosen]];
-      const along = x * dx + y * dy, aside = Math.abs(x * dy) + Math.abs(y * dx);
-      if (along > aside && along < reach) { reach = along; best = i; }
-    }
-    choose(best, true);
-  }
-
-  // -- find ---------------------------------------------------------------------------------------------------------------
-
-  const lines = [...document.querySelectorAll("tbody tr")];
-  const lower = labels.map((label, i) => `${label} ${said[i]}`.toLowerCase());
-  function find() {
-    const wanted = words(byId("query").value);
-    const matches = (i) => wanted.every((word) => (/^\d+$/.test(word) ? String(i) === word : lower[i].includes(word)));
-    const found = wanted.length ? all().filter(matches) : all();
-    const inside = new Set(found);
-    lines.forEach((line, i) => { line.hidden = !inside.has(i); });
-    byId("found").textContent = wanted.length ? `${found.length.toLocaleString("en")} found` : "";
-    byId("results").hidden = !wanted.length || !found.length;
-    byId("results").replaceChildren(...(wanted.length ? [...found.slice(0, 8)] : []).map((i) => element("a.line", { href: atlas.address(i) },
-      cover(i), element("span", {}, `${i}  `, element("bdi", {}, labels[i])))));
-    scatter?.fill(found);
-    scatter?.light(wanted.length ? found : null);
-  }
-  byId("query").addEventListener("input", () => { keep("q", byId("query").value); find(); });
-  byId("query").addEventListener("keydown", (event) => {
-    const first = lines.findIndex((line) => !line.hidden);
-    if (event.key === "Enter" && first >= 0) open(first);
-  });
-
-  // -- sort: the rows' own order is remembered, since `lines` goes by neuron -------------------------------------------------
-
-  const value = (text) => (text === "–" ? -Infinity : Number(text.replace("−", "-").replace("< ", "").replaceAll(",", "")));
-  const heads = [...document.querySelectorAll("thead th")];
-  heads.forEach((head, column) => head.querySelector("button").addEventListener("click", () => {
-    const up = head.getAttribute("aria-sort") === "descending" || (!head.hasAttribute("aria-sort") && column < 2);
-    const key = (line) => (column === 1 ? line.cells[1].textContent : value(line.cells[column].textContent));
-    const keyed = lines.map((line) => [key(line), line]);
-    keyed.sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0) * (up ? 1 : -1));
-    for (const other of heads) other.removeAttribute("aria-sort");
-    head.setAttribute("aria-sort", up ? "ascending" : "descending");
-    document.querySelector("tbody").append(...keyed.map(([, line]) => line));
-  }));
-
-  // -- start ----------------------------------------------------------------------------------------------------------------
-
-  let timer = 0;
-  const view = {
-    room: Infinity,
-    side: 34,
-    pad: 40,
-    spot: (i) => ({ sheet: neurons.sheet[i * k], x: neurons.cell[i * k] % atlas.SHEET, y: Math.floor(neurons.cell[i * k] / atlas.SHEET) }),
-    hover,
-    pick: open,
-    moved: () => { // browsers refuse hundreds of changes of the address a minute
-      clearTimeout(timer);
-      timer = setTimeout(() => scatter && keep("v", scatter.seen().map(Math.round).join(",")), 250);
-    },
+  const picture = (j, tag, attributes, place) => element(`${tag}.t.s${sheet[j]}${place < 0 ? "" : ".m"}`, { "--n": cell[j], "--m": place, ...attributes });
+  const thumb = (i, tag = "i", attributes = {}) => picture(i * k, tag, attributes, -1); // by what it answers to most
+  const covers = (i) => Array.from({ length: k }, (_, at) => picture(i * k + at, "i", {}, columns.at[i * k + at]));
+  const rows = {
+    thumb,
+    name: (i) => labels[i] || "no label",
+    about: (i) => `neuron ${i}`,
+    spot: (i) => ({ sheet: sheet[i * k], x: cell[i * k] % atlas.SHEET, y: Math.floor(cell[i * k] / atlas.SHEET) }),
   };
-  byId("query").value = state.get("q") || "";
-  if (neurons.x && byId("atlas")) {
-    neurons.code = new Uint8Array(u);
-    scatter = await atlas.scatter("atlas", neurons, view);
-    const plot = byId("atlas");
-    plot.tabIndex = 0;
-    plot.setAttribute("role", "application");
-    plot.setAttribute("aria-label", "Map of neurons: arrows walk from neuron to neuron, Enter opens a card");
-    plot.addEventListener("keydown", walk);
-    const options = [...byId("statistic").options].map((option) => option.value);
-    if (options.includes(state.get("by"))) byId("statistic").value = state.get("by");
-    byId("statistic").addEventListener("change", colour);
-    paint();
-    const wanted = Number(state.get("neuron") ?? -1);
-    const seen = (state.get("v") || "").split(",").map(Number);
-    if (Number.isInteger(wanted) && wanted >= 0 && wanted < u) choose(wanted, true);
-    if (seen.length === 3 && seen.every(Number.isFinite) && seen[2] > 0) scatter.look(...seen);
-  } else find();
-  document.body.dataset.ready = "";
-  atlas.page = { scatter, points: neurons, choose };
+  // A number is a neuron's own. Words are looked for in labels, and then at the beginnings of words that it answers to most.
+  const lower = labels.map((label) => label.toLowerCase()), beside = said.map((text) => ` ${text.toLowerCase()}`);
+  function find(wanted) {
+    const numbers = wanted.filter((word) => /^\d+$/.test(word)), letters = wanted.filter((word) => !numbers.includes(word)), keys = [];
+    for (const i of all) {
+      if (!numbers.every((word) => Number(word) === i)) continue;
+      const labelled = letters.every((word) => lower[i].includes(word));
+      if (!labelled && !letters.every((word) => lower[i].includes(word) || beside[i].includes(` ${word}`))) continue;
+      keys.push((atlas.rank(letters)(lower[i]) + (labelled ? 0 : 100_000)) * n + i);
+    }
+    return atlas.ranked(keys, n);
+  }
+  return { rows, columns, labels, said, covers, n, all, find };
+};
+
+// What the map's parts ask of neurons as they do of rows.
+atlas.source = async (settings) => {
+  const { element } = atlas;
+  const [found, traits, regions] = await Promise.all([atlas.neurons(), atlas.table("traits"), atlas.table("regions")]);
+  const { rows, columns, labels, said, covers, n, all } = found, { palette, ramp } = atlas.json("figure");
+  const points = { x: columns.x, y: columns.y, row: all, code: new Uint8Array(n) };
+  const page = { ...found, points, pointOf: all, order: atlas.scattered(all), regions, side: 34 };
+  const CROWD = 150; // pictures would hide the colours one asked for where there are more
+
+  // -- traits: the legend's entries, and what is said of one neuron ----------------------------------------------------------
+
+  const figure = (value) => (Number.isNaN(value) ? "–" : String(Number(value.toPrecision(3))).replace("-", "−"));
+  const scheme = ({ name, said: about, entries, hues }) => {
+    const counts = new Uint32Array(entries.length);
+    for (const entry of traits[name]) counts[entry]++;
+    return { said: about, of: (i) => traits[name][i], code: (entry) => hues[entry],
+      entries: entries.map((text, entry) => ({ name: text, count: counts[entry], hue: [...palette, ...ramp][hues[entry]], shown: true })) };
+  };
+  page.schemes = Object.fromEntries(settings.traits.map((trait) => [trait.name, scheme(trait)]));
+  const value = ({ name, entries }, i) => (traits[`${name}.values`] ? figure(traits[`${name}.values`][i]) : entries[traits[name][i]]);
+  const chosen = () => settings.traits.find(({ name }) => name === page.legend.colour());
+  const about = (i) => [said[i] && said[i] !== labels[i] ? `Words: ${said[i]}` : "", chosen() ? `${chosen().title}: ${value(chosen(), i)}` : ""]
+    .filter(Boolean).map((line) => element("small.caption", {}, line));
+
+  // -- how neurons are shown -------------------------------------------------------------------------------------------------
+
+  page.room = () => (page.legend?.state().c ? CROWD : Infinity);
+  page.hint = (i) => [element("div", {}, element("strong.caption", {}, rows.name(i)), element("small", {}, rows.about(i))), element("div.row", {}, ...covers(i)), ...about(i)];
+  page.nearest = "Neurons that answer alike";
+  page.cited = (i) => rows.about(i);
+  page.parts = (i) => [
+    element("p.ways", {}, element("a", { href: atlas.address(i) }, "Open its card"), settings.map ? element("a", { href: `${settings.map}#neuron=${i}` }, "What drives it, on the map") : null),
+    element("div", {}, element("h3", {}, "Answers most to"), element("div.strip", {}, ...covers(i))),
+    element("div.said", {}, ...about(i)),
+  ];
+  page.named = (names, at) => { // a name stays while any is shown of the neurons that carry it
+    if (!page.legend.hidden()) return true;
+    const { of } = regions, levels = of.width;
+    return all.some((i) => of[i * levels + names.level[at]] === at + 1 && page.legend.visible(i));
+  };
+  page.table = {
+    heads: ["Label", "Neuron"],
+    cells: (i) => [String(i)],
+    record: (i) => ({ neuron: i, label: labels[i], words: said[i], ...Object.fromEntries(settings.traits.map(({ name, entries }) => {
+      const figures = traits[`${name}.values`];
+      return [name, !figures ? entries[traits[name][i]] : Number.isNaN(figures[i]) ? null : Number(figures[i].toPrecision(6))];
+    })) }),
+  };
+  page.listed = (hits) => { // the table of all holds what was found and is shown
+    const inside = hits && new Set(hits);
+    atlas.list.cut((i) => (!inside || inside.has(i)) && page.legend.visible(i));
+  };
+
+  // -- all of them are there from the start ------------------------------------------------------------------------------------
+
+  const near = (i) => (columns.near ? [...columns.near.subarray(i * columns.near.width, (i + 1) * columns.near.width)] : []);
+  const none = async () => {};
+  return Object.assign(page, { near, need: none, more: none, located: none, bring: none, neurons: () => [], number: (i) => i, known: () => true, placed: () => true,
+    each: async (list, of) => Array.from(list, (i) => of(i)), gather: async (box, keep) => [...all].filter(keep) });
+};
+
+// A neuron's own address of earlier days, neurons.html#neuron=12, is that of its point.
+(() => {
+  const renamed = () => { if (location.hash.includes("neuron=")) history.replaceState(null, "", location.hash.replace("neuron=", "p=")); };
+  addEventListener("hashchange", renamed);
+  renamed();
 })();
+
+// Where neurons were not laid out the box cuts the table alone.
+if (!document.getElementById("map")) atlas.neurons().then(({ find, all }) => {
+  const query = document.getElementById("query"), said = document.getElementById("found");
+  let found = all;
+  query.addEventListener("input", () => {
+    const wanted = atlas.words(query.value);
+    found = wanted.length ? find(wanted) : all;
+    const inside = new Set(found);
+    atlas.list.cut((i) => inside.has(i));
+    said.textContent = wanted.length ? `${found.length.toLocaleString("en")} found` : "";
+  });
+  query.addEventListener("keydown", (event) => { if (event.key === "Enter" && found.length) location.href = atlas.address(found[0]); });
+  document.body.dataset.ready = "";
+});

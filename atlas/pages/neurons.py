@@ -1,4 +1,4 @@
-"""What the tables say about every neuron, and the neuron atlas page with its table."""
+"""What the tables say about every neuron."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -9,21 +9,11 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from atlas.errors import Refused
-from atlas.pages.columns import Column, quantised, smallest
 from atlas.pages.frame import Frame
 from atlas.pages.rows import Picture, Rows, plain
-from atlas.pages.scatter import PALETTE, RAMP, scatter
 
-LABEL, COVER = 3, 4  # words in a label; images by which a neuron is shown
-NEAR = 6  # neighbours shown of a neuron
+LABEL = 3  # words in a label
 NONE = "none"  # the label of a neuron for which nothing is significant
-STATISTICS = {
-    "monosemanticity": "Monosemanticity",
-    "skew": "Skew",
-    "mean": "Mean",
-    "std": "Standard deviation",
-    "max": "Largest activation",
-}
 
 Table = list[dict[str, Any]]
 Grouped = dict[int, Table]
@@ -77,6 +67,17 @@ class Neurons:
         rows = (self.claims or {}).get(neuron, ())
         return next((row for row in rows if row["label"] not in (None, "", NONE)), None)
 
+    def significant(self, neuron: int) -> list[str]:
+        """The distinct labels of a neuron that are significant."""
+        found = [plain(row["label"]) for row in (self.claims or {}).get(neuron, ())]
+        return list(dict.fromkeys(name for name in found if name not in ("", NONE)))
+
+    def terms(self, neuron: int) -> list[str]:
+        """What a neuron is called: its significant labels; where none were made, its strongest words and images."""
+        if self.claims is not None:
+            return self.significant(neuron)
+        return list(dict.fromkeys(name for kind in self.stats for name in self.named(kind, neuron, LABEL)))
+
     def label(self, neuron: int) -> str:
         """The significant labels; without them the strongest words, or the names of the strongest images."""
         return self.labels[neuron]
@@ -88,8 +89,7 @@ class Neurons:
 
     def _label(self, neuron: int) -> str:
         if self.claim(neuron):
-            found = [plain(row["label"]) for row in (self.claims or {})[neuron]]
-            return ", ".join(dict.fromkeys(name for name in found if name not in ("", NONE)))
+            return ", ".join(self.significant(neuron))
         return ", ".join(self.named("word" if "word" in self.stats else "image", neuron, LABEL))
 
     def named(self, kind: str, neuron: int, k: int, tail: str = "top") -> list[str]:
@@ -130,55 +130,3 @@ def _grouped(frame: Frame, name: str) -> Grouped | None:
         for row in table.to_pylist():
             found[row.pop("neuron")].append(row)
     return dict(found)
-
-
-def write_neurons(frame: Frame, neurons: Neurons) -> None:
-    """Write neurons.html, with the table, and data/neurons.js, with the map where there is a layout."""
-    layout = frame.derived("layout/neurons", "points.parquet")
-    data = {**_covers(neurons), **_statistics(neurons)}
-    if neurons.near:
-        data["near"] = np.array([row["by_response"][:NEAR] for row in neurons.near], smallest(len(neurons)))
-    if layout is not None:
-        points = pq.read_table(layout).sort_by("neuron")
-        xy = quantised(np.stack([points["x"].to_numpy(), points["y"].to_numpy()], 1))
-        data |= {"x": xy[:, 0], "y": xy[:, 1]}
-    frame.write_data("neurons", data)
-    item = scatter(f"Neurons: those that lie near each other answer to the same {neurons.kind}s") if layout else None
-    table = [_entry(neurons, i) for i in range(len(neurons))]
-    shown = {name: title for name, title in STATISTICS.items() if name in data}
-    context = {"table": table, "kind": neurons.kind, "statistics": shown, "claimed": neurons.claims is not None}
-    frame.render("neurons.html", "neurons.html", item=item, palette=PALETTE, ramp=RAMP, **context)
-
-
-def _covers(neurons: Neurons) -> dict[str, Column]:
-    """Labels, words, and the pictures by which neurons are shown: row, sheet, cell and position of each, (u, COVER)."""
-    top = np.array([table["top"][:COVER] for table in neurons.stats[neurons.kind]], np.int64)
-    at = [[neurons.position(row, i) for row in rows.tolist()] for i, rows in enumerate(top)]
-    sheet, cell = (place[top] for place in neurons.rows.places)
-    words = [", ".join(neurons.named("word", i, 6)) if "word" in neurons.stats else "" for i in range(len(neurons))]
-    return {
-        "label": [neurons.label(i) for i in range(len(neurons))],
-        "words": words,
-        "top": top.astype(np.uint32),
-        "at": np.array([[-1 if m is None else m for m in row] for row in at], np.int32),
-        "sheet": sheet.astype(np.int16),
-        "cell": cell.astype(np.uint16),
-    }
-
-
-def _statistics(neurons: Neurons) -> dict[str, Column]:
-    """One float32 column a statistic; NaN for a neuron of which it is not known."""
-    table = neurons.stats[neurons.kind]
-    found: dict[str, Column] = {name: np.array([row[name] for row in table], np.float32) for name in STATISTICS}
-    if neurons.claims is not None:
-        claims = [neurons.claim(i) for i in range(len(neurons))]
-        found["p"] = np.array([claim["p"] if claim else np.nan for claim in claims], np.float32)
-    return found
-
-
-def _entry(neurons: Neurons, neuron: int) -> dict[str, Any]:
-    stat, claim = neurons.stats[neurons.kind][neuron], neurons.claim(neuron)
-    figures = {name: stat[name] for name in STATISTICS}
-    picture = neurons.rows.picture(neurons.cover(neuron))
-    p = claim["p"] if claim else None
-    return {"neuron": neuron, "label": neurons.label(neuron), "p": p, "figures": figures, "picture": picture}

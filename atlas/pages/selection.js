@@ -6,6 +6,7 @@ atlas.selection = (page) => {
   const { rows, points, scatter } = page;
   const panel = document.getElementById("selection"), button = document.querySelector("[data-tool=lasso]");
   const LISTED = 200, CORNERS = 48;
+  const table = page.table || ofRows();
   let active = false, path = null, chosen = [], taken = 0;
 
   // -- drawing: what the lasso takes never reaches the map below it -----------------------------------------------------
@@ -91,20 +92,28 @@ atlas.selection = (page) => {
         element("button", { type: "button", onclick: async () => save("csv", "text/csv", csv(await records())) }, "Save CSV"),
         element("button", { type: "button", onclick: async () => save("json", "application/json", JSON.stringify(await records(), null, 1)) }, "Save JSON")),
       element("div.scroll", { tabindex: "0", role: "region", "aria-labelledby": "selected" }, element("table", {},
-        element("thead", {}, element("tr", {}, ...["Caption", "Kind", "Kept"].slice(0, points.kept ? 3 : 2).map((head) => element("th", { scope: "col" }, head)))),
+        element("thead", {}, element("tr", {}, ...table.heads.map((head) => element("th", { scope: "col" }, head)))),
         element("tbody", {}, ...lines))));
     if (chosen.length > LISTED) panel.append(element("p.note", {}, `The first ${LISTED} are listed; a saved file holds all.`));
     document.getElementById("live").textContent = `${count} points selected`;
   }
   const line = (i) => element("tr", {},
     element("th", { scope: "row" }, element("button.line", { type: "button", onclick: () => page.pick(i, true) }, rows.thumb(points.row[i]), element("span.caption", {}, rows.name(points.row[i])))),
-    element("td", {}, rows.about(points.row[i])), points.kept ? element("td", {}, points.kept[i] > 100 ? "–" : `${points.kept[i]} %`) : null);
+    ...table.cells(i).map((text) => element("td", {}, text)));
 
+  function ofRows() { // what the table, and a saved file, say of a row
+    const kept = (i) => (points.kept[i] > 100 ? null : points.kept[i]), percent = (i) => (kept(i) === null ? "–" : `${kept(i)} %`);
+    return {
+      heads: ["Caption", "Kind", ...(points.kept ? ["Kept"] : [])],
+      cells: (i) => [rows.about(points.row[i]), ...(points.kept ? [percent(i)] : [])],
+      record: (i) => ({ row: page.number(i), kind: rows.kinds[rows.kind[points.row[i]]], style: rows.style(points.row[i]),
+        caption: rows.name(points.row[i]), ...(points.kept ? { kept: kept(i) } : {}) }),
+    };
+  }
   const records = () => page.each(chosen, record);
   const step = page.settings.steps[2], digits = Math.min(12, Math.max(0, 1 - Math.floor(Math.log10(step))));
   const placed = (axis, value) => Number((page.settings.steps[axis] + value * step).toFixed(digits)); // as the layout has it, to a step
-  const record = (i) => ({ row: page.number(i), kind: rows.kinds[rows.kind[points.row[i]]], style: rows.style(points.row[i]),
-    caption: rows.name(points.row[i]), x: placed(0, points.x[i]), y: placed(1, points.y[i]), ...(points.kept ? { kept: points.kept[i] > 100 ? null : points.kept[i] } : {}) });
+  const record = (i) => ({ ...table.record(i), x: placed(0, points.x[i]), y: placed(1, points.y[i]) });
   function csv(table) { // a cell that a spreadsheet would take for a formula is made plain text by an apostrophe
     const cell = (value) => { const text = String(value ?? ""); return `"${(typeof value === "string" && /^[=+\-@\t]/.test(text) ? `'${text}` : text).replaceAll('"', '""')}"`; };
     return [Object.keys(table[0] || { row: 0 }), ...table.map((record) => Object.values(record))].map((record) => record.map(cell).join(",")).join("\r\n") + "\r\n";

@@ -12,7 +12,8 @@ from atlas.pages.cells import write_cells
 from atlas.pages.fragments import derived_fragments, fragments, write_fragments
 from atlas.pages.frame import Frame
 from atlas.pages.map import centred, write_map
-from atlas.pages.neurons import Neurons, write_neurons
+from atlas.pages.neuronmap import write_neurons
+from atlas.pages.neurons import Neurons
 from atlas.pages.rows import Rows
 from atlas.store import Store
 

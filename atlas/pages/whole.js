@@ -9,14 +9,6 @@ atlas.scattered = (of) => {
   return Uint32Array.from({ length: n }, (_, i) => of[(i * stride) % n]);
 };
 
-// Captions that hold the words as whole words come first, of these the shortest: “cat” before “cat face” before “application”.
-atlas.rank = (wanted) => (text) => {
-  const parts = new Set(text.split(/[^\p{L}\p{N}]+/u));
-  return 1000 * wanted.filter((word) => !parts.has(word)).length + text.length;
-};
-// Points by their rank and then their number, of n, each given as rank * n + number: numbers sort fast.
-atlas.ranked = (keys, n) => Array.from(Float64Array.from(keys).sort(), (key) => key % n);
-
 atlas.whole = async (settings) => {
   const [columns, points] = await Promise.all([atlas.table("rows"), atlas.table("map")]), rows = new atlas.Rows(columns, settings.kinds);
   const n = points.x.length, pointOf = new Int32Array(rows.length).fill(-1);

@@ -1,0 +1,81 @@
+"""Names on the map of neurons: its regions at three scales, each called by a label that its neurons carry more.
+
+    Y (u, 2) layout of neurons
+
+A term is a label, or a word in one. As many of a region's neurons carry it by chance with a hypergeometric
+probability; a term that chance would hardly give is the region's name, and a region without one has none. The map of
+neurons has few gaps, so that regions are the cells of k-means, not islands.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Float64, Int64
+from scipy.sparse import csr_matrix
+from scipy.stats import hypergeom
+from sklearn.cluster import KMeans
+
+from atlas.pages.labels import Label, carriers, central
+
+REGIONS = (8, 24, 80)  # at each level, coarse to fine
+LEAST = 6  # neurons in a region, on average
+FEW = 3  # neurons that must carry a name
+FALSE = 0.5  # names expected at a level where labels lie at random, at most
+PARTS = 2  # terms in a name at most
+
+
+def name_regions(layout: Float[np.ndarray, "u 2"], labels: Sequence[Sequence[str]], seed: int = 0) -> list[Label]:
+    """Labels of a map of neurons at three levels, those that most carry first; `labels` holds those of every neuron.
+
+    The members of a name are the neurons of its region that carry it, and it stands in their middle.
+    """
+    carried, terms = carrying(labels)
+    found = []
+    for level, count in enumerate(REGIONS):
+        count = min(count, len(layout) // LEAST)
+        if count < 2 or not terms:
+            break
+        options: dict[str, Any] = {"n_init": 4, "random_state": seed}
+        codes = KMeans(count, **options).fit_predict(np.asarray(layout, np.float64)).astype(np.int64)
+        for c, chosen in enumerate(names(codes, carried, terms)):
+            carry = np.asarray(carried[:, chosen].sum(axis=1)).ravel() > 0
+            members = np.flatnonzero((codes == c) & carry)
+            if chosen:
+                text = ", ".join(terms[t] for t in chosen)
+                found.append(Label(text, central(layout, members), level, members))
+    return sorted(found, key=lambda label: -label.count)
+
+
+def carrying(labels: Sequence[Sequence[str]]) -> tuple[csr_matrix, list[str]]:
+    """Which neurons carry which terms (u, t), and the terms, those that so few carry as to name nothing left out."""
+    flat = [label for of in labels for label in of]
+    owner = [neuron for neuron, of in enumerate(labels) for _ in of]
+    carried, terms = carriers(flat)
+    owns = csr_matrix((np.ones(len(flat), np.float32), (owner, np.arange(len(flat)))), (len(labels), len(flat)))
+    found = csr_matrix(csr_matrix(owns @ carried).minimum(1))
+    enough = np.flatnonzero(np.asarray(found.sum(axis=0)).ravel() >= FEW)
+    return found[:, enough], [terms[t] for t in enough]
+
+
+def names(codes: Int64[np.ndarray, " u"], carried: csr_matrix, terms: list[str]) -> list[list[int]]:
+    """The terms that name every region of a level, none where chance gives as much; no two regions share a word."""
+    there, p = enrichment(codes, carried)
+    own = (p * p.size < FALSE) & (there >= FEW)
+    found: list[list[int]] = [[] for _ in p]
+    taken: set[str] = set()
+    for c, t in sorted(zip(*np.nonzero(own), strict=True), key=lambda at: (p[at], terms[at[1]])):
+        if len(found[c]) < PARTS and not set(terms[t].split()) & taken:
+            found[c].append(int(t))
+            taken |= set(terms[t].split())
+    return found
+
+
+def enrichment(
+    codes: Int64[np.ndarray, " u"], carried: csr_matrix
+) -> tuple[Float64[np.ndarray, "c t"], Float64[np.ndarray, "c t"]]:
+    """How many of each region's neurons carry each term, and the probability of as many among as many at random."""
+    inside = csr_matrix((np.ones(len(codes)), (codes, np.arange(len(codes)))))
+    there = csr_matrix(inside @ carried).toarray().astype(np.float64)
+    size, whole = np.asarray(inside.sum(axis=1)), np.asarray(carried.sum(axis=0))
+    return there, np.asarray(hypergeom.sf(there - 1, len(codes), whole, size))

@@ -1,0 +1,336 @@
+"""The neuron atlas as a map: regions and traits, and every interaction in a real browser."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from scipy.sparse import csr_matrix
+
+from atlas.pages import columns, enrichment, traits, write_site
+from atlas.store import Store
+from tests.fakes import WORDS, fake_store
+from tests.test_map_page import shown_hash
+from tests.test_pages import HOSTILE, Visit, browser, visiting
+
+__all__ = ["browser"]  # a fixture
+ISLANDS, EACH = 6, 30
+U = ISLANDS * EACH
+ALL = "[[-33000,-33000],[33000,-33000],[33000,33000],[-33000,33000]]"
+CORNER = "[[-33000,-33000],[0,-33000],[0,33000],[-33000,33000]]"
+
+
+def islands(seed: int = 0) -> tuple[np.ndarray, list[list[str]]]:
+    """Neurons on six islands; on each half are labelled by its own word, and all by words that lie anywhere."""
+    rng = np.random.default_rng(seed)
+    on = np.arange(U) % ISLANDS
+    centres = 20 * np.array([[0, 0], [1, 0], [2, 0], [0, 1], [1, 1], [2, 1]])
+    layout = (centres[on] + rng.normal(size=(U, 2))).astype(np.float32)
+    anywhere = rng.integers(6, len(WORDS), U)
+    labels = [[WORDS[on[i]]] * (i % 12 < ISLANDS) + [WORDS[anywhere[i]]] for i in range(U)]
+    return layout, labels
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    store = fake_store(tmp_path_factory.mktemp("neurons") / "demo", neurons=U, captions=HOSTILE, label=HOSTILE[0])
+    layout, labels = islands()
+    labels[3] = [HOSTILE[1]]
+    labels[5] = ["none"]
+    told = [("images", "words")[i % 2] for i in range(U)]
+    rows = [
+        {"neuron": i, "label": label, "evidence": told[i], "p": 10.0 ** -(i % 6), "q": 0.01}
+        for i in range(U)
+        for label in labels[i]
+    ]
+    receipts = [{"neuron": i, "concept": "a", "act": "raise", "confirmed": i % 3 == 0} for i in range(U // 2)]
+    facets = [{"neuron": i, "facet": 0, "label": "a", "polysemanticity": i / U, "rows": [1]} for i in range(0, U, 2)]
+    for name, table in (("labels", rows), ("receipts", receipts), ("facets", facets)):
+        with store.deriving(f"neurons/{name}", {}) as folder:
+            pq.write_table(pa.Table.from_pylist(table), folder / f"{name}.parquet")
+    with store.deriving("layout/neurons", {}) as folder:
+        points = {"neuron": np.arange(U), "x": layout[:, 0], "y": layout[:, 1]}
+        pq.write_table(pa.table(points), folder / "points.parquet")
+    write_site(store)
+    return store
+
+
+@pytest.fixture
+def visit(store: Store, browser: Any) -> Iterator[Visit]:
+    yield from visiting(browser, store.derived("site"))
+
+
+# -- regions and traits ------------------------------------------------------------------------------------------------
+
+
+def test_regions_are_named_by_what_their_neurons_carry_more() -> None:
+    layout, labels = islands()
+    found = enrichment.name_regions(layout, labels)
+    words = [word for label in found for word in label.text.split(", ")]
+    assert set(WORDS[:ISLANDS]) <= set(words)
+    assert len(set(words) - set(WORDS[:ISLANDS])) <= 1
+    assert {label.level for label in found} == {0, 1, 2}
+    for label in found:
+        carried = set(label.text.split(", "))
+        assert all(carried & set(labels[i]) for i in label.members)
+        assert label.point in label.members
+
+
+def test_where_nothing_holds_no_region_has_a_name() -> None:
+    layout, labels = islands()
+    rng = np.random.default_rng(1)
+    found = [enrichment.name_regions(rng.permutation(layout), labels) for _ in range(10)]
+    assert sum(map(len, found)) <= 10 * 3 * enrichment.FALSE / 2  # half of what may be expected, at three levels
+    assert enrichment.name_regions(layout, [[] for _ in range(U)]) == []
+    assert enrichment.name_regions(layout[:5], labels[:5]) == []
+
+
+def test_enrichment_is_the_hypergeometric_tail() -> None:
+    carried = csr_matrix(np.array([[1], [1], [0], [0], [1], [0]], np.float32))
+    there, p = enrichment.enrichment(np.array([0, 0, 0, 1, 1, 1]), carried)
+    assert there.ravel().tolist() == [2, 1]
+    np.testing.assert_allclose(p.ravel(), [10 / 20, 19 / 20])  # of 20 ways to draw three of six
+
+
+def test_traits_have_an_entry_for_every_neuron() -> None:
+    fifths = traits.measure("a", "A", "", [float(i) for i in range(10)])
+    assert fifths.entries == ["0.00 to 1.00", "2.00 to 3.00", "4.00 to 5.00", "6.00 to 7.00", "8.00 to 9.00"]
+    assert fifths.codes.tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+    mostly = traits.measure("a", "A", "", [0.0] * 9 + [5.0])
+    assert (mostly.entries, mostly.codes.tolist()) == (["0.00", "5.00"], [0] * 9 + [1])
+    alike = traits.measure("a", "A", "", [1.0, 1.0, None, float("nan")])
+    assert (alike.entries, alike.codes.tolist(), alike.known) == (["1.00", "not known"], [0, 0, 1, 1], 1)
+    chances = traits.measure("p", "p", "", [0.5, 0.002, None], (0.001, 0.01), "no label")
+    assert (chances.entries, chances.codes.tolist()) == (["0.001 to 0.01", "0.01 and above", "no label"], [1, 0, 2])
+    assert chances.hues == [12, 20, traits.APART]
+    counted = traits.count("n", "N", "", [0, 2, 1, 2])
+    assert (counted.entries, counted.codes.tolist()) == (["1", "2", "none"], [2, 1, 0, 1])
+    many = traits.kind("k", "K", "", [f"k{min(i, 14)}" for i in range(20)] + [""], "")
+    assert len(many.entries) == traits.HUES + 1
+    assert many.entries[-2:] == [traits.OTHERS, ""]
+    assert many.hues == list(range(len(traits.PALETTE)))
+
+
+def test_a_histogram_says_how_often_a_neuron_is_silent() -> None:
+    assert traits.silent([-1.0, 0.0, 1.0], [3, 1]) == 0.75
+    assert traits.silent([-1.0, 1.0], [4]) == 0.5
+    assert traits.silent([0.5, 1.0], [4]) == 0.0
+
+
+# -- the page ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_legend_colours_and_filters_by_every_trait(visit: Visit) -> None:
+    page = visit.open("neurons.html")
+    names = page.locator("#colour option").evaluate_all("all => all.map((option) => option.value)")
+    expected = {"strongest", "evidence", "receipts", "labels", "monosemanticity", "sparsity", "polysemanticity", "p"}
+    assert expected <= set(names)
+    for name in names:
+        page.get_by_label("Colour by").select_option(name)
+        counts = page.locator(".entry small").evaluate_all("all => all.map((one) => Number(one.textContent))")
+        assert sum(counts) == U
+        assert len(set(page.evaluate("[...atlas.page.points.code]"))) == len(counts)
+    page.get_by_label("Colour by").select_option("receipts")
+    hidden = page.locator(".entry", has_text="not tested")
+    hidden.click()
+    assert page.evaluate("atlas.page.shown().length") == U // 2
+    assert page.locator(".sheet tbody tr:visible").count() == U // 2
+    address = shown_hash(page)
+    assert "c=receipts" in address
+    assert "hide=receipts." in address
+    again = visit.open(f"neurons.html{address}")
+    assert again.evaluate("atlas.page.shown().length") == U // 2
+    assert again.get_by_label("Colour by").input_value() == "receipts"
+
+
+def test_search_finds_by_label_word_and_number_and_lights_up(visit: Visit, store: Store) -> None:
+    page = visit.open("neurons.html")
+    query = page.get_by_placeholder("Find by number or word")
+    query.fill("IMG SRC")
+    assert page.locator("#results .caption").all_text_contents()[0] == HOSTILE[1]
+    assert page.locator(".sheet tbody tr:visible").count() == page.locator("#results li").count()
+    query.fill("12")
+    assert page.locator("#found").inner_text() == "1 found"
+    assert page.evaluate("[...atlas.page.scatter.bright()]") == [12]
+    query.fill(WORDS[0])
+    hits = page.evaluate("atlas.page.finder.hits()")
+    labels = page.evaluate("atlas.page.labels")
+    assert {i for i, label in enumerate(labels) if WORDS[0] in label} <= set(hits)
+    assert WORDS[0] in labels[hits[0]]
+    assert sorted(page.evaluate("[...atlas.page.scatter.bright()]")) == sorted(hits)
+    page.keyboard.press("Enter")
+    assert page.locator("#card small").first.inner_text() == f"neuron {hits[0]}"
+    query.fill("no such word")
+    assert page.locator("#found").inner_text() == "0 found"
+    assert page.locator(".sheet tbody tr:visible").count() == 0
+
+
+def test_lasso_table_and_export_of_neurons(visit: Visit, store: Store) -> None:
+    page = visit.open("neurons.html")
+    page.get_by_role("button", name="Lasso").click()
+    corners = ((100, 100), (500, 100), (500, 700), (100, 700), (100, 100))
+    page.mouse.move(*corners[0])
+    page.mouse.down()
+    for corner in corners[1:]:
+        page.mouse.move(*corner, steps=5)
+    page.mouse.up()
+    count = int(page.locator("#selected").inner_text().split()[0])
+    inside = "(([x, y]) => x > 100 && x < 500 && y > 100 && y < 700)(atlas.page.scatter.place(i))"
+    assert 20 < count == pytest.approx(page.evaluate(f"[...atlas.page.shown()].filter((i) => {inside}).length"), abs=3)
+    assert page.locator("#selection tbody tr").count() == count
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save JSON").click()
+    records = json.loads(Path(download.value.path()).read_text("utf-8"))
+    assert len(records) == count
+    assert {"neuron", "label", "words", "evidence", "receipts", "monosemanticity", "p", "x", "y"} <= set(records[0])
+    stats = pq.read_table(store.derived("neurons/stats") / "image.parquet").to_pylist()
+    points = pq.read_table(store.derived("layout/neurons") / "points.parquet").to_pandas()
+    step = columns.steps(points[["x", "y"]].to_numpy())[2]
+    for record in records:
+        assert record["std"] == pytest.approx(stats[record["neuron"]]["std"], rel=1e-5)
+        assert record["x"] == pytest.approx(points["x"][record["neuron"]], abs=step)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save CSV").click()
+    text = Path(download.value.path()).read_text("utf-8")
+    assert text.startswith('"neuron","label","words",')
+    assert text.count("\n") == count + 1
+
+
+def test_a_click_shows_a_neuron_and_what_answers_alike(visit: Visit) -> None:
+    page = visit.open("neurons.html")
+    x, y = page.evaluate("atlas.page.scatter.place(3)")
+    page.mouse.move(x, y)
+    tip = page.locator("#tip")
+    tip.wait_for(state="visible")
+    pointed = page.evaluate("atlas.page.scatter.pointed()")
+    assert f"neuron {pointed}" in tip.inner_text()
+    assert page.evaluate("atlas.page.labels")[pointed] in tip.inner_text()
+    assert tip.locator(".t").count() == 4
+    page.mouse.click(x, y)
+    card = page.locator("#card")
+    assert card.locator("small").first.inner_text() == f"neuron {pointed}"
+    assert card.get_by_role("link", name="Open its card").get_attribute("href") == f"neurons/{pointed:04d}.html"
+    drives = card.get_by_role("link", name="What drives it, on the map")
+    assert drives.get_attribute("href") == f"index.html#neuron={pointed}"
+    card.locator(".strip button").first.click()
+    assert card.locator("small").first.inner_text() != f"neuron {pointed}"
+    card.get_by_label("Back to the point before").click()
+    assert card.locator("small").first.inner_text() == f"neuron {pointed}"
+    card.get_by_role("link", name="Open its card").click()
+    page.wait_for_url(f"**/neurons/{pointed:04d}.html")
+
+
+def test_the_keyboard_walks_neurons(visit: Visit) -> None:
+    page = visit.open("neurons.html")
+    page.keyboard.press("/")
+    assert page.evaluate("document.activeElement.id") == "query"
+    page.locator("#map").focus()
+    page.keyboard.press("ArrowRight")
+    first = page.evaluate("atlas.page.card.state().p")
+    page.keyboard.press("ArrowRight")
+    second = page.evaluate("atlas.page.card.state().p")
+    x = "atlas.page.points.x[%d]"
+    assert page.evaluate(x % second) > page.evaluate(x % first)
+    assert "Nearest:" in page.locator("#live").inner_text()
+    page.keyboard.press("Enter")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    assert page.evaluate("atlas.page.card.state().p") != second
+    page.keyboard.press("Escape")
+    assert page.locator("#card").is_hidden()
+
+
+def test_regions_have_names_that_go_with_the_last_of_their_neurons(visit: Visit) -> None:
+    page = visit.open("neurons.html")
+    page.wait_for_function("atlas.page.scatter.over().named.length")
+    named = "atlas.page.scatter.over().named.map((name) => name.text)"
+    texts = page.evaluate(named)
+    assert len(set(WORDS[:ISLANDS]) & {word for text in texts for word in text.split(", ")}) > 3
+    assert len(texts) == len(set(texts)) > 3
+    listed = page.locator(".fold tbody tr")
+    before = page.evaluate("atlas.page.scatter.seen()[2]")
+    listed.first.locator("button").click()
+    assert page.evaluate("atlas.page.scatter.seen()[2]") < before
+    page.get_by_label("Show everything").click()
+    page.get_by_label("Colour by").select_option("labels")
+    for entry in page.locator(".entry").all():
+        entry.click()
+    page.wait_for_function("!atlas.page.scatter.over().named.length")
+    page.locator(".entry", has_text="2").first.click()
+    page.wait_for_function("atlas.page.scatter.over().named.length")
+
+
+def test_no_name_is_said_twice_at_a_scale(visit: Visit) -> None:
+    page = visit.open("neurons.html")
+    named = """[...'sso'].map((letter) => ({ s: 'same', o: 'other' })[letter])"""
+    place = "x: [-20000, 20000, 0], y: [0, 0, 10000], level: [0, 1, 1], count: [9, 5, 4]"
+    page.evaluate(f"atlas.page.scatter.name({{ {place}, text: {{ length: 3, at: (k) => {named}[k] }} }})")
+    page.wait_for_function("atlas.page.scatter.over().named.length === 2")
+    assert page.evaluate("atlas.page.scatter.over().named.map(({ k }) => k)") == [0, 2]
+
+
+def test_the_address_of_the_neuron_atlas_reopens_what_one_saw(visit: Visit) -> None:
+    page = visit.open("neurons.html")
+    page.get_by_label("Colour by").select_option("std")
+    page.get_by_placeholder("Find by number or word").fill(WORDS[1])
+    page.evaluate(f"atlas.page.selection.take({CORNER})")
+    page.evaluate("atlas.page.pick(7)")
+    page.evaluate("atlas.page.scatter.look(1000, 2000, 30000)")
+    address = shown_hash(page)
+    for part in (f"q={WORDS[1]}", "p=7", "c=std", "sel=-33000,-33000;", "v=1000,2000,30000"):
+        assert part in address
+    count = page.locator("#selected").inner_text()
+    again = visit.open(f"neurons.html{address}")
+    assert shown_hash(again) == address
+    assert again.locator("#selected").inner_text() == count
+    assert again.locator("#card small").first.inner_text() == "neuron 7"
+
+
+@pytest.mark.parametrize("address", ["#12", "#p=12", "#neuron=12"])
+def test_a_neuron_has_an_address(visit: Visit, address: str) -> None:
+    page = visit.open(f"neurons.html{address}")
+    assert page.locator("#card small").first.inner_text() == "neuron 12"
+    assert shown_hash(page).endswith("p=12")
+    page.evaluate("location.hash = 'neuron=13'")
+    page.wait_for_function("document.querySelector('#card small').textContent === 'neuron 13'")
+
+
+def test_pictures_make_room_for_the_colours_of_a_measure(visit: Visit) -> None:
+    page = visit.open("neurons.html")
+    page.wait_for_function("atlas.page.scatter.over().drawn.length > 5")
+    page.get_by_label("Colour by").select_option("std")
+    page.wait_for_function("atlas.page.scatter.over().drawn.length === 0")
+    page.get_by_label("Colour by").select_option("strongest")
+    page.wait_for_function("atlas.page.scatter.over().drawn.length > 5")
+
+
+def test_without_a_layout_the_table_is_cut_by_the_box(tmp_path: Path, browser: Any) -> None:
+    store = fake_store(tmp_path / "demo", neurons=9, derived=True)
+    shutil.rmtree(store.path / "layout" / "neurons")
+    page = browser.new_page()
+    visit = Visit(page, write_site(Store.open(store.path)).parent)
+    visit.open("neurons.html")
+    assert "atlas map" in page.locator("article").inner_text()
+    page.get_by_placeholder("Find by number or word").fill("4")
+    assert page.locator(".sheet tbody tr:visible").count() == 1
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/neurons/0004.html")
+    assert visit.errors == []
+    page.close()
+
+
+def test_what_a_run_does_not_hold_is_no_trait(tmp_path: Path, browser: Any) -> None:
+    site = write_site(fake_store(tmp_path / "demo", words=0, texts=0, neurons=12)).parent
+    page = browser.new_page(viewport={"width": 400, "height": 800})
+    visit = Visit(page, site)
+    visit.open("neurons.html")
+    names = page.locator("#colour option").evaluate_all("all => all.map((option) => option.value)")
+    assert set(names) == {"monosemanticity", "max", "mean", "std", "sparsity"}  # skew is the same in all
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    assert visit.errors == []
+    page.close()
