@@ -164,7 +164,7 @@ def test_search_by_meaning_works_offline_and_says_what_it_took(visit: Visit) -> 
     assert cosines == sorted(cosines, reverse=True)
     assert 0.3 < cosines[0] <= 1
     page.get_by_placeholder("Search by meaning").fill("qqqq")
-    page.wait_for_function("document.getElementById('found').textContent.includes('no such word')")
+    page.wait_for_function("document.getElementById('found').textContent.startsWith('No such word')")
     assert page.locator("#results li").count() == 0
 
 

@@ -12,12 +12,13 @@ from atlas.index import Rows as Vectors
 from atlas.pages import picture, tiles
 from atlas.pages.columns import Column, factor, quantised, smallest, steps
 from atlas.pages.frame import Frame
-from atlas.pages.labels import Label, name_clusters
+from atlas.pages.labels import Label, guess_clusters, name_clusters
 from atlas.pages.meaning import find_meanings
 from atlas.pages.rows import Rows, plain
 from atlas.pages.scatter import PALETTE, RAMP, scatter
 from atlas.projection import Centred
 from atlas.store import Store
+from atlas.terms import Terms
 
 NEIGHBOURS, NEURONS, DRIVERS = 8, 5, 24  # rows near a row, neurons of a row, rows of a neuron (of each kind)
 TABLE = 40  # regions listed where the map cannot be drawn
@@ -44,10 +45,22 @@ def write_map(frame: Frame, rows: Rows) -> None:
     meaning = find_meanings(frame.store)
     if meaning:
         frame.write_data("meaning", meaning.columns(len(rows)))
-    kinds = [list(frame.store.counts)[code] for code in rows.kinds[at].tolist()]
-    labels = name_clusters(xy, space(frame.store), [rows.labels[row] for row in at], kinds)
-    context = {"has_neurons": strongest is not None, "meaning": meaning and meaning.kind, "honesty": honesty(frame)}
+    terms = None if rows.telling else Terms.read(frame.store)
+    labels = name_regions(frame.store, rows, at, xy, terms)
+    context = {"has_neurons": strongest is not None, "meaning": meaning and meaning.origin}
+    context |= {"honesty": honesty(frame), "guessed": terms and len(terms.texts)}
     draw_map(frame, xy, data, near, labels, rows.columns(), rows.captions, **context)
+
+
+def name_regions(
+    store: Store, rows: Rows, at: Integer[np.ndarray, " n"], xy: Float32[np.ndarray, "n 2"], terms: Terms | None
+) -> list[Label]:
+    """Names of the regions of points, each a row: from the rows' labels, or guessed from the terms that are given."""
+    kinds = [list(store.counts)[code] for code in rows.kinds[at].tolist()]
+    if terms is None:
+        return name_clusters(xy, space(store), [rows.labels[row] for row in at], kinds)
+    several = kinds if len(store.counts) > 1 else None  # else no region is told from others by its kind
+    return guess_clusters(xy, Centred(store.array("embedding"), kinds), terms, several)
 
 
 def draw_map(

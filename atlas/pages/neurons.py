@@ -78,7 +78,10 @@ class Neurons:
         return next((row for row in rows if row["label"] not in (None, "", NONE)), None)
 
     def label(self, neuron: int) -> str:
-        """The significant labels; without them the strongest words, or the names of the strongest images."""
+        """The significant labels; without them the strongest words, or the names of the strongest images.
+
+        Where images have no names of their own, the texts nearest to what the neuron writes.
+        """
         return self.labels[neuron]
 
     @cached_property
@@ -90,6 +93,8 @@ class Neurons:
         if self.claim(neuron):
             found = [plain(row["label"]) for row in (self.claims or {})[neuron]]
             return ", ".join(dict.fromkeys(name for name in found if name not in ("", NONE)))
+        if "word" not in self.stats and self.texts and not self.rows.telling:
+            return ", ".join(self.texts[neuron]["texts"][:LABEL])
         return ", ".join(self.named("word" if "word" in self.stats else "image", neuron, LABEL))
 
     def named(self, kind: str, neuron: int, k: int, tail: str = "top") -> list[str]:

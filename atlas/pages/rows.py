@@ -12,6 +12,7 @@ from atlas.pages.thumbnails import pictured
 from atlas.store import Store
 
 CAPTION = 140  # letters shown of a caption
+TELLING = 10  # distinct labels from which on labels tell rows apart: fewer are names of folders
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,11 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.captions)
+
+    @cached_property
+    def telling(self) -> bool:
+        """Whether the labels say what rows show, rather than where they lie."""
+        return len(set(self.labels)) >= TELLING
 
     @cached_property
     def places(self) -> tuple[Int32[np.ndarray, " n"], Int[np.ndarray, " n"]]:

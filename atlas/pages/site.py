@@ -18,6 +18,7 @@ from atlas.store import Store
 
 DERIVED = (
     "index/embedding",
+    "index/terms",
     "layout/cells",
     "layout/map",
     "layout/neurons",
