@@ -114,6 +114,12 @@ def test_a_search_by_meaning_finds_what_pictures_show(store: atlas.Store, photos
     assert sorted(texts) == sorted(FEW)
 
 
+def test_pictures_of_one_label_are_called_by_their_files(store: atlas.Store) -> None:
+    rows = Rows(store)
+    assert rows.labels[7] == "photos"
+    assert (rows.captions[7], rows.name(7)) == ("0007.png", "0007.png · photos")
+
+
 def test_the_page_says_where_names_come_from(visit: Visit) -> None:
     page = visit.open("index.html")
     page.get_by_role("button", name="Meaning").click()

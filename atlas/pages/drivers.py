@@ -48,7 +48,7 @@ def write_drivers(frame: Frame) -> None:
     for block, start in enumerate(range(0, neurons, BLOCK)):
         frame.write_data(f"drivers-{block}", {name: part[start : start + BLOCK] for name, part in columns.items()})
     count = sum(frame.store.counts[kind] for kind in kinds)
-    frame.settings["drivers"] = {"neurons": neurons, "block": BLOCK, "rows": count, "kinds": kinds}
+    frame.settings["drivers"] = {"neurons": neurons, "block": BLOCK, "levels": LEVELS, "rows": count, "kinds": kinds}
 
 
 def _activations(store: Store, kinds: list[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -78,13 +78,13 @@ atlas.legend = (page) => {
   // -- a neuron: the rows that drive it most are coloured by their activation, all others step back -----------------------
 
   async function drivers(number) { // the rows, the strongest first, with their shares of the way from least to most
-    const { neurons = 0, block } = settings.drivers || {};
+    const { neurons = 0, block, levels } = settings.drivers || {};
     if (number >= neurons) return null;
     const [table] = await Promise.all([atlas.table(`drivers-${Math.floor(number / block)}`), page.located()]);
     const at = number % block, k = table.gap.width, found = [];
     for (let j = at * k, row = 0; j < (at + 1) * k; j++) {
       row += table.gap[j];
-      if (page.pointOf[row] >= 0) found.push([page.pointOf[row], table.level[j] / 31]);
+      if (page.pointOf[row] >= 0) found.push([page.pointOf[row], table.level[j] / (levels - 1)]);
     }
     return { found: found.sort((a, b) => b[1] - a[1]), least: table.least[at], most: table.most[at] };
   }

@@ -100,7 +100,7 @@ class Neurons:
     def named(self, kind: str, neuron: int, k: int, tail: str = "top") -> list[str]:
         """Distinct names of the k strongest (or weakest) rows."""
         rows = self.stats[kind][neuron][tail]
-        return list(dict.fromkeys(self.rows.labels[row] or self.rows.captions[row] for row in rows))[:k]
+        return list(dict.fromkeys(self.rows.called(row) for row in rows))[:k]
 
     def pictures(self, kind: str, neuron: int, k: int) -> list[Picture]:
         """The k strongest rows, with their values and the position where each was reached."""
