@@ -42,12 +42,13 @@ def collect(args: argparse.Namespace) -> int:
 
 def stats(args: argparse.Namespace) -> int:
     """Statistics of every neuron, its neighbours and nearest texts."""
-    from atlas.derivation import clip_of, relate_neurons, summarise_neurons
+    from atlas.derivation import clip_of, relate_neurons, relate_texts, summarise_neurons
 
     store = _open(args)
     clip = clip_of(store, args.pretrained, args.device)
     print(summarise_neurons(store))
     print(relate_neurons(store, clip))
+    print(relate_texts(store, clip))
     return 0
 
 

@@ -20,6 +20,8 @@ from atlas.index import Index, neighbours
 from atlas.listing import id_hash
 from atlas.progress import track
 from atlas.store import Store
+from atlas.terms import PLACE as TERMS
+from atlas.terms import Terms, embed_terms
 
 NEIGHBOURS = 20  # neurons listed near a neuron
 TEXTS = 12  # texts listed near a neuron
@@ -92,7 +94,7 @@ def summary_table(summary: stats.Summary) -> pa.Table:
 
 
 def relate_neurons(store: Store, clip: Clip) -> Path:
-    """neurons/basis: W (u, e); neurons/neighbours: nearest neurons; neurons/texts: the texts nearest to each."""
+    """neurons/basis: W (u, e); neurons/neighbours: nearest neurons."""
     W = clip.basis()
     with store.deriving("neurons/basis", {"kind": clip.basis_kind, "layer": store.layer}) as folder:
         np.save(folder / "basis.npy", W)
@@ -102,21 +104,36 @@ def relate_neurons(store: Store, clip: Clip) -> Path:
     recipe = {"by_basis": "cosine of basis rows", "by_response": "correlation of responses to images"}
     with store.deriving("neurons/neighbours", recipe, of=("neurons/stats", "neurons/basis")) as folder:
         pq.write_table(pa.table(columns), folder / "neighbours.parquet")
-    if "text" in store.counts:
-        _relate_texts(store, W)
     return store.derived("neurons/neighbours")
 
 
-def _relate_texts(store: Store, W: np.ndarray) -> None:
-    """Texts by the cosine of their centred embedding with a neuron's basis row: what all texts share says nothing."""
-    captions = store.table(["caption"], "text")["caption"].to_pylist()
-    E = np.asarray(store.array("embedding", "text"), np.float32)
+def relate_texts(store: Store, clip: Clip) -> Path:
+    """neurons/texts: the Store's texts nearest to each neuron; without any, the terms of index/terms, made for that.
+
+    By the cosine of their centred embedding with a neuron's basis row: what all texts share says nothing.
+    """
+    of = ["neurons/basis"]
+    if "text" not in store.counts:
+        embed_terms(store, clip)
+        of.append(TERMS)
+    texts, E = _texts(store, "caption")
+    W = np.load(store.derived("neurons/basis") / "basis.npy")
     score = cosines(W, E - E.mean(0))
     best = np.argsort(-score, axis=1, kind="stable")[:, :TEXTS]
-    columns = {"neuron": np.arange(len(W)), "texts": [[captions[i] for i in row] for row in best]}
+    columns = {"neuron": np.arange(len(W)), "texts": [[texts[i] for i in row] for row in best]}
     columns["score"] = list(np.take_along_axis(score, best, 1))
-    with store.deriving("neurons/texts", {"score": "cosine, texts centred"}, of=("neurons/basis",)) as folder:
+    with store.deriving("neurons/texts", {"score": "cosine, texts centred"}, of=of) as folder:
         pq.write_table(pa.table(columns), folder / "texts.parquet")
+    return store.derived("neurons/texts")
+
+
+def _texts(store: Store, column: str) -> tuple[list[str], np.ndarray]:
+    """The Store's texts by a column of theirs, else its terms, with embeddings (t, e); none where it has neither."""
+    if "text" in store.counts:
+        texts = store.table([column], "text")[column].to_pylist()
+        return texts, np.asarray(store.array("embedding", "text"), np.float32)
+    terms = Terms.read(store)
+    return (terms.texts, terms.E) if terms else ([], np.zeros((0, 0), np.float32))
 
 
 def cosines(one: np.ndarray, other: np.ndarray | None = None) -> np.ndarray:
@@ -217,7 +234,7 @@ def draw_cells(store: Store, columns: int = 20, minimum: int = 5, seed: int = 0)
     table = {name: getattr(found, name) for name in ("column", "row", "x", "y", "count", "size")}
     table |= {"label": labels, "score": scores, "members": [[int(rows[i]) for i in cell] for cell in found.members]}
     recipe = {"columns": columns, "minimum": minimum, "patches": len(A), "seed": seed}
-    of = ("neurons/basis",) if store.has("neurons/basis") else ()
+    of = [name for name in ("neurons/basis", TERMS) if store.has(name)]
     with store.deriving("layout/cells", recipe, of=of) as folder:
         pq.write_table(pa.table(table), folder / "cells.parquet")
         np.save(folder / "directions.npy", found.direction)
@@ -226,11 +243,11 @@ def draw_cells(store: Store, columns: int = 20, minimum: int = 5, seed: int = 0)
 
 def _label_cells(store: Store, found: grid.Cells) -> tuple[list[str], np.ndarray]:
     """Name each cell by the text its mean direction is attributed to; without basis or texts, not at all."""
-    if not store.has("neurons/basis") or "text" not in store.counts:
+    texts, E = _texts(store, "label") if store.has("neurons/basis") else ([], np.zeros((0, 0)))
+    if not texts:
         return [""] * len(found.count), np.full(len(found.count), np.nan)
     W = np.load(store.derived("neurons/basis") / "basis.npy")
-    texts = store.table(["label"], "text")["label"].to_pylist()
-    return grid.label(found, W, np.asarray(store.array("embedding", "text"), np.float32), texts)
+    return grid.label(found, W, E, texts)
 
 
 def derive(store: Store, clip: Clip, force: bool = False) -> list[str]:
@@ -238,6 +255,7 @@ def derive(store: Store, clip: Clip, force: bool = False) -> list[str]:
     steps = {
         "neurons/stats": lambda: summarise_neurons(store),
         "neurons/neighbours": lambda: relate_neurons(store, clip),
+        "neurons/texts": lambda: relate_texts(store, clip),
         "index/embedding": lambda: index_embeddings(store),
         "layout/map": lambda: draw_map(store),
         "layout/neurons": lambda: draw_neurons(store),

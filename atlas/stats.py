@@ -119,6 +119,19 @@ class Extremes:
         return rows, -values
 
 
+def strongest(
+    chunks: Iterable[tuple[Int[np.ndarray, " n"], Float[np.ndarray, "n u"]]], k: int
+) -> tuple[Int[np.ndarray, "u k"], Float[np.ndarray, "u k"]]:
+    """The k rows that drive each neuron most and their activations, largest first, ties by the earlier row.
+
+    `chunks` are rows and their activations, one at a time; fewer than k where there are fewer rows.
+    """
+    best = reduce(
+        lambda held, part: _largest(np.concatenate([held, part]), k), (_largest(_key(A, rows), k) for rows, A in chunks)
+    )
+    return Extremes._decode(best)
+
+
 @dataclass(frozen=True)
 class Monosemanticity:
     """Sums for MS = sum_{i<j} a_i a_j cos(e_i, e_j) / sum_{i<j} a_i a_j, a scaled to [0, 1] per neuron.

@@ -288,6 +288,8 @@ def _command(name: str) -> str:
         return "decompose nmf"
     if name in ("neurons/labels", "neurons/facets", "neurons/receipts"):
         return "decompose label"
+    if name == "index/terms":
+        return "atlas stats"
     commands = {"neurons": "atlas stats", "index": "atlas index", "layout": "atlas map", "site": "atlas page"}
     commands |= {"single": "atlas page --single-file"}
     return commands.get(head, "atlas build")

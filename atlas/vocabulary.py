@@ -1,10 +1,11 @@
-"""Lists of words: common English, countries, emotions, and the names of emoji.
+"""Lists of words: common English, countries, emotions, the names of emoji, and what pictures show.
 
 Every list is a tuple in a fixed order without repeats. English comes from wordfreq, countries from pycountry (ISO
-3166-1) and emoji names from the emoji package (Unicode CLDR); the emotions are written out below.
+3166-1) and emoji names from the emoji package (Unicode CLDR); the emotions and the subjects are written out below.
 """
 
 import re
+import unicodedata
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -29,6 +30,23 @@ EMOTIONS = (
     "perplexed", "disillusioned", "startled", "dismayed", "shocked", "bad", "tired", "unfocused", "sleepy",
     "stressed", "out of control", "busy", "rushed", "pressured", "bored", "apathetic", "indifferent",
 )  # fmt: skip
+# What pictures are of, in the words that one would sort them by.
+SUBJECTS = (
+    "animal", "dog", "cat", "horse", "bird", "fish", "insect", "reptile", "wild animal", "farm animal",
+    "flower", "tree", "plant", "garden", "fruit", "vegetable", "food", "dessert", "bread", "meal", "drink", "bottle",
+    "person", "man", "woman", "child", "baby", "family", "crowd", "portrait", "face", "hair", "hand", "body",
+    "smile", "wedding", "party", "dance", "concert", "sport", "ball game", "swimming", "work", "school",
+    "vehicle", "car", "train", "bus", "ship", "boat", "airplane", "bicycle", "motorcycle", "road",
+    "building", "house", "church", "castle", "bridge", "tower", "city", "street", "shop", "room", "kitchen", "bedroom",
+    "office", "furniture", "window", "door", "landscape", "mountain", "beach", "sea", "river", "lake", "waterfall",
+    "forest", "field", "desert", "sky", "cloud", "sunset", "night", "moon", "star", "snow", "rain", "fire",
+    "clothes", "shoe", "hat", "bag", "jewellery", "uniform", "tool", "weapon", "machine", "musical instrument", "toy",
+    "game", "ball", "money", "box", "lamp", "book", "newspaper", "text", "handwriting", "letter", "number", "sign",
+    "symbol", "logo", "arrow", "button", "flag of a country", "map", "chart", "diagram", "clock", "computer",
+    "screenshot", "phone", "camera", "medicine", "drawing", "painting", "cartoon", "sculpture", "pattern", "texture",
+    "circle", "square", "heart",
+)  # fmt: skip
+_PICTOGRAPHS = (range(0x1F300, 0x1F650), range(0x1F680, 0x1F700), range(0x1F900, 0x1FB00))  # Unicode's blocks of them
 _WORD = re.compile(r"[^\W\d_]{2,}(?:['’][^\W\d_]+)?")
 
 
@@ -99,6 +117,34 @@ def emoji_phrases() -> tuple[str, ...]:
 def emoji_words() -> tuple[str, ...]:
     """The single words, two letters or longer, of the names and aliases of emoji, in alphabetical order."""
     return tuple(sorted({word for phrase in emoji_phrases() for word in _WORD.findall(phrase)}))
+
+
+def pictograph_names() -> tuple[str, ...]:
+    """Python's own names of Unicode's pictographs, in alphabetical order: emoji without a package."""
+    named = (unicodedata.name(chr(code), "").lower() for block in _PICTOGRAPHS for code in block)
+    return tuple(sorted({name for name in named if name and "emoji modifier" not in name}))
+
+
+def classes() -> tuple[str, ...]:
+    """The thousand classes of ImageNet, as open_clip calls them."""
+    return tuple(dict.fromkeys(import_module("open_clip.zero_shot_metadata").IMAGENET_CLASSNAMES))
+
+
+def shown() -> tuple[str, ...]:
+    """What pictures may show, the general subjects first: what they are named by where nobody has.
+
+    Countries are in it where pycountry is installed, and emoji with their aliases where emoji is.
+    """
+    lists = [SUBJECTS, classes(), EMOTIONS]
+    for wanted, otherwise in ((countries, tuple), (emoji_phrases, pictograph_names)):
+        try:
+            lists.append(wanted())
+        except Refused:
+            lists.append(otherwise())
+    distinct: dict[str, str] = {}
+    for text in (text for each in lists for text in each):
+        distinct.setdefault(text.lower(), text)
+    return tuple(distinct.values())
 
 
 @cache

@@ -116,3 +116,15 @@ def test_runs_are_averaged_across_chunks(cuts: list[int]) -> None:
     np.testing.assert_array_equal(np.concatenate([c.rows for c in out]), [0, 3, 5])
     expected = [chunk.A[:3].mean(0), chunk.A[3:5].mean(0), chunk.A[5:].mean(0)]
     np.testing.assert_allclose(np.concatenate([c.A for c in out]), expected, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("size", [1, 7, 50])
+def test_the_strongest_rows_are_the_same_however_they_come(size: int) -> None:
+    rng = np.random.default_rng(0)
+    A = np.round(rng.normal(size=(50, 6)), 1).astype(np.float16)  # with ties
+    rows = np.arange(100, 150)
+    found, values = stats.strongest(((rows[i : i + size], A[i : i + size]) for i in range(0, 50, size)), 9)
+    order = np.argsort(-A.astype(np.float32), axis=0, kind="stable")[:9].T
+    np.testing.assert_array_equal(found, rows[order])
+    np.testing.assert_array_equal(values, np.take_along_axis(A.T, order, 1))
+    assert stats.strongest([(rows, A)], 80)[0].shape == (6, 50)

@@ -8,7 +8,7 @@ from pathlib import Path
 import bokeh
 
 from atlas.errors import Refused
-from atlas.pages import thumbnails, tiles
+from atlas.pages import drivers, thumbnails, tiles
 from atlas.pages.frame import SHARD
 from atlas.shards import Shard
 
@@ -44,7 +44,7 @@ class Plan:
 
 def plan(
     captions: list[str], max_mb: float | int, neighbours: int = 8, cards: int = 0, shards: list[Shard] | None = None,
-    single_file: bool = False, what: str = "a site",
+    single_file: bool = False, what: str = "a site", driven: int = 0,
 ) -> Plan:  # fmt: skip
     """What a site of so many points would weigh. Thumbnails step down until it fits `max_mb` (10^6 bytes).
 
@@ -60,6 +60,8 @@ def plan(
     }
     if neighbours:
         parts["neighbours"] = (f"{neighbours} a point", near)
+    if driven:
+        parts["drivers"] = (f"{drivers.depth(driven)} rows of each neuron", drivers.weight(driven))
     if cards:
         parts["cards"] = (f"of {cards:,} neurons", cards * CARD)
     size, sheets = _thumbnails(shards or [], limit - sum(part for _, part in parts.values()), single_file)

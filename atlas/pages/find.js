@@ -59,8 +59,9 @@ atlas.find = (page) => {
     if (meant && !found.every(page.placed)) page.bring(found).then(() => { if (turn === asked) page.light(); });
   }
   function said(wanted, found, meant) {
-    if (!found) return "";
-    if (meant && !meant.of.length) return "The vocabulary shipped with this page has no such word; try another, or search captions.";
+    const { origin } = document.querySelector("[data-by=meaning]")?.dataset || {};
+    if (!found) return by === "meaning" ? `Type one of ${origin}.` : "";
+    if (meant && !meant.of.length) return `No such word among ${origin}; try another, or search captions.`;
     if (meant) return `Nearest in meaning to ${meant.of.map((text) => `“${text}”`).join(" and ")}, by the model; with ${meant.of.length > 1 ? "mean cosines, a word whose nearest a row is not among counting 0" : "cosines"}.`;
     return `${found.length.toLocaleString("en")} found${found.length > LISTED ? `, the first ${LISTED} listed` : ""}`;
   }

@@ -131,7 +131,7 @@ def _write(
     if preservation is not None:
         data["kept"] = percent(np.asarray(preservation, np.float32))
     beside: dict[str, Column] = {} if near is None else {"near": near.astype(smallest(n))}
-    context = {"has_neurons": False, "meaning": None, "honesty": None}
+    context = {"has_neurons": False, "meaning": None, "honesty": None, "guessed": None}
     draw_map(frame, xy, data, beside, given_clusters(xy, labels), rows, captions, **context)
 
 

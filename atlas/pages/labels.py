@@ -5,6 +5,8 @@
 A term is a label or a word in one, and its embedding the mean of the rows that carry it. Of the terms that do occur in
 a cluster the name is the one whose embedding is nearer to its mean than to those of the others, weighed by how
 much of the cluster carries it, so that a name is never of something that does not lie there.
+
+Where rows carry no words of their own, each is said to carry the terms of a given vocabulary that are nearest to it.
 """
 
 import re
@@ -20,6 +22,7 @@ from sklearn.neighbors import KDTree
 
 from atlas.index import Rows as Vectors
 from atlas.index import blocks
+from atlas.terms import Terms
 
 SHARES = (1 / 30, 1 / 100, 1 / 350)  # of all points: the smallest cluster of each level, coarse to fine
 SAMPLE = 10_000  # points clustered; the rest follow the nearest of them
@@ -27,6 +30,7 @@ COVER = 0.025  # share of a cluster's rows that must carry a term, for it to be 
 SECOND = 0.7  # of the first term's score, from which on a second one joins it
 ONE_KIND = 0.9  # share of a cluster that must be of a kind, for it to be called by that
 TERMS = 20_000  # the most frequent terms are looked at
+NEAREST = 3  # terms of a vocabulary that a row is said to carry
 STOP = frozenset({"and", "for", "from", "the", "this", "with"})
 _WORD = re.compile(r"[^\W\d_]{3,}")
 
@@ -46,6 +50,20 @@ class Label:
         return len(self.members)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidates:
+    """Terms that may name a cluster: the texts, their directions T, and which rows carry which (n, t).
+
+    `least`: the share of its best term's score that a name must have, where larger clusters took the best: a term that
+    rows do not carry themselves is no name for what is left over.
+    """
+
+    texts: list[str]
+    T: Float32[np.ndarray, "t e"]
+    carried: csr_matrix
+    least: float = 0.0
+
+
 def name_clusters(
     layout: Float[np.ndarray, "n 2"],
     vectors: Vectors,
@@ -53,7 +71,7 @@ def name_clusters(
     kinds: Sequence[str] | None = None,
     seed: int = 0,
 ) -> list[Label]:
-    """Labels of a map at three levels, the largest clusters first.
+    """Labels of a map at three levels, the largest clusters first, called by what stands in the rows' own labels.
 
     A cluster in which no term occurs often is called by its kind where almost all of it is of one kind (`kinds`, one a
     row) and no other of its level is; else it is left out.
@@ -61,15 +79,40 @@ def name_clusters(
     carried, terms = carriers(labels)
     if not terms:
         return []
-    T = term_means(vectors, carried)
+    return _named(
+        layout, vectors, [Candidates(terms, term_means(vectors, carried), carried)] * len(SHARES), kinds, seed
+    )
+
+
+def guess_clusters(
+    layout: Float[np.ndarray, "n 2"], vectors: Vectors, terms: Terms, kinds: Sequence[str] | None = None, seed: int = 0
+) -> list[Label]:
+    """Labels of a map whose rows carry no words: of the terms nearest to the rows, by general ones on the coarse level.
+
+    `vectors`: unit embeddings of which each kind's mean was taken off, as the terms' own is of theirs.
+    """
+    T, texts = terms.centred, terms.texts
+    fine, coarse = (
+        Candidates(texts[:end], T[:end], nearest_terms(vectors, T[:end]), SECOND) for end in (len(T), terms.general)
+    )
+    return _named(layout, vectors, [coarse, *[fine] * (len(SHARES) - 1)], kinds, seed)
+
+
+def _named(
+    layout: Float[np.ndarray, "n 2"],
+    vectors: Vectors,
+    levels: Sequence[Candidates],
+    kinds: Sequence[str] | None,
+    seed: int,
+) -> list[Label]:
     found = []
     for level, codes in enumerate(clusters(layout, seed)):
         if codes.max(initial=-1) >= 0:
-            names = name(codes, vectors, T, carried, terms)
+            names = name(codes, vectors, levels[level])
             if kinds is not None:
                 name_by_kind(names, codes, np.asarray(kinds, dtype=object).astype(str))
-            of = [(text, np.flatnonzero(codes == c)) for c, text in enumerate(names) if text]
-            found += [Label(text, central(layout, members), level, members) for text, members in of]
+            members = [(text, np.flatnonzero(codes == c)) for c, text in enumerate(names) if text]
+            found += [Label(text, central(layout, rows), level, rows) for text, rows in members]
     return sorted(found, key=lambda label: -label.count)
 
 
@@ -129,36 +172,44 @@ def term_means(vectors: Vectors, carried: csr_matrix) -> Float32[np.ndarray, "t 
     return _directions(_sums(vectors, carried))
 
 
-def name(
-    codes: Int64[np.ndarray, " n"],
-    vectors: Vectors,
-    T: Float32[np.ndarray, "t e"],
-    carried: csr_matrix,
-    terms: list[str],
-) -> list[str]:
+def nearest_terms(vectors: Vectors, T: Float32[np.ndarray, "t e"]) -> csr_matrix:
+    """Which of the terms, the NEAREST to each row, rows are said to carry (n, t)."""
+    k = min(NEAREST, len(T))
+    best = [np.argpartition(-(block @ T.T), k - 1, axis=1)[:, :k] for _, block in blocks(vectors)]
+    codes = np.concatenate(best).ravel()
+    ends = np.arange(0, len(codes) + 1, k)
+    return csr_matrix((np.ones(len(codes), np.float32), codes, ends), (len(vectors), len(T)))
+
+
+def name(codes: Int64[np.ndarray, " n"], vectors: Vectors, of: Candidates) -> list[str]:
     """A name for every cluster, "" where no term occurs often enough; no two clusters of a level share one."""
     members = np.flatnonzero(codes >= 0)
     inside = csr_matrix((np.ones(len(members), np.float32), (members, codes[members])), (len(codes), codes.max() + 1))
     size = np.asarray(inside.sum(axis=0)).ravel()
-    cover = np.asarray((inside.T @ carried).todense()) / size[:, None]
-    near = _directions(_sums(vectors, inside)) @ T.T
+    cover = np.asarray((inside.T @ of.carried).todense()) / size[:, None]
+    near = _directions(_sums(vectors, inside)) @ of.T.T
     score = np.where(cover >= COVER, (near - _others(near)) * np.sqrt(cover), -np.inf)
     names, taken = [""] * len(size), set()
     for c in np.argsort(-size, kind="stable"):
         chosen: list[str] = []
-        best = 0.0
+        best, least = 0.0, of.least * float(score[c].max(initial=0.0))
         for t in np.argsort(-score[c], kind="stable")[:40]:
-            words = set(terms[t].split())
-            if score[c, t] < SECOND * best or not np.isfinite(score[c, t]):
+            words = _significant(of.texts[t])
+            if score[c, t] < max(SECOND * best, least) or not np.isfinite(score[c, t]):
                 break
             if not words & taken:
-                chosen.append(terms[t])
+                chosen.append(of.texts[t])
                 taken |= words
                 best = score[c, t]
             if len(chosen) == 2:
                 break
         names[c] = ", ".join(chosen)
     return names
+
+
+def _significant(term: str) -> set[str]:
+    """The words of a term that tell it from others."""
+    return set(_WORD.findall(term.lower())) - STOP or {term.lower()}
 
 
 def name_by_kind(names: list[str], codes: Int64[np.ndarray, " n"], kinds: np.ndarray) -> None:

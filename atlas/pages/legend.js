@@ -5,8 +5,8 @@
 atlas.legend = (page) => {
   const { element } = atlas;
   const { rows, points, settings, n } = page;
-  const { palette, ramp } = atlas.json("figure");
-  const LIMIT = palette.length, STEPS = ramp.length;
+  const { palette, ramp, heat } = atlas.json("figure");
+  const LIMIT = palette.length, STEPS = ramp.length, HEAT = LIMIT + STEPS, WARM = heat.length;
   const list = document.getElementById("legend"), said = document.getElementById("said");
   const schemes = page.schemes || ofRows(), chooser = document.getElementById("colour"); // many are chosen from a list
   const filters = Object.values(schemes);
@@ -70,7 +70,7 @@ atlas.legend = (page) => {
   function paint() {
     const scheme = schemes[colour];
     if (scheme) for (let i = 0; i < n; i++) points.code[i] = scheme.code ? scheme.code(scheme.of(i)) : scheme.of(i);
-    else { points.code.fill(LIMIT - 1); for (const [i, code] of lit || []) points.code[i] = code; }
+    else { points.code.fill(LIMIT - 1); for (const [i, code] of lit || []) points.code[i] = code; tell(); }
   }
   function choose(by) {
     if (by !== "neuron" && !schemes[by]) return;
@@ -80,39 +80,60 @@ atlas.legend = (page) => {
     page.refresh();
   }
 
-  // -- a neuron: the rows that drive it most light up, by how many standard deviations ----------------------------------
+  // -- a neuron: the rows that drive it most are coloured by their activation, all others step back -----------------------
 
+  async function drivers(number) { // the rows, the strongest first, with their shares of the way from least to most
+    const { neurons = 0, block, levels } = settings.drivers || {};
+    if (number >= neurons) return null;
+    const [table] = await Promise.all([atlas.table(`drivers-${Math.floor(number / block)}`), page.located()]);
+    const at = number % block, k = table.gap.width, found = [];
+    for (let j = at * k, row = 0; j < (at + 1) * k; j++) {
+      row += table.gap[j];
+      if (page.pointOf[row] >= 0) found.push([page.pointOf[row], table.level[j] / (levels - 1)]);
+    }
+    return { found: found.sort((a, b) => b[1] - a[1]), least: table.least[at], most: table.most[at] };
+  }
+  let turn = 0;
   async function light(number) {
-    const chip = document.getElementById("neuron");
-    const drivers = number < 0 ? null : await atlas.table("drivers");
-    if (drivers) await page.located();
-    if (!drivers || number * drivers.row.width >= drivers.row.length) {
-      if (neuron >= 0) { neuron = -1; lit = null; chip.hidden = true; page.lit = null; page.changed(); }
-      return;
-    }
-    const k = drivers.row.width, found = new Map();
-    for (let at = number * k; at < (number + 1) * k; at++) {
-      const i = drivers.row[at] < 0 ? -1 : page.pointOf[drivers.row[at]];
-      if (i >= 0) found.set(i, drivers.strength[at]);
-    }
-    const most = Math.max(1, ...found.values()), least = Math.min(most, ...found.values());
+    const asked = ++turn, of = number < 0 ? null : await drivers(number);
+    if (asked !== turn) return; // another was picked meanwhile
+    if (!of) return dark();
+    const lines = of.found.map(([i]) => i), names = await atlas.table("neurons");
+    await page.bring(lines.slice(0, page.pictured)); // the others light up as their tiles come
+    if (asked !== turn) return;
     neuron = number;
-    lit = new Map([...found].map(([i, z]) => [i, LIMIT + Math.round(((z - least) / (most - least || 1)) * (STEPS - 1))]));
-    page.lit = [...found.keys()];
-    await Promise.all([describe(number, found.size, least, most), page.bring(page.lit)]);
+    lit = new Map(of.found.map(([i, share]) => [i, HEAT + Math.round(share * (WARM - 1))]));
+    page.lit = lines;
+    describe(of, names?.label ? names.label.at(number) : "");
     choose("neuron");
     page.light("neuron");
     page.changed();
   }
-  async function describe(number, count, least, most) {
-    const chip = document.getElementById("neuron"), names = await atlas.table("neurons");
-    const title = element("span", {}, `Neuron ${number}  `, element("bdi", {}, names?.label ? names.label.at(number) : ""));
+  function dark() {
+    if (neuron < 0) return;
+    neuron = -1;
+    lit = page.lit = null;
+    document.getElementById("neuron").hidden = true;
+    page.changed();
+  }
+  function describe({ found, least, most }, name) {
+    const chip = document.getElementById("neuron"), { rows: all, kinds } = settings.drivers;
+    const title = element("span", {}, `Neuron ${neuron}  `, element("bdi", {}, name));
+    const said = `The ${found.length.toLocaleString("en")} rows that drive neuron ${neuron} most, of ${all.toLocaleString("en")} ${kinds.map((kind) => `${kind}s`).join(" and ")}, by activation.`;
+    const figures = [least, (least + most) / 2, most].map((value) => String(Number(value.toPrecision(3))).replace("-", "−"));
     chip.replaceChildren(
-      element("div.head", {}, settings.neurons ? element("a.caption", { href: atlas.address(number) }, title) : title),
-      element("small", {}, `${count} rows that drive it most, ${(least / 10).toFixed(1)} to ${(most / 10).toFixed(1)} standard deviations above its mean.`),
-      element("div.ramp", { "aria-hidden": "true", "--ramp": `linear-gradient(90deg, ${ramp.join(", ")})` }),
+      element("div.head", {}, settings.neurons ? element("a.caption", { href: atlas.address(neuron) }, title) : title),
+      element("small", {}, said),
+      element("div.heat", { role: "img", "aria-label": `Colours from ${figures[0]} to ${figures[2]}; all other points are grey` },
+        element("div.ramp", { "--ramp": `linear-gradient(90deg, ${heat.join(", ")})` }), ...figures.map((figure) => element("small", {}, figure))),
+      element("small", { id: "unlit" }),
       element("button.quiet", { type: "button", "aria-label": "Stop showing this neuron", onclick: () => { page.leave(chip); choose(usual); } }, "×"));
     chip.hidden = false;
+    document.getElementById("live").textContent = said;
+  }
+  function tell() { // in tiles, not all of them have come
+    const line = document.getElementById("unlit"), there = page.lit?.filter(page.placed).length;
+    if (line && page.lit) line.textContent = there < page.lit.length ? `${there.toLocaleString("en")} of them are drawn; zoom in for the rest.` : "";
   }
 
   for (const button of document.querySelectorAll("[data-colour]")) {

@@ -9,7 +9,7 @@
   const { rows, points, n, order } = page, still = byId("still");
   const partial = order.length < n;
 
-  Object.assign(page, { settings, moved: false, names: null, lit: null });
+  Object.assign(page, { settings, moved: false, names: null, lit: null, pictured: 48 }); // rows that drive a neuron shown by their pictures, the rest by colour
   let close = null, shown = order; // points of a close view, where not all can be drawn
   page.shown = () => shown;
   page.refresh = () => { // after another colour, filter or part
@@ -41,8 +41,9 @@
   page.leading = () => (there().length > 1 ? there()[0] : null);
   page.light = (act) => {
     if (bright[act]) acts = [act, ...acts.filter((other) => other !== act)];
-    const of = there().length ? bright[there()[0]]() : null;
-    page.scatter.light(of && Uint32Array.from(of.filter((i) => page.placed(i) && page.legend.visible(i))));
+    const first = there()[0], of = first && bright[first]().filter((i) => page.placed(i) && page.legend.visible(i));
+    if (first === "neuron") page.scatter.light(Uint32Array.from(of).reverse(), Uint32Array.from(of.slice(0, page.pictured))); // the strongest on top
+    else page.scatter.light(of ? Uint32Array.from(of) : null);
     page.listed?.(page.finder?.hits());
     byId("leading").textContent = page.leading() ? `On the map ${said[page.leading()]} stands out, being the latest.` : "";
   };

@@ -11,15 +11,17 @@ from atlas.index import Index, blocks
 from atlas.index import Rows as Vectors
 from atlas.pages import picture, tiles
 from atlas.pages.columns import Column, factor, quantised, smallest, steps
+from atlas.pages.drivers import write_drivers
 from atlas.pages.frame import Frame
-from atlas.pages.labels import Label, name_clusters
+from atlas.pages.labels import Label, guess_clusters, name_clusters
 from atlas.pages.meaning import find_meanings
 from atlas.pages.rows import Rows, plain
-from atlas.pages.scatter import PALETTE, RAMP, scatter
+from atlas.pages.scatter import HEAT, PALETTE, RAMP, scatter
 from atlas.projection import Centred
 from atlas.store import Store
+from atlas.terms import Terms
 
-NEIGHBOURS, NEURONS, DRIVERS = 8, 5, 24  # rows near a row, neurons of a row, rows of a neuron (of each kind)
+NEIGHBOURS, NEURONS = 8, 5  # rows near a row, neurons of a row
 TABLE = 40  # regions listed where the map cannot be drawn
 TITLE = "Map of images, words and texts: points that lie near each other mean alike to the model"
 
@@ -40,14 +42,26 @@ def write_map(frame: Frame, rows: Rows) -> None:
     strongest = strongest_neurons(frame)
     if strongest is not None:
         near["neuron"], near["strength"] = (part[at] for part in strongest)
-        frame.write_data("drivers", drivers(frame))
+        write_drivers(frame)
     meaning = find_meanings(frame.store)
     if meaning:
         frame.write_data("meaning", meaning.columns(len(rows)))
-    kinds = [list(frame.store.counts)[code] for code in rows.kinds[at].tolist()]
-    labels = name_clusters(xy, space(frame.store), [rows.labels[row] for row in at], kinds)
-    context = {"has_neurons": strongest is not None, "meaning": meaning and meaning.kind, "honesty": honesty(frame)}
+    terms = None if rows.telling else Terms.read(frame.store)
+    labels = name_regions(frame.store, rows, at, xy, terms)
+    context = {"has_neurons": strongest is not None, "meaning": meaning and meaning.origin}
+    context |= {"honesty": honesty(frame), "guessed": terms and len(terms.texts)}
     draw_map(frame, xy, data, near, labels, rows.columns(), rows.captions, **context)
+
+
+def name_regions(
+    store: Store, rows: Rows, at: Integer[np.ndarray, " n"], xy: Float32[np.ndarray, "n 2"], terms: Terms | None
+) -> list[Label]:
+    """Names of the regions of points, each a row: from the rows' labels, or guessed from the terms that are given."""
+    kinds = [list(store.counts)[code] for code in rows.kinds[at].tolist()]
+    if terms is None:
+        return name_clusters(xy, space(store), [rows.labels[row] for row in at], kinds)
+    several = kinds if len(store.counts) > 1 else None  # else no region is told from others by its kind
+    return guess_clusters(xy, Centred(store.array("embedding"), kinds), terms, several)
 
 
 def draw_map(
@@ -86,6 +100,7 @@ def draw_map(
         item=scatter(TITLE),
         palette=PALETTE,
         ramp=RAMP,
+        heat=HEAT,
         regions=regions(places, labels),
         has_near=bool(near),
         **context,
@@ -226,25 +241,3 @@ def strongest_neurons(frame: Frame) -> tuple[Int[np.ndarray, "n k"], UInt8[np.nd
             strength[shard.positions, :k] = np.clip(10 * np.take_along_axis(z, best, 1), 0, 255)
         found = True
     return (neurons, strength) if found else None
-
-
-def drivers(frame: Frame) -> dict[str, Column]:
-    """For every neuron the rows that drive it most, of each kind, and by how many tenths of a standard deviation.
-
-    Columns `row` (u, k), -1 for none, and `strength` (u, k).
-    """
-    rows, strength = [], []
-    for kind in frame.store.counts:
-        path = frame.derived("neurons/stats", f"{kind}.parquet")
-        if path is None:
-            continue
-        table = pq.read_table(path, columns=["neuron", "mean", "std", "top", "top_value"]).sort_by("neuron")
-        of = np.full((len(table), DRIVERS), -1, np.int32)
-        z = np.zeros((len(table), DRIVERS), np.float64)
-        for i, stat in enumerate(table.to_pylist()):
-            top, value = stat["top"][:DRIVERS], np.array(stat["top_value"][:DRIVERS])
-            of[i, : len(top)] = top
-            z[i, : len(top)] = (value - stat["mean"]) / (stat["std"] or np.inf)
-        rows.append(of)
-        strength.append(np.clip(np.round(10 * z), 0, 255).astype(np.uint8))
-    return {"row": np.concatenate(rows, axis=1), "strength": np.concatenate(strength, axis=1)}

@@ -1,6 +1,7 @@
 """Search by meaning without a model at hand: a vocabulary, and for each of its texts the rows that FAISS finds.
 
-The vocabulary is what the Store holds as texts, through the text tower; without texts, its rendered words.
+The vocabulary is what the Store holds as texts, through the text tower; without any, the terms that come with the
+program, and where those were not embedded, the Store's rendered words.
 """
 
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from atlas.index import Index, unit
 from atlas.pages.columns import Column, smallest
 from atlas.projection import Centred
 from atlas.store import Store
+from atlas.terms import Terms
 
 HITS = 18  # rows of each kind kept for a text
 VOCABULARY = 12_000  # texts at most
@@ -21,10 +23,16 @@ VOCABULARY = 12_000  # texts at most
 class Meaning:
     """Texts (t), and of each kind of picture the rows nearest to each, best first, with their cosine in hundredths."""
 
-    kind: str  # of the rows that the vocabulary is made of
+    kind: str  # of the rows that the vocabulary is made of; "term": of none
     texts: list[str]
     rows: Int64[np.ndarray, "t k"]
     score: UInt8[np.ndarray, "t k"]
+
+    @property
+    def origin(self) -> str:
+        """What the vocabulary is, in words."""
+        whose = {"text": "texts of this atlas", "word": "rendered words of this atlas"}
+        return f"the {len(self.texts):,} {whose.get(self.kind, 'words and phrases that come with the program')}"
 
     def columns(self, rows: int) -> dict[str, Column]:
         """The columns of data/meaning.js."""
@@ -32,12 +40,13 @@ class Meaning:
 
 
 def find_meanings(store: Store) -> Meaning | None:
-    """The vocabulary of a Store and what it finds; None where there are no texts or words, or no pictures."""
-    kind = next((kind for kind in ("text", "word") if kind in store.counts), None)
+    """The vocabulary of a Store and what it finds; None where there is no vocabulary, or there are no pictures."""
+    terms = Terms.read(store)
+    kind = "term" if terms else next((kind for kind in ("text", "word") if kind in store.counts), None)
     found = [of for of in ("image", "word") if of in store.counts and of != kind]
     if kind is None or not found:
         return None
-    texts, queries = _vocabulary(store, kind)
+    texts, queries = (terms.texts, terms.centred) if terms else _vocabulary(store, kind)
     rows, scores = [], []
     for of in found:
         vectors = store.array("embedding", of)

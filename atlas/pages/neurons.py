@@ -73,13 +73,21 @@ class Neurons:
         return list(dict.fromkeys(name for name in found if name not in ("", NONE)))
 
     def terms(self, neuron: int) -> list[str]:
-        """What a neuron is called: its significant labels; where none were made, its strongest words and images."""
+        """What a neuron is called: its significant labels; where none were made, its strongest words and images.
+
+        Where images have no names of their own, the texts nearest to what it writes.
+        """
         if self.claims is not None:
             return self.significant(neuron)
+        if written := self._written(neuron):
+            return written
         return list(dict.fromkeys(name for kind in self.stats for name in self.named(kind, neuron, LABEL)))
 
     def label(self, neuron: int) -> str:
-        """The significant labels; without them the strongest words, or the names of the strongest images."""
+        """The significant labels; without them the strongest words, or the names of the strongest images.
+
+        Where images have no names of their own, the texts nearest to what the neuron writes.
+        """
         return self.labels[neuron]
 
     @cached_property
@@ -90,12 +98,20 @@ class Neurons:
     def _label(self, neuron: int) -> str:
         if self.claim(neuron):
             return ", ".join(self.significant(neuron))
+        if written := self._written(neuron):
+            return ", ".join(written)
         return ", ".join(self.named("word" if "word" in self.stats else "image", neuron, LABEL))
+
+    def _written(self, neuron: int) -> list[str]:
+        """The texts nearest to a neuron's basis row, where pictures have no names of their own."""
+        if "word" in self.stats or not self.texts or self.rows.telling:
+            return []
+        return self.texts[neuron]["texts"][:LABEL]
 
     def named(self, kind: str, neuron: int, k: int, tail: str = "top") -> list[str]:
         """Distinct names of the k strongest (or weakest) rows."""
         rows = self.stats[kind][neuron][tail]
-        return list(dict.fromkeys(self.rows.labels[row] or self.rows.captions[row] for row in rows))[:k]
+        return list(dict.fromkeys(self.rows.called(row) for row in rows))[:k]
 
     def pictures(self, kind: str, neuron: int, k: int) -> list[Picture]:
         """The k strongest rows, with their values and the position where each was reached."""

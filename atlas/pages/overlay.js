@@ -3,8 +3,8 @@
 
 atlas.overlay = (stage, points, options, repaint) => {
   const canvas = stage.querySelector(".overlay");
-  const { palette, ramp = [] } = atlas.json("figure");
-  const hue = (code) => palette[code] || ramp[code - palette.length] || palette[0];
+  const { palette, ramp, heat } = atlas.json("figure"), hues = [...palette, ...ramp, ...heat];
+  const hue = (code) => hues[code] || palette[0];
   const FONTS = ["650 17px", "600 14px", "550 12.5px"], FAMILY = getComputedStyle(document.body).fontFamily;
   const FROM = [0, 0.9, 3.5], UNTIL = [4, 14, Infinity]; // at which enlargement names of each level are shown
 

@@ -12,6 +12,7 @@ from atlas.pages.thumbnails import pictured
 from atlas.store import Store
 
 CAPTION = 140  # letters shown of a caption
+TELLING = 10  # distinct labels from which on labels tell rows apart: fewer are names of folders
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,18 +28,28 @@ class Picture:
 
 
 class Rows:
-    """Captions (labels where there are none), kinds, styles and thumbnails of all rows."""
+    """Captions, kinds, styles and thumbnails of all rows.
+
+    What has no caption is called by its label, or by its file where all have one label.
+    """
 
     def __init__(self, store: Store):
         self.store = store
-        table = store.table(["caption", "label", "group"])
+        table = store.table(["id", "caption", "label", "group"])
         self.labels = [plain(label) for label in table["label"].to_pylist()]
         captions = map(plain, table["caption"].to_pylist())
-        self.captions = [caption or label for caption, label in zip(captions, self.labels, strict=True)]
+        self.alike = len(set(self.labels)) == 1
+        spare = [plain(id.rsplit("/", 1)[-1]) for id in table["id"].to_pylist()] if self.alike else self.labels
+        self.captions = [caption or other for caption, other in zip(captions, spare, strict=True)]
         self.groups = [plain(group) for group in table["group"].to_pylist()]
 
     def __len__(self) -> int:
         return len(self.captions)
+
+    @cached_property
+    def telling(self) -> bool:
+        """Whether the labels say what rows show, rather than where they lie."""
+        return len(set(self.labels)) >= TELLING
 
     @cached_property
     def places(self) -> tuple[Int32[np.ndarray, " n"], Int[np.ndarray, " n"]]:
@@ -58,8 +69,12 @@ class Rows:
 
     def name(self, row: int) -> str:
         """What a row shows and in which style, in one line: the label where there is one, being shorter."""
-        named, group = self.labels[row] or self.captions[row], self.groups[row]
+        named, group = self.called(row), self.groups[row]
         return f"{named} · {group}" if group else named
+
+    def called(self, row: int) -> str:
+        """What a row shows, shorter than its caption where its label says it."""
+        return self.captions[row] if self.alike else self.labels[row] or self.captions[row]
 
     def picture(self, row: int, value: float | None = None, at: int | None = None) -> Picture:
         """What a page needs to show a row."""

@@ -78,9 +78,9 @@ atlas.scatter = async (target, points, options) => {
     if (!raster) renderers.points.data_source.data = subset(of);
     layer();
   }
-  function light(of) { // the rest steps back
+  function light(of, pictured = of) { // the rest steps back; pictured: those of them that their pictures show
     bright = of;
-    lit = options.spotlight ? of : null;
+    lit = options.spotlight ? pictured : null;
     if (!raster) renderers.hits.data_source.data = subset(of || new Uint32Array(0));
     layer();
   }

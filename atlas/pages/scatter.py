@@ -23,6 +23,7 @@ def _ramp(steps: int = 9, ends: tuple[str, ...] = ("#3f5f9e", "#8c8c88", "#e3a92
 
 
 RAMP = _ramp()  # low to high, for what is measured; its codes follow the palette's
+HEAT = _ramp(ends=("#5468b4", "#c95f86", "#efa534"))  # weak to strong, nowhere grey; its codes follow the ramp's
 
 
 def scatter(name: str) -> dict[str, Any]:
@@ -48,7 +49,7 @@ def scatter(name: str) -> dict[str, Any]:
         html_attributes={"role": "img", "aria-label": name},
     )
     fig.axis.visible = fig.grid.visible = False
-    hues = [*PALETTE, *RAMP]
+    hues = [*PALETTE, *RAMP, *HEAT]
     mapper = LinearColorMapper(palette=hues, low=-0.5, high=len(hues) - 0.5, name="mapper")
     colour: Any = {"field": "code", "transform": mapper}
     for layer, size, alpha in (("points", 5, 0.75), ("hits", 8, 1.0)):

@@ -19,6 +19,7 @@ from atlas.store import Store
 
 DERIVED = (
     "index/embedding",
+    "index/terms",
     "layout/cells",
     "layout/map",
     "layout/neurons",
@@ -44,8 +45,10 @@ def write_site(store: Store, max_mb: float | int = 25, single_file: bool = False
     parents = [name for name in DERIVED if store.has(name)] + derived_fragments(store)
     recipe: dict[str, float | int] = {"max_mb": max_mb}
     rows, shards = Rows(store), thumbnails.pictured(store)
-    cards = 0 if single_file or not store.has("neurons/stats") else store.request["model"]["layers"][0]["neurons"]
-    options = {"cards": cards, "shards": shards, "single_file": single_file, "what": f"a site of {store.path}"}
+    neurons = store.request["model"]["layers"][0]["neurons"] if store.has("neurons/stats") else 0
+    driven = neurons if store.has("layout/map") else 0
+    options = {"cards": 0 if single_file else neurons, "driven": driven, "shards": shards, "single_file": single_file}
+    options["what"] = f"a site of {store.path}"
     planned = budget.plan(rows.captions, max_mb, **options)
     print(*planned.lines(), sep="\n", file=sys.stderr)
     name, page = ("single", WHOLE) if single_file else ("site", "index.html")

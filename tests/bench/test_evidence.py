@@ -17,7 +17,7 @@ import pytest
 import atlas
 import decompose
 from atlas.clip import Clip
-from atlas.derivation import relate_neurons, summarise_neurons
+from atlas.derivation import relate_neurons, relate_texts, summarise_neurons
 from atlas.originals import prepared
 from atlas.store import Store
 from decompose.directions import Directions
@@ -52,6 +52,7 @@ def store(clip: Clip, tmp_path_factory: pytest.TempPathFactory) -> Store:
     store = atlas.collect(sources, clip, tmp_path_factory.mktemp("evidence") / "google")
     summarise_neurons(store)
     relate_neurons(store, clip)
+    relate_texts(store, clip)
     return store
 
 
