@@ -8,7 +8,7 @@ from PIL import Image
 import atlas
 from atlas.errors import Refused
 from decompose.confirmation import COLUMNS, confirm_labels, thumbnails
-from decompose.neighbours import strongest
+from decompose.responses import Responses
 from tests.fakes import fake_store
 from tests.test_attribution import noise
 from tests.test_receipts import CONCEPT, FAR, clip, writer  # noqa: F401
@@ -70,7 +70,7 @@ def test_images_that_a_label_was_chosen_by_do_not_count(clip, store, writer, mon
     monkeypatch.setattr("decompose.confirmation.receipt", spy)
     with pytest.raises(ValueError, match="shorter"):
         confirm_labels(store, clip, labels((writer, CONCEPT)), images=IMAGES, chosen_by=4)
-    own = set(strongest(store, "image", 4)[0][writer].tolist())
+    own = set(Responses.of(store, "image").strongest(4)[0][writer].tolist())
     assert {i for i, counts in enumerate(seen["held"][:, 0]) if not counts} == own  # all images tried, in order
     with pytest.raises(ValueError, match="shorter"):
         confirm_labels(store, clip, labels((writer, CONCEPT)), images=IMAGES - 4, chosen_by=4)
