@@ -1,6 +1,7 @@
 """The emotion study: its recipe gives what the published tables give, and its parts do what they say."""
 
 import json
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +128,7 @@ def test_a_study_of_any_words_and_its_page() -> None:
     assert page.count("<g>") == len(words)
     assert "<b>&" not in page
     assert "i am {}" in page
+    assert f'<p class="note">{escape(report.verdict(found.agreements.to_pylist()))}</p>' in page
 
 
 def test_too_few_words_are_refused_in_a_line() -> None:

@@ -17,7 +17,7 @@ from decompose.directions import Directions
 from decompose.evidence import carried, concepts_in, pointed, shown
 from decompose.facets import silhouettes, split, split_neurons
 from decompose.labels import concepts_of, label_neurons
-from decompose.renderings import Items, items_of, strongest_items
+from decompose.renderings import Items, items_of, strongest_items, tell_items
 from decompose.responses import Responses
 from tests.fakes import fake_store
 from tests.test_lookup import FakeClip
@@ -215,6 +215,11 @@ def test_pictures_of_one_folder_are_different_things(tmp_path: Path) -> None:
         strongest_items(Responses.of(store, "word"), words, 2), np.argsort(-mean, axis=0)[:2].T
     )
     np.testing.assert_allclose(words.embeddings(E, np.array([2, 0])), [E[words.of == i].mean(0) for i in (2, 0)], 1e-4)
+
+
+def test_a_word_in_two_sizes_of_one_font_is_one_item() -> None:
+    assert tell_items(["cat", "dog", "cat"], ["serif"] * 3, "word").of.tolist() == [0, 1, 0]
+    assert len(tell_items(["cat", "dog", "cat"], ["serif"] * 3, "image")) == 3  # two pictures of one folder
 
 
 def test_soft_wpmi_is_the_formula_s(store: Store, clip: FakeClip) -> None:

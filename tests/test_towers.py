@@ -50,7 +50,8 @@ def clip(request: pytest.FixtureRequest) -> Clip:
 def pixels(clip: Clip) -> np.ndarray:
     """Noise in patches of its own colour: what is the same everywhere drives a random tower to one answer."""
     coarse = np.random.default_rng(0).integers(0, 256, (IMAGES, 4, 4, 3), np.uint8)
-    return np.stack([np.asarray(Image.fromarray(each).resize((clip.image_size,) * 2)) for each in coarse])
+    side = clip.image_size
+    return np.stack([np.asarray(Image.fromarray(each).resize((side, side))) for each in coarse])
 
 
 @pytest.fixture(scope="module")
