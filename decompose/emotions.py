@@ -5,7 +5,7 @@ logistic regression, at several levels of sparsity; the equations at a middle le
 factored by NMF after sign splitting, and the factors colour an atlas of words in a disc. Any words and prompts will do;
 the feeling wheel's and the paper's are the default.
 
-Whether the factors say more than the text tower alone does is measured beside them, on a random basis and on the text
+Whether the factors say more than the text tower alone does is measured beside them, on random bases and on the text
 embeddings themselves (`agreements`), and the two factors, which the paper says are about valence and arousal, are
 measured by people's ratings of the words (`affect`).
 
@@ -13,7 +13,7 @@ measured by people's ratings of the words (`affect`).
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +41,7 @@ FACTORED = 2  # the level that is factored, as the published atlas is made from 
 SOFTEST, HARDEST, HALVINGS = 1e-5, 0.1, 8  # the search for a level's penalty
 SWEEPS = 1000  # of NMF, at most; the published factors are the same after 200
 PERMUTATIONS = 999
+DRAWS, INTERVAL = 20, (2.5, 97.5)  # of the random basis, and the percentiles between which its agreement lies
 FAINT = 1e-3  # a word whose factors are all fainter belongs to none
 
 
@@ -99,11 +100,11 @@ def study(
     codes = levels(X, labels)
     named = name_neurons(clip, np.flatnonzero(codes.any((0, 1))).tolist(), W, store)
     known = families or vocabulary.emotion_families()
-    random = np.random.default_rng(seed).normal(size=W.shape)
+    rows_as_long = random_bases(W * np.reshape(scale, (-1, 1)), DRAWS, seed)
     T = concept_embeddings(clip, words, templates)
     compared = {
         "neurons": codes[FACTORED],
-        "random basis": levels(E @ random.T, labels, [LEVELS[FACTORED]])[0],
+        "random basis": np.stack([levels(E @ R.T, labels, [LEVELS[FACTORED]])[0] for R in rows_as_long]),
         "text embeddings": T - T.mean(0),
     }
     means = X.reshape(len(words), -1, X.shape[1]).mean(1) - X.mean(0)
@@ -115,8 +116,21 @@ def study(
         {k: factor(codes[FACTORED], k, named) for k in factors},
         disc(T, seed),
         agreements(compared, [known.get(word, "") for word in words], max(factors), seed),
-        _affect(words, {name: factor(each, min(factors), {}).words for name, each in compared.items()}, seed),
+        _affect(words, {name: _factored(each, min(factors)) for name, each in compared.items()}, seed),
     )
+
+
+def random_bases(W: Float[np.ndarray, "u e"], draws: int, seed: int = 0) -> Iterator[Float[np.ndarray, "u e"]]:
+    """Bases of random directions, each row as long as W's own: so attribution is on the same scale as by W."""
+    length = np.linalg.norm(W, axis=1, keepdims=True)
+    for number in range(draws):
+        R = np.random.default_rng((seed, number)).normal(size=W.shape)
+        yield R * (length / np.linalg.norm(R, axis=1, keepdims=True))
+
+
+def _factored(vectors: Float[np.ndarray, "*draws t _"], k: int) -> Float[np.ndarray, "t k"]:
+    """Factors of the words; of several draws, of the first: those of another are others, and have no mean."""
+    return factor(np.asarray(vectors[0] if vectors.ndim == 3 else vectors, float), k, {}).words
 
 
 def _affect(words: Sequence[str], compared: Mapping[str, Float[np.ndarray, "t k"]], seed: int) -> pa.Table | None:
@@ -213,18 +227,27 @@ def _cells(count: int) -> Int[np.ndarray, "t 2"]:
 
 
 def agreements(
-    compared: Mapping[str, Float[np.ndarray, "t _"]], families: Sequence[str], k: int, seed: int = 0
+    compared: Mapping[str, Float[np.ndarray, "*draws t _"]], families: Sequence[str], k: int, seed: int = 0
 ) -> pa.Table:
-    """How the words' strongest factors agree with their families, for each kind of vectors: words, NMI, AMI, ARI, p.
+    """How the words' strongest factors agree with their families, for each kind of vectors: method, draws, words, NMI,
+    AMI, ARI, p, low, high.
 
     NMI grows as words get fewer, AMI has that taken off; p is the share of shuffled families that agree as well. Words
-    without a family or a factor are left out.
+    without a family or a factor are left out. Of several draws (draws, t, _) there are the means, the median p, and the
+    95 % interval of the draws' AMI (low, high); of one, low and high are its AMI.
     """
     truth, rng, rows = np.array(families), np.random.default_rng(seed), []
     for name, vectors in compared.items():
-        weights = factor(np.asarray(vectors, float), k, {}).words
-        counted = (weights.max(1) > FAINT) & (truth != "")
-        rows.append({"method": name, **_agreement(truth[counted], weights[counted].argmax(1), rng)})
+        found = []
+        for each in vectors if vectors.ndim == 3 else vectors[None]:
+            weights = factor(np.asarray(each, float), k, {}).words
+            counted = (weights.max(1) > FAINT) & (truth != "")
+            found.append(_agreement(truth[counted], weights[counted].argmax(1), rng))
+        means = {key: float(np.mean([each[key] for each in found])) for key in ("nmi", "ami", "ari")}
+        low, high = np.percentile([each["ami"] for each in found], INTERVAL).tolist()
+        words = round(np.mean([each["words"] for each in found]))
+        usual = {"p": float(np.median([each["p"] for each in found])), "low": low, "high": high}
+        rows.append({"method": name, "draws": len(found), "words": words, **means, **usual})
     return pa.Table.from_pylist(rows)
 
 

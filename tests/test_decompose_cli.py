@@ -56,7 +56,9 @@ def test_search_and_its_inverse(store: Path, capsys: pytest.CaptureFixture[str])
     assert main(["search", "happy", "-k", "3", "--store", str(store)]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 4  # a head and three
     assert main(["texts", str(rows[0]["neuron"]), "-k", "2"]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 3
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 3
+    assert "texts to choose from; with --store they are kept" in err
     assert main(["nearest", str(store), "7", "-k", "2", "--json"]) == 0
     assert 7 not in [row["neuron"] for row in json.loads(capsys.readouterr().out)]
 
@@ -180,7 +182,10 @@ def test_equations_are_printed_and_become_a_page(store: Path, capsys: pytest.Cap
     assert '<h2 dir="ltr"><bdi>very sad</bdi> = ' in page
 
 
-def test_nmf_label_and_emotions_become_pages_of_the_site(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nmf_label_and_emotions_become_pages_of_the_site(
+    store: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("decompose.emotions.DRAWS", 2)
     words = store.parent / "feelings.txt"
     words.write_text("happy\nsad\nangry\nafraid\nproud\ncalm\nbored\ntired\njoyful\nworried\nglad\nlonely\n", "utf-8")
     assert main(["nmf", str(store), "-k", "2"]) == 0
