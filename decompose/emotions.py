@@ -116,7 +116,7 @@ def study(
         {k: factor(codes[FACTORED], k, named) for k in factors},
         disc(T, seed),
         agreements(compared, [known.get(word, "") for word in words], max(factors), seed),
-        _affect(words, {name: _factored(each, min(factors)) for name, each in compared.items()}, seed),
+        _affect(words, {_one_of(name, each): _factored(each, min(factors)) for name, each in compared.items()}, seed),
     )
 
 
@@ -126,6 +126,10 @@ def random_bases(W: Float[np.ndarray, "u e"], draws: int, seed: int = 0) -> Iter
     for number in range(draws):
         R = np.random.default_rng((seed, number)).normal(size=W.shape)
         yield R * (length / np.linalg.norm(R, axis=1, keepdims=True))
+
+
+def _one_of(name: str, vectors: Float[np.ndarray, "*draws t _"]) -> str:
+    return f"{name}, one draw" if vectors.ndim == 3 else name
 
 
 def _factored(vectors: Float[np.ndarray, "*draws t _"], k: int) -> Float[np.ndarray, "t k"]:
