@@ -3,6 +3,7 @@
 import argparse
 import json
 import math
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -12,6 +13,8 @@ from atlas.errors import Refused
 
 LONGEST = 70  # letters of a cell
 DECIMALS = 5  # of a figure, at most
+LEAST = 1e-5  # of a probability that is written out
+_PROBABILITY = re.compile(r"(?:^|_)[pq](?:_|$)")  # names of columns of p-values and false discovery rates
 
 
 def table(rows: Sequence[dict[str, Any]], as_json: bool = False) -> None:
@@ -24,11 +27,21 @@ def table(rows: Sequence[dict[str, Any]], as_json: bool = False) -> None:
     columns = []
     for name in rows[0]:
         values = [row[name] for row in rows]
-        cells = [name, *_column(values)]
+        likely = _PROBABILITY.search(name) and _numbers(values)
+        cells = [name, *(map(chance, values) if likely else _column(values))]
         width = max(map(len, cells))
         columns.append([cell.rjust(width) if _numbers(values) else cell.ljust(width) for cell in cells])
     for line in zip(*columns, strict=True):
         print("  ".join(line).rstrip())
+
+
+def chance(p: float | None) -> str:
+    """A p-value or false discovery rate as people write it, wherever one is shown: never 0, for none is."""
+    if p is None or p != p:
+        return "–"
+    if p < 1e-3:
+        return "< 1e-5" if p < LEAST else f"{p:.0e}".replace("e-0", "e-")
+    return f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 
 def answer(program: str, args: argparse.Namespace, interrupted: str = "interrupted") -> int:

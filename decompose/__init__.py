@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from decompose.emotions import study
     from decompose.equations import compare, compose, equation
     from decompose.facets import split_neurons
-    from decompose.labels import label_neurons
-    from decompose.lookup import search, texts
-    from decompose.neighbours import nearest, universality
+    from decompose.labels import label_activations, label_neurons
+    from decompose.lookup import rank_neurons, search, texts
+    from decompose.neighbours import compare_neurons, match_neurons, nearest, universality
     from decompose.nmf import SparseNMF, choose, held_out, stability
     from decompose.receipts import receipt
     from decompose.wording import text_feature
@@ -28,14 +28,18 @@ __all__ = [
     "attribute",
     "choose",
     "compare",
+    "compare_neurons",
     "completeness",
     "compose",
     "confirm_labels",
     "equation",
     "explained",
     "held_out",
+    "label_activations",
     "label_neurons",
+    "match_neurons",
     "nearest",
+    "rank_neurons",
     "receipt",
     "search",
     "solve",
@@ -52,14 +56,18 @@ _HOME = {
     "attribute": "decompose.attribution",
     "choose": "decompose.nmf",
     "compare": "decompose.equations",
+    "compare_neurons": "decompose.neighbours",
     "completeness": "decompose.attribution",
     "compose": "decompose.equations",
     "confirm_labels": "decompose.confirmation",
     "equation": "decompose.equations",
     "explained": "decompose.attribution",
     "held_out": "decompose.nmf",
+    "label_activations": "decompose.labels",
     "label_neurons": "decompose.labels",
+    "match_neurons": "decompose.neighbours",
     "nearest": "decompose.neighbours",
+    "rank_neurons": "decompose.lookup",
     "receipt": "decompose.receipts",
     "search": "decompose.lookup",
     "solve": "decompose.coding",

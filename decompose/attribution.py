@@ -21,10 +21,9 @@ from atlas.errors import Refused
 from atlas.layers import Layer, Token, edited
 from atlas.store import Store
 from decompose.directions import Directions
-from decompose.neighbours import looked_at
+from decompose.responses import Responses, looked_at
 
-ROWS_A_BLOCK = 4096
-ROUNDING = 1e-6  # of a mean: what varies by less is the same everywhere
+SCALE = 100.0  # inverse temperature of cosines, where no model says its own: trained CLIPs end with this
 LONGEST = 1000  # characters of a text: towers read some 77 tokens and would cut the rest unseen
 TEMPLATES = {
     "plain": ("{}",),
@@ -140,23 +139,7 @@ def spread(store: Store, clip: Clip, directions: Directions | None = None) -> Fl
     Of what the bilinear form sees, the mean over positions of the rectified map: 0 for a neuron that never fires.
     """
     check_model(store, clip)
-    n, total, square, first = 0, np.zeros(1), np.zeros(1), np.zeros(1)
-    for A in _means(store, looked_at(store)):
-        Z = (A if directions is None else directions.activations(A)).astype(np.float64)
-        first = first if n else Z.mean(0)  # moments about a point near the mean: no digits cancel
-        Z -= first
-        n, total, square = n + len(Z), total + Z.sum(0), square + np.einsum("nk,nk->k", Z, Z)
-    mean = total / n
-    deviation = np.sqrt(np.maximum(square / n - mean**2, 0))
-    varies = deviation > ROUNDING * np.abs(mean + first)
-    return np.where(varies, deviation, 0).astype(np.float32)
-
-
-def _means(store: Store, kind: str) -> Iterator[Float[np.ndarray, "n u"]]:
-    """Mean activations of the rows of a kind, a block at a time."""
-    A = store.array("mean", kind)
-    for start in range(0, len(A), ROWS_A_BLOCK):
-        yield np.asarray(A[start : start + ROWS_A_BLOCK], np.float32)
+    return Responses(store.array("mean", looked_at(store)), directions).deviation()
 
 
 # -- completeness ------------------------------------------------------------------------------------------------------
@@ -242,8 +225,8 @@ def explained(
     check_model(store, clip)
     X, W, c = concept_embeddings(clip, texts, templates), clip.basis(), silent_embedding(clip)
     pairs, embedded = [], store.array("embedding", "image")
-    for place, A in enumerate(_means(store, "image")):
-        E = np.asarray(embedded[place * ROWS_A_BLOCK : (place + 1) * ROWS_A_BLOCK], np.float32)
+    for rows, A in Responses(store.array("mean", "image")):
+        E = np.asarray(embedded[rows[0] : rows[-1] + 1], np.float32)
         Y = A @ W + c
         norm = np.linalg.norm(Y, axis=1, keepdims=True)
         pairs.append((np.divide(Y, norm, out=np.zeros_like(Y), where=norm > 0) @ X.T, E @ X.T))

@@ -52,7 +52,7 @@ def nearest(args: argparse.Namespace) -> int:
     """The neurons of a Store that behave most like one of them."""
     import decompose
     from atlas.store import Store
-    from decompose.neighbours import looked_at
+    from decompose.responses import looked_at
 
     store = Store.open(args.store)
     neuron = chosen(args, store.array("max", looked_at(store)).shape[1], str(store.path))

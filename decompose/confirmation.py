@@ -15,6 +15,7 @@ from decompose.directions import Directions
 from decompose.labels import NONE, STRONGEST
 from decompose.receipts import receipt
 from decompose.renderings import items_of, strongest_items
+from decompose.responses import Responses
 
 IMAGES = 32  # that all labels of a layer are tried on at once
 COLUMNS = pa.schema(
@@ -48,7 +49,7 @@ def confirm_labels(
     if not neurons:
         return pa.Table.from_pylist([], COLUMNS)
     items = items_of(store, "image")
-    top = strongest_items(store, items, chosen_by, directions)[neurons]
+    top = strongest_items(Responses.of(store, "image", directions), items, chosen_by)[neurons]
     uses = np.bincount(top.ravel(), minlength=len(items))[items.of]
     shuffled = np.random.default_rng(seed).permutation(len(uses))
     tried = np.sort(shuffled[np.argsort(uses[shuffled], kind="stable")[:images]])

@@ -5,7 +5,7 @@ logistic regression, at several levels of sparsity; the equations at a middle le
 factored by NMF after sign splitting, and the factors colour an atlas of words in a disc. Any words and prompts will do;
 the feeling wheel's and the paper's are the default.
 
-Whether the factors say more than the text tower alone does is measured beside them, on a random basis and on the text
+Whether the factors say more than the text tower alone does is measured beside them, on random bases and on the text
 embeddings themselves (`agreements`), and the two factors, which the paper says are about valence and arousal, are
 measured by people's ratings of the words (`affect`).
 
@@ -13,7 +13,7 @@ measured by people's ratings of the words (`affect`).
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +39,7 @@ LEVELS = (0.5, 1.5, 3.0, 4.7)  # mean number of neurons a word: about what the p
 FACTORED = 2  # the level that is factored, as the published atlas is made from the third
 SOFTEST, HARDEST, HALVINGS = 1e-5, 0.1, 8  # the search for a level's penalty
 SWEEPS = 1000  # of NMF, at most; the published factors are the same after 200
+DRAWS, INTERVAL = 20, (2.5, 97.5)  # of the random basis, and the percentiles between which its agreement lies
 
 
 @dataclass(frozen=True)
@@ -96,11 +97,11 @@ def study(
     codes = levels(X, labels)
     named = name_neurons(clip, np.flatnonzero(codes.any((0, 1))).tolist(), W, store)
     known = families or vocabulary.emotion_families()
-    random = np.random.default_rng(seed).normal(size=W.shape)
+    rows_as_long = random_bases(W * np.reshape(scale, (-1, 1)), DRAWS, seed)
     T = concept_embeddings(clip, words, templates)
     compared = {
         "neurons": codes[FACTORED],
-        "random basis": levels(E @ random.T, labels, [LEVELS[FACTORED]])[0],
+        "random basis": np.stack([levels(E @ R.T, labels, [LEVELS[FACTORED]])[0] for R in rows_as_long]),
         "text embeddings": T - T.mean(0),
     }
     means = X.reshape(len(words), -1, X.shape[1]).mean(1) - X.mean(0)
@@ -112,8 +113,25 @@ def study(
         {k: factor(codes[FACTORED], k, named) for k in factors},
         disc(T, seed),
         agreements(compared, [known.get(word, "") for word in words], max(factors), seed),
-        _affect(words, {name: factor(each, min(factors), {}).words for name, each in compared.items()}, seed),
+        _affect(words, {_one_of(name, each): _factored(each, min(factors)) for name, each in compared.items()}, seed),
     )
+
+
+def random_bases(W: Float[np.ndarray, "u e"], draws: int, seed: int = 0) -> Iterator[Float[np.ndarray, "u e"]]:
+    """Bases of random directions, each row as long as W's own: so attribution is on the same scale as by W."""
+    length = np.linalg.norm(W, axis=1, keepdims=True)
+    for number in range(draws):
+        R = np.random.default_rng((seed, number)).normal(size=W.shape)
+        yield R * (length / np.linalg.norm(R, axis=1, keepdims=True))
+
+
+def _one_of(name: str, vectors: Float[np.ndarray, "*draws t _"]) -> str:
+    return f"{name}, one draw" if vectors.ndim == 3 else name
+
+
+def _factored(vectors: Float[np.ndarray, "*draws t _"], k: int) -> Float[np.ndarray, "t k"]:
+    """Factors of the words; of several draws, of the first: those of another are others, and have no mean."""
+    return factor(np.asarray(vectors[0] if vectors.ndim == 3 else vectors, float), k, {}).words
 
 
 def _affect(words: Sequence[str], compared: Mapping[str, Float[np.ndarray, "t k"]], seed: int) -> pa.Table | None:
@@ -207,13 +225,23 @@ def _cells(count: int) -> Int[np.ndarray, "t 2"]:
 
 
 def agreements(
-    compared: Mapping[str, Float[np.ndarray, "t _"]], families: Sequence[str], k: int, seed: int = 0
+    compared: Mapping[str, Float[np.ndarray, "*draws t _"]], families: Sequence[str], k: int, seed: int = 0
 ) -> pa.Table:
-    """`families.agreement` of k factors of each kind of vectors: one row a kind, named in `method`."""
-    rng = np.random.default_rng(seed)
-    return pa.Table.from_pylist(
-        [
-            {"method": name, **agreement(factor(np.asarray(vectors, float), k, {}).words, families, rng)}
-            for name, vectors in compared.items()
-        ]
-    )
+    """`families.agreement` of k factors of each kind of vectors: method, draws, words, nmi, ami, ari, p, low, high,
+    factors, named (how many a reader would name), names.
+
+    Of several draws (draws, t, _) there are the means, the median p, and the 95 % interval of the draws' AMI (low,
+    high), without names; of one, low and high are its AMI.
+    """
+    rng, rows = np.random.default_rng(seed), []
+    for name, vectors in compared.items():
+        draws = vectors if vectors.ndim == 3 else vectors[None]
+        found = [agreement(factor(np.asarray(each, float), k, {}).words, families, rng) for each in draws]
+        means = {key: float(np.mean([each[key] for each in found])) for key in ("nmi", "ami", "ari")}
+        low, high = np.percentile([each["ami"] for each in found], INTERVAL).tolist()
+        words = round(np.mean([each["words"] for each in found]))
+        usual = {"p": float(np.median([each["p"] for each in found])), "low": low, "high": high}
+        named = float(np.mean([len(each["named"]) for each in found]))
+        said = {"factors": k, "named": named, "names": found[0]["named"] if len(found) == 1 else []}
+        rows.append({"method": name, "draws": len(found), "words": words, **means, **usual, **said})
+    return pa.Table.from_pylist(rows)

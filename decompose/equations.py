@@ -29,8 +29,8 @@ from atlas.store import Store
 from decompose import coding
 from decompose.attribution import Templates, correlations, other_templates, prompts, spread
 from decompose.directions import Directions
-from decompose.neighbours import looked_at
 from decompose.receipts import Receipt, receipt, side_by_side
+from decompose.responses import looked_at
 
 SHOWN, LEAST = 4, 0.05  # the paper's figures show so many terms, none of them this faint
 BACKGROUND = 8  # what all texts share is averaged over one word in eight of the vocabulary

@@ -4,6 +4,7 @@ E (k, e) embeddings of a neuron's strongest images, centred over the Store's, of
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,8 +16,9 @@ from atlas.clip import Clip
 from atlas.store import Store
 from decompose.attribution import Templates, check_model, concept_embeddings
 from decompose.directions import Directions
-from decompose.labels import NONE, candidates, check_rate, in_blocks, mean_embedding, unit_rows
-from decompose.neighbours import strongest
+from decompose.evidence import in_blocks, mean_embedding, unit_rows
+from decompose.labels import NONE, candidates, check_rate
+from decompose.responses import Responses
 from decompose.significance import beyond, q_values
 
 STRONGEST, LEAST, MOST = 48, 6, 4  # images that fall into facets, the fewest of one, facets of a neuron
@@ -52,8 +54,9 @@ def split_neurons(
     check_rate(rate)
     concepts = candidates(store, vocabulary)
     T = concept_embeddings(clip, concepts, templates)
-    top = strongest(store, "image", images, directions)[0]
-    array, mean, positions = store.array("embedding", "image"), mean_embedding(store), store.positions("image")
+    top = Responses.of(store, "image", directions).strongest(images)[0]
+    array, positions = store.array("embedding", "image"), store.positions("image")
+    mean = mean_embedding(array)
     rows, means = [], []
     for neuron, found in enumerate(top):
         E = unit_rows(array[found].astype(np.float32) - mean)
@@ -64,7 +67,7 @@ def split_neurons(
             shown = {"size": int(inside.sum()), "rows": positions[found[inside]].tolist()}
             rows.append({"neuron": neuron, "facet": facet, "polysemanticity": polysemanticity, **shown})
     sizes = np.array([row["size"] for row in rows])
-    best, p = _nearest_texts(store, np.stack(means), sizes, T - T.mean(0), draws, np.random.default_rng(seed))
+    best, p = _nearest_texts(array, mean, np.stack(means), sizes, T - T.mean(0), draws, np.random.default_rng(seed))
     for row, concept, p_value, q in zip(rows, best, p, q_values(p), strict=True):
         row |= {"label": concepts[concept] if q <= rate else NONE, "p": float(p_value), "q": float(q)}
     return pa.Table.from_pylist(rows).select(["neuron", "facet", "size", "label", "p", "q", "polysemanticity", "rows"])
@@ -116,7 +119,8 @@ def _large(member: Int[np.ndarray, " k"]) -> Int[np.ndarray, " k"]:
 
 
 def _nearest_texts(
-    store: Store,
+    array: Any,
+    mean: Float[np.ndarray, " e"],
     means: Float[np.ndarray, "f e"],
     sizes: Int[np.ndarray, " f"],
     T: Float[np.ndarray, "t e"],
@@ -128,7 +132,6 @@ def _nearest_texts(
     Means are compared by direction: those of images that are alike are longer, whatever they show. The null is of as
     many images or fewer: fewer point nearer to what each of them shows, so that p is never too small for it.
     """
-    array, mean = store.array("embedding", "image"), mean_embedding(store)
     pool = unit_rows(array[np.sort(random.permutation(len(array))[:POOL])].astype(np.float32) - mean)
     best, p = np.zeros(len(means), np.int64), np.ones(len(means))
     steps = np.array([size for size in SIZES if size <= sizes.max()])

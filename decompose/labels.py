@@ -14,46 +14,29 @@ over the neurons.
     T (t, e) text embeddings    P (m, t) zero-shot probabilities    u neurons (or directions), k strongest of m items
 """
 
-import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float, Int
-from scipy.sparse import csr_array
-from scipy.special import softmax
-from scipy.stats import norm
-from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+from jaxtyping import Float
 
 from atlas.clip import Clip
 from atlas.errors import Refused
+from atlas.index import Rows
 from atlas.store import Store
-from decompose.attribution import Templates, check_model, concept_embeddings
+from decompose.attribution import SCALE, Templates, check_model, concept_embeddings
 from decompose.directions import Directions
-from decompose.neighbours import BLOCK
-from decompose.renderings import Items, items_of, said, strongest_items
-from decompose.significance import beyond, enrichment, selected_q
+from decompose.evidence import Evidence, carried, concepts_in, pointed, shown
+from decompose.renderings import items_of, said, strongest_items, tell_items
+from decompose.responses import Responses, check_rows
+from decompose.significance import selected_q
 
 NONE = "none"
 LABELS = 3  # of a neuron, at most
 STRONGEST = 24  # items of a kind that a neuron is judged by
 CONCEPTS = 5000  # labels looked for, the most frequent of a Store's
-DRAWS, DRAWS_A_BLOCK = 10_000, 500
-POOL = 2**24  # probabilities of the items that the null draws from: 64 MB
-RANK_WEIGHTS = (0.998, 0.97)  # of soft-WPMI: how sure the first and the last of the strongest items are to count
-FLOOR = 1e-7
-_WORD = re.compile(r"[^\W\d_]{2,}")
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """For every neuron and label: standard deviations above chance, and p, corrected for the labels looked at."""
-
-    score: Float[np.ndarray, "u t"]
-    p: Float[np.ndarray, "u t"]
+DRAWS = 10_000  # of nulls that are not in closed form
 
 
 def label_neurons(
@@ -84,13 +67,63 @@ def label_neurons(
     for kind, name in (("word", "words"), ("image", "captions")):
         if kind in store.counts:
             items = items_of(store, kind)
-            top = strongest_items(store, items, STRONGEST, directions)
+            top = strongest_items(Responses.of(store, kind, directions), items, STRONGEST)
             found[name] = carried(items, top, concepts)
             if kind == "image":
                 scale = float(clip.model.logit_scale.exp())
-                found["images"] = shown(store, items, top, T, scale, draws, random)
+                found["images"] = shown(items, top, store.array("embedding", kind), T, scale, draws, random)
     W = clip.basis() if directions is None else directions.basis(clip.basis())
     found["basis"] = pointed(W, T, draws, random)
+    return _table(concepts, found, rate)
+
+
+def label_activations(
+    A: Rows,
+    concepts: Sequence[str],
+    T: Float[np.ndarray, "t e"],
+    E: Rows | None = None,
+    captions: Sequence[str] | None = None,
+    W: Float[np.ndarray, "u e"] | None = None,
+    groups: Sequence[str] | None = None,
+    scale: float = SCALE,
+    rate: float = 0.05,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> pa.Table:
+    """`label_neurons` of plain arrays: up to three labels of every neuron, of the same columns.
+
+    A          (n, u) activations, a row an image: an array or a memory map, read in blocks; only their order counts
+    concepts   the t texts to choose from, each once, with their embeddings T (t, e), of unit norm
+    E          (n, e) embeddings of the images, of unit norm: evidence "images"
+    captions   what each of the n images is called: evidence "captions"
+    W          (u, e) basis, what a unit of each neuron adds to an embedding: evidence "basis"
+    groups     vendor or folder of each image; images of one caption in several groups count once, as one thing
+    scale      inverse temperature of CLIP's cosines
+
+    Only evidence that is given counts; of latents, give their readings for A and write @ W for W (`Directions`).
+    Raises Refused without any evidence, for arrays that do not fit together, and where numbers are not finite.
+    """
+    check_rate(rate)
+    concepts, answers = tuple(concepts), Responses(A)
+    if E is None and captions is None and W is None:
+        raise Refused("no evidence to label by: give embeddings (E=), captions, or the basis (W=)")
+    if not concepts or len({*concepts}) < len(concepts):
+        raise Refused(f"{len(concepts)} concepts, {len({*concepts})} of them different: give one or more, each once")
+    if not all(np.isfinite(each).all() for each in (T, W) if each is not None):
+        raise Refused("text embeddings or basis hold numbers that are not finite")
+    check_rows(len(concepts), T=T)
+    check_rows(len(A), E=E, captions=captions, groups=groups)
+    check_rows(answers.width, W=W)
+    said_of = [""] * len(A) if captions is None else captions  # rows without a caption are items by themselves
+    items = tell_items(said_of, [""] * len(A) if groups is None else groups)
+    top, random = strongest_items(answers, items, STRONGEST), np.random.default_rng(seed)
+    found: dict[str, Evidence] = {}
+    if captions is not None:
+        found["captions"] = carried(items, top, concepts)
+    if E is not None:
+        found["images"] = shown(items, top, E, T, scale, draws, random)
+    if W is not None:
+        found["basis"] = pointed(W, T, draws, random)
     return _table(concepts, found, rate)
 
 
@@ -117,132 +150,12 @@ def concepts_of(store: Store) -> tuple[str, ...]:
     return tuple(sorted(counts, key=lambda concept: (-counts[concept], concept))[:CONCEPTS])
 
 
-def concepts_in(phrase: str) -> tuple[str, ...]:
-    """A label as a whole, if it is short, and its words, but for "of" and its like."""
-    words = [word for word in _WORD.findall(phrase.casefold()) if word not in ENGLISH_STOP_WORDS]
-    whole = " ".join(phrase.casefold().split())
-    return tuple(dict.fromkeys([whole] * (0 < len(whole) <= 40) + words))
-
-
-# -- evidence ----------------------------------------------------------------------------------------------------------
-
-
-def carried(items: Items, top: Int[np.ndarray, "u k"], concepts: Sequence[str]) -> Evidence:
-    """Labels of the strongest items against those of all: the permutation null in closed form.
-
-    A label of one item alone says nothing, for some item is always the strongest; it is not looked at (Tarone 1990, "A
-    modified Bonferroni method for discrete data").
-    """
-    carries = _incidence(items.phrases, concepts)
-    totals = carries.T @ np.bincount(items.phrase, minlength=len(items.phrases))
-    u, k = top.shape
-    at = items.phrase[top.ravel()], np.arange(0, u * k + 1, k)
-    product: Any = csr_array((np.ones(u * k, np.int64), *at), (u, len(items.phrases))) @ carries
-    seen = product.tocoo()
-    score, corrected = np.zeros(seen.shape, np.float32), np.ones(seen.shape, np.float32)
-    several = totals[seen.col] > 1
-    row, column = seen.row[several], seen.col[several]
-    p = enrichment(seen.data[several], totals[column], len(items), k)
-    score[row, column] = norm.isf(np.clip(p, 1e-300, 0.5))
-    corrected[row, column] = np.minimum(p * (totals > 1).sum(), 1)
-    return Evidence(score, corrected)
-
-
-def shown(
-    store: Store,
-    items: Items,
-    top: Int[np.ndarray, "u k"],
-    T: Float[np.ndarray, "t e"],
-    scale: float,
-    draws: int,
-    random: np.random.Generator,
-) -> Evidence:
-    """Soft-WPMI's log p(D|t) of the strongest items against that of random ones.
-
-    log p(t), which CLIP-Dissect takes off, is the same for all neurons and goes with the null's mean. Cosines are
-    centred over the Store's images, so that a text that is near to every image wins nothing; `scale` is the model's
-    own inverse temperature. Where items are many, the null draws from a sample of them.
-    """
-    mean = mean_embedding(store)
-    weights = np.linspace(*RANK_WEIGHTS, top.shape[1], dtype=np.float32)[:, None]
-
-    def probability(some: np.ndarray) -> np.ndarray:
-        return softmax(scale * ((items.embeddings(store, some) - mean) @ T.T), axis=-1)
-
-    def probabilities(block: np.ndarray) -> np.ndarray:
-        some, place = np.unique(block, return_inverse=True)
-        return probability(some)[place.reshape(block.shape)]
-
-    def weigh(P: Float[np.ndarray, "b k t"]) -> Float[np.ndarray, "b t"]:
-        return np.log1p(weights * (P - 1) + np.float32(FLOOR)).sum(1)
-
-    at_once = max(1, POOL // (top.shape[1] * len(T)))
-    blocks = (top[i : i + at_once] for i in range(0, len(top), at_once))
-    scores = np.concatenate([weigh(probabilities(block)) for block in blocks])
-    pool = np.sort(random.permutation(len(items))[: max(POOL // len(T), 1)])
-    P = probability(pool)
-
-    def null() -> Iterator[np.ndarray]:
-        for size in in_blocks(draws):
-            picks = random.integers(0, len(pool), (size, top.shape[1]))
-            yield np.concatenate([weigh(P[picks[i : i + at_once]]) for i in range(0, size, at_once)])
-
-    return Evidence(*(each.astype(np.float32) for each in beyond(scores, null())))
-
-
-def pointed(
-    W: Float[np.ndarray, "u e"], T: Float[np.ndarray, "t e"], draws: int, random: np.random.Generator
-) -> Evidence:
-    """Cosine of basis rows with texts, of which what all texts share is taken off, against random directions.
-
-    The directions are normal with the second moments of the basis rows: where all neurons point, pointing says nothing.
-    """
-    rows = unit_rows(W)
-    values, vectors = np.linalg.eigh((rows.T @ rows).astype(np.float64) / len(rows))
-    root = (vectors * np.sqrt(np.maximum(values, 0))).astype(np.float32)
-    T = (T - T.mean(0)).T
-
-    def null() -> Iterator[np.ndarray]:
-        for size in in_blocks(draws):
-            yield unit_rows(random.standard_normal((size, len(root)), dtype=np.float32) @ root.T) @ T
-
-    return Evidence(*(each.astype(np.float32) for each in beyond(rows @ T, null())))
-
-
-def mean_embedding(store: Store) -> Float[np.ndarray, " e"]:
-    """Mean embedding of the Store's images, read a block at a time."""
-    E = store.array("embedding", "image")
-    total = np.zeros(E.shape[1])
-    for start in range(0, len(E), BLOCK):
-        total += E[start : start + BLOCK].sum(0, dtype=np.float64)
-    return (total / len(E)).astype(np.float32)
-
-
-def in_blocks(draws: int) -> list[int]:
-    """Sizes of the blocks that draws are made in; the first gives the null's moments."""
-    return [min(DRAWS_A_BLOCK, draws - start) for start in range(0, draws, DRAWS_A_BLOCK)]
-
-
-def unit_rows(rows: Float[np.ndarray, "*shape e"]) -> Float[np.ndarray, "*shape e"]:
-    """Rows scaled to unit norm; zeros stay."""
-    length = np.linalg.norm(rows, axis=-1, keepdims=True)
-    return np.divide(rows, length, out=np.zeros_like(rows), where=length > 0)
-
-
 def _phrases(store: Store, kind: str) -> Counter[str]:
     """What the rows of a kind are labelled with (their caption, where they have no label), and how many of each."""
     counts: Counter[str] = Counter()
     for shard in store.of_kind(kind):
         counts.update(said(shard.table(["label", "caption"])))
     return counts
-
-
-def _incidence(phrases: Sequence[str], concepts: Sequence[str]) -> csr_array:
-    """Which concepts each phrase carries: (phrases, t), 0 and 1."""
-    number = {concept.casefold(): i for i, concept in enumerate(concepts)}
-    pairs = [(i, number[c]) for i, phrase in enumerate(phrases) for c in concepts_in(phrase) if c in number]
-    rows, columns = np.array(pairs, np.int64).reshape(-1, 2).T
-    return csr_array((np.ones(len(rows), np.int64), (rows, columns)), (len(phrases), len(concepts)))
 
 
 # -- from evidence to labels -------------------------------------------------------------------------------------------

@@ -16,13 +16,14 @@ from jaxtyping import Float, Int
 from atlas import vocabulary as words
 from atlas.clip import Clip, Pictures
 from atlas.errors import Refused
-from atlas.index import Index
+from atlas.index import Index, Rows
 from atlas.store import Store
-from decompose.attribution import Templates, check_model, concept_embeddings, other_templates, spread
+from decompose.attribution import SCALE, Templates, check_model, concept_embeddings, other_templates, spread
 from decompose.directions import Directions
 from decompose.equations import name_neurons
-from decompose.neighbours import checked, responses
+from decompose.neighbours import checked
 from decompose.receipts import receipt, side_by_side
+from decompose.responses import Responses, check_rows
 from decompose.significance import RANKED, moderated, p_values, q_values, random_texts
 
 WAYS = ("basis", "response", "both")
@@ -58,61 +59,122 @@ def search(
 
     Raises Refused for an empty query, a Store of another model, and `by` response or both without a Store.
     """
-    by = by or ("basis" if store is None else "both")
-    if by not in WAYS:
-        raise Refused(f"by={by!r}: neurons are searched by {', '.join(WAYS)}")
-    if store is None and by != "basis":
-        raise Refused(f"by={by!r} needs a Store to see what neurons answer to: give store=, or search by basis")
-    if k < 1:
-        raise Refused(f"k={k}: ask for at least one neuron")
-    if store is not None and by == "response" and not {"image", "word"} & set(store.counts):
+    by = _way(by, store is not None, "a Store to see what neurons answer to: give store=")
+    _at_least_one(k)
+    seen = [kind for kind in ("image", "word") if store is not None and kind in store.counts]
+    if store is not None and by == "response" and not seen:
         raise Refused(f"{store.path} holds neither images nor words for neurons to answer to; search by basis")
     texts = [query] if not query.strip() else [query, *random_texts(query, random, seed)]  # empty: refused below
     X = concept_embeddings(clip, texts, templates)
     if store is not None:
         check_model(store, clip)
     W = clip.basis()
-    given = X @ (W if directions is None else directions.basis(W)).T
-    if store is not None and {"image", "word"} & set(store.counts):
+    given, answered = X @ (W if directions is None else directions.basis(W)).T, []
+    if store is not None and seen:
         given *= spread(store, clip, directions)
-    parts = [given] if by != "response" else []
     if store is not None and by != "basis":
         scale = float(clip.model.logit_scale.exp())
-        parts += [response(store, kind, X, scale, directions) for kind in ("image", "word") if kind in store.counts]
+        pairs = ((Responses.of(store, kind, directions), store.array("embedding", kind)) for kind in seen)
+        answered = [response(answers, E, X, scale) for answers, E in pairs]
+    found = _ranked(given, answered, by, k)
+    best = found["neuron"].to_numpy()
+    names = directions.names if directions is not None else name_neurons(clip, best.tolist(), W, store)
+    found = found.append_column("label", pa.array([names[i] for i in best.tolist()], pa.string()))
+    if images is not None:
+        tried = Directions.neurons(best, len(W)) if directions is None else directions[best]
+        for name, column in side_by_side(
+            receipt(clip, images, query, tried, other_templates(templates), seed=seed)
+        ).items():
+            found = found.append_column(name, pa.array(column))
+    return found
+
+
+def rank_neurons(
+    x: Float[np.ndarray, " e"],
+    null: Float[np.ndarray, "m e"],
+    W: Float[np.ndarray, "u e"],
+    A: Rows | None = None,
+    E: Rows | None = None,
+    k: int = 10,
+    by: str | None = None,
+    scale: float = SCALE,
+) -> pa.Table:
+    """`search` of plain arrays: the k neurons that serve a text most; neuron, score, p, q, attribution; best first.
+
+    x      embedding of the text, of unit norm
+    null   (m, e) embeddings of other texts that the score must surpass, some 500: the model's own of
+           `decompose.significance.random_texts(text, 500)`, or a vocabulary's
+    W      (u, e) basis, what a unit of each neuron adds to an embedding
+    A      (n, u) activations on n images, an array or a memory map, read in blocks: attribution is then for a
+           neuron's standard deviation, and not for its unit, and one that never varies scores 0
+    E      (n, e) embeddings of the same images, of unit norm, which "response" and "both" need as well as A
+    scale  inverse temperature of CLIP's cosines
+
+    Ways and scores are `search`'s. Raises Refused as it does, for arrays that do not fit together, and where numbers
+    are not finite.
+    """
+    by = _way(by, A is not None and E is not None, "activations and embeddings of the same images: give A= and E=")
+    _at_least_one(k)
+    if len(null) < 2:
+        raise Refused(f"{len(null)} texts to compare with; give some 500")
+    X = np.vstack([x, null])
+    given, answered = X @ W.T, []
+    if not np.isfinite(given).all():
+        raise Refused("texts or basis hold numbers that are not finite")
+    if A is not None:
+        answers = Responses(A)
+        check_rows(answers.width, W=W)
+        check_rows(len(A), E=E)
+        given = given * answers.deviation()
+        answered = [] if E is None or by == "basis" else [response(answers, E, X, scale)]
+    return _ranked(given, answered, by, k)
+
+
+def response(answers: Responses, E: Rows, X: Float[np.ndarray, "t e"], scale: float) -> Float[np.ndarray, "t u"]:
+    """Mean activations over rows, weighted by how likely each row is the text's: softmax of `scale` cosines.
+
+    In one pass, whatever the number of rows, of embeddings E; `scale` is the model's own inverse temperature.
+    """
+    total, norm = np.zeros((len(X), 0)), np.zeros(len(X))
+    for rows, A in answers:
+        nearness = np.exp(scale * (X @ E[rows[0] : rows[-1] + 1].astype(np.float32).T - 1).astype(np.float64))
+        part = nearness @ A
+        total = part if not total.size else total + part
+        norm += nearness.sum(1)
+    if not np.isfinite(norm).all():
+        raise Refused("embeddings hold numbers that are not finite; leave those rows out")
+    return total / norm[:, None]
+
+
+def _way(by: str | None, can_answer: bool, needed: str) -> str:
+    by = by or ("both" if can_answer else "basis")
+    if by not in WAYS:
+        raise Refused(f"by={by!r}: neurons are searched by {', '.join(WAYS)}")
+    if by != "basis" and not can_answer:
+        raise Refused(f"by={by!r} needs {needed}, or search by basis")
+    return by
+
+
+def _at_least_one(k: int) -> None:
+    if k < 1:
+        raise Refused(f"k={k}: ask for at least one neuron")
+
+
+def _ranked(given: Float[np.ndarray, "t u"], answered: Sequence[Float[np.ndarray, "t u"]], by: str, k: int) -> pa.Table:
+    """The k best of neurons by what they give to a text, the first row, and answer to it, beside all other texts."""
+    parts = [*([given] if by != "response" else []), *answered]
     Z = np.mean([moderated(part, part[1:]) for part in parts], axis=0)
     Z[:, ~given.any(0)] = 0
     best = np.argsort(-Z[0], kind="stable")[:k]
     p = p_values(Z[0], Z[1:])
-    names = directions.names if directions is not None else name_neurons(clip, best.tolist(), W, store)
     columns: dict[str, Any] = {
         "neuron": best,
         "score": Z[0, best].astype(np.float32),
         "p": p[best],
         "q": q_values(p)[best],
         "attribution": (given[0] - given[1:].mean(0))[best].astype(np.float32),
-        "label": [names[i] for i in best.tolist()],
     }
-    if images is not None:
-        tried = Directions.neurons(best, len(W)) if directions is None else directions[best]
-        columns |= side_by_side(receipt(clip, images, query, tried, other_templates(templates), seed=seed))
     return pa.table(columns)
-
-
-def response(
-    store: Store, kind: str, X: Float[np.ndarray, "t e"], scale: float, directions: Directions | None = None
-) -> Float[np.ndarray, "t u"]:
-    """Mean activations over a kind's rows, weighted by how likely each row is the text's: softmax of `scale` cosines.
-
-    In one pass, whatever the number of rows; `scale` is the model's own inverse temperature.
-    """
-    E = store.array("embedding", kind)
-    total, norm = np.zeros((len(X), 0)), np.zeros(len(X))
-    for rows, A in responses(store, kind, directions):
-        nearness = np.exp(scale * (X @ E[rows[0] : rows[-1] + 1].astype(np.float32).T - 1).astype(np.float64))
-        part = nearness @ A
-        total = part if not total.size else total + part
-        norm += nearness.sum(1)
-    return total / norm[:, None]
 
 
 # -- from neurons to texts ---------------------------------------------------------------------------------------------

@@ -1,9 +1,9 @@
-"""Neurons that behave alike: within a Store, and between two models that saw the same rows.
+"""Neurons that behave alike: within a Store or a matrix of activations, and between two models that saw the same rows.
 
 A (n, u) activations    W (u, e) basis    u, v neurons of one model and of another
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -13,61 +13,19 @@ from jaxtyping import Float, Int
 
 from atlas.derivation import cosines
 from atlas.errors import Refused
-from atlas.stats import TOP, Extremes
+from atlas.index import Rows
+from atlas.stats import TOP
 from atlas.store import Store
+from decompose import responses
 from decompose.directions import Directions
+from decompose.responses import Responses, check_rows, looked_at
 from decompose.significance import p_values, q_values
 
 WAYS = ("response", "basis", "images")
-BLOCK = 4096  # rows read at a time
 ENOUGH = 30  # shared rows below which correlations say nothing
 SHUFFLES = 10  # of the shared rows, for the null; each gives as many draws as it has mutual pairs
-SCATTER = 2654435761  # odd, so that row -> SCATTER * row is one to one modulo 2^32
 
-
-def responses(
-    store: Store, kind: str, directions: Directions | None = None
-) -> Iterator[tuple[Int[np.ndarray, " n"], Float[np.ndarray, "n k"]]]:
-    """Activations of all neurons, or of directions, a block of a kind's rows at a time: (rows within the kind, A).
-
-    A neuron answers with its largest activation over positions, as in atlas stats; a direction with its reading of
-    their mean over positions, for a Store keeps no maps. That is the mean of its readings where these are linear; of
-    a rectified one, such as an autoencoder's latent with a bias, it is less (Jensen's inequality), and 0 where the
-    direction fires at a few positions only. `decompose.receipt` reads the map itself.
-    """
-    array = store.array("mean" if directions else "max", kind)
-    if directions and directions.width != array.shape[1]:
-        raise Refused(f"the directions are of {directions.width} neurons, {store.path} has {array.shape[1]}")
-    for start in range(0, len(array), BLOCK):
-        A = array[start : start + BLOCK].astype(np.float32)
-        yield np.arange(start, start + len(A)), directions.activations(A) if directions else A
-
-
-def strongest(
-    store: Store, kind: str, k: int, directions: Directions | None = None
-) -> tuple[Int[np.ndarray, "u k"], Float[np.ndarray, "u k"]]:
-    """The k rows (within the kind) that each neuron or direction answers to most, and how much, strongest first.
-
-    Of equal answers, such as a dead neuron's, rows scattered over the Store are taken: neighbouring rows are alike.
-    """
-    found: Extremes | None = None
-    for rows, A in responses(store, kind, directions):
-        part = Extremes.of(A, scattered(rows), k)
-        found = part if found is None else found.merge(part)
-    if found is None:
-        raise Refused(f"{store.path} holds no rows of kind {kind}; it holds {', '.join(store.counts)}")
-    rows, values = found.top
-    return gathered(rows), values
-
-
-def scattered(rows: Int[np.ndarray, "*shape"]) -> Int[np.ndarray, "*shape"]:
-    """Numbers that go in no order as rows do: of equal answers the rows with the least of these are taken."""
-    return rows * SCATTER % 2**32
-
-
-def gathered(numbers: Int[np.ndarray, "*shape"]) -> Int[np.ndarray, "*shape"]:
-    """The rows of scattered numbers."""
-    return numbers * pow(SCATTER, -1, 2**32) % 2**32
+Alike = dict[str, np.ndarray]  # how like every neuron one of them is, in each of WAYS
 
 
 def nearest(store: Store, neuron: int | Directions, k: int = 10, by: str = "response") -> pa.Table:
@@ -80,48 +38,62 @@ def nearest(store: Store, neuron: int | Directions, k: int = 10, by: str = "resp
     `by` names the column they are ranked by. Raises Refused for another, for a neuron out of range, for several
     directions, and where the Store has no statistics yet.
     """
-    if by not in WAYS:
-        raise Refused(f"by={by!r}: neurons are compared by {', '.join(WAYS)}")
-    if k < 1:
-        raise Refused(f"k={k}: ask for at least one neuron")
-    columns = _of_neuron(store, neuron) if isinstance(neuron, int | np.integer) else _of_direction(store, neuron)
-    if by == "basis" and not store.has("neurons/basis"):
-        raise Refused(f"{store.path} has no neurons/basis; make it: atlas stats {store.path}")
-    others = np.arange(len(columns["response"]))
-    order = np.argsort(-columns[by], kind="stable")
-    order = order[others[order] != (neuron if isinstance(neuron, int | np.integer) else -1)][:k]
-    table: dict[str, Any] = {"neuron": order} | {name: columns[name][order].astype(np.float32) for name in WAYS}
-    return pa.table({name: pa.array(values, from_pandas=True) for name, values in table.items()})
+    _check(k, by, store.has("neurons/basis"), f"{store.path} has no neurons/basis; make it: atlas stats {store.path}")
+    alike = _of_direction(store, neuron) if isinstance(neuron, Directions) else _of_neuron(store, neuron)
+    return _ranked(alike, neuron, k, by)
+
+
+def compare_neurons(
+    A: Rows, neuron: int | Directions, k: int = 10, by: str = "response", W: Float[np.ndarray, "u e"] | None = None
+) -> pa.Table:
+    """`nearest` of plain arrays: neuron, response (Pearson's r), basis (cosine), images (Jaccard); best first.
+
+    A   (n, u) activations, a row an image: an array or a memory map, read in blocks; any unit, as r has none
+    W   (u, e) basis, what a unit of each neuron adds to an embedding; without it `basis` is null
+
+    `neuron` is one of the u, or one direction of the layer. Raises Refused as `nearest` does, for arrays that do not
+    fit together, and by="basis" without W.
+    """
+    _check(k, by, W is not None, "by='basis' needs W, the basis: give W=")
+    answers, basis = Responses(A), np.full(A.shape[1], np.nan)
+    check_rows(answers.width, W=W)
+    if isinstance(neuron, Directions):
+        one = Responses(A, _single(neuron))
+    else:
+        neuron = checked(neuron, answers.width, "A")
+        one = answers.columns(slice(neuron, neuron + 1))
+    if W is not None:
+        basis = cosines(W, neuron.basis(W) if isinstance(neuron, Directions) else W[neuron][None])[:, 0]
+    overlap = _overlap(answers.strongest(TOP)[0], one.strongest(TOP)[0][0])
+    return _ranked({"response": _along(one, answers), "basis": basis, "images": overlap}, neuron, k, by)
 
 
 def universality(
     one: Store, other: Store, kind: str | None = None, shuffles: int = SHUFFLES, seed: int = 0
 ) -> pa.Table:
-    """Neurons of two models that are each other's nearest by response: neuron, other, correlation, p, q; best first.
+    """Neurons of two models that are each other's nearest by response: `match_neurons` of two Stores.
 
     Responses are correlated over the rows of a kind (by default images, else words) whose ids both Stores hold.
-    p is the share of pairs as good among those that are each other's nearest when one model's rows are shuffled; rows
-    that resemble each other, as drawings of one thing by several vendors do, count as many there, which makes p too
-    small.
     Raises Refused where fewer than 30 rows are shared.
     """
     kind = kind or next((each for each in ("image", "word") if each in one.counts and each in other.counts), "image")
-    rows = _shared(one, other, kind)
-    here, there, score = _mutual(_cross(one, other, kind, *rows))
-    random = np.random.default_rng(seed)
-    null = [_mutual(_cross(one, other, kind, rows[0], random.permutation(rows[1])))[2] for _ in range(shuffles)]
-    p = p_values(score, np.concatenate(null))
-    columns = {"neuron": here, "other": there, "correlation": score.astype(np.float32), "p": p}
-    order = np.argsort(-score, kind="stable")
-    return pa.table({name: values[order] for name, values in (columns | {"q": q_values(p)}).items()})
+    return _matched(one.array("max", kind), other.array("max", kind), *_shared(one, other, kind), shuffles, seed)
 
 
-def looked_at(store: Store) -> str:
-    """The kind of rows that neurons are judged by: images, or rendered words where there are none."""
-    kind = next((kind for kind in ("image", "word") if kind in store.counts), None)
-    if kind is None:
-        raise Refused(f"{store.path} holds neither images nor words that neurons answer to; collect some")
-    return kind
+def match_neurons(A: Rows, B: Rows, shuffles: int = SHUFFLES, seed: int = 0) -> pa.Table:
+    """Neurons of two models that are each other's nearest: neuron, other, correlation, p, q; best first.
+
+    A (n, u) and B (n, v) are activations on the same n rows, in the same order: arrays or memory maps, read in blocks;
+    any units, as Pearson's r has none.
+    p is the share of pairs as good among those that are each other's nearest when one model's rows are shuffled; rows
+    that resemble each other, as drawings of one thing by several vendors do, count as many there, which makes p too
+    small.
+    Raises Refused where A and B differ in their rows, or have fewer than 30.
+    """
+    check_rows(len(Responses(A)), B=Responses(B).array)
+    if len(A) < ENOUGH:
+        raise Refused(f"A and B have {len(A)} rows, and {ENOUGH} are needed for correlations to say anything")
+    return _matched(A, B, np.arange(len(A)), np.arange(len(A)), shuffles, seed)
 
 
 def checked(neuron: int, count: int, where: str, what: str = "neuron") -> int:
@@ -131,28 +103,53 @@ def checked(neuron: int, count: int, where: str, what: str = "neuron") -> int:
     return int(neuron)
 
 
-def _of_neuron(store: Store, neuron: int) -> dict[str, np.ndarray]:
-    """How like every neuron of the Store one of them is, from what atlas stats made."""
-    folder = store.derived("neurons/stats")
-    correlation = np.load(folder / "correlation.npy", mmap_mode="r")
+# -- one neuron beside all others --------------------------------------------------------------------------------------
+
+
+def _check(k: int, by: str, has_basis: bool, without: str) -> None:
+    if by not in WAYS:
+        raise Refused(f"by={by!r}: neurons are compared by {', '.join(WAYS)}")
+    if k < 1:
+        raise Refused(f"k={k}: ask for at least one neuron")
+    if by == "basis" and not has_basis:
+        raise Refused(without)
+
+
+def _ranked(alike: Alike, neuron: int | Directions, k: int, by: str) -> pa.Table:
+    """The k most alike in one of the ways, the neuron itself left out."""
+    order = np.argsort(-alike[by], kind="stable")
+    order = order[order != (-1 if isinstance(neuron, Directions) else neuron)][:k]
+    table: dict[str, Any] = {"neuron": order} | {name: alike[name][order].astype(np.float32) for name in WAYS}
+    return pa.table({name: pa.array(values, from_pandas=True) for name, values in table.items()})
+
+
+def _of_neuron(store: Store, neuron: int) -> Alike:
+    """From what atlas stats made."""
+    correlation = np.load(store.derived("neurons/stats") / "correlation.npy", mmap_mode="r")
     neuron = checked(neuron, len(correlation), str(store.path))
-    top = _tops(store)
-    W = _basis(store)
+    top, W = _tops(store), _basis(store)
     basis = np.full(len(top), np.nan) if W is None else cosines(W, W[neuron][None])[:, 0]
     return {"response": np.asarray(correlation[neuron]), "basis": basis, "images": _overlap(top, top[neuron])}
 
 
-def _of_direction(store: Store, direction: Directions) -> dict[str, np.ndarray]:
-    """The same of a direction, in one pass over the Store."""
+def _of_direction(store: Store, direction: Directions) -> Alike:
+    """The same of a direction, in passes over the Store."""
+    kind, top, W = looked_at(store), _tops(store), _basis(store)
+    one, answers = Responses.of(store, kind, _single(direction)), Responses.of(store, kind)
+    rows = store.positions(kind)[one.strongest(top.shape[1])[0][0]]
+    basis = np.full(len(top), np.nan) if W is None else cosines(W, direction.basis(W))[:, 0]
+    return {"response": _along(one, answers), "basis": basis, "images": _overlap(top, rows)}
+
+
+def _single(direction: Directions) -> Directions:
     if len(direction) != 1:
         raise Refused(f"nearest takes one direction, got {len(direction)}: choose one, such as directions[0]")
-    kind, top = looked_at(store), _tops(store)
-    pairs = zip(responses(store, kind, direction), responses(store, kind), strict=True)
-    correlation = _correlation((Z, A) for (_, Z), (_, A) in pairs)[0]
-    rows = store.positions(kind)[strongest(store, kind, top.shape[1], direction)[0][0]]
-    W = _basis(store)
-    basis = np.full(len(top), np.nan) if W is None else cosines(W, direction.basis(W))[:, 0]
-    return {"response": correlation, "basis": basis, "images": _overlap(top, rows)}
+    return direction
+
+
+def _along(one: Responses, all_: Responses) -> Float[np.ndarray, " u"]:
+    """Correlation of one response with all."""
+    return _correlation((Z, A) for (_, Z), (_, A) in zip(one, all_, strict=True))[0]
 
 
 def _tops(store: Store) -> Int[np.ndarray, "u k"]:
@@ -168,6 +165,20 @@ def _overlap(top: Int[np.ndarray, "u k"], rows: Int[np.ndarray, " k"]) -> Float[
     """Shared rows, of all in either list (Jaccard)."""
     shared = np.isin(top, rows).sum(1)
     return shared / (top.shape[1] + len(rows) - shared)
+
+
+# -- the neurons of one model beside those of another ------------------------------------------------------------------
+
+
+def _matched(A: Rows, B: Rows, rows: np.ndarray, others: np.ndarray, shuffles: int, seed: int) -> pa.Table:
+    """Mutually nearest columns of A and B over pairs of rows, beside those of shuffled pairs."""
+    here, there, score = _mutual(_cross(A, B, rows, others))
+    random = np.random.default_rng(seed)
+    null = [_mutual(_cross(A, B, rows, random.permutation(others)))[2] for _ in range(shuffles)]
+    p = p_values(score, np.concatenate(null))
+    columns = {"neuron": here, "other": there, "correlation": score.astype(np.float32), "p": p}
+    order = np.argsort(-score, kind="stable")
+    return pa.table({name: values[order] for name, values in (columns | {"q": q_values(p)}).items()})
 
 
 def _mutual(
@@ -192,11 +203,10 @@ def _shared(one: Store, other: Store, kind: str) -> tuple[Int[np.ndarray, " n"],
     return here[order], there[order]
 
 
-def _cross(one: Store, other: Store, kind: str, rows: np.ndarray, others: np.ndarray) -> Float[np.ndarray, "u v"]:
-    """Correlations between the neurons of two Stores over pairs of rows, read a block at a time."""
-    arrays = one.array("max", kind), other.array("max", kind)
-    blocks = (slice(start, start + BLOCK) for start in range(0, len(rows), BLOCK))
-    return _correlation((arrays[0][rows[at]], arrays[1][others[at]]) for at in blocks)
+def _cross(A: Any, B: Any, rows: np.ndarray, others: np.ndarray) -> Float[np.ndarray, "u v"]:
+    """Correlations between the columns of A and B over pairs of rows, read a block at a time."""
+    blocks = (slice(start, start + responses.BLOCK) for start in range(0, len(rows), responses.BLOCK))
+    return _correlation((A[rows[at]], B[others[at]]) for at in blocks)
 
 
 def _correlation(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> Float[np.ndarray, "u v"]:
@@ -207,6 +217,8 @@ def _correlation(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> Float[np.nda
         n, sums = n + len(A), parts if sums is None else [x + y for x, y in zip(sums, parts, strict=True)]
     if sums is None:
         raise Refused("there are no rows to correlate responses over")
+    if not all(np.isfinite(each).all() for each in sums):
+        raise Refused("activations hold numbers that are not finite; leave those rows out")
     a, b, aa, bb, ab = (each / n for each in sums)
     spread = [np.sqrt(np.maximum(square - mean**2, 0)) for square, mean in ((aa, a), (bb, b))]
     alive = [s > 1e-6 * (1 + np.abs(m)) for s, m in zip(spread, (a, b), strict=True)]

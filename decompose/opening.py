@@ -1,6 +1,7 @@
 """From what a command line names to what a command works on: Store, model, directions, vocabulary, images, words."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,7 @@ def bank(store: Any, clip: Any, templates: str | None = None) -> Any:
 
     vocabulary = default_texts()
     if store is None:
+        print(f"embedding {len(vocabulary):,} texts to choose from; with --store they are kept", file=sys.stderr)
         return TextBank.build(clip, vocabulary, templates)
     said = "\n".join((*chosen_templates(templates), *vocabulary))
     recipe = {"texts": len(vocabulary), "sha256": sha256(said.encode()).hexdigest()}

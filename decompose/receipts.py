@@ -4,6 +4,9 @@ Goh et al. 2021 ("Multimodal Neurons", section 8) raised the top neuron of each 
 rise. Here every direction is tried on real images, beside neurons that are matched with it: those whose basis row is
 about as long and that vary about as much over the images. What those do by chance is what the p-value counts.
 
+All this runs the model itself, and so takes a Clip: from activations and embeddings as arrays no one can tell what the
+logit would have been.
+
     A (n, u) activations    W (u, e) basis    X (q, e) text embeddings    n images, k directions, c controls of each
 """
 

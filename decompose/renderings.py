@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,8 +19,7 @@ from jaxtyping import Float, Int
 
 from atlas.stats import Extremes
 from atlas.store import Store
-from decompose.directions import Directions
-from decompose.neighbours import gathered, responses, scattered, strongest
+from decompose.responses import Responses, gathered, scattered
 
 _TONE = re.compile(r"[,:]? (?:medium-)?(?:light|medium|dark) skin tone")
 AT_ONCE = 2**24  # means of items: as many neurons at once as this allows
@@ -43,18 +43,28 @@ class Items:
         count = np.bincount(self.of, minlength=len(self))
         return np.argsort(self.of, kind="stable"), np.cumsum(count) - count, count
 
-    def embeddings(self, store: Store, some: Int[np.ndarray, " m"]) -> Float[np.ndarray, "m e"]:
-        """Mean embedding of the renderings of some items."""
+    def embeddings(self, E: Any, some: Int[np.ndarray, " m"]) -> Float[np.ndarray, "m e"]:
+        """Mean embedding of the renderings of some items; E (n, e) is of all rows, an array or a Store's view."""
         order, start, count = self._rows
         sizes = count[some]
         first = np.cumsum(sizes) - sizes
         within = np.arange(sizes.sum()) - np.repeat(first, sizes)
-        E = store.array("embedding", self.kind)[order[np.repeat(start[some], sizes) + within]]
-        return np.add.reduceat(E.astype(np.float32), first) / sizes[:, None].astype(np.float32)
+        rows = E[order[np.repeat(start[some], sizes) + within]]
+        return np.add.reduceat(rows.astype(np.float32), first) / sizes[:, None].astype(np.float32)
 
 
 def items_of(store: Store, kind: str) -> Items:
-    """What a kind's rows are renderings of, by their labels (captions, where they have none) and groups.
+    """What a kind's rows are renderings of, by their labels (captions, where they have none) and groups."""
+    texts, groups = [], []
+    for shard in store.of_kind(kind):
+        table = shard.table(["label", "caption", "group"])
+        texts += said(table)
+        groups += table["group"].to_pylist()
+    return tell_items(texts, groups, kind)
+
+
+def tell_items(texts: Sequence[str], groups: Sequence[str | None], kind: str = "image") -> Items:
+    """What n rows are renderings of, by what they are called and by their groups (vendors, fonts, folders).
 
     All renderings of a word are one item. Of images that carry one label, those of different groups (vendors) are one
     item, those of one group are different pictures: the second cat of a folder is the item of every other folder's
@@ -63,34 +73,28 @@ def items_of(store: Store, kind: str) -> Items:
     called: dict[str, int] = {}
     grouped: dict[str, int] = {}
     toned: dict[str, int] = {}
-    phrases, variants, groups = [], [], []
-    for shard in store.of_kind(kind):
-        table = shard.table(["label", "caption", "group"])
-        texts = said(table)
-        phrases += [called.setdefault(without_tone(text), len(called)) for text in texts]
-        variants += [toned.setdefault(text, len(toned)) for text in texts]
-        groups += [grouped.setdefault(text or "", len(grouped)) for text in table["group"].to_pylist()]
-    numbers, variant, group = (np.array(each, np.int64) for each in (phrases, variants, groups))
+    numbers = np.array([called.setdefault(without_tone(text), len(called)) for text in texts], np.int64)
+    variant = np.array([toned.setdefault(text, len(toned)) for text in texts], np.int64)
+    group = np.array([grouped.setdefault(text or "", len(grouped)) for text in groups], np.int64)
     copy = np.zeros_like(numbers) if kind == "word" else _earlier(variant * len(grouped) + group)
     copy = np.where(numbers == called.get("", -1), np.arange(len(copy)), copy)
     item, of = np.unique(np.stack([numbers, copy]), axis=1, return_inverse=True)
     return Items(kind, of.reshape(-1), tuple(called), item[0])
 
 
-def strongest_items(store: Store, items: Items, k: int, directions: Directions | None = None) -> Int[np.ndarray, "u k"]:
+def strongest_items(answers: Responses, items: Items, k: int) -> Int[np.ndarray, "u k"]:
     """The k items that each neuron or direction answers to most, strongest first."""
     if len(items) == len(items.of):  # nothing is averaged
-        return items.of[strongest(store, items.kind, k, directions)[0]]
+        return items.of[answers.strongest(k)[0]]
     count = np.bincount(items.of)[:, None].astype(np.float32)
-    u = len(directions) if directions else store.array("max", items.kind).shape[1]
     width, found = max(1, AT_ONCE // len(items)), []
-    for start in range(0, u, width):
-        some = slice(start, min(start + width, u))
-        sums = np.zeros((len(items), some.stop - start), np.float32)
-        for rows, A in responses(store, items.kind, directions[some] if directions else None):
+    for start in range(0, answers.width, width):
+        some = answers.columns(slice(start, min(start + width, answers.width)))
+        sums = np.zeros((len(items), some.width), np.float32)
+        for rows, A in some:
             here = np.argsort(items.of[rows], kind="stable")
             item, first = np.unique(items.of[rows][here], return_index=True)
-            sums[item] += np.add.reduceat((A if directions else A[:, some])[here], first)
+            sums[item] += np.add.reduceat(A[here], first)
         found.append(gathered(Extremes.of(sums / count, scattered(np.arange(len(items))), k).top[0]))
     return np.concatenate(found)
 

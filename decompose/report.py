@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw
 from atlas.pages.cards import address
 from atlas.pages.fragments import FOLDER, PAGE, picture
 from atlas.store import Store
+from atlas.terminal import chance
 from decompose.components import Component
 from decompose.emotions import Factors, Study
 from decompose.equations import Equation, Term
@@ -141,17 +142,20 @@ def verdict(agreements: Sequence[dict[str, Any]]) -> str:
             f"The factors of the neurons agree with the families no better than shuffled ones would ({_figures(own)})."
         )
     beyond = f"The factors of the neurons agree with the families beyond chance ({_figures(own)})"
-    equal = [row for row in controls if row["ami"] >= own["ami"]]
+    equal = [row for row in controls if row["high"] >= own["ami"]]
     if sure := [row for row in equal if row["p"] <= SIGNIFICANT]:
         return f"{beyond}, and those of the {_listed(sure)} no less: the structure is the text tower's, not theirs."
     if equal:
         near = f"those of the {_listed(equal)} come as near, but not beyond chance"
         return f"{beyond}; {near}: neither is shown to be better."
-    return f"{beyond}, and more than those of the {_listed(controls)}; that difference itself was not tested."
+    single = [row["method"] for row in controls if row["draws"] == 1]
+    untested = f"; the difference from the {' and the '.join(single)} was not tested" if single else ""
+    return f"{beyond}, and more than those of the {_listed(controls)}{untested}."
 
 
 def _figures(row: dict[str, Any]) -> str:
-    return f"AMI {row['ami']:.2f}, p {row['p']:.3f}"
+    draws = f", {row['low']:.2f} to {row['high']:.2f} in {row['draws']} draws" if row["draws"] > 1 else ""
+    return f"AMI {row['ami']:.2f}{draws}, p {chance(row['p'])}"
 
 
 def _listed(rows: Sequence[dict[str, Any]]) -> str:
@@ -202,6 +206,7 @@ def _render(template: str, **names: Any) -> str:
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.globals.update(
+        chance=chance,
         card=lambda neuron: f"neurons/{address(neuron)}",
         coefficient=_coefficient,
         signed=_signed,

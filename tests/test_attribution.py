@@ -143,7 +143,7 @@ def silenced(A: np.ndarray) -> np.ndarray:
 def test_a_neuron_that_never_fires_has_no_share(store, resnet, monkeypatch):
     A = rewrite(store, "image", silenced)
     assert np.ptp(np.asarray(store.array("max", "image"))[:, 3]) > 0  # its largest activation varies, below 0 or not
-    monkeypatch.setattr(attribution, "ROWS_A_BLOCK", 7)
+    monkeypatch.setattr("decompose.responses.BLOCK", 7)
     found = attribute(resnet, "cat", store=store)[0]
     np.testing.assert_allclose(found, attribute(resnet, "cat")[0] * A.std(0), rtol=1e-4, atol=1e-7)
     assert (found[[3, 4]] == 0).all()
@@ -269,7 +269,7 @@ def planted(store: Store, clip: Clip, share: float) -> np.ndarray:
 @pytest.mark.parametrize("share", [1.0, 0.5])
 def test_what_the_form_explains_of_a_stores_logits(store, resnet, share, monkeypatch):
     expected = planted(store, resnet, share)
-    monkeypatch.setattr(attribution, "ROWS_A_BLOCK", 7)
+    monkeypatch.setattr("decompose.responses.BLOCK", 7)
     found = explained(store, resnet, ["cat", "dog"])
     np.testing.assert_allclose(found, expected, atol=0.02)
     assert ((found > 0.98) if share == 1 else (found < 0.9)).all()

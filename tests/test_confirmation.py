@@ -1,5 +1,7 @@
 """Labels of a Store, put to the test on its own pictures: the planted writer of a concept passes, others do not."""
 
+import shutil
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -7,10 +9,12 @@ from PIL import Image
 
 import atlas
 from atlas.errors import Refused
+from atlas.store import Store
 from decompose.confirmation import COLUMNS, confirm_labels
-from decompose.neighbours import strongest
+from decompose.responses import Responses
 from tests.fakes import fake_store
 from tests.test_attribution import noise
+from tests.test_labels import call
 from tests.test_receipts import CONCEPT, FAR, clip, writer  # noqa: F401
 
 IMAGES = 24
@@ -70,12 +74,24 @@ def test_images_that_a_label_was_chosen_by_do_not_count(clip, store, writer, mon
     monkeypatch.setattr("decompose.confirmation.receipt", spy)
     with pytest.raises(ValueError, match="shorter"):
         confirm_labels(store, clip, labels((writer, CONCEPT)), images=IMAGES, chosen_by=4)
-    own = set(strongest(store, "image", 4)[0][writer].tolist())
+    own = set(Responses.of(store, "image").strongest(4)[0][writer].tolist())
     assert {i for i, counts in enumerate(seen["held"][:, 0]) if not counts} == own  # all images tried, in order
     with pytest.raises(ValueError, match="shorter"):
         confirm_labels(store, clip, labels((writer, CONCEPT)), images=IMAGES - 4, chosen_by=4)
     assert seen["held"].all()  # those left are tried first
     assert len(seen["images"]) == IMAGES - 4
+
+
+def test_no_rendering_of_a_thing_that_a_label_was_chosen_by_counts(clip, store, writer, tmp_path, monkeypatch):  # noqa: F811
+    twice = Store.open(shutil.copytree(store.path, tmp_path / "twice"))
+    call(twice, [f"thing {i // 2}" for i in range(IMAGES)], ["one", "other"] * (IMAGES // 2))
+    seen = {}
+    monkeypatch.setattr("decompose.confirmation.receipt", lambda *_, **options: seen.update(options) or [])
+    with pytest.raises(ValueError, match="shorter"):
+        confirm_labels(twice, clip, labels((writer, CONCEPT)), images=IMAGES, chosen_by=4)
+    both = seen["held"][:, 0].reshape(-1, 2)
+    assert (both[:, 0] == both[:, 1]).all()
+    assert (~both).sum() == 8
 
 
 def test_no_labels_give_no_rows_and_another_model_s_store_is_refused(clip, store, tmp_path):  # noqa: F811

@@ -19,11 +19,13 @@ from atlas import collect
 from atlas.cli import main as atlas
 from atlas.clip import Clip
 from atlas.derivation import summarise_neurons
+from atlas.errors import Refused
 from atlas.packaged import emoji
 from atlas.pages import write_site
 from atlas.shards import read_json, write_json
 from atlas.store import Store
 from decompose import equations
+from decompose.attribution import concept_embeddings
 from decompose.cli import main
 from decompose.confirmation import COLUMNS
 from decompose.opening import VOCABULARY
@@ -54,7 +56,9 @@ def test_search_and_its_inverse(store: Path, capsys: pytest.CaptureFixture[str])
     assert main(["search", "happy", "-k", "3", "--store", str(store)]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 4  # a head and three
     assert main(["texts", str(rows[0]["neuron"]), "-k", "2"]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 3
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 3
+    assert "texts to choose from; with --store they are kept" in err
     assert main(["nearest", str(store), "7", "-k", "2", "--json"]) == 0
     assert 7 not in [row["neuron"] for row in json.loads(capsys.readouterr().out)]
 
@@ -137,6 +141,25 @@ def test_what_a_search_found_is_tried(store: Path, capsys: pytest.CaptureFixture
     assert len(rows) == 2
 
 
+def test_receipts_of_a_search_are_of_images_that_it_did_not_go_by(
+    store: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[int] = []
+
+    def stop(_: Store, rows: np.ndarray) -> None:
+        tried.extend(rows.tolist())
+        raise Refused("seen enough")
+
+    monkeypatch.setattr("decompose.confirmation.thumbnails", stop)
+    assert main(["search", "happy", "--store", str(store), "--receipts"]) == 1
+    assert "seen enough" in capsys.readouterr().err
+    opened = Store.open(store)
+    nearness = opened.array("embedding", "image")[:].astype(np.float32) @ concept_embeddings(Clip("mini"), "happy")[0]
+    far = np.isin(opened.positions("image"), tried)
+    assert 0 < far.sum() <= len(far) / 2 + 1
+    assert nearness[far].max() <= np.median(nearness) + 1e-6
+
+
 def test_a_store_agrees_with_itself(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["universality", str(store), str(store), "-k", "2"]) == 0
     first, _, head, *rows = capsys.readouterr().out.splitlines()
@@ -159,7 +182,10 @@ def test_equations_are_printed_and_become_a_page(store: Path, capsys: pytest.Cap
     assert '<h2 dir="ltr"><bdi>very sad</bdi> = ' in page
 
 
-def test_nmf_label_and_emotions_become_pages_of_the_site(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nmf_label_and_emotions_become_pages_of_the_site(
+    store: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("decompose.emotions.DRAWS", 2)
     words = store.parent / "feelings.txt"
     words.write_text("happy\nsad\nangry\nafraid\nproud\ncalm\nbored\ntired\njoyful\nworried\nglad\nlonely\n", "utf-8")
     assert main(["nmf", str(store), "-k", "2"]) == 0
@@ -167,6 +193,7 @@ def test_nmf_label_and_emotions_become_pages_of_the_site(store: Path, capsys: py
     out = capsys.readouterr().out
     assert "happy = " in out
     assert "text embeddings" in out
+    assert "The factors of the neurons agree with the families" in out
     capsys.readouterr()
     assert main(["label", str(store), "-k", "5", "--rate", "0.9"]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -14,10 +14,11 @@ from atlas.errors import Refused
 from atlas.shards import ROWS
 from atlas.store import Store
 from decompose.directions import Directions
+from decompose.evidence import carried, concepts_in, pointed, shown
 from decompose.facets import silhouettes, split, split_neurons
-from decompose.labels import carried, concepts_in, concepts_of, label_neurons, pointed, shown
-from decompose.neighbours import strongest
-from decompose.renderings import Items, items_of, strongest_items
+from decompose.labels import concepts_of, label_neurons
+from decompose.renderings import Items, items_of, strongest_items, tell_items
+from decompose.responses import Responses
 from tests.fakes import fake_store
 from tests.test_lookup import FakeClip
 
@@ -117,11 +118,11 @@ def test_random_neurons_are_called_none_at_the_nominal_rate(found: list[dict]) -
 def test_every_kind_of_evidence_keeps_its_level(store: Store, clip: FakeClip) -> None:
     random, T = np.random.default_rng(0), clip.encode_texts(concepts := list(concepts_of(store)))
     images, words = (items_of(store, kind) for kind in ("image", "word"))
-    top = strongest_items(store, images, 24)
+    top, E = strongest_items(Responses.of(store, "image"), images, 24), store.array("embedding", "image")
     evidence = {
         "captions": carried(images, top, concepts),
-        "words": carried(words, strongest_items(store, words, 24), concepts),
-        "images": shown(store, images, top, T, 20.0, 2000, random),
+        "words": carried(words, strongest_items(Responses.of(store, "word"), words, 24), concepts),
+        "images": shown(images, top, E, T, 20.0, 2000, random),
         "basis": pointed(clip.basis(), T, 2000, random),
     }
     for name, each in evidence.items():
@@ -168,9 +169,13 @@ def test_renderings_of_one_thing_are_no_evidence_of_a_meaning(repeated: tuple[St
         assert len(items) == len({*items.phrases}) < len(rows)
         least = []
         for each in (items, rows):
-            top = strongest_items(store, each, 24)
+            top = strongest_items(Responses.of(store, kind), each, 24)
             found = [carried(each, top, CONCEPTS).p.min(1)]
-            found += [shown(store, each, top, T, 20.0, 2000, random).p.min(1)] if kind == "image" else []
+            found += (
+                [shown(each, top, store.array("embedding", kind), T, 20.0, 2000, random).p.min(1)]
+                if kind == "image"
+                else []
+            )
             least.append([(p <= 0.1).mean() for p in found])
         assert max(least[0]) < 0.17, kind  # 0.1 and three standard errors
         assert min(least[1]) > 0.3, kind  # as rows, they would be
@@ -206,16 +211,21 @@ def test_pictures_of_one_folder_are_different_things(tmp_path: Path) -> None:
     assert len(words) == 4
     A, E = (np.asarray(store.array(name, "word"), np.float32) for name in ("max", "embedding"))
     mean = np.stack([A[words.of == i].mean(0) for i in range(4)])
-    np.testing.assert_array_equal(strongest_items(store, words, 2), np.argsort(-mean, axis=0)[:2].T)
-    np.testing.assert_allclose(
-        words.embeddings(store, np.array([2, 0])), [E[words.of == i].mean(0) for i in (2, 0)], 1e-4
+    np.testing.assert_array_equal(
+        strongest_items(Responses.of(store, "word"), words, 2), np.argsort(-mean, axis=0)[:2].T
     )
+    np.testing.assert_allclose(words.embeddings(E, np.array([2, 0])), [E[words.of == i].mean(0) for i in (2, 0)], 1e-4)
+
+
+def test_a_word_in_two_sizes_of_one_font_is_one_item() -> None:
+    assert tell_items(["cat", "dog", "cat"], ["serif"] * 3, "word").of.tolist() == [0, 1, 0]
+    assert len(tell_items(["cat", "dog", "cat"], ["serif"] * 3, "image")) == 3  # two pictures of one folder
 
 
 def test_soft_wpmi_is_the_formula_s(store: Store, clip: FakeClip) -> None:
     """Reference: one row and one label at a time."""
     concepts = CONCEPTS[:6]
-    T, top = clip.encode_texts(concepts), strongest(store, "image", 5)[0][:4]
+    T, top = clip.encode_texts(concepts), Responses.of(store, "image").strongest(5)[0][:4]
     X = np.asarray(store.array("embedding", "image"), np.float64)
     X = X - X.mean(0)
     expected = np.zeros((4, 6))
@@ -225,7 +235,7 @@ def test_soft_wpmi_is_the_formula_s(store: Store, clip: FakeClip) -> None:
             q = 0.998 + rank / 4 * (0.97 - 0.998)
             expected[u] += np.log(1 + q * (p / p.sum() - 1) + 1e-7)
     each = Items("image", np.arange(len(X)), ("",), np.zeros(len(X), np.int64))
-    one = shown(store, each, top, T, 7.0, 500, np.random.default_rng(0)).score
+    one = shown(each, top, store.array("embedding", "image"), T, 7.0, 500, np.random.default_rng(0)).score
     spread = (expected - expected[0])[1:] / (one - one[0])[1:]  # scores are the formula's, label by label scaled
     np.testing.assert_allclose(spread, np.broadcast_to(spread[0], spread.shape), rtol=1e-2)
 

@@ -8,7 +8,8 @@ from atlas.derivation import summarise_neurons
 from atlas.errors import Refused
 from atlas.store import Store
 from decompose.directions import Directions
-from decompose.neighbours import nearest, responses, strongest, universality
+from decompose.neighbours import nearest, universality
+from decompose.responses import Responses
 from tests.fakes import fake_store
 
 
@@ -36,18 +37,18 @@ def rewrite(path: Path, one: Store, change: np.ndarray) -> Store:
 
 def test_responses_are_the_store_s_whatever_the_block(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = np.asarray(store.array("max", "image"), np.float32)
-    monkeypatch.setattr("decompose.neighbours.BLOCK", 64)
-    rows, blocks = zip(*responses(store, "image"), strict=True)
+    monkeypatch.setattr("decompose.responses.BLOCK", 64)
+    rows, blocks = zip(*Responses.of(store, "image"), strict=True)
     np.testing.assert_array_equal(np.concatenate(blocks), whole)
     np.testing.assert_array_equal(np.concatenate(rows), np.arange(150))
     assert len(blocks) == 3
-    for neuron, found in enumerate(strongest(store, "image", 10)[1]):
+    for neuron, found in enumerate(Responses.of(store, "image").strongest(10)[1]):
         np.testing.assert_array_equal(found, np.sort(whole[:, neuron])[:-11:-1])
 
 
 def test_rows_of_a_dead_neuron_are_scattered(store: Store) -> None:
     dead = Directions(np.zeros((1, 16)), np.zeros((1, 16)), ("dead",), np.zeros(1))
-    rows, values = strongest(store, "image", 8, dead)
+    rows, values = Responses.of(store, "image", dead).strongest(8)
     assert (values == 0).all()
     assert len(set(rows[0].tolist())) == 8
     assert np.abs(np.diff(np.sort(rows[0]))).min() > 2

@@ -77,7 +77,7 @@ def test_what_a_notebook_shows_is_whole_and_inert(store: Store, what: str) -> No
 
 def test_a_neuron_shows_label_words_histogram_and_neighbours(store: Store) -> None:
     html = Neuron(store, 3)._repr_html_()
-    assert "p &lt; 0.001" in html or "(p < 0.001)" in html.replace("&lt;", "<")
+    assert "(p 4e-4)" in html
     assert html.count("<svg") == 1
     assert all(word in html for word in Neuron(store, 3).words(3)[1:])
 

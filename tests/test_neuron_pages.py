@@ -60,7 +60,7 @@ def test_cards_weigh_little(store: Store) -> None:
 def test_a_card_shows_everything_that_is_known(visit: Visit, store: Store) -> None:
     page = visit.open("neurons/0003.html")
     assert page.locator(".lead").inner_text() == LABEL
-    assert page.locator(".claims").inner_text() == f"{LABEL} p < 0.001, q 0.010 · words"
+    assert page.locator(".claims").inner_text() == f"{LABEL} p 4e-4, q 0.010 · words"
     top = pq.read_table(store.derived("neurons/stats") / "image.parquet").to_pylist()[3]
     tiles = page.locator("#top li")
     assert tiles.count() == 24
@@ -78,7 +78,7 @@ def test_a_card_shows_everything_that_is_known(visit: Visit, store: Store) -> No
     assert "separate groups" in page.locator("section", has=facets).inner_text()
     table = page.get_by_role("region", name="Receipts")
     assert table.locator("tbody tr").nth(0).inner_text().split("\t") == [
-        LABEL, "raised", "+0.210 (+0.150 to +0.270)", "−0.0100", "< 0.001", "yes",
+        LABEL, "raised", "+0.210 (+0.150 to +0.270)", "−0.0100", "2e-4", "yes",
     ]  # fmt: skip
     assert table.locator("tbody tr").nth(1).inner_text().split("\t")[:2] == ["rain", "silenced"]
     assert page.locator(".absent li").count() == 0

@@ -7,7 +7,7 @@ import warnings
 import pytest
 
 from atlas.progress import Progress
-from atlas.terminal import answer, table
+from atlas.terminal import answer, chance, table
 
 
 def test_figures_line_up(capsys: pytest.CaptureFixture[str]) -> None:
@@ -18,11 +18,33 @@ def test_figures_line_up(capsys: pytest.CaptureFixture[str]) -> None:
     ]
     table(rows)
     assert capsys.readouterr().out.splitlines() == [
-        "neuron  score      p  label        confirmed   near",
-        "     7   12.3  1e-04  cat          yes",
-        "  1024   -3.0  0.250  a long name  no         0.500",
-        "     5  1e-03  2e-11               no           nan",
+        "neuron  score       p  label        confirmed   near",
+        "     7   12.3    1e-4  cat          yes",
+        "  1024   -3.0    0.25  a long name  no         0.500",
+        "     5  1e-03  < 1e-5               no           nan",
     ]
+
+
+@pytest.mark.parametrize(
+    ("p", "said"),
+    [
+        (0.0, "< 1e-5"),
+        (9e-300, "< 1e-5"),
+        (1e-5, "1e-5"),
+        (4.4e-4, "4e-4"),
+        (0.001, "0.001"),
+        (0.0456, "0.046"),
+        (0.456, "0.46"),
+        (1.0, "1.00"),
+        (None, "–"),
+        (float("nan"), "–"),
+    ],
+)
+def test_a_probability_is_never_shown_as_zero(p: float | None, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert chance(p) == said
+    table([{"neuron": 1, "q": p, "raise_p": p, "p_valence": p, "quick": 0.5}])
+    _, row = capsys.readouterr().out.splitlines()
+    assert [cell for cell in map(str.strip, row.split("  ")) if cell] == ["1", said, said, said, "0.500"]
 
 
 def test_nothing_and_zeros(capsys: pytest.CaptureFixture[str]) -> None:

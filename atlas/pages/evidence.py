@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from atlas.pages import columns
-from atlas.pages.frame import Frame, chance, command, short
+from atlas.pages.frame import Frame, command, short
 from atlas.pages.neurons import Neurons
 from atlas.pages.rows import plain
 from atlas.stats import PER_BUCKET
+from atlas.terminal import chance
 
 SHARD = 64  # neurons in a file: what opening one card reads
 TOP, BOTTOM, BAND, WORDS, NEAR, TEXTS = 24, 12, 6, 16, 6, 8  # how many of each a card shows

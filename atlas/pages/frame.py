@@ -14,6 +14,7 @@ from markupsafe import Markup
 from atlas.pages import columns
 from atlas.pages.thumbnails import pictured, sheet_name
 from atlas.store import Store
+from atlas.terminal import chance
 
 HERE = Path(__file__).parent
 SCRIPTS = {  # what a page loads, and the files that it is joined from
@@ -181,10 +182,3 @@ def short(value: float | None) -> str:
         return "–"
     text = f"{value:#.3g}".rstrip(".") if abs(value) < 1000 else f"{value:,.0f}"
     return text.replace("-", "−")
-
-
-def chance(p: float | None) -> str:
-    """A p-value as people write it."""
-    if p is None or p != p:
-        return "–"
-    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"

@@ -14,12 +14,12 @@ from markupsafe import Markup
 
 from atlas.errors import Refused
 from atlas.neuron import Neuron
-from atlas.pages.frame import chance
 from atlas.pages.histogram import histogram
 from atlas.pages.rows import plain
 from atlas.pages.scatter import PALETTE
 from atlas.pages.thumbnails import COLUMNS, Size, sheet
 from atlas.store import Store
+from atlas.terminal import chance
 
 SHOWN, QUERIES = 12, 10  # pictures of a neuron or a Store; queries of a search
 HOVER = Size(48, 60)  # thumbnails of the figure

@@ -1,0 +1,158 @@
+"""Evidence that a neuron stands for a text: how far beyond chance, and how sure that is, of every neuron and text.
+
+What the strongest items carry (`carried`), what CLIP sees in them (`shown`), and where the basis row points
+(`pointed`); each has a null of its own, and p that answer for all the texts looked at.
+
+    T (t, e) text embeddings    E (n, e) embeddings of the rows    u neurons (or directions), k strongest of m items
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.sparse import csr_array
+from scipy.special import softmax
+from scipy.stats import norm
+from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+
+from atlas.errors import Refused
+from atlas.index import Rows
+from decompose.renderings import Items
+from decompose.responses import BLOCK
+from decompose.significance import beyond, enrichment
+
+DRAWS_A_BLOCK = 500
+POOL = 2**24  # probabilities of the items that the null draws from: 64 MB
+RANK_WEIGHTS = (0.998, 0.97)  # of soft-WPMI: how sure the first and the last of the strongest items are to count
+FLOOR = 1e-7
+_WORD = re.compile(r"[^\W\d_]{2,}")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """For every neuron and label: standard deviations above chance, and p, corrected for the labels looked at."""
+
+    score: Float[np.ndarray, "u t"]
+    p: Float[np.ndarray, "u t"]
+
+
+def concepts_in(phrase: str) -> tuple[str, ...]:
+    """A label as a whole, if it is short, and its words, but for "of" and its like."""
+    words = [word for word in _WORD.findall(phrase.casefold()) if word not in ENGLISH_STOP_WORDS]
+    whole = " ".join(phrase.casefold().split())
+    return tuple(dict.fromkeys([whole] * (0 < len(whole) <= 40) + words))
+
+
+def carried(items: Items, top: Int[np.ndarray, "u k"], concepts: Sequence[str]) -> Evidence:
+    """Labels of the strongest items against those of all: the permutation null in closed form.
+
+    A label of one item alone says nothing, for some item is always the strongest; it is not looked at (Tarone 1990, "A
+    modified Bonferroni method for discrete data").
+    """
+    carries = _incidence(items.phrases, concepts)
+    totals = carries.T @ np.bincount(items.phrase, minlength=len(items.phrases))
+    u, k = top.shape
+    at = items.phrase[top.ravel()], np.arange(0, u * k + 1, k)
+    product: Any = csr_array((np.ones(u * k, np.int64), *at), (u, len(items.phrases))) @ carries
+    seen = product.tocoo()
+    score, corrected = np.zeros(seen.shape, np.float32), np.ones(seen.shape, np.float32)
+    several = totals[seen.col] > 1
+    row, column = seen.row[several], seen.col[several]
+    p = enrichment(seen.data[several], totals[column], len(items), k)
+    score[row, column] = norm.isf(np.clip(p, 1e-300, 0.5))
+    corrected[row, column] = np.minimum(p * (totals > 1).sum(), 1)
+    return Evidence(score, corrected)
+
+
+def shown(
+    items: Items,
+    top: Int[np.ndarray, "u k"],
+    E: Any,
+    T: Float[np.ndarray, "t e"],
+    scale: float,
+    draws: int,
+    random: np.random.Generator,
+) -> Evidence:
+    """Soft-WPMI's log p(D|t) of the strongest items against that of random ones.
+
+    E (n, e) embeddings of all rows, an array or a Store's view.
+    log p(t), which CLIP-Dissect takes off, is the same for all neurons and goes with the null's mean. Cosines are
+    centred over all images, so that a text that is near to every image wins nothing; `scale` is the model's
+    own inverse temperature. Where items are many, the null draws from a sample of them.
+    """
+    mean = mean_embedding(E)
+    weights = np.linspace(*RANK_WEIGHTS, top.shape[1], dtype=np.float32)[:, None]
+
+    def probability(some: np.ndarray) -> np.ndarray:
+        return softmax(scale * ((items.embeddings(E, some) - mean) @ T.T), axis=-1)
+
+    def probabilities(block: np.ndarray) -> np.ndarray:
+        some, place = np.unique(block, return_inverse=True)
+        return probability(some)[place.reshape(block.shape)]
+
+    def weigh(P: Float[np.ndarray, "b k t"]) -> Float[np.ndarray, "b t"]:
+        return np.log1p(weights * (P - 1) + np.float32(FLOOR)).sum(1)
+
+    at_once = max(1, POOL // (top.shape[1] * len(T)))
+    blocks = (top[i : i + at_once] for i in range(0, len(top), at_once))
+    scores = np.concatenate([weigh(probabilities(block)) for block in blocks])
+    pool = np.sort(random.permutation(len(items))[: max(POOL // len(T), 1)])
+    P = probability(pool)
+
+    def null() -> Iterator[np.ndarray]:
+        for size in in_blocks(draws):
+            picks = random.integers(0, len(pool), (size, top.shape[1]))
+            yield np.concatenate([weigh(P[picks[i : i + at_once]]) for i in range(0, size, at_once)])
+
+    return Evidence(*(each.astype(np.float32) for each in beyond(scores, null())))
+
+
+def pointed(
+    W: Float[np.ndarray, "u e"], T: Float[np.ndarray, "t e"], draws: int, random: np.random.Generator
+) -> Evidence:
+    """Cosine of basis rows with texts, of which what all texts share is taken off, against random directions.
+
+    The directions are normal with the second moments of the basis rows: where all neurons point, pointing says nothing.
+    """
+    rows = unit_rows(W)
+    values, vectors = np.linalg.eigh((rows.T @ rows).astype(np.float64) / len(rows))
+    root = (vectors * np.sqrt(np.maximum(values, 0))).astype(np.float32)
+    T = (T - T.mean(0)).T
+
+    def null() -> Iterator[np.ndarray]:
+        for size in in_blocks(draws):
+            yield unit_rows(random.standard_normal((size, len(root)), dtype=np.float32) @ root.T) @ T
+
+    return Evidence(*(each.astype(np.float32) for each in beyond(rows @ T, null())))
+
+
+def mean_embedding(E: Rows) -> Float[np.ndarray, " e"]:
+    """Mean of embeddings (n, e), read a block at a time."""
+    total = np.zeros(E.shape[1])
+    for start in range(0, len(E), BLOCK):
+        total += E[start : start + BLOCK].sum(0, dtype=np.float64)
+    if not np.isfinite(total).all():
+        raise Refused("embeddings hold numbers that are not finite; leave those rows out")
+    return (total / len(E)).astype(np.float32)
+
+
+def in_blocks(draws: int) -> list[int]:
+    """Sizes of the blocks that draws are made in; the first gives the null's moments."""
+    return [min(DRAWS_A_BLOCK, draws - start) for start in range(0, draws, DRAWS_A_BLOCK)]
+
+
+def unit_rows(rows: Float[np.ndarray, "*shape e"]) -> Float[np.ndarray, "*shape e"]:
+    """Rows scaled to unit norm; zeros stay."""
+    length = np.linalg.norm(rows, axis=-1, keepdims=True)
+    return np.divide(rows, length, out=np.zeros_like(rows), where=length > 0)
+
+
+def _incidence(phrases: Sequence[str], concepts: Sequence[str]) -> csr_array:
+    """Which concepts each phrase carries: (phrases, t), 0 and 1."""
+    number = {concept.casefold(): i for i, concept in enumerate(concepts)}
+    pairs = [(i, number[c]) for i, phrase in enumerate(phrases) for c in concepts_in(phrase) if c in number]
+    rows, columns = np.array(pairs, np.int64).reshape(-1, 2).T
+    return csr_array((np.ones(len(rows), np.int64), (rows, columns)), (len(phrases), len(concepts)))
