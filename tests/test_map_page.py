@@ -168,6 +168,21 @@ def test_search_by_meaning_works_offline_and_says_what_it_took(visit: Visit) -> 
     assert page.locator("#results li").count() == 0
 
 
+def test_a_search_says_when_what_it_found_lies_out_of_view(visit: Visit) -> None:
+    page = visit.open("index.html")
+    box, found = page.get_by_placeholder("Search captions"), page.locator("#found")
+    box.fill("pizza")
+    page.wait_for_function("document.querySelectorAll('#results li').length > 0")
+    assert "none in view" not in found.inner_text()
+    page.evaluate("atlas.page.scatter.look(-60000, -60000, 4000)")
+    box.fill("pizz")
+    page.wait_for_function("document.getElementById('found').textContent.includes('none in view: Enter')")
+    box.press("Enter")
+    page.wait_for_function("!document.getElementById('card').hidden")
+    box.fill("pizza")
+    page.wait_for_function("!document.getElementById('found').textContent.includes('none in view')")
+
+
 def test_a_neuron_lights_up_what_drives_it(visit: Visit, store: Store) -> None:
     page = visit.open("index.html#neuron=3")
     chip = page.locator("#neuron")

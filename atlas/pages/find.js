@@ -51,7 +51,7 @@ atlas.find = (page) => {
     const lines = await page.each(listed, (i) => element("li", {}, line(i, meant?.score(i))));
     if (turn !== asked) return; // something else was typed meanwhile
     hits = found;
-    byId("found").textContent = said(wanted, found, meant);
+    byId("found").textContent = said(wanted, found, meant) + away(found);
     byId("results").hidden = !listed.length;
     byId("results").replaceChildren(...lines);
     page.light("found");
@@ -64,6 +64,14 @@ atlas.find = (page) => {
     if (meant && !meant.of.length) return `No such word among ${origin}; try another, or search captions.`;
     if (meant) return `Nearest in meaning to ${meant.of.map((text) => `“${text}”`).join(" and ")}, by the model; with ${meant.of.length > 1 ? "mean cosines, a word whose nearest a row is not among counting 0" : "cosines"}.`;
     return `${found.length.toLocaleString("en")} found${found.length > LISTED ? `, the first ${LISTED} listed` : ""}`;
+  }
+  function away(found) { // an empty map says nothing to who has zoomed in and finds what lies elsewhere
+    const { left, right, top, bottom } = page.scatter.plot.getBoundingClientRect();
+    const near = (i) => {
+      const [x, y] = page.placed(i) ? page.scatter.place(i) : [NaN, NaN];
+      return x > left && x < right && y > top && y < bottom;
+    };
+    return !found?.length || found.some(near) ? "" : " · none in view: Enter goes to the first";
   }
   function choose(how) {
     by = how;
