@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from decompose.directions import Directions
     from decompose.emotions import study
     from decompose.equations import compare, compose, equation
-    from decompose.facets import split_neurons
+    from decompose.facets import split_activations, split_neurons
     from decompose.labels import label_activations, label_neurons
     from decompose.lookup import rank_neurons, search, texts
     from decompose.neighbours import compare_neurons, match_neurons, nearest, universality
@@ -43,6 +43,7 @@ __all__ = [
     "receipt",
     "search",
     "solve",
+    "split_activations",
     "split_neurons",
     "stability",
     "study",
@@ -71,6 +72,7 @@ _HOME = {
     "receipt": "decompose.receipts",
     "search": "decompose.lookup",
     "solve": "decompose.coding",
+    "split_activations": "decompose.facets",
     "split_neurons": "decompose.facets",
     "stability": "decompose.nmf",
     "study": "decompose.emotions",

@@ -4,7 +4,6 @@ E (k, e) embeddings of a neuron's strongest images, centred over the Store's, of
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,12 +12,14 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
 from atlas.clip import Clip
+from atlas.errors import Refused
+from atlas.index import Rows
 from atlas.store import Store
 from decompose.attribution import Templates, check_model, concept_embeddings
 from decompose.directions import Directions
 from decompose.evidence import in_blocks, mean_embedding, unit_rows
 from decompose.labels import NONE, candidates, check_rate
-from decompose.responses import Responses
+from decompose.responses import Responses, check_rows
 from decompose.significance import beyond, q_values
 
 STRONGEST, LEAST, MOST = 48, 6, 4  # images that fall into facets, the fewest of one, facets of a neuron
@@ -53,21 +54,61 @@ def split_neurons(
     check_model(store, clip)
     check_rate(rate)
     concepts = candidates(store, vocabulary)
-    T = concept_embeddings(clip, concepts, templates)
-    top = Responses.of(store, "image", directions).strongest(images)[0]
-    array, positions = store.array("embedding", "image"), store.positions("image")
-    mean = mean_embedding(array)
+    T, answers = concept_embeddings(clip, concepts, templates), Responses.of(store, "image", directions)
+    E, positions = store.array("embedding", "image"), store.positions("image")
+    return _facets(answers, E, positions, concepts, T, images, rate, draws, seed)
+
+
+def split_activations(
+    A: Rows,
+    E: Rows,
+    concepts: Sequence[str],
+    T: Float[np.ndarray, "t e"],
+    images: int = STRONGEST,
+    rate: float = 0.05,
+    draws: int = 2000,
+    seed: int = 0,
+) -> pa.Table:
+    """`split_neurons` of plain arrays: the facets of every neuron, of the same columns; `rows` are those of A.
+
+    A          (n, u) activations, a row an image: an array or a memory map, read in blocks; only their order counts
+    E          (n, e) embeddings of the images, of unit norm
+    concepts   the t texts to choose labels from, each once, with their embeddings T (t, e), of unit norm
+
+    Raises Refused for arrays that do not fit together, and where numbers are not finite.
+    """
+    check_rate(rate)
+    check_rows(len(A), E=E)
+    check_rows(len(concepts), T=T)
+    if not len(concepts) or not np.isfinite(T).all():
+        raise Refused("facets are labelled by concepts: give one or more, with embeddings that are finite")
+    return _facets(Responses(A), E, np.arange(len(A)), tuple(concepts), T, images, rate, draws, seed)
+
+
+def _facets(
+    answers: Responses,
+    E: Rows,
+    positions: Int[np.ndarray, " n"],
+    concepts: Sequence[str],
+    T: Float[np.ndarray, "t e"],
+    images: int,
+    rate: float,
+    draws: int,
+    seed: int,
+) -> pa.Table:
+    """A row a facet; `positions` are what the images are called by."""
+    top, mean = answers.strongest(images)[0], mean_embedding(E)
     rows, means = [], []
     for neuron, found in enumerate(top):
-        E = unit_rows(array[found].astype(np.float32) - mean)
-        member, polysemanticity = split(E)
+        near = unit_rows(E[found].astype(np.float32) - mean)
+        member, polysemanticity = split(near)
         for facet in range(member.max() + 1):
             inside = member == facet
-            means.append(E[inside].mean(0))
+            means.append(near[inside].mean(0))
             shown = {"size": int(inside.sum()), "rows": positions[found[inside]].tolist()}
             rows.append({"neuron": neuron, "facet": facet, "polysemanticity": polysemanticity, **shown})
     sizes = np.array([row["size"] for row in rows])
-    best, p = _nearest_texts(array, mean, np.stack(means), sizes, T - T.mean(0), draws, np.random.default_rng(seed))
+    best, p = _nearest_texts(E, mean, np.stack(means), sizes, T - T.mean(0), draws, np.random.default_rng(seed))
     for row, concept, p_value, q in zip(rows, best, p, q_values(p), strict=True):
         row |= {"label": concepts[concept] if q <= rate else NONE, "p": float(p_value), "q": float(q)}
     return pa.Table.from_pylist(rows).select(["neuron", "facet", "size", "label", "p", "q", "polysemanticity", "rows"])
@@ -119,7 +160,7 @@ def _large(member: Int[np.ndarray, " k"]) -> Int[np.ndarray, " k"]:
 
 
 def _nearest_texts(
-    array: Any,
+    E: Rows,
     mean: Float[np.ndarray, " e"],
     means: Float[np.ndarray, "f e"],
     sizes: Int[np.ndarray, " f"],
@@ -132,7 +173,7 @@ def _nearest_texts(
     Means are compared by direction: those of images that are alike are longer, whatever they show. The null is of as
     many images or fewer: fewer point nearer to what each of them shows, so that p is never too small for it.
     """
-    pool = unit_rows(array[np.sort(random.permutation(len(array))[:POOL])].astype(np.float32) - mean)
+    pool = unit_rows(E[np.sort(random.permutation(len(E))[:POOL])].astype(np.float32) - mean)
     best, p = np.zeros(len(means), np.int64), np.ones(len(means))
     steps = np.array([size for size in SIZES if size <= sizes.max()])
     step = steps[np.maximum(np.searchsorted(steps, sizes, side="right") - 1, 0)]

@@ -113,6 +113,17 @@ def test_labels_are_those_of_a_store(store: Store, plain: Plain, clip: FakeClip)
         assert {row["evidence"] for row in table} <= {"", {"E": "images", "W": "basis"}.get(name, name)}
 
 
+def test_facets_are_those_of_a_store(store: Store, plain: Plain, clip: FakeClip) -> None:
+    T = clip.encode_texts(list(WORDS))
+    found = decompose.split_activations(plain.A, plain.E, WORDS, T, images=24, draws=500)
+    same(found, decompose.split_neurons(store, clip, WORDS, images=24, draws=500))
+    assert len(set(found["neuron"].to_pylist())) == U
+    with pytest.raises(Refused, match="E has 419 rows"):
+        decompose.split_activations(plain.A, plain.E[:-1], WORDS, T)
+    with pytest.raises(Refused, match="give one or more"):
+        decompose.split_activations(plain.A, plain.E, [], T[:0])
+
+
 def test_the_likeness_of_neurons_is_that_of_a_store(store: Store, plain: Plain) -> None:
     for by in ("response", "basis", "images"):
         found = decompose.compare_neurons(plain.A, 7, 15, by, plain.W)

@@ -146,11 +146,11 @@ def test_receipts_of_a_search_are_of_images_that_it_did_not_go_by(
 ) -> None:
     tried: list[int] = []
 
-    def stop(_: Store, rows: np.ndarray) -> None:
+    def stop(_: Store, __: Clip, rows: np.ndarray) -> None:
         tried.extend(rows.tolist())
         raise Refused("seen enough")
 
-    monkeypatch.setattr("decompose.confirmation.thumbnails", stop)
+    monkeypatch.setattr("atlas.originals.prepared", stop)
     assert main(["search", "happy", "--store", str(store), "--receipts"]) == 1
     assert "seen enough" in capsys.readouterr().err
     opened = Store.open(store)
