@@ -4,6 +4,7 @@ E (k, e) embeddings of a neuron's strongest images, centred over the Store's, of
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -87,7 +88,7 @@ def split_activations(
 
 def _facets(
     answers: Responses,
-    E: Rows,
+    E: Any,
     positions: Int[np.ndarray, " n"],
     concepts: Sequence[str],
     T: Float[np.ndarray, "t e"],
@@ -96,7 +97,7 @@ def _facets(
     draws: int,
     seed: int,
 ) -> pa.Table:
-    """A row a facet; `positions` are what the images are called by."""
+    """A row a facet; E is an array or a Store's view, `positions` are what its rows are called by."""
     top, mean = answers.strongest(images)[0], mean_embedding(E)
     rows, means = [], []
     for neuron, found in enumerate(top):
@@ -160,7 +161,7 @@ def _large(member: Int[np.ndarray, " k"]) -> Int[np.ndarray, " k"]:
 
 
 def _nearest_texts(
-    E: Rows,
+    E: Any,
     mean: Float[np.ndarray, " e"],
     means: Float[np.ndarray, "f e"],
     sizes: Int[np.ndarray, " f"],
