@@ -5,6 +5,7 @@ E (t, e) embeddings of the terms, as the text tower writes them
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -12,10 +13,12 @@ import pyarrow.parquet as pq
 from jaxtyping import Float32
 
 from atlas import vocabulary
-from atlas.clip import Clip
 from atlas.errors import Refused
 from atlas.index import unit
 from atlas.store import Store
+
+if TYPE_CHECKING:  # the pages read terms, and must not wait for PyTorch
+    from atlas.clip import Clip
 
 PLACE = "index/terms"
 
@@ -29,7 +32,7 @@ class Terms:
     general: int
 
     @classmethod
-    def embed(cls, clip: Clip) -> "Terms":
+    def embed(cls, clip: "Clip") -> "Terms":
         """The terms of `vocabulary.shown`, through a model's text tower."""
         texts = list(vocabulary.shown())
         return cls(texts, clip.encode_texts(texts), len(vocabulary.SUBJECTS))
@@ -58,7 +61,7 @@ class Terms:
         return cls(table["term"].to_pylist(), E, sum(table["general"].to_pylist()))
 
 
-def embed_terms(store: Store, clip: Clip) -> Path:
+def embed_terms(store: Store, clip: "Clip") -> Path:
     """index/terms: the terms and their embeddings, for a Store that holds no texts."""
     found = Terms.embed(clip)
     with store.deriving(PLACE, {"terms": len(found.texts), "general": found.general}) as folder:
