@@ -283,7 +283,10 @@ def _remove_if_empty(folder: Path) -> None:
 def _command(name: str) -> str:
     head, _, tail = name.partition("/")
     if head == "site-fragments":
-        return f"decompose {tail}"
+        command = {"components": "nmf", "directions": "label --directions FILE", "equations": "equation"}.get(
+            tail, tail
+        )
+        return f"decompose {command}"
     if name == "neurons/components":
         return "decompose nmf"
     if name in ("neurons/labels", "neurons/facets", "neurons/receipts"):

@@ -124,8 +124,13 @@ def nmf(args: argparse.Namespace) -> int:
 
 
 def label(args: argparse.Namespace) -> int:
-    """Label every neuron of a Store, with significance, facets and receipts; its cards then show them."""
+    """Label every neuron of a Store, with significance, facets and receipts; its cards then show them.
+
+    Directions, which have no cards, become a page of the site.
+    """
     import decompose
+    from decompose import report
+    from decompose.portraits import portray
 
     at_least_one(args)
     store, clip = open_model(args)
@@ -133,6 +138,7 @@ def label(args: argparse.Namespace) -> int:
     labels = decompose.label_neurons(store, clip, directions=some, **recipe)
     if some is None:  # cards are of neurons alone
         _write(store, "labels", recipe, labels)
+    receipts = None
     if "image" in store.counts:
         receipts = decompose.confirm_labels(store, clip, labels, seed=args.seed, directions=some)
         raised = [row["confirmed"] for row in receipts.to_pylist() if row["act"] == "raise"]
@@ -147,7 +153,9 @@ def label(args: argparse.Namespace) -> int:
     _print(args, given[: args.k])
     if some is None:
         _say_page(args.store)
-    return 0
+        return 0
+    body = report.directions(store, portray(store, some, labels, receipts), len(some))
+    return _page(args, store, "directions", "Directions", body, of=args.directions.name, **recipe)
 
 
 def emotions(args: argparse.Namespace) -> int:

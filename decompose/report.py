@@ -1,4 +1,4 @@
-"""Pages of what was found about a Store: equations, NMF components, emotions; fragments of its site.
+"""Pages of what was found about a Store: equations, NMF components, directions, emotions; fragments of its site.
 
 A page is written beside the Store's other derived folders (`atlas.pages.fragments` has the contract) and stands in the
 navigation the next time that the site is written. Nothing here computes what it shows.
@@ -24,6 +24,7 @@ from decompose.components import Component
 from decompose.emotions import Factors, Study
 from decompose.equations import Equation, Term
 from decompose.families import FAINT
+from decompose.portraits import Portrait
 
 SOLVERS = {
     "omp": "orthogonal matching pursuit",
@@ -72,6 +73,11 @@ def components(store: Store, found: Sequence[Component], with_map: bool = False)
         map=MAP if with_map else None,
         picture=lambda row: picture(store, row),
     )
+
+
+def directions(store: Store, found: Sequence[Portrait], whole: int) -> str:
+    """A page of directions, of `whole` of which some are portrayed."""
+    return _render("directions.html", portraits=list(found), whole=whole, picture=lambda row: picture(store, row))
 
 
 def components_map(store: Store, found: Sequence[Component]) -> bytes | None:

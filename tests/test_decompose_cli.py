@@ -301,6 +301,7 @@ def test_every_command_works_on_a_vit(vit: Path, capsys: pytest.CaptureFixture[s
     monkeypatch.setattr(equations, "_vocabulary", lambda: tuple(f"word{i}" for i in range(40)))
     monkeypatch.setattr("decompose.labels.DRAWS", 200)
     own = ["--store", str(vit), "--pretrained", str(vit.parent / "vit.safetensors")]
+    components = str(vit / "neurons/components/components.safetensors")
     for command in (
         ["search", "cat", "-k", "2", "--receipts", *own],
         ["texts", "3", "-k", "2", *own],
@@ -308,10 +309,12 @@ def test_every_command_works_on_a_vit(vit: Path, capsys: pytest.CaptureFixture[s
         ["nmf", str(vit), "-k", "2"],
         ["nearest", str(vit), "3", "-k", "2"],
         ["label", str(vit), "-k", "2", *own[2:]],
-        ["search", "cat", "-k", "1", "--directions", str(vit / "neurons/components/components.safetensors"), *own],
+        ["label", str(vit), "-k", "2", "--directions", components, *own[2:]],
+        ["search", "cat", "-k", "1", "--directions", components, *own],
     ):
         assert main([*command, "--json"]) == 0, command
         assert isinstance(json.loads(capsys.readouterr().out), list)
+    assert "component 1" in (vit / "site-fragments/directions/page.html").read_text("utf-8")
     assert main(["compare", "cat", "dog", *own]) == 0
     assert "not optimal" not in capsys.readouterr().err
     shutil.rmtree(vit / "neurons")
