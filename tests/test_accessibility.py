@@ -1,5 +1,6 @@
 """axe-core on every kind of page, wide and narrow, light and dark: nothing that it calls serious; skips without axe."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from tests.test_pages import browser
 __all__ = ["browser", "store"]  # fixtures
 axe_core = pytest.importorskip("axe_playwright_python.sync_playwright")
 
+HERE = Path(__file__).parent.parent
+TEMPLATES = [*(HERE / "atlas/pages").glob("*.html"), *(HERE / "decompose").glob("*.html")]
 SELECT = "atlas.page.selection.take([[-20000,-20000],[20000,-20000],[20000,20000]])"
 SEARCH = "atlas.page.finder.set('drawn', 'caption')"
 NEURONS = "atlas.page.finder.set('a')"
@@ -48,6 +51,12 @@ def faults(browser: Any, site: Path, pages: dict[str, str | None], width: int, s
                 found[path, fault["id"]] = [node["html"][:200] for node in fault["nodes"]]
     page.close()
     return found
+
+
+def test_what_scrolls_can_be_reached_by_keyboard_and_has_a_name() -> None:
+    found = [tag for path in TEMPLATES for tag in re.findall(r'<div class="scroll"[^>]*>', path.read_text("utf-8"))]
+    assert len(found) > 8
+    assert not [tag for tag in found if 'tabindex="0"' not in tag or "aria-label" not in tag]
 
 
 @pytest.mark.parametrize("width", [1200, 400])
