@@ -1,4 +1,4 @@
-"""A ResNet tower with its batch norms folded into the convolutions before them: the same numbers, a quarter faster.
+"""A ResNet tower with its batch norms folded into the convolutions before them: the same numbers, sooner.
 
 A folded tower is made for one call and thrown away: it costs less than a batch, holds no memory between calls, and
 follows every edit of the model's weights. What is not a convolution is shared with the model, not copied.

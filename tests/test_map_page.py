@@ -17,7 +17,7 @@ from atlas.pages import map as map_page
 from atlas.projection import Centred
 from atlas.store import Store
 from tests.fakes import fake_store
-from tests.test_pages import HOSTILE, NEURONS, PLACE, Visit, browser  # noqa: F401
+from tests.test_pages import HOSTILE, NEURONS, PLACE, Visit, browser, lasso  # noqa: F401
 
 
 @pytest.fixture(scope="module")
@@ -201,14 +201,7 @@ def test_a_neuron_lights_up_what_drives_it(visit: Visit, store: Store) -> None:
 
 def test_lasso_table_and_export(visit: Visit) -> None:
     page = visit.open("index.html")
-    page.get_by_role("button", name="Lasso").click()
-    corners = ((300, 120), (820, 120), (820, 600), (300, 600), (300, 120))
-    page.mouse.move(*corners[0])
-    page.mouse.down()
-    for corner in corners[1:]:
-        page.mouse.move(*corner, steps=5)
-    page.mouse.up()
-    count = int(page.locator("#selected").inner_text().split()[0])
+    count = lasso(page, 300, 120, 820, 600)
     inside = page.evaluate(
         """[...atlas.page.shown()].filter((i) => {
           const [x, y] = atlas.page.scatter.place(i);

@@ -16,7 +16,7 @@ from atlas.pages import columns, enrichment, traits, write_site
 from atlas.store import Store
 from tests.fakes import WORDS, fake_store
 from tests.test_map_page import shown_hash
-from tests.test_pages import HOSTILE, Visit, browser, visiting
+from tests.test_pages import HOSTILE, Visit, browser, lasso, visiting
 
 __all__ = ["browser"]  # a fixture
 ISLANDS, EACH = 6, 30
@@ -172,14 +172,7 @@ def test_search_finds_by_label_word_and_number_and_lights_up(visit: Visit, store
 
 def test_lasso_table_and_export_of_neurons(visit: Visit, store: Store) -> None:
     page = visit.open("neurons.html")
-    page.get_by_role("button", name="Lasso").click()
-    corners = ((100, 100), (500, 100), (500, 700), (100, 700), (100, 100))
-    page.mouse.move(*corners[0])
-    page.mouse.down()
-    for corner in corners[1:]:
-        page.mouse.move(*corner, steps=5)
-    page.mouse.up()
-    count = int(page.locator("#selected").inner_text().split()[0])
+    count = lasso(page, 100, 100, 500, 700)
     inside = "(([x, y]) => x > 100 && x < 500 && y > 100 && y < 700)(atlas.page.scatter.place(i))"
     assert 20 < count == pytest.approx(page.evaluate(f"[...atlas.page.shown()].filter((i) => {inside}).length"), abs=3)
     assert page.locator("#selection tbody tr").count() == count

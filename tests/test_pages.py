@@ -66,6 +66,17 @@ class Visit:
         return self.page
 
 
+def lasso(page: Any, left: int, top: int, right: int, bottom: int) -> int:
+    """Draw around a rectangle of the screen; how many points the page says that it selected."""
+    page.get_by_role("button", name="Lasso").click()
+    page.mouse.move(left, top)
+    page.mouse.down()
+    for corner in ((right, top), (right, bottom), (left, bottom), (left, top)):
+        page.mouse.move(*corner, steps=5)
+    page.mouse.up()
+    return int(page.locator("#selected").inner_text().split()[0])
+
+
 def visiting(browser: Any, site: Path) -> Iterator[Visit]:
     """A visit of a site that asks for nothing beyond it, complains of nothing, and is harmed by no caption."""
     page = browser.new_page(viewport={"width": 1200, "height": 800})
