@@ -1,9 +1,10 @@
 """Page fragments: what another package says about a Store, shown as pages of the site.
 
 The contract: a derived folder `site-fragments/NAME`, written through `store.deriving`, whose recipe has a "title" and
-which holds page.html, the inside of <main>, without scripts. It becomes NAME.html at the site's root, so that its links
-are neurons/0012.html, index.html#12 and the like; files beside it are found under assets/NAME/. Styles are the site's:
-an <article class="text"> or <section class="sheet"> sets the measure, and `picture` gives a row's thumbnail.
+which holds page.html, the inside of <main>, without scripts and with headings from <h2> on: the title is the page's
+<h1>. It becomes NAME.html at the site's root, so that its links are neurons/0012.html, index.html#12 and the like;
+files beside it are found under assets/NAME/. Styles are the site's: an <article class="text"> or <section class="sheet">
+sets the measure, and `picture` gives a row's thumbnail.
 """
 
 import re
