@@ -3,8 +3,8 @@
 The contract: a derived folder `site-fragments/NAME`, written through `store.deriving`, whose recipe has a "title" and
 which holds page.html, the inside of <main>, without scripts and with headings from <h2> on: the title is the page's
 <h1>. It becomes NAME.html at the site's root, so that its links are neurons/0012.html, index.html#12 and the like;
-files beside it are found under assets/NAME/. Styles are the site's: an <article class="text"> or <section class="sheet">
-sets the measure, and `picture` gives a row's thumbnail.
+files beside it are found under assets/NAME/. Styles are the site's: an <article class="text"> or a <section
+class="sheet"> sets the measure, and `picture` gives a row's thumbnail.
 """
 
 import re
