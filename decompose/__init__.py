@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from decompose.attribution import attribute, completeness, explained
+    from decompose.bakeoff import compare
     from decompose.coding import solve
     from decompose.confirmation import confirm_labels
     from decompose.directions import Directions
     from decompose.emotions import study
-    from decompose.equations import compare, compose, equation
+    from decompose.equations import compose, equation
     from decompose.facets import split_activations, split_neurons
     from decompose.labels import label_activations, label_neurons
     from decompose.lookup import rank_neurons, search, texts
@@ -56,7 +57,7 @@ _HOME = {
     "SparseNMF": "decompose.nmf",
     "attribute": "decompose.attribution",
     "choose": "decompose.nmf",
-    "compare": "decompose.equations",
+    "compare": "decompose.bakeoff",
     "compare_neurons": "decompose.neighbours",
     "completeness": "decompose.attribution",
     "compose": "decompose.equations",

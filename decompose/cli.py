@@ -62,7 +62,7 @@ def nearest(args: argparse.Namespace) -> int:
 def equation(args: argparse.Namespace) -> int:
     """Concepts as short sums of neurons; with a Store also as a page of its site."""
     import decompose
-    from decompose import report
+    from decompose.pages import equations_page
 
     store, clip = open_model(args)
     some, images = directions(args, clip.neurons), some_images(store, clip) if args.receipts else None
@@ -76,10 +76,10 @@ def equation(args: argparse.Namespace) -> int:
         of_form = "" if share is None else f"; R2 of the bilinear form {share:.2f}"
         print(f"{each}   ({each.kept:.0%} of the logit{of_form})")
         if each.receipts:
-            table(_acts(each))
+            table(each.acts())
             print(f"tried with {', '.join(each.receipts[0].templates)}\n")
     if store is not None and some is None:  # cards are of neurons alone
-        _page(args, store, "equations", "Equations", report.equations(found, shares))
+        _page(args, store, "equations", "Equations", equations_page(found, shares))
     return 0
 
 
@@ -94,8 +94,8 @@ def compare(args: argparse.Namespace) -> int:
 def nmf(args: argparse.Namespace) -> int:
     """Components of a Store's activations: neurons that fire together; also as a page of its site."""
     from atlas.store import Store
-    from decompose import report
     from decompose.components import choose_components, factor_activations
+    from decompose.pages.components import MAP, components_map, components_page
 
     store = Store.open(args.store)
     if args.k == AUTO:
@@ -118,8 +118,8 @@ def nmf(args: argparse.Namespace) -> int:
     with store.deriving("neurons/components", {"k": args.k, "alpha": args.alpha, "seed": args.seed}) as folder:
         made.save(folder / COMPONENTS)
     print(f"--directions {store.derived('neurons/components') / COMPONENTS} takes them for neurons", file=sys.stderr)
-    drawn = report.components_map(store, found)
-    body, beside = report.components(store, found, with_map=drawn is not None), {report.MAP: drawn} if drawn else {}
+    drawn = components_map(store, found)
+    body, beside = components_page(store, found, with_map=drawn is not None), {MAP: drawn} if drawn else {}
     return _page(args, store, "components", "Components", body, beside, k=args.k, alpha=args.alpha)
 
 
@@ -129,8 +129,8 @@ def label(args: argparse.Namespace) -> int:
     Directions, which have no cards, become a page of the site.
     """
     import decompose
-    from decompose import report
-    from decompose.portraits import portray
+    from decompose.labels import by_neuron
+    from decompose.pages.directions import directions_page, portray
 
     at_least_one(args)
     store, clip = open_model(args)
@@ -146,7 +146,7 @@ def label(args: argparse.Namespace) -> int:
         if some is None:
             _write(store, "facets", recipe, decompose.split_neurons(store, clip, **recipe))
             _write(store, "receipts", {"seed": args.seed}, receipts, of=("neurons/labels",))
-    given = sorted(_by_neuron(labels.to_pylist()), key=lambda row: row["q"])
+    given = sorted(by_neuron(labels), key=lambda row: row["q"])
     if not args.json:
         what = f"{clip.neurons:,} neurons" if some is None else f"{len(some):,} directions"
         print(f"{len(given):,} of {what} have a label; the surest:\n")
@@ -154,19 +154,20 @@ def label(args: argparse.Namespace) -> int:
     if some is None:
         _say_page(args.store)
         return 0
-    body = report.directions(store, portray(store, some, labels, receipts), len(some))
+    body = directions_page(store, portray(store, some, labels, receipts), len(some))
     return _page(args, store, "directions", "Directions", body, of=args.directions.name, **recipe)
 
 
 def emotions(args: argparse.Namespace) -> int:
     """What feelings are made of: equations, factors and the emotion atlas; any words and prompts will do."""
     import decompose
-    from decompose import report
+    from decompose.families import verdict
+    from decompose.pages import emotions_page
 
     store, clip = open_model(args)
     words = None if args.words is None else word_list(args.words)
     found = decompose.study(clip, words, args.templates, store, factors=args.factors)
-    agreements, affect = found.agreements.to_pylist(), report.affect(found)
+    agreements, affect = (table.to_pylist() if table else [] for table in (found.agreements, found.affect))
     if args.json:
         rows = [{"word": each.concept, "terms": each.table().to_pylist()} for each in found.equations]
         factors = {str(k): {"names": each.names, "words": each.words.tolist()} for k, each in found.factors.items()}
@@ -176,13 +177,13 @@ def emotions(args: argparse.Namespace) -> int:
             print(each)
         print()
         table(agreements)
-        print(report.verdict(agreements), end="\n\n")
+        print(verdict(agreements), end="\n\n")
         if affect:
             table([{"factors of": row["factors"], "factor": row["name"], **_scales(row)} for row in affect])
         else:
             print('valence and arousal were not compared: pip install "multimodal-atlas[affect]"', file=sys.stderr)
     if store is not None:
-        _page(args, store, "emotions", "Emotions", report.emotions(found, clip.name))
+        _page(args, store, "emotions", "Emotions", emotions_page(found, clip.name))
     return 0
 
 
@@ -210,33 +211,9 @@ def _write(store: Any, name: str, recipe: dict[str, Any], found: Any, of: Sequen
     print(store.derived(f"neurons/{name}"), file=sys.stderr)
 
 
-def _by_neuron(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row for each neuron that has a label: its labels, the evidence and q of the first."""
-    given: dict[int, dict[str, Any]] = {}
-    for row in rows:
-        if row["neuron"] in given:
-            given[row["neuron"]]["labels"] += f", {row['label']}"
-        elif row["label"] != "none":
-            given[row["neuron"]] = {name: row[name] for name in ("neuron", "label", "evidence", "q")}
-            given[row["neuron"]]["labels"] = given[row["neuron"]].pop("label")
-    return list(given.values())
-
-
 def _as_row(found: Any, share: float | None) -> dict[str, Any]:
     row = {"concept": found.concept, "kept": found.kept, "explained": share, "terms": found.table().to_pylist()}
     return row | ({"tried_with": found.receipts[0].templates} if found.receipts else {})
-
-
-def _acts(found: Any) -> list[dict[str, Any]]:
-    """An equation's receipts, a row an act."""
-    rows = []
-    for place, each in enumerate(found.receipts):
-        term = found.terms[place // 2]
-        row = {"neuron": term.neuron, "weight": term.weight, "label": term.label, "act": each.act}
-        rows.append(
-            row | {name: getattr(each, name) for name in ("effect", "low", "high", "control", "p", "confirmed")}
-        )
-    return rows
 
 
 def _in_short(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -264,9 +241,9 @@ def _page(
     beside: dict[str, bytes] | None = None,
     **recipe: Any,
 ) -> int:
-    from decompose import report
+    from decompose.pages import write_fragment
 
-    report.write(store, name, title, {"command": args.command, **recipe}, body, beside)
+    write_fragment(store, name, title, {"command": args.command, **recipe}, body, beside)
     _say_page(args.store)
     return 0
 

@@ -22,9 +22,9 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from atlas.errors import Refused
-from decompose.activeset import lasso
-from decompose.logistic import logistic
-from decompose.pursuit import iht, omp, prune
+from decompose.solvers.activeset import lasso
+from decompose.solvers.logistic import logistic
+from decompose.solvers.pursuit import iht, omp, prune
 
 Method = Literal["lasso", "nnls", "omp", "iht", "logistic"]
 METHODS = ("lasso", "nnls", "omp", "iht", "logistic")

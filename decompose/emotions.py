@@ -105,15 +105,16 @@ def study(
         "text embeddings": T - T.mean(0),
     }
     means = X.reshape(len(words), -1, X.shape[1]).mean(1) - X.mean(0)
+    factored = {k: factor(codes[FACTORED], k, named) for k in factors}
     return Study(
         words,
         chosen_templates(templates),
         codes,
         tuple(_equation(word, code, named, x) for word, code, x in zip(words, codes[-1], means, strict=True)),
-        {k: factor(codes[FACTORED], k, named) for k in factors},
+        factored,
         disc(T, seed),
         agreements(compared, [known.get(word, "") for word in words], max(factors), seed),
-        _affect(words, {_one_of(name, each): _factored(each, min(factors)) for name, each in compared.items()}, seed),
+        _affect(words, compared, factored[min(factors)].names, seed),
     )
 
 
@@ -125,20 +126,20 @@ def random_bases(W: Float[np.ndarray, "u e"], draws: int, seed: int = 0) -> Iter
         yield R * (length / np.linalg.norm(R, axis=1, keepdims=True))
 
 
-def _one_of(name: str, vectors: Float[np.ndarray, "*draws t _"]) -> str:
-    return f"{name}, one draw" if vectors.ndim == 3 else name
+def _affect(
+    words: Sequence[str], compared: Mapping[str, Float[np.ndarray, "*draws t _"]], names: Sequence[str], seed: int
+) -> pa.Table | None:
+    """Factors beside valence and arousal, those of the neurons by name; None where the norms are not installed.
 
-
-def _factored(vectors: Float[np.ndarray, "*draws t _"], k: int) -> Float[np.ndarray, "t k"]:
-    """Factors of the words; of several draws, of the first: those of another are others, and have no mean."""
-    return factor(np.asarray(vectors[0] if vectors.ndim == 3 else vectors, float), k, {}).words
-
-
-def _affect(words: Sequence[str], compared: Mapping[str, Float[np.ndarray, "t k"]], seed: int) -> pa.Table | None:
+    Of several draws the first is taken: the factors of another are others, and have no mean.
+    """
+    first = {f"{name}, one draw" if X.ndim == 3 else name: X[0] if X.ndim == 3 else X for name, X in compared.items()}
     try:
-        return compare_norms(words, compared, seed=seed)
+        found = compare_norms(words, {name: factor(X, len(names), {}).words for name, X in first.items()}, seed=seed)
     except Refused:
         return None
+    called = [names[row["factor"]] if row["factors"] == "neurons" else str(row["factor"]) for row in found.to_pylist()]
+    return found.append_column("name", pa.array(called, pa.string()))
 
 
 def levels(

@@ -8,12 +8,11 @@ in Goh et al. 2021 ("Multimodal Neurons in Artificial Neural Networks", emotion 
     V (u, e) basis rows of unit norm    P (t, m, e) prompts, centred    X (t, e) concepts    Z (t, u) codes
 """
 
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from html import escape
 from itertools import islice
-from typing import TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import pyarrow as pa
@@ -27,10 +26,9 @@ from atlas.derivation import cosines
 from atlas.errors import Refused
 from atlas.store import Store
 from decompose import coding
-from decompose.attribution import Templates, correlations, other_templates, prompts, spread
+from decompose.attribution import Templates, other_templates, prompts, spread
 from decompose.directions import Directions
 from decompose.receipts import Receipt, receipt, side_by_side
-from decompose.responses import looked_at
 
 SHOWN, LEAST = 4, 0.05  # the paper's figures show so many terms, none of them this faint
 BACKGROUND = 8  # what all texts share is averaged over one word in eight of the vocabulary
@@ -72,6 +70,14 @@ class Equation:
         """
         columns = {name: [getattr(term, name) for term in self.terms] for name in ("neuron", "weight", "label")}
         return pa.table(columns | (side_by_side(self.receipts) if self.receipts else {}))
+
+    def acts(self) -> list[dict[str, Any]]:
+        """One row a receipt, two a term: neuron, weight, label, the act, what it did, and whether that confirms it."""
+        told = ("effect", "low", "high", "control", "p", "confirmed")
+        return [
+            {**asdict(self.terms[place // 2]), "act": each.act} | {name: getattr(each, name) for name in told}
+            for place, each in enumerate(self.receipts)
+        ]
 
 
 class Composing(TypedDict, total=False):
@@ -120,11 +126,11 @@ def compose(
     if not concepts:
         raise Refused("no concept given; give a word or a sentence")
     W, words, n = clip.basis(), _vocabulary(), len(concepts)
-    V = _rows(clip, W if directions is None else directions.basis(W), store, directions)
+    V = unit_rows(clip, W if directions is None else directions.basis(W), store, directions)
     common = [word for word in words[::BACKGROUND] if word not in concepts]
-    P = _prompt_embeddings(clip, concepts + common, templates)
+    P = prompt_embeddings(clip, concepts + common, templates)
     P = P - P[n:].mean((0, 1))
-    Z = _codes(V, P, method, k if penalty is None else None, penalty, signed, targets=n)
+    Z = codes(V, P, method, k if penalty is None else None, penalty, signed, targets=n)
     used = np.flatnonzero(Z.any(0)).tolist()
     names = dict(enumerate(directions.names)) if directions else name_neurons(clip, used, W, store, words)
     kept = np.diag(cosines((Z @ V).astype(np.float32), P[:n].mean(1)))
@@ -178,52 +184,10 @@ def name_neurons(
     return {i: named[i] for i in neurons}
 
 
-def compare(
-    clip: Clip,
-    concepts: Sequence[str],
-    methods: Sequence[coding.Method] = coding.METHODS,
-    ks: Sequence[int] = (2, 4, 8),
-    templates: Templates = "drawing",
-    held: Templates = None,
-    store: Store | None = None,
-    resamples: int = 10,
-    seed: int = 0,
-) -> pa.Table:
-    """The solvers on one set of concepts, each at several sizes: one row a method and k.
-
-    terms        mean number of terms (L0)
-    cosine       share of the logit kept, mean over concepts; held_cosine: the same with prompts not solved for (`held`;
-                 None: a set that shares none with `templates`)
-    logit_r2     of the concepts' logits over the Store's images (its words, where it has no images), how much the
-                 equations in their place explain
-    stability    how alike (Jaccard) the terms are to those found from prompts redrawn with replacement
-    seconds      of solving for all concepts at once
-    """
-    if len(concepts) < 2:
-        raise Refused(f"{len(concepts)} concept given; a comparison needs two at least")
-    V, rng = _rows(clip, clip.basis(), store), np.random.default_rng(seed)
-    held = other_templates(templates) if held is None else held
-    P, other = (_prompt_embeddings(clip, concepts, each) for each in (templates, held))
-    P, other = P - P.mean((0, 1)), other - other.mean((0, 1))
-    E = None if store is None else np.asarray(store.array("embedding", looked_at(store))[:], np.float32)
-    m = P.shape[1]
-    redrawn = [P[:, rng.integers(0, m, m)] for _ in range(resamples)]
-    rows = []
-    for method in methods:
-        for k in ks:
-            began = time.perf_counter()
-            Z = _codes(V, P, method, k)
-            seconds = time.perf_counter() - began
-            again = [_codes(V, each, method, k) for each in redrawn]
-            rows.append({"method": method, "k": k, **_fidelity(Z, V, P, other, E)})
-            rows[-1] |= {"stability": _stability(Z, again), "seconds": seconds}
-    return pa.Table.from_pylist(rows)
-
-
 # -- one step each -----------------------------------------------------------------------------------------------------
 
 
-def _rows(
+def unit_rows(
     clip: Clip, V: Float[np.ndarray, "k e"], store: Store | None, directions: Directions | None = None
 ) -> Float[np.ndarray, "k e"]:
     """Basis rows at unit norm; those of neurons that never fire in the Store are 0, and so never chosen."""
@@ -242,12 +206,13 @@ def _vocabulary() -> tuple[str, ...]:
         return vocabulary.EMOTIONS
 
 
-def _prompt_embeddings(clip: Clip, texts: Sequence[str], templates: Templates) -> Float[np.ndarray, "t m e"]:
+def prompt_embeddings(clip: Clip, texts: Sequence[str], templates: Templates) -> Float[np.ndarray, "t m e"]:
+    """Embeddings of every prompt of every text, not centred."""
     rows = prompts(texts, templates)
     return clip.encode_texts([prompt for row in rows for prompt in row]).reshape(len(rows), -1, clip.dim)
 
 
-def _codes(
+def codes(
     V: Float[np.ndarray, "u e"],
     P: Float[np.ndarray, "t m e"],
     method: coding.Method,
@@ -292,29 +257,6 @@ def _with_receipts(
     signs = [1 if term.weight > 0 else -1 for _, term in terms]
     receipts = iter(receipt(clip, images, [concept for concept, _ in terms], tried, templates, signs))
     return [replace(each, receipts=tuple(islice(receipts, 2 * len(each.terms)))) for each in found]
-
-
-def _fidelity(
-    Z: Float[np.ndarray, "t u"],
-    V: Float[np.ndarray, "u e"],
-    P: Float[np.ndarray, "t m e"],
-    held: Float[np.ndarray, "t q e"],
-    E: Float[np.ndarray, "n e"] | None,
-) -> dict[str, float | None]:
-    """How well the equations Z stand for their concepts: on the prompts solved for, on others, on images."""
-    S = (Z @ V).astype(np.float32)
-    found: dict[str, float | None] = {"terms": float((Z != 0).sum(1).mean())}
-    for name, each in (("cosine", P), ("held_cosine", held)):
-        found[name] = float(np.diag(cosines(S, each.mean(1))).mean())
-    r2 = None if E is None else correlations(E @ S.T, E @ P.mean(1).T).clip(0) ** 2
-    return found | {"logit_r2": None if r2 is None else float(r2.mean())}
-
-
-def _stability(Z: Float[np.ndarray, "t u"], again: Sequence[Float[np.ndarray, "t u"]]) -> float:
-    """Mean Jaccard index between the terms and those found again; two empty equations are alike."""
-    both = [((Z != 0) & (other != 0)).sum(1) for other in again]
-    either = [((Z != 0) | (other != 0)).sum(1) for other in again]
-    return float(np.mean([np.where(e > 0, b / np.maximum(e, 1), 1) for b, e in zip(both, either, strict=True)]))
 
 
 def _sum(terms: Sequence[Term]) -> str:

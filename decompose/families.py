@@ -13,10 +13,12 @@ import numpy as np
 from jaxtyping import Float, Int
 from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score, normalized_mutual_info_score
 
+from atlas.terminal import chance
 from decompose.significance import enrichment, q_values
 
 PERMUTATIONS = 999
 FAINT = 1e-3  # a word whose factors are all fainter belongs to none
+SIGNIFICANT = 0.05  # p up to which an agreement is beyond chance
 MOST, RATE = 0.5, 0.05  # of a factor's words, and of false discoveries among the factors
 
 
@@ -32,13 +34,13 @@ def agreement(F: Float[np.ndarray, "t k"], families: Sequence[str], rng: np.rand
         return {"words": 0, "nmi": 0.0, "ami": 0.0, "ari": 0.0, "p": 1.0, "factors": F.shape[1], "named": []}
     truth, found = truth[counted], F[counted].argmax(1)
     nmi = normalized_mutual_info_score(truth, found)
-    chance = np.array([normalized_mutual_info_score(truth, rng.permutation(found)) for _ in range(PERMUTATIONS)])
+    null = np.array([normalized_mutual_info_score(truth, rng.permutation(found)) for _ in range(PERMUTATIONS)])
     return {
         "words": len(truth),
         "nmi": float(nmi),
         "ami": float(adjusted_mutual_info_score(truth, found)),
         "ari": float(adjusted_rand_score(truth, found)),
-        "p": float((1 + (chance >= nmi).sum()) / (1 + PERMUTATIONS)),
+        "p": float((1 + (null >= nmi).sum()) / (1 + PERMUTATIONS)),
         "factors": F.shape[1],
         "named": [name for name in names(truth, found, F.shape[1]) if name],
     }
@@ -58,3 +60,33 @@ def names(truth: np.ndarray, found: Int[np.ndarray, " t"], factors: int) -> list
     sure = q_values(np.minimum(p.min(1) * len(known), 1)) <= RATE
     most = carried[np.arange(factors), best] >= MOST * carried.sum(1)
     return [str(known[family]) if keep else "" for family, keep in zip(best, sure & most, strict=True)]
+
+
+def verdict(agreements: Sequence[dict[str, Any]]) -> str:
+    """Whether the factors of neurons agree with the families beyond chance, and how that of their controls compares."""
+    own, *controls = agreements
+    if not own["words"]:
+        return "None of these words has a known family and a factor, so the factors were compared with nothing."
+    if own["p"] > SIGNIFICANT:
+        return (
+            f"The factors of the neurons agree with the families no better than shuffled ones would ({_figures(own)})."
+        )
+    beyond = f"The factors of the neurons agree with the families beyond chance ({_figures(own)})"
+    equal = [row for row in controls if row["high"] >= own["ami"]]
+    if sure := [row for row in equal if row["p"] <= SIGNIFICANT]:
+        return f"{beyond}, and those of the {_listed(sure)} no less: the structure is the text tower's, not theirs."
+    if equal:
+        near = f"those of the {_listed(equal)} come as near, but not beyond chance"
+        return f"{beyond}; {near}: neither is shown to be better."
+    single = [row["method"] for row in controls if row["draws"] == 1]
+    untested = f"; the difference from the {' and the '.join(single)} was not tested" if single else ""
+    return f"{beyond}, and more than those of the {_listed(controls)}{untested}."
+
+
+def _figures(row: dict[str, Any]) -> str:
+    draws = f", {row['low']:.2f} to {row['high']:.2f} in {row['draws']} draws" if row["draws"] > 1 else ""
+    return f"AMI {row['ami']:.2f}{draws}, p {chance(row['p'])}"
+
+
+def _listed(rows: Sequence[dict[str, Any]]) -> str:
+    return " and the ".join(f"{row['method']} ({_figures(row)})" for row in rows)

@@ -16,6 +16,7 @@ over the neurons.
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -194,3 +195,15 @@ def _different(order: Sequence[int] | np.ndarray, concepts: Sequence[str]) -> li
         if len(kept) == LABELS:
             break
     return kept
+
+
+def by_neuron(labels: pa.Table) -> list[dict[str, Any]]:
+    """One row for each neuron that has a label: neuron, evidence and q of the first, and all its labels in a line."""
+    given: dict[int, dict[str, Any]] = {}
+    for row in labels.to_pylist():
+        if row["neuron"] in given:
+            given[row["neuron"]]["labels"] += f", {row['label']}"
+        elif row["label"] != NONE:
+            first = {name: row[name] for name in ("neuron", "evidence", "q")}
+            given[row["neuron"]] = first | {"labels": row["label"]}
+    return list(given.values())

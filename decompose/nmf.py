@@ -20,7 +20,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from atlas.errors import Refused
-from decompose.hals import begin, codes, factorise, objective, sweep
+from decompose.solvers.hals import begin, codes, factorise, objective, sweep
 
 INITS = ("nndsvd", "nndsvda", "random")
 SAMPLE = 4096  # rows a stream begins from

@@ -124,7 +124,7 @@ def test_chunks_do_not_show(monkeypatch) -> None:
     for method in ("lasso", "omp", "iht"):
         whole = solve(T, D, method, k=4)
         for module in ("activeset", "pursuit"):
-            monkeypatch.setattr(f"decompose.{module}.CHUNK", 7)
+            monkeypatch.setattr(f"decompose.solvers.{module}.CHUNK", 7)
         np.testing.assert_allclose(solve(T, D, method, k=4), whole, atol=1e-10)
         monkeypatch.undo()
 

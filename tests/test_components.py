@@ -13,8 +13,9 @@ from PIL import Image
 
 from atlas.errors import Refused
 from atlas.store import Store
-from decompose import report
 from decompose.components import choose_components, factor_activations
+from decompose.pages import components_page, write_fragment
+from decompose.pages.components import colours, components_map
 from tests.fakes import fake_store
 
 
@@ -70,7 +71,7 @@ def test_a_layer_of_both_signs_is_factored_by_sign(signed: Store) -> None:
     assert all((weight < 0) == neuron % 2 for one in found for neuron, weight in one.neurons[:4])
     active = directions.activations(np.asarray(signed.array("mean", "image"), np.float32))
     assert active[:100, 0].min() > 5 * active[100:, 0].max()
-    assert "A weight below 0" in report.components(signed, found)
+    assert "A weight below 0" in components_page(signed, found)
 
 
 def test_the_number_of_components_is_chosen(signed: Store) -> None:
@@ -81,8 +82,8 @@ def test_the_number_of_components_is_chosen(signed: Store) -> None:
 
 def test_the_page_shows_components_and_leads_to_cards(store: Store) -> None:
     _, found = factor_activations(store, 2)
-    page = report.components(store, found)
-    report.write(store, "components", "Components", {"k": 2}, page)
+    page = components_page(store, found)
+    write_fragment(store, "components", "Components", {"k": 2}, page)
     assert page.count("<section") == 2
     assert 'href="neurons/0000.html"' in page
     assert (store.derived("site-fragments/components") / "page.html").read_text("utf-8") == page
@@ -93,7 +94,7 @@ def test_every_image_is_of_one_component_and_has_its_colour_on_the_map(store: St
     assert sorted(np.concatenate([one.own for one in found]).tolist()) == store.positions("image").tolist()
     if store.has("layout/map"):
         shutil.rmtree(store.path / "layout/map")
-    assert report.components_map(store, found) is None
+    assert components_map(store, found) is None
     x = np.zeros(len(store))
     x[found[0].own], x[found[1].own] = np.linspace(0, 1, len(found[0].own)), np.linspace(2, 3, len(found[1].own))
     x[store.positions("word")] = 1.5
@@ -101,18 +102,18 @@ def test_every_image_is_of_one_component_and_has_its_colour_on_the_map(store: St
     with store.deriving("layout/map", {}) as folder:
         pq.write_table(pa.table({"row": np.arange(len(store)), "x": x, "y": np.tile([0.0, 3.0], len(store))[: len(x)]}),
                        folder / "points.parquet")  # fmt: skip
-    png = report.components_map(store, found)
+    png = components_map(store, found)
     assert png is not None
     pixels = np.asarray(Image.open(BytesIO(png)).convert("RGBA"))
-    colours = [tuple(int(c[i : i + 2], 16) for i in (1, 3, 5)) for c in report.colours(2)]
-    seen = [np.flatnonzero((pixels[..., :3] == colour).all(2).any(0)) for colour in colours]
+    wanted = [tuple(int(c[i : i + 2], 16) for i in (1, 3, 5)) for c in colours(2)]
+    seen = [np.flatnonzero((pixels[..., :3] == colour).all(2).any(0)) for colour in wanted]
     assert seen[0].max() < seen[1].min()
     assert seen[1].max() - seen[0].min() > pixels.shape[1] / 2
 
 
 def test_there_are_colours_for_any_number_of_components() -> None:
-    assert len(set(report.colours(20))) == 20
-    assert len(report.colours(45)) == 45
+    assert len(set(colours(20))) == 20
+    assert len(colours(45)) == 45
 
 
 def test_what_cannot_be_factored_is_refused(store: Store, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from atlas.packaged import emoji
 from atlas.pages import write_site
 from atlas.shards import read_json, write_json
 from atlas.store import Store
-from decompose import equations
+from decompose import bakeoff, equations
 from decompose.attribution import concept_embeddings
 from decompose.cli import main
 from decompose.confirmation import COLUMNS
@@ -110,7 +110,7 @@ def test_components_of_a_store_stand_where_neurons_do(store: Path, capsys: pytes
 @pytest.fixture
 def short_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
     """The solvers that are fast while types are checked."""
-    monkeypatch.setattr(equations, "compare", partial(equations.compare, methods=["omp"], ks=(2,), resamples=1))
+    monkeypatch.setattr(bakeoff, "compare", partial(bakeoff.compare, methods=["omp"], ks=(2,), resamples=1))
 
 
 def test_two_concepts_are_compared_in_seconds(store: Path) -> None:

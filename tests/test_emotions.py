@@ -11,9 +11,9 @@ from sklearn.decomposition import NMF
 
 from atlas.clip import Clip
 from atlas.errors import Refused
-from atlas.terminal import chance
-from decompose import report
 from decompose.emotions import LEVELS, agreements, disc, factor, levels, random_bases, study
+from decompose.families import verdict
+from decompose.pages import emotions_page
 
 REFERENCE = Path(__file__).parents[2] / "shared/reference"
 WORDS = ("sad", "happy", "angry", "afraid", "tired", "proud", "calm", "bored", "jealous", "loving")
@@ -74,60 +74,6 @@ def test_agreement_is_with_the_families_and_beyond_chance() -> None:
     assert all(row["words"] <= 29 for row in rows)
 
 
-def test_the_verdict_says_when_the_text_tower_does_as_well() -> None:
-    said = verdict((0.3, 0.01), (0.1, 0.2), (0.5, 0.001))
-    assert "the structure is the text tower's" in said
-    assert "text embeddings (AMI 0.50, p 0.001)" in said
-
-
-def verdict(*figures: tuple[float, float], words: int = 20, high: float | None = None) -> str:
-    """Of neurons, of the random basis (whose draws reach as far as `high`) and of the text embeddings: AMI and p."""
-    names, rows = ("neurons", "random basis", "text embeddings"), []
-    for name, (ami, p) in zip(names, figures, strict=True):
-        rows.append({"method": name, "draws": 1, "words": words, "ami": ami, "low": ami, "high": ami, "p": p})
-    rows[1] |= {"draws": 20, "low": 0.05, "high": figures[1][0] if high is None else high}
-    return report.verdict(rows)
-
-
-@pytest.mark.parametrize(
-    ("own", "random", "text", "says", "never"),
-    [
-        ((0.30, 0.40), (0.5, 0.01), (0.1, 0.50), "no better than shuffled", "beyond chance"),
-        (
-            (0.30, 0.01),
-            (0.3, 0.04),
-            (0.1, 0.50),
-            "random basis (AMI 0.30, 0.05 to 0.30 in 20 draws, p 0.040) no less",
-            "text embeddings",
-        ),
-        (
-            (0.30, 0.01),
-            (0.4, 0.02),
-            (0.5, 0.03),
-            "random basis (AMI 0.40, 0.05 to 0.40 in 20 draws, p 0.020) and the text embeddings",
-            "more than",
-        ),
-        ((0.30, 0.01), (0.4, 0.20), (0.5, 0.03), "text embeddings (AMI 0.50, p 0.030) no less", "random basis"),
-        ((0.30, 0.01), (0.4, 0.20), (0.1, 0.03), "neither is shown to be better", "text tower"),
-        ((0.30, 0.01), (0.2, 0.20), (0.1, 0.03), "more than those of the random basis (AMI 0.20", "text tower"),
-    ],
-)
-def test_the_verdict_is_true_of_its_figures(own, random, text, says, never) -> None:
-    said = verdict(own, random, text)
-    assert says in said
-    assert never not in said
-    assert f"AMI {own[0]:.2f}, p {chance(own[1])}" in said
-    if "more than" in said:
-        assert said.endswith("the difference from the text embeddings was not tested.")
-
-
-def test_a_random_basis_is_surpassed_where_its_draws_are() -> None:
-    assert "and more than those of the random basis" in verdict((0.3, 0.01), (0.1, 0.2), (0.1, 0.2), high=0.29)
-    assert "random basis (AMI 0.10, 0.05 to 0.31 in 20 draws, p 0.20) come as near" in verdict(
-        (0.3, 0.01), (0.1, 0.2), (0.1, 0.2), high=0.31
-    )
-
-
 def test_a_random_basis_is_as_long_as_the_neurons_and_of_several_draws() -> None:
     W = np.random.default_rng(0).normal(size=(9, 4)) * np.arange(9)[:, None]
     draws = list(random_bases(W, 3))
@@ -146,10 +92,6 @@ def test_a_random_basis_is_as_long_as_the_neurons_and_of_several_draws() -> None
     assert many["p"] > 0.02 > one["p"]
 
 
-def test_without_families_nothing_is_claimed() -> None:
-    assert "compared with nothing" in verdict((0.0, 1.0), (0.0, 1.0), (0.0, 1.0), words=0)
-
-
 def test_a_study_of_any_words_and_its_page(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("decompose.emotions.DRAWS", 2)
     words = [*WORDS, "<b>&</b>"]
@@ -160,12 +102,12 @@ def test_a_study_of_any_words_and_its_page(monkeypatch: pytest.MonkeyPatch) -> N
     assert [each.concept for each in found.equations] == words
     assert found.templates == ("i am {}", "{} people")
     assert found.agreements["draws"].to_pylist() == [1, 2, 1]
-    page = report.emotions(found, "mini")
+    page = emotions_page(found, "mini")
     assert "random basis, mean of 2 draws" in page
     assert page.count("<g>") == len(words)
     assert "<b>&" not in page
     assert "i am {}" in page
-    assert f'<p class="note">{escape(report.verdict(found.agreements.to_pylist()))}</p>' in page
+    assert f'<p class="note">{escape(verdict(found.agreements.to_pylist()))}</p>' in page
 
 
 def test_too_few_words_are_refused_in_a_line() -> None:

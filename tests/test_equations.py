@@ -12,10 +12,13 @@ import torch
 from atlas.clip import Clip
 from atlas.errors import Refused
 from atlas.store import Store
-from decompose import coding, equations, logistic, report
+from decompose import bakeoff, coding, equations
 from decompose.attribution import TEMPLATES, chosen_templates, other_templates
+from decompose.bakeoff import compare
 from decompose.directions import Directions
-from decompose.equations import Equation, Term, compare, compose, equation, name_neurons, printed
+from decompose.equations import Equation, Term, compose, equation, name_neurons, printed
+from decompose.pages import equations_page
+from decompose.solvers import logistic
 from tests.fakes import fake_store
 from tests.test_attribution import adopt, noise, towers
 
@@ -201,7 +204,7 @@ def test_receipts_are_tried_with_prompts_that_chose_nothing(clip, monkeypatch, c
     tried = set(TEMPLATES[asked[0]])
     assert not tried & set(chosen_templates(chosen))
     assert set(found.receipts[0].templates) == tried
-    page = report.equations([found])
+    page = equations_page([found])
     assert all(f"“{prompt}”" in page for prompt in tried)
     assert "usual neuron's" in page  # what it was raised by
     assert page.count("confirmed</td>") + page.count("never fires here") == 2  # both acts
@@ -255,8 +258,8 @@ def test_a_few_concepts_are_told_apart_in_a_few_rounds(clip, concepts, monkeypat
     restricted, solver = logistic._restricted, coding.logistic
     monkeypatch.setattr(logistic, "_restricted", lambda *args: rounds.append(1) or restricted(*args))
     monkeypatch.setattr(coding, "logistic", lambda *args: solved.append(1) or solver(*args))
-    P = equations._prompt_embeddings(clip, WORDS[:concepts], "drawing")
-    Z = equations._codes(equations._rows(clip, clip.basis(), None), P - P.mean((0, 1)), "logistic", 8)
+    P = equations.prompt_embeddings(clip, WORDS[:concepts], "drawing")
+    Z = equations.codes(equations.unit_rows(clip, clip.basis(), None), P - P.mean((0, 1)), "logistic", 8)
     assert (Z != 0).any(1).all()
     assert len(rounds) <= 4 * len(solved)
     assert len(solved) < coding.TRIALS  # faint penalties change nothing, and are not tried
@@ -265,9 +268,9 @@ def test_a_few_concepts_are_told_apart_in_a_few_rounds(clip, concepts, monkeypat
 def test_stability_and_fidelity_by_hand():
     Z = np.array([[1.0, 2, 0, 0], [0, 0, 0, 0]])
     other = np.array([[1.0, 0, 3, 0], [0, 0, 0, 0]])
-    assert equations._stability(Z, [Z]) == 1
-    assert equations._stability(Z, [other]) == pytest.approx((1 / 3 + 1) / 2)
+    assert bakeoff._stability(Z, [Z]) == 1
+    assert bakeoff._stability(Z, [other]) == pytest.approx((1 / 3 + 1) / 2)
     V = np.eye(4, dtype=np.float32)
     P = np.array([[[1.0, 2, 0, 0]], [[0, 0, 0, 1.0]]], np.float32)
-    found = equations._fidelity(Z, V, P, P, None)
+    found = bakeoff._fidelity(Z, V, P, P, None)
     assert found == {"terms": 1, "cosine": pytest.approx(0.5), "held_cosine": pytest.approx(0.5), "logit_r2": None}

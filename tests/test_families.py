@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from decompose.families import agreement, names
+from atlas.terminal import chance
+from decompose.families import agreement, names, verdict
 
 FAMILIES = ["joy", "anger", "fear"] * 10
 
@@ -45,3 +46,61 @@ def test_words_without_a_family_or_a_factor_are_left_out() -> None:
     assert agreement(F, families, np.random.default_rng(0))["words"] == 24
     nothing = agreement(F, [""] * 30, np.random.default_rng(0))
     assert (nothing["words"], nothing["named"], nothing["p"]) == (0, [], 1.0)
+
+
+def test_the_verdict_says_when_the_text_tower_does_as_well() -> None:
+    sentence = said((0.3, 0.01), (0.1, 0.2), (0.5, 0.001))
+    assert "the structure is the text tower's" in sentence
+    assert "text embeddings (AMI 0.50, p 0.001)" in sentence
+
+
+def said(*figures: tuple[float, float], words: int = 20, high: float | None = None) -> str:
+    """Of neurons, of the random basis (whose draws reach as far as `high`) and of the text embeddings: AMI and p."""
+    names, rows = ("neurons", "random basis", "text embeddings"), []
+    for name, (ami, p) in zip(names, figures, strict=True):
+        rows.append({"method": name, "draws": 1, "words": words, "ami": ami, "low": ami, "high": ami, "p": p})
+    rows[1] |= {"draws": 20, "low": 0.05, "high": figures[1][0] if high is None else high}
+    return verdict(rows)
+
+
+@pytest.mark.parametrize(
+    ("own", "random", "text", "says", "never"),
+    [
+        ((0.30, 0.40), (0.5, 0.01), (0.1, 0.50), "no better than shuffled", "beyond chance"),
+        (
+            (0.30, 0.01),
+            (0.3, 0.04),
+            (0.1, 0.50),
+            "random basis (AMI 0.30, 0.05 to 0.30 in 20 draws, p 0.040) no less",
+            "text embeddings",
+        ),
+        (
+            (0.30, 0.01),
+            (0.4, 0.02),
+            (0.5, 0.03),
+            "random basis (AMI 0.40, 0.05 to 0.40 in 20 draws, p 0.020) and the text embeddings",
+            "more than",
+        ),
+        ((0.30, 0.01), (0.4, 0.20), (0.5, 0.03), "text embeddings (AMI 0.50, p 0.030) no less", "random basis"),
+        ((0.30, 0.01), (0.4, 0.20), (0.1, 0.03), "neither is shown to be better", "text tower"),
+        ((0.30, 0.01), (0.2, 0.20), (0.1, 0.03), "more than those of the random basis (AMI 0.20", "text tower"),
+    ],
+)
+def test_the_verdict_is_true_of_its_figures(own, random, text, says, never) -> None:
+    sentence = said(own, random, text)
+    assert says in sentence
+    assert never not in sentence
+    assert f"AMI {own[0]:.2f}, p {chance(own[1])}" in sentence
+    if "more than" in sentence:
+        assert sentence.endswith("the difference from the text embeddings was not tested.")
+
+
+def test_a_random_basis_is_surpassed_where_its_draws_are() -> None:
+    assert "and more than those of the random basis" in said((0.3, 0.01), (0.1, 0.2), (0.1, 0.2), high=0.29)
+    assert "random basis (AMI 0.10, 0.05 to 0.31 in 20 draws, p 0.20) come as near" in said(
+        (0.3, 0.01), (0.1, 0.2), (0.1, 0.2), high=0.31
+    )
+
+
+def test_without_families_nothing_is_claimed() -> None:
+    assert "compared with nothing" in said((0.0, 1.0), (0.0, 1.0), (0.0, 1.0), words=0)

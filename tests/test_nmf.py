@@ -7,8 +7,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from atlas.errors import Refused
 from atlas.shards import Array
-from decompose import hals
 from decompose.nmf import SparseNMF, choose, held_out, match, stability
+from decompose.solvers import hals
 
 
 def planted(n: int = 1500, u: int = 40, k: int = 4, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -5,9 +5,8 @@ import pyarrow as pa
 import pytest
 
 from atlas.errors import Refused
-from decompose import report
 from decompose.directions import Directions
-from decompose.portraits import portray
+from decompose.pages.directions import directions_page, portray
 from tests.fakes import fake_store
 
 U, FIRST = 16, 1
@@ -58,7 +57,7 @@ def test_the_surest_come_first_and_each_has_its_own(store, directions, labels, r
 
 
 def test_the_page_shows_them_and_escapes_what_they_are_called(store, directions, labels, receipts):
-    page = report.directions(store, portray(store, directions, labels, receipts, most=3), len(directions))
+    page = directions_page(store, portray(store, directions, labels, receipts, most=3), len(directions))
     assert "<b>cat" not in page
     assert "<i>latent" not in page
     assert "&lt;b&gt;cat&lt;/b&gt;" in page

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from decompose.activeset import nonnegative, ridged, warn_of, working_sets
+from decompose.solvers.activeset import nonnegative, ridged, warn_of, working_sets
 
 NEWTON, HALVINGS = 50, 30
 ROUNDING = 1e-14  # of the objective, a sum of hundreds of terms

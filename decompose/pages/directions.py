@@ -1,6 +1,6 @@
-"""Portraits of directions: what each is called, what bears that out, what it is made of and what it answers to.
+"""The page of directions: what each is called, what bears that out, what it is made of and what it answers to.
 
-Neurons have cards; directions, which are another set each time, have these, on one page.
+Neurons have cards; directions, which are another set each time, have portraits, on one page.
 """
 
 from collections.abc import Sequence
@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from atlas.pages.fragments import picture
 from atlas.store import Store
 from decompose.directions import Directions
 from decompose.labels import NONE
+from decompose.pages.fragment import render
 from decompose.responses import Responses, looked_at
 
 MOST = 100  # directions on a page; an autoencoder has thousands
@@ -55,6 +57,11 @@ def portray(
         Portrait(number, directions.names[number], tuple(claims[number]), _neurons(directions.write[number]), rows)
         for number, rows in zip(order, map(tuple, top.tolist()), strict=True)
     ]
+
+
+def directions_page(store: Store, found: Sequence[Portrait], whole: int) -> str:
+    """A page of directions, of `whole` of which some are portrayed."""
+    return render("directions.html", portraits=list(found), whole=whole, picture=lambda row: picture(store, row))
 
 
 def _claim(label: dict[str, Any], receipt: dict[str, Any] | None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from decompose.activeset import CHUNK, least_squares, nonnegative, normal_equations, residual
+from decompose.solvers.activeset import CHUNK, least_squares, nonnegative, normal_equations, residual
 
 STEPS = 50  # of hard thresholding; most targets stand still after a few
 NOTHING = 1e-5  # of a target's first correlation: what is left is rounding

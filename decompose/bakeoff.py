@@ -1,0 +1,85 @@
+"""A bake-off: the solvers of equations side by side on one set of concepts, size against fidelity, stability and time.
+
+V (u, e) basis rows of unit norm    P (t, m, e) prompts, centred    Z (t, u) codes    E (n, e) embeddings of images
+"""
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float
+
+from atlas.clip import Clip
+from atlas.derivation import cosines
+from atlas.errors import Refused
+from atlas.store import Store
+from decompose import coding
+from decompose.attribution import Templates, correlations, other_templates
+from decompose.equations import codes, prompt_embeddings, unit_rows
+from decompose.responses import looked_at
+
+
+def compare(
+    clip: Clip,
+    concepts: Sequence[str],
+    methods: Sequence[coding.Method] = coding.METHODS,
+    ks: Sequence[int] = (2, 4, 8),
+    templates: Templates = "drawing",
+    held: Templates = None,
+    store: Store | None = None,
+    resamples: int = 10,
+    seed: int = 0,
+) -> pa.Table:
+    """The solvers on one set of concepts, each at several sizes: one row a method and k.
+
+    terms        mean number of terms (L0)
+    cosine       share of the logit kept, mean over concepts; held_cosine: the same with prompts not solved for (`held`;
+                 None: a set that shares none with `templates`)
+    logit_r2     of the concepts' logits over the Store's images (its words, where it has no images), how much the
+                 equations in their place explain
+    stability    how alike (Jaccard) the terms are to those found from prompts redrawn with replacement
+    seconds      of solving for all concepts at once
+    """
+    if len(concepts) < 2:
+        raise Refused(f"{len(concepts)} concept given; a comparison needs two at least")
+    V, rng = unit_rows(clip, clip.basis(), store), np.random.default_rng(seed)
+    held = other_templates(templates) if held is None else held
+    P, other = (prompt_embeddings(clip, concepts, each) for each in (templates, held))
+    P, other = P - P.mean((0, 1)), other - other.mean((0, 1))
+    E = None if store is None else np.asarray(store.array("embedding", looked_at(store))[:], np.float32)
+    m = P.shape[1]
+    redrawn = [P[:, rng.integers(0, m, m)] for _ in range(resamples)]
+    rows = []
+    for method in methods:
+        for k in ks:
+            began = time.perf_counter()
+            Z = codes(V, P, method, k)
+            seconds = time.perf_counter() - began
+            again = [codes(V, each, method, k) for each in redrawn]
+            rows.append({"method": method, "k": k, **_fidelity(Z, V, P, other, E)})
+            rows[-1] |= {"stability": _stability(Z, again), "seconds": seconds}
+    return pa.Table.from_pylist(rows)
+
+
+def _fidelity(
+    Z: Float[np.ndarray, "t u"],
+    V: Float[np.ndarray, "u e"],
+    P: Float[np.ndarray, "t m e"],
+    held: Float[np.ndarray, "t q e"],
+    E: Float[np.ndarray, "n e"] | None,
+) -> dict[str, float | None]:
+    """How well the equations Z stand for their concepts: on the prompts solved for, on others, on images."""
+    S = (Z @ V).astype(np.float32)
+    found: dict[str, float | None] = {"terms": float((Z != 0).sum(1).mean())}
+    for name, each in (("cosine", P), ("held_cosine", held)):
+        found[name] = float(np.diag(cosines(S, each.mean(1))).mean())
+    r2 = None if E is None else correlations(E @ S.T, E @ P.mean(1).T).clip(0) ** 2
+    return found | {"logit_r2": None if r2 is None else float(r2.mean())}
+
+
+def _stability(Z: Float[np.ndarray, "t u"], again: Sequence[Float[np.ndarray, "t u"]]) -> float:
+    """Mean Jaccard index between the terms and those found again; two empty equations are alike."""
+    both = [((Z != 0) & (other != 0)).sum(1) for other in again]
+    either = [((Z != 0) | (other != 0)).sum(1) for other in again]
+    return float(np.mean([np.where(e > 0, b / np.maximum(e, 1), 1) for b, e in zip(both, either, strict=True)]))

@@ -1,0 +1,9 @@
+"""Pages of what was found about a Store: equations, components, directions, emotions; fragments of its site."""
+
+from decompose.pages.components import components_page
+from decompose.pages.directions import directions_page
+from decompose.pages.emotions import emotions_page
+from decompose.pages.equations import equations_page
+from decompose.pages.fragment import write_fragment
+
+__all__ = ["components_page", "directions_page", "emotions_page", "equations_page", "write_fragment"]

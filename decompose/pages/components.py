@@ -1,0 +1,61 @@
+"""The page of NMF components: their neurons, words and images, and the map in their colours."""
+
+from collections.abc import Sequence
+from io import BytesIO
+
+import numpy as np
+import pyarrow.parquet as pq
+from bokeh import palettes
+from PIL import Image, ImageDraw
+
+from atlas.pages.fragments import picture
+from atlas.store import Store
+from decompose.components import Component
+from decompose.pages.fragment import render
+
+MAP, GREY = "map.png", "#8884"  # a component's map, and the colour of the rows that are no images
+WIDTH, DOT = 1400, 3  # pixels
+OUTLYING, BESIDE = (1, 99), 0.08  # percentiles of the images that its edges lie beyond, and by how much
+
+
+def components_page(store: Store, found: Sequence[Component], with_map: bool = False) -> str:
+    """A page of NMF components as rows: their neurons, words and images; `with_map`: MAP lies beside it."""
+    return render(
+        "components.html",
+        components=found,
+        signed=any(weight < 0 for each in found for _, weight in each.neurons),
+        colours=colours(len(found)),
+        map=MAP if with_map else None,
+        picture=lambda row: picture(store, row),
+    )
+
+
+def components_map(store: Store, found: Sequence[Component]) -> bytes | None:
+    """The Store's map as a PNG, each image in the colour of its strongest component; None where there is no map."""
+    if not store.current("layout/map"):
+        return None
+    points = pq.read_table(store.derived("layout/map") / "points.parquet", columns=["row", "x", "y"])
+    row, xy = points["row"].to_numpy(), np.column_stack([points["x"].to_numpy(), points["y"].to_numpy()])
+    low, high = np.percentile(xy[np.isin(row, store.positions("image"))], OUTLYING, axis=0)
+    low, high = low - BESIDE * (high - low), high + BESIDE * (high - low)  # a few rows far off would shrink the rest
+    span = np.maximum(high - low, 1e-9)
+    near = ((xy >= low) & (xy <= high)).all(1)
+    row, xy = row[near], xy[near]
+    side = np.round(WIDTH * np.minimum(span / span[0], 1)).astype(int)
+    at = (xy - low) / span * (side - 1)
+    at[:, 1] = side[1] - 1 - at[:, 1]
+    image = Image.new("RGBA", (int(side[0]), int(side[1])))
+    draw = ImageDraw.Draw(image)
+    groups = [(np.ones(len(row), bool), GREY)]
+    groups += [(np.isin(row, each.own), colour) for each, colour in zip(found, colours(len(found)), strict=True)]
+    for inside, colour in groups:
+        for x, y in at[inside].tolist():
+            draw.circle((x, y), DOT, fill=colour)
+    written = BytesIO()
+    image.save(written, "PNG", optimize=True)
+    return written.getvalue()
+
+
+def colours(count: int) -> list[str]:
+    """As many colours to tell apart as there are, then the same again."""
+    return [palettes.Category20_20[(2 * i + i // 10) % 20] for i in range(count)]

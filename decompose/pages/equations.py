@@ -1,0 +1,29 @@
+"""The page of equations: each concept as a sum of neurons that lead to their cards, with receipts."""
+
+from collections.abc import Sequence
+
+from decompose.equations import Equation
+from decompose.pages.fragment import render
+
+SOLVERS = {
+    "omp": "orthogonal matching pursuit",
+    "lasso": "the lasso",
+    "nnls": "non-negative least squares",
+    "iht": "iterative hard thresholding",
+    "logistic": "L1 logistic regression",
+}
+
+
+def equations_page(found: Sequence[Equation], shares: Sequence[float | None] | None = None) -> str:
+    """A page of equations, whose neurons lead to their cards, with the receipts that there are.
+
+    `shares`: of each concept's logit over the Store's images, what the bilinear form explains (R^2), if it is known.
+    """
+    shares = shares or [None] * len(found)
+    tried = next((each.receipts[0].templates for each in found if each.receipts), ())  # the same for all
+    return render(
+        "equations.html",
+        equations=list(zip(found, shares, strict=True)),
+        tried=tried,
+        solver=SOLVERS.__getitem__,
+    )
