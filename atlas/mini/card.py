@@ -178,12 +178,18 @@ def _table(head: tuple[str, ...], rows: Any) -> str:
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
+def write(folder: Path) -> Path:
+    """Write CARD.md beside a folder's training.json and evidence.json; returns its path."""
+    training, evidence = (json.loads((folder / f"{name}.json").read_text("utf-8")) for name in ("training", "evidence"))
+    (folder / "CARD.md").write_text(render(training, evidence), "utf-8")
+    return folder / "CARD.md"
+
+
 def main() -> None:
-    """Write CARD.md, and the table in README where there is a checkout."""
-    training, evidence = (json.loads((HERE / f"{name}.json").read_text("utf-8")) for name in ("training", "evidence"))
-    (HERE / "CARD.md").write_text(render(training, evidence), "utf-8")
-    print(HERE / "CARD.md")
+    """Write the embedded model's CARD.md, and the table in README where there is a checkout."""
+    print(write(HERE))
     if README.is_file():
+        evidence = json.loads((HERE / "evidence.json").read_text("utf-8"))
         README.write_text(placed(in_brief(evidence), README.read_text("utf-8")), "utf-8")
 
 

@@ -27,6 +27,7 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from atlas import raster, sources, vocabulary
 from atlas.clip import Clip
+from atlas.errors import Refused
 from atlas.items import Item
 from atlas.mini import corpus, words
 from atlas.mini.multimodal import Found, areas, multimodal, probes
@@ -344,18 +345,28 @@ def report(name: str, value: Any, indent: int = 0) -> None:
         print(f"{margin}{name:32} {value:.4g}" if isinstance(value, float) else f"{margin}{name:32} {value}")
 
 
-def measure(args: argparse.Namespace) -> int:
-    """Measure everything, print it, and write evidence.json."""
+def measure(weights: Path, out: Path) -> dict[str, Any]:
+    """Measure everything, print it as it comes, and write it as JSON."""
     for family in (*corpus.HELD_OUT_FONTS, *SEEN_FONTS):
         raster.check_font(family)
+    clip = Clip("mini", pretrained=weights)
     torch.set_num_threads(2)
-    clip = Clip("mini", pretrained=args.weights)
     figures = {}
     for part in (naming, reading, neurons, feelings, regions, attack, stroop, speed):
         figures[part.__name__] = part(clip)
         report(part.__name__, figures[part.__name__])
+        sys.stdout.flush()
+    try:
+        out.write_text(json.dumps(figures, indent=1), "utf-8")
+    except OSError as error:
+        raise Refused(f"cannot write {out}: {error.strerror}") from None
+    return figures
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, and say where the figures are."""
     out = args.out or args.weights.with_name("evidence.json")
-    out.write_text(json.dumps(figures, indent=1), "utf-8")
+    measure(args.weights, out)
     print(out)
     return 0
 
@@ -364,8 +375,8 @@ def main() -> int:
     """What the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", type=Path, default=HERE / "mini.safetensors")
-    parser.add_argument("--out", type=Path, help="where the figures go; evidence.json beside the weights")
-    parser.set_defaults(function=measure)
+    parser.add_argument("--out", type=Path, help="where the figures go (evidence.json beside the weights)")
+    parser.set_defaults(function=run)
     return answer("evaluate", parser.parse_args())
 
 
