@@ -23,6 +23,11 @@ of tokens that no training caption used ({unused:,} of 49,408) are zero.
 **What it is for.** To look into a CLIP offline, to teach, and to test this project on. Not for search, moderation or
 any judgement of people: it has seen emoji, clip art and printed words, nothing else.
 
+**Limits.** Tokens that no caption used say nothing to it. Nouns that it never saw rendered it reads in {nouns:.0%} of
+cases; the ink of a neutral word, one of eight, it tells in {ink:.0%}. The feeling wheel's families and its text
+embeddings share {nmi:.2f} of their information (NMI; by chance {nmi_by_chance:.2f}). A name stuck on a drawing brings the
+drawn class, of twenty, from {without:.0%} to {stuck:.0%}.
+
 **Data.** {drawings:,} drawings, {read:,} words rendered often and {rare:,} now and then, in {fonts} open font families.
 
 {data}
@@ -83,6 +88,12 @@ def render(training: dict[str, Any], evidence: dict[str, Any]) -> str:
         spent=training["curve"][-1]["seconds"] / 3600,
         last_steps=int(training["finetuning"][-1]["step"]),
         last_spent=training["finetuning"][-1]["seconds"] / 3600,
+        nouns=evidence["reading"]["held-out nouns"]["share"],
+        ink=evidence["stroop"]["ink of a neutral word"]["share"],
+        nmi=evidence["feelings"]["nmi"],
+        nmi_by_chance=evidence["feelings"]["nmi_by_chance"],
+        without=evidence["attack"]["without"]["share"],
+        stuck=evidence["attack"]["the drawn class still wins"]["share"],
         evidence=_table(("measure", "figure"), _figures(evidence)),
         concepts=neurons["concepts"],
         neurons=neurons["model"]["neurons"],
