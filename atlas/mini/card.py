@@ -24,8 +24,8 @@ of tokens that no training caption used ({unused:,} of 49,408) are zero.
 any judgement of people: it has seen emoji, clip art and printed words, nothing else.
 
 **Limits.** Tokens that no caption used say nothing to it. Nouns that it never saw rendered it reads in {nouns:.0%} of
-cases; the ink of a neutral word, one of eight, it tells in {ink:.0%}. Its text embeddings tell the
-feeling wheel's families with an NMI of {nmi:.2f}, {nmi_by_chance:.2f} by chance. A name stuck on a drawing brings the drawn class, of
+cases; the ink of a neutral word, one of eight, it tells in {ink:.0%}. Its text embeddings tell the feeling wheel's
+families with an NMI of {nmi:.2f}, {nmi_by_chance:.2f} by chance. A name stuck on a drawing brings the drawn class, of
 twenty, from {without:.0%} to {stuck:.0%}.
 
 **Data.** {drawings:,} drawings, {read:,} words rendered often and {rare:,} now and then, in {fonts} open font families.
