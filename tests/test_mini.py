@@ -288,6 +288,29 @@ def test_what_would_fail_after_hours_is_refused_before(asked, said, tmp_path, mo
     assert errors.count("\n") == 1
 
 
+def test_evidence_lies_beside_the_weights_and_lacking_fonts_are_told_first(tmp_path, monkeypatch, capsys) -> None:
+    measured: list[str] = []
+    for part in ("naming", "reading", "neurons", "feelings", "regions", "attack", "stroop", "speed"):
+        stub = lambda clip, part=part: measured.append(part) or {"top1": evaluate.share([1, 0])}  # noqa: E731
+        stub.__name__ = part
+        monkeypatch.setattr(evaluate, part, stub)
+    weights = tmp_path / "mini.safetensors"
+    weights.write_bytes((evaluate.HERE / "mini.safetensors").read_bytes())
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)  # what is measured with two; tests go on as they were
+    monkeypatch.setattr(sys, "argv", ["evaluate", "--weights", str(weights)])
+    monkeypatch.setattr(corpus, "HELD_OUT_FONTS", ("open-sans",))
+    monkeypatch.setattr(evaluate, "SEEN_FONTS", ("no-such-family",))
+    assert evaluate.main() == 1
+    assert "pip install fontpkg-no-such-family" in capsys.readouterr().err
+    assert not measured
+    monkeypatch.setattr(evaluate, "SEEN_FONTS", ("pt-serif",))
+    assert evaluate.main() == 0
+    assert list(json.loads((tmp_path / "evidence.json").read_text("utf-8"))) == measured
+    monkeypatch.setattr(sys, "argv", ["evaluate", "--weights", str(weights), "--out", str(tmp_path / "none/x.json")])
+    assert evaluate.main() == 1
+    assert "cannot write" in capsys.readouterr().err
+
+
 def test_a_checkpoint_that_cannot_be_taken_up_or_written_is_one_line(tmp_path: Path) -> None:
     damaged = tmp_path / "checkpoint.pt"
     damaged.write_bytes(b"PK\3\4 cut short")
