@@ -288,6 +288,16 @@ def test_what_would_fail_after_hours_is_refused_before(asked, said, tmp_path, mo
     assert errors.count("\n") == 1
 
 
+def test_a_folder_that_nothing_can_be_written_in_is_refused_before(tmp_path, monkeypatch, capsys) -> None:
+    def refuse(dir: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(train.tempfile, "TemporaryFile", refuse)
+    monkeypatch.setattr(sys, "argv", ["train", "--run", str(tmp_path / "run")])
+    assert train.main() == 1
+    assert capsys.readouterr().err == f"train: cannot write in {tmp_path / 'run'}: Permission denied\n"
+
+
 def test_evidence_lies_beside_the_weights_and_lacking_fonts_are_told_first(tmp_path, monkeypatch, capsys) -> None:
     measured: list[str] = []
     for part in ("naming", "reading", "neurons", "feelings", "regions", "attack", "stroop", "speed"):
