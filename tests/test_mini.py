@@ -1,6 +1,8 @@
 """The embedded model's recipe: what is held out stays out, and the fast passes are open_clip's own."""
 
 import json
+import sys
+import zlib
 from io import BytesIO
 from pathlib import Path
 
@@ -8,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.stats import binomtest
 
 from atlas import vocabulary
 from atlas.clip import Clip
-from atlas.mini import batches, card, corpus, finetune, losses, passes, pictures, words
+from atlas.errors import Refused
+from atlas.mini import batches, card, corpus, evaluate, finetune, losses, passes, pictures, train, words
 from atlas.mini.matrices import Matrices
 
 pytest.importorskip("wordfreq")
@@ -68,6 +72,8 @@ def test_plurals_and_phrases_of_a_held_out_word_are_held_out() -> None:
     assert not words.renderable("slice of Pizza")
     assert not words.renderable("lobsters")
     assert words.renderable("dogs")
+    assert not words.renderable("sliceofpizza")  # icons have such names
+    assert words.renderable("armchair")
 
 
 def test_a_concept_comes_as_drawings_of_different_styles_and_its_name(drawings: batches.Drawings) -> None:
@@ -157,6 +163,10 @@ def test_finetuning_moves_the_last_stage_and_nothing_before_it(tmp_path: Path, m
     assert again.resume()
     assert again.step == 12
     assert torch.equal(again.home, last.home)
+    model.visual.layer3[0].conv1.weight.data.mul_(2)  # the whole model was trained on: its last stage begins anew
+    anew = finetune.Finetuning(model, bank, keys, np.unique(keys), tmp_path, 60.0)
+    assert not anew.resume()
+    assert anew.step == 0
 
 
 def test_a_picture_carries_its_name_and_its_keyword() -> None:
@@ -178,6 +188,151 @@ def test_the_card_and_readme_say_what_was_measured() -> None:
     readme = card.README.read_text("utf-8")
     assert card.BEGIN in readme
     assert readme == card.placed(card.in_brief(evidence), readme)
+
+
+def test_a_picture_that_several_vendors_share_is_neither_trained_on_nor_counted() -> None:
+    checksums = {
+        vendor: {name: zlib.crc32(file.read_bytes()) for name, file in corpus.vendor_pictures(vendor)}
+        for vendor in (*corpus.VENDORS, *corpus.HELD_OUT_VENDORS)
+    }
+    for seen in corpus.VENDORS:
+        for unseen in corpus.HELD_OUT_VENDORS:
+            assert not checksums[seen].items() & checksums[unseen].items()
+    assert "lotus" in corpus.styleless()
+    assert "cat" not in corpus.styleless()
+    counted = {item.label for item in evaluate.drawings(evaluate.UNSEEN)}
+    assert "cat" in counted
+    assert not counted & corpus.styleless()
+
+
+def test_an_interval_is_over_things_and_not_over_samples() -> None:
+    hits, word = np.repeat([1, 0, 0, 1, 0], 10), np.repeat(np.arange(5), 10)
+    alike, apart = evaluate.share(hits, word), evaluate.share(hits)
+    assert (alike["share"], alike["n"], alike["things"]) == (0.4, 50, 5)
+    wilson = binomtest(20, 50).proportion_ci(method="wilson")
+    assert (apart["low"], apart["high"]) == pytest.approx((wilson.low, wilson.high), abs=0.01)
+    assert alike["high"] - alike["low"] > 2.5 * (apart["high"] - apart["low"])
+    none = evaluate.share(np.zeros(500), np.repeat(np.arange(50), 10))  # fifty words unread, not five hundred
+    assert none["low"] == 0
+    assert none["high"] == pytest.approx(binomtest(0, 50).proportion_ci(method="wilson").high, abs=0.01)
+    assert evaluate.share(np.ones(50), word)["high"] == 1
+    even = evaluate.share(np.tile([1, 0], 25), word)  # every word half: no wider than of independent samples
+    assert even["low"] == pytest.approx(0.5 - (even["high"] - 0.5))
+    assert 0.3 < even["low"] < 0.4
+
+
+def test_an_interval_of_few_things_holds_the_truth_nineteen_times_of_twenty() -> None:
+    rng, word = np.random.default_rng(0), np.repeat(np.arange(6), 10)
+    hits = [(rng.random((6, 10)) < rng.beta(3, 4.5, (6, 1))).ravel() for _ in range(1000)]
+    held = np.mean([f["low"] <= 0.4 <= f["high"] for f in (evaluate.share(each, word) for each in hits)])
+    assert 0.94 < held < 0.985  # .92 without Student's t, .97 with it
+
+
+def test_a_folder_of_other_things_is_not_the_corpus(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(Refused, match=r"holds other things \(thesis.tex\)"):
+        corpus.fetch(tmp_path)
+    with pytest.raises(Refused, match="cannot hold the corpus"):
+        corpus.fetch(tmp_path / "thesis.tex")
+
+
+def test_only_what_is_missing_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def install(*command: str, cwd: Path | None = None) -> None:
+        asked.extend(command)
+        if command[0] == "apt-get":
+            (tmp_path / f"{command[-1]}_1_all.deb").touch()
+        if command[0] == "dpkg":
+            inside = corpus.PICTURE_PACKAGES[Path(command[-1]).stem][0]
+            (Path(command[-1]) / inside).mkdir(parents=True)
+
+    monkeypatch.setattr(corpus, "_install", install)
+    listed = {"packages": {f"node_modules/@iconify-json/{name}": {} for name in corpus.DRAWING_SETS[1:]}}
+    (tmp_path / "node_modules").mkdir()
+    (tmp_path / "node_modules/.package-lock.json").write_text(json.dumps(listed))
+    corpus.fetch(tmp_path)
+    assert {f"@iconify-json/{corpus.DRAWING_SETS[0]}", *corpus.LISTS, *corpus.PICTURE_PACKAGES} <= set(asked)
+    assert not {f"@iconify-json/{name}" for name in corpus.DRAWING_SETS[1:]} & set(asked)
+    asked.clear()
+    corpus.fetch(tmp_path)
+    assert not set(corpus.PICTURE_PACKAGES) & set(asked)
+
+
+def test_an_installer_that_is_missing_or_fails_is_named() -> None:
+    with pytest.raises(Refused, match="fetched with no-such-installer, which is not installed"):
+        corpus._install("no-such-installer")
+    with pytest.raises(Refused, match=r"python.* ended with 3: the corpus is not complete"):
+        corpus._install(sys.executable, "-c", "raise SystemExit(3)")
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (["--hours", "0"], "--hours takes a number above 0, got 0.0"),
+        (["--hours", "nan"], "--hours takes a number above 0, got nan"),
+        (["--batch", "2"], "--batch takes 16 or more, got 2"),
+        (["--start", "none.safetensors"], "none.safetensors is missing"),
+        (["--run", "file"], "cannot write in file"),
+        (["--weights", "file/mini.safetensors"], "cannot write in file"),
+        (["--corpus", "file"], "file cannot hold the corpus"),
+    ],
+)
+def test_what_would_fail_after_hours_is_refused_before(asked, said, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    monkeypatch.setattr(sys, "argv", ["train", *asked])
+    assert train.main() == 1
+    errors = capsys.readouterr().err
+    assert said in errors
+    assert errors.count("\n") == 1
+
+
+def test_a_folder_that_nothing_can_be_written_in_is_refused_before(tmp_path, monkeypatch, capsys) -> None:
+    def refuse(dir: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(train.tempfile, "TemporaryFile", refuse)
+    monkeypatch.setattr(sys, "argv", ["train", "--run", str(tmp_path / "run")])
+    assert train.main() == 1
+    assert capsys.readouterr().err == f"train: cannot write in {tmp_path / 'run'}: Permission denied\n"
+
+
+def test_evidence_lies_beside_the_weights_and_lacking_fonts_are_told_first(tmp_path, monkeypatch, capsys) -> None:
+    measured: list[str] = []
+    for part in ("naming", "reading", "neurons", "feelings", "regions", "attack", "stroop", "speed"):
+        stub = lambda clip, part=part: measured.append(part) or {"top1": evaluate.share([1, 0])}  # noqa: E731
+        stub.__name__ = part
+        monkeypatch.setattr(evaluate, part, stub)
+    weights = tmp_path / "mini.safetensors"
+    weights.write_bytes((evaluate.HERE / "mini.safetensors").read_bytes())
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)  # what is measured with two; tests go on as they were
+    monkeypatch.setattr(sys, "argv", ["evaluate", "--weights", str(weights)])
+    monkeypatch.setattr(corpus, "HELD_OUT_FONTS", ("open-sans",))
+    monkeypatch.setattr(evaluate, "SEEN_FONTS", ("no-such-family",))
+    assert evaluate.main() == 1
+    assert "pip install fontpkg-no-such-family" in capsys.readouterr().err
+    assert not measured
+    monkeypatch.setattr(evaluate, "SEEN_FONTS", ("pt-serif",))
+    assert evaluate.main() == 0
+    assert list(json.loads((tmp_path / "evidence.json").read_text("utf-8"))) == measured
+    monkeypatch.setattr(sys, "argv", ["evaluate", "--weights", str(weights), "--out", str(tmp_path / "none/x.json")])
+    assert evaluate.main() == 1
+    assert "cannot write" in capsys.readouterr().err
+
+
+def test_a_checkpoint_that_cannot_be_taken_up_or_written_is_one_line(tmp_path: Path) -> None:
+    damaged = tmp_path / "checkpoint.pt"
+    damaged.write_bytes(b"PK\3\4 cut short")
+    with pytest.raises(Refused, match=r"is damaged, or of another corpus or recipe .*: delete it to begin anew"):
+        finetune.checkpoint(damaged).__enter__()
+    finetune.write_checkpoint({"step": 3}, damaged)
+    with finetune.checkpoint(damaged) as state:
+        assert state == {"step": 3}
+    with pytest.raises(Refused, match="of another corpus"), finetune.checkpoint(damaged) as state:
+        state["elapsed"]
+    with pytest.raises(Refused, match="cannot write"):
+        finetune.write_checkpoint({}, tmp_path / "none" / "checkpoint.pt")
 
 
 def test_a_countrys_shape_is_as_wide_as_on_a_globe_and_whole_at_the_date_line() -> None:

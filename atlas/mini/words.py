@@ -68,10 +68,13 @@ def parts(text: str) -> list[str]:
     return re.findall("[a-z]{3,14}", text)
 
 
+@cache
 def renderable(text: str) -> bool:
-    """May the text be drawn as letters: none of its words, nor its singular, is held out."""
+    """May the text be drawn as letters: no word of it, nor its singular, nor a part that icons glue in, is held out."""
     words = re.findall("[a-z]+", text.lower())
-    return not any(form in HELD_OUT for w in words for form in (w, w.removesuffix("s"), w.removesuffix("es")))
+    forms = {form for w in words for form in (w, w.removesuffix("s"), w.removesuffix("es"))}
+    glued = [w for w in words if wordfreq.zipf_frequency(w, "en") == 0]  # "sliceofpizza"; "armchair" is a word
+    return not forms & HELD_OUT and not any(held in w for w in glued for held in HELD_OUT)
 
 
 @cache
