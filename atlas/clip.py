@@ -232,8 +232,8 @@ class Clip:
         return self._tower(2 * IMAGES_A_BATCH, self._first())
 
     def _first(self) -> dict[Layer, Token]:
-        layer = self._find(self.layer)
-        return {layer: self._hooked[layer]}
+        """The first hooked layer alone."""
+        return {layer: token for layer, token in self._hooked.items() if layer.path == self.layer}
 
     def _tower(self, images: int, tokens: dict[Layer, Token]) -> torch.nn.Module:
         """The model, or its folded image tower where that pays (many images, on a CPU) and no convolution is read."""

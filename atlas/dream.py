@@ -34,7 +34,7 @@ class Drawing:
     """What was drawn to drive one direction: `images` (r, s, s, 3), and what the direction does on views of each."""
 
     images: UInt8[np.ndarray, "r s s 3"]
-    reached: Float32[np.ndarray, " r"]  # mean over views and positions
+    reached: Float32[np.ndarray, " r"]  # mean over views and positions, after the ReLU where one closes the layer
 
 
 def visualise(
@@ -65,9 +65,13 @@ def visualise(
     for name, value in (("repeats", repeats), ("steps", steps)):
         if value < 1:
             raise Refused(f"{name} is {value}; ask for 1 at least")
-    at_once = max(1, AT_ONCE * (1 if clip.device.type == "cpu" else 4) // repeats)
     easel = _Easel(clip, clip.stand_in(), theme if strength else None, strength, diversity, about)
-    return [one for part in D.split(at_once) for one in easel.draw(part, repeats, steps, seed)]
+    return [one for part in D.split(at_once(clip, repeats)) for one in easel.draw(part, repeats, steps, seed)]
+
+
+def at_once(clip: Clip, repeats: int = 1) -> int:
+    """How many directions are drawn side by side."""
+    return max(1, AT_ONCE * (1 if clip.device.type == "cpu" else 4) // repeats)
 
 
 @dataclass(frozen=True)
@@ -95,13 +99,18 @@ class _Easel:
             optimiser.step()
         with torch.no_grad():
             x = canvas.draw()
-            tried = [_response(self.clip.respond(canvas.views(x, size), self.tower), each) for _ in range(TRIED)]
+            tried = [_response(self._passed(canvas.views(x, size)), each) for _ in range(TRIED)]
         images = (x * 255).round().byte().permute(0, 2, 3, 1).unflatten(0, (len(D), repeats)).cpu().numpy()
         reached = torch.stack(tried).mean(0).unflatten(0, (len(D), repeats)).cpu().numpy()
         return [Drawing(*one) for one in zip(images, reached, strict=True)]
 
+    def _passed(self, x: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n u h w"]:
+        """What the layer passes on."""
+        A = self.clip.respond(x, self.tower)
+        return A.relu() if self.clip.rectified() else A
+
     def _worth(self, x: Float[Tensor, "n 3 s s"], D: Float[Tensor, "n u"], repeats: int) -> Float[Tensor, " n"]:
-        """What each picture is worth: how much it drives its direction and little else, its theme, and being another."""
+        """What each picture is worth: that it drives its direction and little else, suits the theme, is another."""
         apart = repeats > 1 and self.diversity > 0
         below = list(self.theme.weights) if self.theme else lower(self.clip) if apart else []
         with kept(self.tower, below) as maps:

@@ -48,9 +48,7 @@ class Theme:
         y, weights, right = np.repeat([1, 0], sizes), {}, []
         for path in seen[0]:
             X = np.concatenate([each[path] for each in seen])
-            probe = make_pipeline(
-                StandardScaler(), LogisticRegression(C=PENALTY, class_weight="balanced")
-            )
+            probe = make_pipeline(StandardScaler(), LogisticRegression(C=PENALTY, class_weight="balanced"))
             right.append(cross_val_score(probe, X, y, cv=FOLDS, scoring="balanced_accuracy").mean())
             scale, fitted = (step for _, step in probe.fit(X, y).steps)
             w = (fitted.coef_[0] / scale.scale_).astype(np.float32)

@@ -23,6 +23,7 @@ DERIVED = (
     "layout/cells",
     "layout/map",
     "layout/neurons",
+    "neurons/drawings",
     "neurons/facets",
     "neurons/labels",
     "neurons/neighbours",
