@@ -222,10 +222,14 @@ class Clip:
             layers.embed(tower or self.model, (x - mean) / std)
         return maps[self.layer]
 
+    def precedes(self, path: str) -> bool:
+        """Does a layer run before the first hooked one?"""
+        paths = list(self._layers)
+        return paths.index(self._find(path).path) < paths.index(self.layer)
+
     def layer_map(self, path: str, raw: Float[Tensor, "..."]) -> Float[Tensor, "n c h w"]:
-        """A module's own tensor as the map that `activations` reads there."""
-        found = self._find(path)
-        return found.map(raw, self._choose(found))
+        """A module's own tensor as a map, of its patches where it has tokens."""
+        return self._find(path).map(raw, "patches")
 
     def stand_in(self) -> torch.nn.Module:
         """The model with its image tower folded, where the first hooked layer allows it; the same numbers, sooner."""

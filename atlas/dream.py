@@ -25,6 +25,7 @@ RATE = 0.05  # Adam's
 COARSE, SHARP = 0.05, 2 / 3  # detail of the first step, and the share of the steps after which all is drawn
 MARGIN = 7 / 6  # a canvas is this much wider than what the model reads
 LEAST = 0.1  # the least share that the cosine leaves of the objective, lest it vanish at the start
+TINY = 1e-30  # a gradient as small as this is none
 TRIED = 16  # views by which a drawing is judged
 AT_ONCE = 16  # pictures optimised together on a CPU; four times as many on a GPU
 
@@ -43,8 +44,8 @@ def visualise(
     repeats: int = 1,
     steps: int = STEPS,
     theme: Theme | None = None,
-    strength: float = 1.0,
-    diversity: float = 1.0,
+    strength: float | int = 1.0,
+    diversity: float | int = 3.0,
     about: tuple[float, float, float] | None = None,
     seed: int = 0,
 ) -> list[Drawing]:
@@ -54,7 +55,7 @@ def visualise(
     steps      of Adam; 200 shows shapes, the papers' own pictures took 4,096
     theme      draw each as it answers to this theme, so strongly as `strength` says (0: not at all)
     about      the colour to begin with, 0 to 1, as of the pictures that the model knows; None: its preprocessing's mean
-    diversity  how much alikeness of a direction's pictures takes from what they are worth, 0 to 1
+    diversity  how much a direction's pictures lose by being alike (0: nothing)
 
     A picture is worth the mean of the direction over positions, before the closing ReLU, times its cosine with all
     that the layer does: what drives everything is worth less (Carter et al. 2019, "Activation Atlas"). The same seed
@@ -65,6 +66,8 @@ def visualise(
     for name, value in (("repeats", repeats), ("steps", steps)):
         if value < 1:
             raise Refused(f"{name} is {value}; ask for 1 at least")
+    if below := [path for path in (theme.weights if theme else ()) if not clip.precedes(path)]:
+        raise Refused(f"the theme was learnt at {below[0]}, which does not lie below {clip.layer}")
     easel = _Easel(clip, clip.stand_in(), theme if strength else None, strength, diversity, about)
     return [one for part in D.split(at_once(clip, repeats)) for one in easel.draw(part, repeats, steps, seed)]
 
@@ -81,8 +84,8 @@ class _Easel:
     clip: Clip
     tower: nn.Module
     theme: Theme | None
-    strength: float
-    diversity: float
+    strength: float | int
+    diversity: float | int
     about: tuple[float, ...] | None
 
     def draw(self, D: Float[Tensor, "k u"], repeats: int, steps: int, seed: int) -> list[Drawing]:
@@ -95,7 +98,10 @@ class _Easel:
         for step in range(steps):
             x = canvas.draw(COARSE + (1 - COARSE) * min(1.0, step / (SHARP * steps)))
             worth = self._worth(canvas.views(x, size), each, repeats)
-            canvas.leaf.grad = torch.autograd.grad(-worth.sum(), canvas.leaf)[0]
+            gradient = torch.autograd.grad(-worth.sum(), canvas.leaf)[0]
+            if step == 0:  # Adam's epsilon would hold back a direction whose activations are small
+                unit = gradient.flatten(1).norm(dim=1).clamp(min=TINY).view(-1, 1, 1, 1, 1)
+            canvas.leaf.grad = gradient / unit
             optimiser.step()
         with torch.no_grad():
             x = canvas.draw()
@@ -130,7 +136,10 @@ class _Easel:
             for path, w in self.theme.weights.items():
                 steered = torch.einsum("nchw,c->n", attributed[path], torch.from_numpy(w).to(x.device))
                 worth = worth + self.strength / len(below) * steered
-        return worth * (1 - self.diversity * _alike(attributed[below[-1]].sum((2, 3)), repeats)) if apart else worth
+        if apart:
+            likeness = _alike(attributed[below[-1]].sum((2, 3)), repeats)
+            worth = worth - self.diversity * worth.detach().abs() * likeness
+        return worth
 
 
 def _response(A: Float[Tensor, "n u h w"], D: Float[Tensor, "n u"]) -> Float[Tensor, " n"]:

@@ -57,23 +57,25 @@ class Theme:
 
 
 def lower(clip: Clip) -> list[str]:
-    """The layers where themes are told: every second block of a ResNet's third stage, as in the paper; the same
-    share of a ViT's blocks. Refused for other towers: name layers.
+    """The layers where themes are told: every second block of a ResNet's third stage, as in the paper; of a ViT's
+    later half. Refused for other towers, and where the neurons lie no higher: name layers.
     """
-    visual = clip.model.visual
+    visual, paths = clip.model.visual, []
     if isinstance(visual, ModifiedResNet):
-        return [f"visual.layer3.{i}" for i in range(0, len(visual.layer3), 2)]
-    if isinstance(visual, VisionTransformer):
+        paths = [f"visual.layer3.{i}" for i in range(0, len(visual.layer3), 2)]
+    elif isinstance(visual, VisionTransformer):
         n = len(visual.transformer.resblocks)
-        return [f"visual.transformer.resblocks.{i}" for i in range(n // 2, max(n - 1, n // 2 + 1), 2)]
-    raise Refused(f"no layers are known at which {clip.name} tells themes; name some of Clip.layers()")
+        paths = [f"visual.transformer.resblocks.{i}" for i in range((n - 1) // 2, n - 1, 2)]
+    if found := [path for path in paths if clip.precedes(path)]:
+        return found
+    raise Refused(f"no layers are known below {clip.layer} at which {clip.name} tells themes; name some of layers()")
 
 
 def pooled(clip: Clip, pictures: Pictures, paths: Sequence[str]) -> dict[str, Float[np.ndarray, "n c"]]:
     """Each layer's mean over positions, after its ReLU."""
     found = {}
     for path in paths:
-        maps = clip.activations(pictures, path)
+        maps = clip.activations(pictures, path, "patches")
         found[path] = (np.maximum(maps, 0) if clip.rectified(path) else maps).mean((2, 3))
     return found
 
