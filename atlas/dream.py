@@ -94,13 +94,12 @@ class _Easel:
         about = self.about or tuple(self.clip.preprocessing.mean)
         canvas = Canvas(len(D), repeats, round(size * MARGIN), about, self.clip.device, seed)
         each = D.repeat_interleave(repeats, 0)
-        optimiser = torch.optim.Adam([canvas.leaf], RATE)
-        for step in range(steps):
+        optimiser, unit = torch.optim.Adam([canvas.leaf], RATE), torch.ones(1)
+        for step in range(steps):  # in units of the first gradient: Adam's epsilon would hold back small activations
             x = canvas.draw(COARSE + (1 - COARSE) * min(1.0, step / (SHARP * steps)))
             worth = self._worth(canvas.views(x, size), each, repeats)
             gradient = torch.autograd.grad(-worth.sum(), canvas.leaf)[0]
-            if step == 0:  # Adam's epsilon would hold back a direction whose activations are small
-                unit = gradient.flatten(1).norm(dim=1).clamp(min=TINY).view(-1, 1, 1, 1, 1)
+            unit = unit if step else gradient.flatten(1).norm(dim=1).clamp(min=TINY).view(-1, 1, 1, 1, 1)
             canvas.leaf.grad = gradient / unit
             optimiser.step()
         with torch.no_grad():
