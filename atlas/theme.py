@@ -9,11 +9,11 @@ needed: a Store's own pictures nearest to a text make one.
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from jaxtyping import Float
 from open_clip.modified_resnet import ModifiedResNet
-from open_clip.transformer import VisionTransformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -26,6 +26,7 @@ from atlas.errors import Refused
 FEWEST = 20  # pictures of a theme, and of others
 PENALTY = 0.01  # C of the logistic regression: there are more channels than pictures
 FOLDS = 5
+PARTS = ("visual.transformer.resblocks", "visual.trunk.blocks", "visual.trunk.stages")  # what towers are made of
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,18 +58,26 @@ class Theme:
 
 
 def lower(clip: Clip) -> list[str]:
-    """The layers where themes are told: every second block of a ResNet's third stage, as in the paper; of a ViT's
-    later half. Refused for other towers, and where the neurons lie no higher: name layers.
+    """The layers where themes are told: every second block of a ResNet's third stage, as in the paper; of other towers
+    every second block, or stage, of the later half. Refused where the neurons lie no higher, or nothing is known.
     """
-    visual, paths = clip.model.visual, []
+    visual = clip.model.visual
     if isinstance(visual, ModifiedResNet):
         paths = [f"visual.layer3.{i}" for i in range(0, len(visual.layer3), 2)]
-    elif isinstance(visual, VisionTransformer):
-        n = len(visual.transformer.resblocks)
-        paths = [f"visual.transformer.resblocks.{i}" for i in range((n - 1) // 2, n - 1, 2)]
+    else:
+        paths = next((each for each in map(partial(_later, clip), PARTS) if each), [])
     if found := [path for path in paths if clip.precedes(path)]:
         return found
     raise Refused(f"no layers are known below {clip.layer} at which {clip.name} tells themes; name some of layers()")
+
+
+def _later(clip: Clip, parts: str) -> list[str]:
+    """Every second of a tower's parts in its later half, but for the last, where the neurons are."""
+    try:
+        n = len(list(clip.model.get_submodule(parts).children()))
+    except AttributeError:
+        return []
+    return [f"{parts}.{i}" for i in range((n - 1) // 2, n - 1, 2)]
 
 
 def pooled(clip: Clip, pictures: Pictures, paths: Sequence[str]) -> dict[str, Float[np.ndarray, "n c"]]:
