@@ -32,6 +32,12 @@ def test_repeats_differ_and_what_is_drawn_besides_does_not_matter() -> None:
     assert not torch.equal(canvas(seed=1).leaf, canvas().leaf)
 
 
+def test_views_are_turned() -> None:
+    stripes = (torch.arange(32) // 4 % 2).float().expand(6, 3, 32, 32)
+    inside = canvas().views(stripes, 32)[:, :, 12:20, 12:20]
+    assert inside.diff(dim=2).abs().max() > 0.1, "stripes that are not turned are the same in every row"
+
+
 def test_what_is_finer_than_the_detail_is_faded() -> None:
     rough = canvas()
     with torch.no_grad():
