@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from atlas.clip import Clip
     from atlas.collection import collect
+    from atlas.dream import visualise
     from atlas.errors import Refused
     from atlas.index import Index
     from atlas.neuron import Neuron
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from atlas.store import Store
 
 __version__ = "0.1.0"
-__all__ = ["Clip", "Index", "Neuron", "Refused", "Store", "collect", "project"]
+__all__ = ["Clip", "Index", "Neuron", "Refused", "Store", "collect", "project", "visualise"]
 _HOME = {
     "Clip": "atlas.clip",
     "Index": "atlas.index",
@@ -25,6 +26,7 @@ _HOME = {
     "Store": "atlas.store",
     "collect": "atlas.collection",
     "project": "atlas.projection",
+    "visualise": "atlas.dream",
 }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from atlas.errors import Refused
 from atlas.terminal import answer, table
 
 # Nothing heavy is imported here: `atlas --help` must answer at once. Each command imports what it runs.
@@ -74,6 +75,26 @@ def map(args: argparse.Namespace) -> int:
     if "image" in store.counts:
         print(draw_cells(store, columns=args.columns, seed=args.seed))
     table([{"measure": k, "value": v} for k, v in store.recipe("layout/map").items()], args.json)
+    return 0
+
+
+def dream(args: argparse.Namespace) -> int:
+    """Pictures drawn to drive neurons (feature visualisation), plain or by theme; their cards then show them."""
+    from atlas.derivation import clip_of
+    from atlas.gallery import illustrate
+    from atlas.neuron import Neuron
+
+    store = _open(args)
+    clip = clip_of(store, args.pretrained, args.device)
+    if bool(args.neuron) == args.all:
+        raise Refused("name neurons, as in 12 40-47, or ask for --all of them")
+    chosen = range(clip.neurons) if args.all else [n for part in args.neuron for n in part]
+    options = {"repeats": args.repeats, "steps": args.steps, "strength": args.strength, "seed": args.seed}
+    found = illustrate(store, clip, chosen, args.theme or ("",), **options)
+    shown = ("neuron", "theme", "repeat", "reached", "strongest")
+    labels = {n: Neuron(store, n).label for n in {row["neuron"] for row in found}} if store.has("neurons/stats") else {}
+    table([{name: row[name] for name in shown} | {"label": labels.get(row["neuron"], "")} for row in found], args.json)
+    print(f"atlas page {args.out} brings them onto the cards", file=sys.stderr)
     return 0
 
 
@@ -202,6 +223,18 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--columns", type=int, default=20, help="cells across the activation atlas (20)")
     sub.add_argument("--seed", type=int, default=0)
     _json(sub)
+    sub = command(dream, "out")
+    sub.add_argument("neuron", nargs="*", type=_span, help="numbers and spans of them: 12 40-47")
+    sub.add_argument("--all", action="store_true", help="every neuron of the layer")
+    about = "as each answers to this: a text, whose nearest pictures teach it, or words"
+    sub.add_argument("--theme", nargs="+", metavar="T", help=about)
+    sub.add_argument("--strength", type=float, default=1.0, help="of the theme (1)")
+    sub.add_argument("--repeats", type=int, default=1, help="pictures of each, unlike each other (1)")
+    sub.add_argument("--steps", type=int, default=200, help="of optimisation (200)")
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--pretrained", help="where the checkpoint file lies now, if the Store was made with one")
+    sub.add_argument("--device", default="auto")
+    _json(sub)
     sub = command(page, "out")
     sub.add_argument("--max-mb", type=float, default=25, help="largest size of the site (25)")
     sub.add_argument("--single-file", action="store_true", help="the map alone as one file, OUT/single/map.html")
@@ -224,6 +257,14 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--pretrained", metavar="TAG|FILE")
     _json(sub)
     return whole
+
+
+def _span(text: str) -> range:
+    """The neurons that 12, or 40-47, means."""
+    first, _, last = text.partition("-")
+    if not first.isdecimal() or not (last or first).isdecimal() or int(last or first) < int(first):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor a span such as 40-47")
+    return range(int(first), int(last or first) + 1)
 
 
 def _model(sub: argparse.ArgumentParser) -> None:

@@ -211,6 +211,34 @@ class Clip:
         """Each neuron's share in each text: text embeddings @ basis.T."""
         return self.encode_texts(texts) @ self.basis(layer).T
 
+    def respond(self, x: Float[Tensor, "n 3 s s"], tower: torch.nn.Module | None = None) -> Float[Tensor, "n u h w"]:
+        """The first hooked layer's maps of pictures (colours 0 to 1, on the device); gradients flow back to them.
+
+        `tower` stands in for the model: what `stand_in` gave, for many passes.
+        """
+        wanted = self._first()
+        mean, std = self._shift_and_scale()
+        with layers.tapped(tower or self.model, wanted) as maps:
+            layers.embed(tower or self.model, (x - mean) / std)
+        return maps[self.layer]
+
+    def precedes(self, path: str) -> bool:
+        """Does a layer run before the first hooked one?"""
+        paths = list(self._layers)
+        return paths.index(self._find(path).path) < paths.index(self.layer)
+
+    def layer_map(self, path: str, raw: Float[Tensor, "..."]) -> Float[Tensor, "n c h w"]:
+        """A module's own tensor as a map, of its patches where it has tokens."""
+        return self._find(path).map(raw, "patches")
+
+    def stand_in(self) -> torch.nn.Module:
+        """The model with its image tower folded, where the first hooked layer allows it; the same numbers, sooner."""
+        return self._tower(2 * IMAGES_A_BATCH, self._first())
+
+    def _first(self) -> dict[Layer, Token]:
+        """The first hooked layer alone."""
+        return {layer: token for layer, token in self._hooked.items() if layer.path == self.layer}
+
     def _tower(self, images: int, tokens: dict[Layer, Token]) -> torch.nn.Module:
         """The model, or its folded image tower where that pays (many images, on a CPU) and no convolution is read."""
         pays = images >= 2 * IMAGES_A_BATCH and self.device.type == "cpu"
@@ -231,8 +259,12 @@ class Clip:
         if self.device.type == "cuda":
             raw = raw.pin_memory().to(self.device, non_blocking=True)
         x = raw.permute(0, 3, 1, 2).to(self.device, torch.float32).div_(255)  # channels last, as the bytes are
-        mean, std = (torch.tensor(each, device=self.device).view(3, 1, 1) for each in self._moments)
+        mean, std = self._shift_and_scale()
         return x.sub_(mean).div_(std)
+
+    def _shift_and_scale(self) -> tuple[Tensor, Tensor]:
+        mean, std = (torch.tensor(each, device=self.device).view(3, 1, 1) for each in self._moments)
+        return mean, std
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, enabled=self.device.type == "cuda")

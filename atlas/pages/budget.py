@@ -44,7 +44,7 @@ class Plan:
 
 def plan(
     captions: list[str], max_mb: float | int, neighbours: int = 8, cards: int = 0, shards: list[Shard] | None = None,
-    single_file: bool = False, what: str = "a site", driven: int = 0,
+    single_file: bool = False, what: str = "a site", driven: int = 0, drawn: int = 0,
 ) -> Plan:  # fmt: skip
     """What a site of so many points would weigh. Thumbnails step down until it fits `max_mb` (10^6 bytes).
 
@@ -64,6 +64,8 @@ def plan(
         parts["drivers"] = (f"{drivers.depth(driven)} rows of each neuron", drivers.weight(driven))
     if cards:
         parts["cards"] = (f"of {cards:,} neurons", cards * CARD)
+    if drawn:
+        parts["drawings"] = ("of neurons", drawn)
     size, sheets = _thumbnails(shards or [], limit - sum(part for _, part in parts.values()), single_file)
     if size:
         rows = sum(shard.rows for shard in shards or [])

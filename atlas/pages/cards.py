@@ -12,6 +12,7 @@ from atlas.pages.neurons import NONE, Neurons
 from atlas.pages.rows import plain
 
 IMAGES, WORDS, NEAR = 12, 12, 5  # how many of each stand in the page itself
+DRAWN, REACHED = "drawn", ("reached", "strongest")
 
 
 def write_cards(frame: Frame, neurons: Neurons) -> None:
@@ -20,6 +21,7 @@ def write_cards(frame: Frame, neurons: Neurons) -> None:
     map_page = "map.html" if "map.html" in frame.pages else "index.html"
     for neuron in range(len(neurons)):
         context = {"neuron": neuron, "last": len(neurons) - 1, "shard": shard_of(neuron), "map_page": map_page}
+        context["drawings"] = _hang(frame, neurons, neuron)
         frame.render("card.html", f"neurons/{address(neuron)}", **context, **essence(neurons, neuron))
     write_evidence(frame, neurons)
 
@@ -41,6 +43,17 @@ def essence(neurons: Neurons, neuron: int) -> dict[str, Any]:
         "words": neurons.named("word", neuron, WORDS) if "word" in neurons.stats else [],
         "near": [(n, address(n)) for n in near],
     }
+
+
+def _hang(frame: Frame, neurons: Neurons, neuron: int) -> list[dict[str, Any]]:
+    """Write a neuron's drawings beside its card: where each lies, the theme, what it reaches and what images do."""
+    hung = []
+    for number, row in enumerate((neurons.drawings or {}).get(neuron, ())):
+        path = frame.folder / "neurons" / DRAWN / f"{neuron:04d}-{number}.webp"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(row["image"])
+        hung.append({"at": f"{DRAWN}/{path.name}", "theme": plain(row["theme"]), **{k: row[k] for k in REACHED}})
+    return hung
 
 
 def _claim(row: dict[str, Any]) -> dict[str, Any]:

@@ -31,6 +31,7 @@ class Neurons:
     claims: Grouped | None = None
     facets: Grouped | None = None
     receipts: Grouped | None = None
+    drawings: Grouped | None = None
 
     @classmethod
     def read(cls, frame: Frame, rows: Rows) -> "Neurons | None":
@@ -39,7 +40,7 @@ class Neurons:
         found = {kind: table for kind, table in stats.items() if table}
         near = _table(frame, "neurons/neighbours", "neighbours.parquet")
         texts = _table(frame, "neurons/texts", "texts.parquet")
-        more = (_grouped(frame, f"neurons/{name}") for name in ("labels", "facets", "receipts"))
+        more = (_grouped(frame, f"neurons/{name}") for name in ("labels", "facets", "receipts", "drawings"))
         return cls(frame, rows, found, near, texts, *more) if found else None
 
     def __post_init__(self) -> None:

@@ -17,12 +17,14 @@ from atlas.pages.neurons import Neurons
 from atlas.pages.rows import Rows
 from atlas.store import Store
 
+DRAWINGS = "neurons/drawings"
 DERIVED = (
     "index/embedding",
     "index/terms",
     "layout/cells",
     "layout/map",
     "layout/neurons",
+    DRAWINGS,
     "neurons/facets",
     "neurons/labels",
     "neurons/neighbours",
@@ -48,6 +50,8 @@ def write_site(store: Store, max_mb: float | int = 25, single_file: bool = False
     neurons = store.request["model"]["layers"][0]["neurons"] if store.has("neurons/stats") else 0
     driven = neurons if store.has("layout/map") else 0
     options = {"cards": 0 if single_file else neurons, "driven": driven, "shards": shards, "single_file": single_file}
+    if store.has(DRAWINGS) and not single_file:
+        options["drawn"] = sum(path.stat().st_size for path in store.derived(DRAWINGS).glob("*.parquet"))
     options["what"] = f"a site of {store.path}"
     planned = budget.plan(rows.captions, max_mb, **options)
     print(*planned.lines(), sep="\n", file=sys.stderr)

@@ -1,0 +1,180 @@
+"""Drawings drive what they are drawn for, on every family of towers, and leave the model as it was."""
+
+import json
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from PIL import Image
+
+from atlas.clip import Clip
+from atlas.dream import AT_ONCE, visualise
+from atlas.errors import Refused
+from atlas.theme import Theme, kept, lower
+from tests.test_basis import CONFIGS, TEXT
+
+LIGHT = (0.78, 0.73, 0.69)
+NEURONS = [380, 353, 632, 813]
+STEPS = 40
+
+
+@pytest.fixture(scope="module")
+def clip() -> Clip:
+    return Clip("mini")
+
+
+@pytest.fixture(scope="module")
+def plain(clip):
+    return visualise(clip, NEURONS, steps=STEPS, about=LIGHT)
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("configs")
+    for name, config in CONFIGS.items():
+        (folder / f"dream-{name}.json").write_text(json.dumps({"embed_dim": 12, "text_cfg": TEXT, **config}))
+    open_clip.add_model_config(folder)
+    return lambda name: Clip(f"dream-{name}", device="cpu")
+
+
+def responses(clip: Clip, images: np.ndarray) -> np.ndarray:
+    return np.maximum(clip.activations(images), 0).mean((2, 3))
+
+
+def test_each_drawing_drives_its_own_neuron_most(clip, plain):
+    images = np.concatenate([one.images for one in plain])
+    assert images.shape == (4, 112, 112, 3)
+    drawn = responses(clip, images)[:, NEURONS]
+    assert (drawn.argmax(0) == np.arange(4)).all()
+    assert (drawn.diagonal() > 3 * responses(clip, np.full((1, 96, 96, 3), 190, np.uint8))[0, NEURONS]).all()
+    reached = np.array([one.reached[0] for one in plain])
+    assert reached == pytest.approx(drawn.diagonal(), rel=0.6), "views turn and shrink it, but it is the same picture"
+    assert reached.min() > 0.02
+
+
+def alike(one, other) -> float:
+    """Correlation of two drawings' first pictures, a little blurred: roundings grow as an optimisation goes on."""
+    small = (Image.fromarray(each.images[0]).resize((28, 28), Image.Resampling.BOX) for each in (one, other))
+    return float(np.corrcoef([np.asarray(each, float).ravel() for each in small])[0, 1])
+
+
+def test_a_drawing_is_the_same_again_and_beside_others(clip, plain):
+    alone, again = (visualise(clip, NEURONS[1], steps=STEPS, about=LIGHT)[0] for _ in range(2))
+    np.testing.assert_array_equal(alone.images, again.images)
+    assert alike(alone, plain[1]) > 0.8
+    assert alike(visualise(clip, NEURONS[1], steps=STEPS, about=LIGHT, seed=1)[0], plain[1]) < 0.75
+
+
+def test_a_direction_of_any_length_is_drawn_as_its_neuron_is(clip, plain):
+    D = np.zeros((1, clip.neurons), np.float32)
+    D[0, NEURONS[1]] = 1e-6
+    found = visualise(clip, D, steps=STEPS, about=LIGHT)[0]
+    assert alike(found, plain[1]) > 0.8
+    assert 0.5e-6 < found.reached[0] / plain[1].reached[0] < 2e-6
+
+
+@pytest.mark.parametrize("name", ["resnet", "vit", "vit-average", "timm-vit", "timm-convnext"])
+def test_every_tower_is_drawn_for_and_left_as_it_was(build, name):
+    clip = build(name)
+    before = {path: tensor.clone() for path, tensor in clip.model.state_dict().items()}
+    few, many = (visualise(clip, [0, 1, 2, 3], steps=steps) for steps in (1, 60))
+    assert sum(one.reached[0] for one in many) > 1.1 * abs(sum(one.reached[0] for one in few))
+    assert many[0].images.dtype == np.uint8
+    assert all(torch.equal(before[path], tensor) for path, tensor in clip.model.state_dict().items())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in clip.model.modules())
+    assert not any(parameter.requires_grad for parameter in clip.model.parameters())
+
+
+def test_more_than_fit_at_once_come_in_order(build):
+    found = visualise(build("vit"), range(AT_ONCE + 2), steps=2)
+    assert len(found) == AT_ONCE + 2
+    last = visualise(build("vit"), AT_ONCE + 1, steps=2)[0]
+    assert np.abs(found[-1].images.astype(int) - last.images).max() <= 1
+
+
+def test_diverse_drawings_are_less_alike(clip):
+    def likeness(diversity: float) -> float:
+        one = visualise(clip, NEURONS[1], repeats=3, steps=STEPS, diversity=diversity, about=LIGHT)[0]
+        assert one.images.shape[0] == len(one.reached) == 3
+        shown = np.maximum(clip.activations(one.images, lower(clip)[-1]), 0).mean((2, 3))
+        return np.corrcoef(shown)[np.triu_indices(3, 1)].mean()
+
+    assert likeness(3.0) < likeness(0.0) - 0.03
+
+
+def test_a_theme_shows_in_what_is_drawn(clip, plain):
+    random = np.random.default_rng(0)
+    stripes = np.repeat(random.integers(0, 256, (30, 12, 1, 1), np.uint8), 8, 1).repeat(96, 2).repeat(3, 3)
+    blots = random.integers(0, 256, (30, 12, 12, 1), np.uint8).repeat(8, 1).repeat(8, 2).repeat(3, 3)
+    theme = Theme.learn(clip, stripes, blots)
+    assert theme.accuracy > 0.9
+    path, w = next(iter(theme.weights.items()))
+
+    def suits(drawings) -> float:
+        images = np.concatenate([one.images for one in drawings])
+        return float((np.maximum(clip.activations(images, path), 0).mean((2, 3)) @ w).mean())
+
+    themed = visualise(clip, NEURONS, steps=STEPS, theme=theme, strength=1, about=LIGHT)
+    assert suits(themed) > suits(plain)
+    none = visualise(clip, NEURONS[:1], steps=STEPS, theme=theme, strength=0, about=LIGHT)
+    assert alike(none[0], plain[0]) > 0.8
+
+
+def test_a_theme_of_nothing_tells_nothing(clip):
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 96, 96, 3), np.uint8)
+    theme = Theme.learn(clip, pixels[:30], pixels[30:])
+    assert 0.2 < theme.accuracy < 0.8
+    assert all(np.abs(w).max() == pytest.approx(1) for w in theme.weights.values())
+    with pytest.raises(Refused, match="20 pictures"):
+        Theme.learn(clip, pixels[:10], pixels[30:])
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("resnet", "layer3.0"),
+        ("vit", "transformer.resblocks.0"),
+        ("timm-vit", "trunk.blocks.2"),
+        ("timm-convnext", "trunk.stages.1"),
+    ],
+)
+def test_themes_are_told_at_lower_layers(build, name, expected):
+    clip, path = build(name), f"visual.{expected}"
+    assert lower(clip)[0] == path
+    with kept(clip.model, [path]) as maps:
+        x = torch.rand(2, 3, clip.image_size, clip.image_size, requires_grad=True)
+        out = clip.respond(x)
+    gradient = torch.autograd.grad(out.sum(), maps[path])[0]
+    assert gradient.abs().sum() > 0, "what is kept must lie on the way to the neurons"
+    assert visualise(clip, 0, repeats=2, steps=2)[0].images.shape[0] == 2
+
+
+def test_a_theme_above_the_neurons_is_refused(clip):
+    low = Clip("mini", layer="visual.layer2")
+    with pytest.raises(Refused, match=r"learnt at visual.layer3.0, which does not lie below visual.layer2"):
+        visualise(low, 0, theme=Theme({"visual.layer3.0": np.ones(512, np.float32)}, 1.0))
+    with pytest.raises(Refused, match="no layers are known below"):
+        lower(low)
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        (1024, "neuron 1024 is out of range: visual.layer4 has neurons 0 to 1023"),
+        ([3, -1], "neuron -1 is out of range"),
+        (np.ones((1, 3)), r"directions of visual.layer4 are \(k, 1024\), got \(1, 3\)"),
+        (np.zeros((1, 1024)), "zero or not finite"),
+        (np.full((1, 1024), np.nan), "zero or not finite"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(clip, what, message):
+    with pytest.raises(Refused, match=message):
+        visualise(clip, what)
+
+
+def test_counts_below_one_are_refused(clip):
+    with pytest.raises(Refused, match="steps is 0"):
+        visualise(clip, 0, steps=0)
+    with pytest.raises(Refused, match="repeats is 0"):
+        visualise(clip, 0, repeats=0)
