@@ -15,7 +15,7 @@ from scipy.stats import binomtest
 from atlas import vocabulary
 from atlas.clip import Clip
 from atlas.errors import Refused
-from atlas.mini import batches, card, corpus, evaluate, finetune, losses, passes, pictures, train, words
+from atlas.mini import batches, card, corpus, evaluate, finetune, losses, packages, passes, pictures, train, words
 from atlas.mini.matrices import Matrices
 
 pytest.importorskip("wordfreq")
@@ -25,7 +25,7 @@ REFERENCE = Path(__file__).parents[2] / "shared/reference/emotion_wheel.json"
 @pytest.fixture(autouse=True)
 def _a_font_that_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The training families come with the corpus; here any family does."""
-    monkeypatch.setattr(corpus, "fonts", lambda: ["open-sans"])
+    monkeypatch.setattr(packages, "fonts", lambda: ["open-sans"])
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +39,11 @@ def drawings() -> batches.Drawings:
 
 
 def test_nothing_that_is_held_out_is_in_a_training_list() -> None:
-    assert not set(corpus.TRAINING_FONTS) & set(corpus.HELD_OUT_FONTS)
-    assert not set(corpus.VENDORS) & set(corpus.HELD_OUT_VENDORS)
-    assert not {"dejavu", "liberation", "arimo", "tinos", "cousine"} & {f.split("-")[0] for f in corpus.TRAINING_FONTS}
+    assert not set(packages.TRAINING_FONTS) & set(packages.HELD_OUT_FONTS)
+    assert not set(packages.VENDORS) & set(packages.HELD_OUT_VENDORS)
+    assert not {"dejavu", "liberation", "arimo", "tinos", "cousine"} & {
+        f.split("-")[0] for f in packages.TRAINING_FONTS
+    }
     assert not words.HELD_OUT & set(words.reading_list())
     assert (len(words.HELD_OUT_NOUNS), len(words.HELD_OUT_COUNTRIES), len(words.HELD_OUT_FEELINGS)) == (50, 20, 20)
     assert len(words.HELD_OUT) == 90
@@ -193,10 +195,10 @@ def test_the_card_and_readme_say_what_was_measured() -> None:
 def test_a_picture_that_several_vendors_share_is_neither_trained_on_nor_counted() -> None:
     checksums = {
         vendor: {name: zlib.crc32(file.read_bytes()) for name, file in corpus.vendor_pictures(vendor)}
-        for vendor in (*corpus.VENDORS, *corpus.HELD_OUT_VENDORS)
+        for vendor in (*packages.VENDORS, *packages.HELD_OUT_VENDORS)
     }
-    for seen in corpus.VENDORS:
-        for unseen in corpus.HELD_OUT_VENDORS:
+    for seen in packages.VENDORS:
+        for unseen in packages.HELD_OUT_VENDORS:
             assert not checksums[seen].items() & checksums[unseen].items()
     assert "lotus" in corpus.styleless()
     assert "cat" not in corpus.styleless()
@@ -231,9 +233,9 @@ def test_an_interval_of_few_things_holds_the_truth_nineteen_times_of_twenty() ->
 def test_a_folder_of_other_things_is_not_the_corpus(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(Refused, match=r"holds other things \(thesis.tex\)"):
-        corpus.fetch(tmp_path)
+        packages.fetch(tmp_path)
     with pytest.raises(Refused, match="cannot hold the corpus"):
-        corpus.fetch(tmp_path / "thesis.tex")
+        packages.fetch(tmp_path / "thesis.tex")
 
 
 def test_only_what_is_missing_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,26 +246,26 @@ def test_only_what_is_missing_is_fetched(tmp_path: Path, monkeypatch: pytest.Mon
         if command[0] == "apt-get":
             (tmp_path / f"{command[-1]}_1_all.deb").touch()
         if command[0] == "dpkg":
-            inside = corpus.PICTURE_PACKAGES[Path(command[-1]).stem][0]
+            inside = packages.PICTURE_PACKAGES[Path(command[-1]).stem][0]
             (Path(command[-1]) / inside).mkdir(parents=True)
 
-    monkeypatch.setattr(corpus, "_install", install)
-    listed = {"packages": {f"node_modules/@iconify-json/{name}": {} for name in corpus.DRAWING_SETS[1:]}}
+    monkeypatch.setattr(packages, "_install", install)
+    listed = {"packages": {f"node_modules/@iconify-json/{name}": {} for name in packages.DRAWING_SETS[1:]}}
     (tmp_path / "node_modules").mkdir()
     (tmp_path / "node_modules/.package-lock.json").write_text(json.dumps(listed))
-    corpus.fetch(tmp_path)
-    assert {f"@iconify-json/{corpus.DRAWING_SETS[0]}", *corpus.LISTS, *corpus.PICTURE_PACKAGES} <= set(asked)
-    assert not {f"@iconify-json/{name}" for name in corpus.DRAWING_SETS[1:]} & set(asked)
+    packages.fetch(tmp_path)
+    assert {f"@iconify-json/{packages.DRAWING_SETS[0]}", *packages.LISTS, *packages.PICTURE_PACKAGES} <= set(asked)
+    assert not {f"@iconify-json/{name}" for name in packages.DRAWING_SETS[1:]} & set(asked)
     asked.clear()
-    corpus.fetch(tmp_path)
-    assert not set(corpus.PICTURE_PACKAGES) & set(asked)
+    packages.fetch(tmp_path)
+    assert not set(packages.PICTURE_PACKAGES) & set(asked)
 
 
 def test_an_installer_that_is_missing_or_fails_is_named() -> None:
     with pytest.raises(Refused, match="fetched with no-such-installer, which is not installed"):
-        corpus._install("no-such-installer")
+        packages._install("no-such-installer")
     with pytest.raises(Refused, match=r"python.* ended with 3: the corpus is not complete"):
-        corpus._install(sys.executable, "-c", "raise SystemExit(3)")
+        packages._install(sys.executable, "-c", "raise SystemExit(3)")
 
 
 @pytest.mark.parametrize(
@@ -308,7 +310,7 @@ def test_evidence_lies_beside_the_weights_and_lacking_fonts_are_told_first(tmp_p
     weights.write_bytes((evaluate.HERE / "mini.safetensors").read_bytes())
     monkeypatch.setattr(torch, "set_num_threads", lambda _: None)  # what is measured with two; tests go on as they were
     monkeypatch.setattr(sys, "argv", ["evaluate", "--weights", str(weights)])
-    monkeypatch.setattr(corpus, "HELD_OUT_FONTS", ("open-sans",))
+    monkeypatch.setattr(packages, "HELD_OUT_FONTS", ("open-sans",))
     monkeypatch.setattr(evaluate, "SEEN_FONTS", ("no-such-family",))
     assert evaluate.main() == 1
     assert "pip install fontpkg-no-such-family" in capsys.readouterr().err

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from atlas.mini import corpus, pictures
+from atlas.mini import corpus, packages, pictures
 from atlas.mini.words import SPELLING, Words, parts, renderable, spelling
 
 EMOJI_TEMPLATES = ("an emoji of {}", "an emoji of {}", "a drawing of {}", "{}", "{}", "a picture of {}")
@@ -61,7 +61,7 @@ class Batches(torch.utils.data.IterableDataset[Batch]):
         self.easy, self.share, self.drawn = easy, share, drawn
 
     def __iter__(self) -> Iterator[Batch]:
-        rng, fonts = np.random.default_rng(self.seed), corpus.fonts()
+        rng, fonts = np.random.default_rng(self.seed), packages.fonts()
         while True:
             samples: list[Sample] = []
             while len(samples) < self.size * self.share:
@@ -184,7 +184,7 @@ class Drawings:
 
 def unseen_drawings(count: int, side: int) -> tuple[Tensor, list[str]]:
     """A seeded sample of the held-out styles on white, as uint8 (count, side, side, 3), with their names."""
-    files = [each for vendor in corpus.HELD_OUT_VENDORS for each in corpus.vendor_pictures(vendor)]
+    files = [each for vendor in packages.HELD_OUT_VENDORS for each in corpus.vendor_pictures(vendor)]
     pixels, names = [], []
     for i in np.random.default_rng(1).permutation(len(files)):
         name, file = files[i]
@@ -202,6 +202,6 @@ def unseen_words(words: list[str], count: int, side: int) -> tuple[Tensor, list[
     """A seeded sample of the words, large and level, in the held-out fonts that are meant for reading."""
     rng = np.random.default_rng(0)
     picked = [words[i] for i in rng.integers(len(words), size=count)]
-    fonts = rng.choice([f for f in corpus.HELD_OUT_FONTS if f != "caveat"], count)
+    fonts = rng.choice([f for f in packages.HELD_OUT_FONTS if f != "caveat"], count)
     pages = [pictures.draw_text(w, str(f), rng, side, 1.0) for w, f in zip(picked, fonts, strict=True)]
     return torch.from_numpy(np.stack([np.asarray(page) for page in pages])), picked

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from atlas.mini import corpus, words
+from atlas.mini import corpus, packages, words
 
 HERE = Path(__file__).parent
 README = HERE.parents[1] / "README.md"
@@ -77,7 +77,7 @@ def render(training: dict[str, Any], evidence: dict[str, Any]) -> str:
         **training["model"],
         **training["counts"],
         data=_table(("package", "licence"), sorted(training["licences"].items())),
-        held_out_fonts=", ".join(corpus.HELD_OUT_FONTS),
+        held_out_fonts=", ".join(packages.HELD_OUT_FONTS),
         held_out=len(words.HELD_OUT),
         styleless=len(corpus.styleless() & corpus.unicode_names()),
         held_out_words=", ".join(words.HELD_OUT_NOUNS + words.HELD_OUT_COUNTRIES + words.HELD_OUT_FEELINGS),

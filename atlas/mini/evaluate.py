@@ -28,7 +28,7 @@ from atlas import raster, sources, vocabulary
 from atlas.clip import Clip
 from atlas.errors import Refused
 from atlas.items import Item
-from atlas.mini import corpus, words
+from atlas.mini import corpus, packages, words
 from atlas.mini.multimodal import Found, areas, multimodal, probes
 from atlas.terminal import answer
 
@@ -124,12 +124,12 @@ def reading(clip: Clip, sample: int = 1000) -> dict[str, Any]:
     T = clip.encode_texts([f"the word {word}" for word in among])
     rng = np.random.default_rng(5)
     picked = [known[i] for i in rng.choice(len(known), sample, replace=False)]
-    fonts = rng.choice(corpus.HELD_OUT_FONTS, sample)
+    fonts = rng.choice(packages.HELD_OUT_FONTS, sample)
     pages = [raster.render(word, str(font), 40) for word, font in zip(picked, fonts, strict=True)]
     figures = {"words": len(among), "seen": share(_named(clip, pages, T, among) == np.array(picked))}
     for name in ("nouns", "countries", "feelings"):
         group = getattr(words, f"HELD_OUT_{name.upper()}")
-        each = [(word, font) for word in group for font in corpus.HELD_OUT_FONTS]
+        each = [(word, font) for word in group for font in packages.HELD_OUT_FONTS]
         pages = [raster.render(word, font, 40) for word, font in each]
         truth = [word for word, _ in each]
         figures[f"held-out {name}"] = share(_named(clip, pages, T, among) == np.array(truth), truth)
@@ -143,13 +143,13 @@ def _named(clip: Clip, pages: Sequence[Image.Image], T: np.ndarray, names: Seque
 def neurons(clip: Clip, untrained: int = 3) -> dict[str, Any]:
     """Multimodal neurons of the model, of untrained networks, and of linear probes fitted on seen styles and fonts."""
     concepts = _concepts()
-    responses = _responses(clip, concepts, UNSEEN, corpus.HELD_OUT_FONTS)
+    responses = _responses(clip, concepts, UNSEEN, packages.HELD_OUT_FONTS)
     drawn, written = (areas(A, which, len(concepts)) for A, which in responses)
     found = multimodal(drawn, written)
     figures: dict[str, Any] = {"concepts": len(concepts), "model": _described(found, concepts)}
     figures["untrained"] = []
     for seed in range(untrained):
-        others = _responses(_untrained(seed), concepts, UNSEEN, corpus.HELD_OUT_FONTS)
+        others = _responses(_untrained(seed), concepts, UNSEEN, packages.HELD_OUT_FONTS)
         drawn, written = (areas(A, which, len(concepts)) for A, which in others)
         other = multimodal(drawn, written)
         figures["untrained"].append({"neurons": len(set(other.neuron.tolist())), "above_floor": other.above_floor})
@@ -297,9 +297,9 @@ def attack(clip: Clip) -> dict[str, Any]:
 def stroop(clip: Clip) -> dict[str, Any]:
     """A colour's name in another colour's ink: which does "my favorite word, written in the color ..." follow."""
     T = clip.encode_texts([f"my favorite word, written in the color {name}" for name in INKS])
-    each = [(w, ink, font) for w in INKS for ink in INKS if w != ink for font in corpus.HELD_OUT_FONTS]
+    each = [(w, ink, font) for w in INKS for ink in INKS if w != ink for font in packages.HELD_OUT_FONTS]
     said = _named(clip, [raster.render(w, font, 40, ink=INKS[ink]) for w, ink, font in each], T, list(INKS))
-    plain = [(ink, font) for ink in INKS for font in corpus.HELD_OUT_FONTS]
+    plain = [(ink, font) for ink in INKS for font in packages.HELD_OUT_FONTS]
     written, inks, alone = [w for w, _, _ in each], [ink for _, ink, _ in each], [ink for ink, _ in plain]
     neutral = _named(clip, [raster.render("example", f, 40, ink=INKS[i]) for i, f in plain], T, list(INKS))
     return {
@@ -349,7 +349,7 @@ def report(name: str, value: Any, indent: int = 0) -> None:
 
 def measure(weights: Path, out: Path) -> dict[str, Any]:
     """Measure everything, print it as it comes, and write it as JSON."""
-    for family in (*corpus.HELD_OUT_FONTS, *SEEN_FONTS):
+    for family in (*packages.HELD_OUT_FONTS, *SEEN_FONTS):
         raster.check_font(family)
     clip = Clip("mini", pretrained=weights)
     torch.set_num_threads(2)

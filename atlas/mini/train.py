@@ -35,7 +35,7 @@ from tqdm import tqdm
 
 from atlas import vocabulary
 from atlas.errors import Refused
-from atlas.mini import card, corpus, evaluate
+from atlas.mini import card, corpus, evaluate, packages
 from atlas.mini.batches import EMOJI_TEMPLATES, Batch, Batches, Drawings, unseen_drawings, unseen_words
 from atlas.mini.finetune import Finetuning, checkpoint, write_checkpoint
 from atlas.mini.losses import bag_of_words, between, relational, soft_cross_entropy
@@ -292,7 +292,7 @@ class Trainer:
                 "drawings": len(self.drawings.pictures),
                 "read": len(self.words.read),
                 "rare": len(self.words.rare),
-                "fonts": len(corpus.fonts()),
+                "fonts": len(packages.fonts()),
             },
             "sha256": self.checksum,
             "licences": licences,
@@ -324,7 +324,7 @@ def train(args: argparse.Namespace) -> int:
     """Fetch what is missing, train, write the weights, measure them and write their card."""
     weights = args.weights or args.run / "mini.safetensors"
     _check(args, weights)
-    corpus.fetch(args.corpus)
+    packages.fetch(args.corpus)
     drawings = list(corpus.drawings(args.corpus, SIZE))
     seconds = 3600 * args.hours
     trainer = Trainer(drawings, args.run, (1 - FINETUNED) * seconds, args.batch, args.seed)
@@ -339,7 +339,7 @@ def train(args: argparse.Namespace) -> int:
         trainer.train()
     last = trainer.finetune(seconds if args.start else FINETUNED * seconds)
     trainer.export(weights)
-    training = trainer.describe(weights, corpus.licences(args.corpus), last)
+    training = trainer.describe(weights, packages.licences(args.corpus), last)
     weights.with_name("training.json").write_text(json.dumps(training, indent=1), "utf-8")
     print(weights, flush=True)
     evaluate.measure(weights, weights.with_name("evidence.json"))
