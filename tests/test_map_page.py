@@ -72,8 +72,9 @@ def test_names_do_not_repeat_and_come_from_what_lies_there() -> None:
     layout, vectors, named = planted()
     found = labels.name_clusters(layout, vectors, named)
     for level in range(3):
-        words = [word for label in found if label.level == level for word in label.text.replace(",", "").split()]
-        assert len(words) == len(set(words))
+        terms = [term for label in found if label.level == level for term in label.text.split(", ")]
+        assert len(terms) == len(set(terms))
+        assert "thing" not in terms  # it lies everywhere
     assert labels.name_clusters(layout, vectors, [""] * len(layout)) == []
 
 
