@@ -116,6 +116,34 @@ def test_names_on_the_map_never_overlap_at_any_scale(visit: Visit) -> None:
     assert seen
 
 
+def test_a_part_of_what_is_so_called_is_not_called_so_again(tmp_path: Path, browser: Any) -> None:  # noqa: F811
+    xy = np.array([[x, y] for x in range(5) for y in (0, 2, 4)] * 20, np.float32)
+    coarse = ["pets, farm" if 0 < x < 4 else "" for x in xy[:, 0]]
+    fine = [{0: "wild", 4: "wild, small"}.get(x, "" if x == 2 else f"pets, {x:.0f}") for x in xy[:, 0].tolist()]
+    index = write_points(tmp_path / "map.html", xy, [""] * len(xy), labels=[coarse, fine])
+    page = browser.new_page(viewport={"width": 1200, "height": 800})
+    Visit(page, tmp_path).open(index.name)
+    page.evaluate("atlas.page.scatter.zoom(0.9)")
+    page.wait_for_function("atlas.page.scatter.over().named.length > 1")
+    named = [entry["text"] for entry in page.evaluate("atlas.page.scatter.over().named")]
+    page.close()
+    assert "pets, farm" in named
+    assert not {"pets, 1", "pets, 3"} & set(named)
+    assert {"wild", "wild, small"} & set(named)
+
+
+def test_a_few_pictures_stand_whole_in_the_first_view(tmp_path: Path, browser: Any) -> None:  # noqa: F811
+    site = write_site(fake_store(tmp_path / "few", images=6, words=0, texts=0, neurons=NEURONS)).parent
+    page = browser.new_page(viewport={"width": 1200, "height": 800})
+    Visit(page, site).open("index.html")
+    page.wait_for_function("atlas.page.scatter.over().drawn.length > 1")
+    over, view = page.evaluate("atlas.page.scatter.over()"), page.evaluate("atlas.page.scatter.view()")
+    page.close()
+    half = over["side"] / 2
+    assert half > 24
+    assert all(half <= x <= view["w"] - half and half <= y <= view["h"] - half for _, x, y in over["drawn"])
+
+
 def test_a_name_goes_with_the_last_of_its_points(tmp_path: Path, browser: Any) -> None:  # noqa: F811
     kept = np.where(np.arange(2000) % 2, 1.0, 0.1).astype(np.float32)
     index = write_points(tmp_path / "map.html", **given(2000), preservation=kept)

@@ -44,7 +44,8 @@ atlas.scatter = async (target, points, options) => {
   }
   const [left, right, bottom, top] = extent();
   function all() {
-    const pad = 2 * (options.pad || 24);
+    const side = Math.min(64, Math.sqrt((width * height) / (points.x.length + 1)) / 3); // of the pictures, where points are few
+    const pad = 2 * (options.pad || Math.max(24, side / 2 + 8));
     whole = width * (Math.max((right - left) / Math.max(1, width - pad), (top - bottom) / Math.max(1, height - pad)) || 1);
     look((left + right) / 2, (bottom + top) / 2, whole);
   }
