@@ -3,7 +3,7 @@
 // Places on screen are computed here, from the ranges: the frame fills the plot, there being no axes.
 
 atlas.scatter = async (target, points, options) => {
-  await atlas.library; // a single file unpacks it
+  await atlas.library; // it comes packed
   const { item } = atlas.json("figure"), accelerated = atlas.accelerated();
   if (!accelerated) for (const root of item.doc.roots) root.attributes.output_backend = "canvas";
   const stage = document.getElementById(target).closest(".stage");
