@@ -290,8 +290,12 @@ def test_the_keyboard_walks_points_neighbours_and_results(visit: Visit) -> None:
     assert page.evaluate(x % second) > page.evaluate(x % first)
     page.keyboard.press("Enter")
     page.keyboard.press("ArrowRight")
+    at = "[...document.querySelectorAll('#card .strip button')].indexOf(document.activeElement)"
+    assert page.evaluate(at) == 1
+    wanted = page.evaluate("document.activeElement.title")
     page.keyboard.press("Enter")
-    assert page.evaluate("atlas.page.card.state().p") != second
+    assert page.evaluate(at) == 0  # on the strip of what was gone to: it walks on
+    assert wanted.startswith(page.locator("#card .caption").first.inner_text())
     page.keyboard.press("Escape")
     assert page.locator("#card").is_hidden()
 
