@@ -377,6 +377,14 @@ def test_everything_has_a_name(visit: Visit) -> None:
     assert len(ids) == len(set(ids))
 
 
+def test_few_points_are_discs_in_the_still_picture() -> None:
+    for count, pixels in ((1, 49), (picture.FEW, 5)):
+        places, codes = np.zeros((count, 2), np.int16), np.zeros(count, np.uint8)
+        assert np.count_nonzero(picture.density(places, codes, 1)) == pixels
+    corner = np.full((1, 2), 32_767, np.int16)
+    assert np.count_nonzero(picture.density(corner, np.zeros(1, np.uint8), 1)) > 9  # and whole
+
+
 def test_without_javascript_there_is_a_picture_and_a_table(store: Store, browser: Any) -> None:  # noqa: F811
     page = browser.new_context(java_script_enabled=False).new_page()
     page.goto((store.derived("site") / "index.html").as_uri())
