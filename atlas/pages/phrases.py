@@ -70,17 +70,18 @@ def heads(labels: Iterable[str]) -> set[str]:
 def runs(label: str) -> dict[str, bool]:
     """The runs of different words in a label, from no STOP to no STOP, and whether a thing's name ends with each.
 
-    It ends with the label, and before a preposition: "pot of food" with "pot" and with "food".
+    It ends with the label, and before a preposition: "pot of food" with "pot" and with "food". Any word of a sentence
+    may be one.
     """
     found = {label.lower(): True} if 0 < len(label.split()) <= LONGEST else {}
-    longest = LONGEST if len(label.split()) < SENTENCE else 1
+    sentence = len(label.split()) >= SENTENCE
     for part in _BREAK.split(label.lower()):
         words = part.split()
         sound = [bool(_WORD.fullmatch(word)) and word not in STOP for word in words]
-        for start, end in spans(len(words), longest):
+        for start, end in spans(len(words), 1 if sentence else LONGEST):
             run = " ".join(words[start:end])
             if sound[start] and sound[end - 1] and len(run) > 2 and len(set(words[start:end])) == end - start:
-                found[run] = found.get(run, False) or end == len(words) or words[end] in AFTER
+                found[run] = found.get(run, sentence) or end == len(words) or words[end] in AFTER
     return found
 
 
