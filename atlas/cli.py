@@ -220,7 +220,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--neighbors", type=int, default=15, help="UMAP's n_neighbors (15)")
     sub.add_argument("--min-dist", type=float, default=0.1, help="UMAP's min_dist (0.1)")
     sub.add_argument("--raw", action="store_true", help="leave the gap between kinds as it is")
-    sub.add_argument("--columns", type=int, default=20, help="cells across the activation atlas (20)")
+    sub.add_argument("--columns", type=int, help="cells across the activation atlas (20, fewer of few images)")
     sub.add_argument("--seed", type=int, default=0)
     _json(sub)
     sub = command(dream, "out")

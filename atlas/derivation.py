@@ -6,6 +6,7 @@ result always knows what it was made of. `derive` is the whole of it, in order.
 
 import json
 from collections.abc import Iterator
+from math import isqrt
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ NEIGHBOURS = 20  # neurons listed near a neuron
 TEXTS = 12  # texts listed near a neuron
 PRESERVED = 15  # neighbours that the map is measured by
 CELL_ROWS = 20_000  # patches laid out for the activation atlas, a seeded sample of them
+CELL_COLUMNS = 20  # of the activation atlas, where there are enough patches
 
 
 def clip_of(store: Store, pretrained: str | Path | None = None, device: str | None = None) -> Clip:
@@ -219,8 +221,11 @@ def draw_neurons(store: Store, seed: int = 0) -> Path:
     return store.derived("layout/neurons")
 
 
-def draw_cells(store: Store, columns: int = 20, minimum: int = 5, seed: int = 0) -> Path:
-    """layout/cells: the activation atlas over one random patch an image (Carter et al. 2019)."""
+def draw_cells(store: Store, columns: int | None = None, minimum: int = 5, seed: int = 0) -> Path:
+    """layout/cells: the activation atlas over one random patch an image (Carter et al. 2019).
+
+    `columns`: 20, or fewer where squares would hold less than `minimum` patches on average.
+    """
     positions = store.positions("image")
     chosen = np.sort(np.random.default_rng(seed).permutation(len(positions))[:CELL_ROWS])
     A: np.ndarray = store.array("patch", "image")[chosen].astype(np.float32)
@@ -229,6 +234,8 @@ def draw_cells(store: Store, columns: int = 20, minimum: int = 5, seed: int = 0)
     alive = A.any(1)  # a position where nothing fires has no direction to be placed by
     A, rows = A[alive], positions[chosen[alive]]
     layout = projection.project(A, n_neighbors=20, min_dist=0.01, seed=seed)
+    minimum = min(minimum, max(1, len(A)))
+    columns = columns or min(CELL_COLUMNS, max(1, isqrt(len(A) // minimum)))
     found = grid.cells(layout, A, columns=columns, minimum=minimum)
     labels, scores = _label_cells(store, found)
     table = {name: getattr(found, name) for name in ("column", "row", "x", "y", "count", "size")}

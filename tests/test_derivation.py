@@ -10,6 +10,7 @@ from PIL import Image
 import atlas
 from atlas import cli, derivation, queries
 from atlas.errors import Refused
+from tests.fakes import fake_store
 
 SOURCES = ["emoji?vendors=Google&skin=no", "words:emotions?sizes=32", "texts:emotions"]
 
@@ -110,6 +111,14 @@ def test_cells_hold_images_and_have_names(store: atlas.Store) -> None:
     images = set(store.positions("image").tolist())
     assert len(cells) > 20
     assert all(set(cell["members"]) <= images and cell["count"] >= 5 and cell["label"] for cell in cells)
+
+
+@pytest.mark.parametrize("images", [1, 3, 20])
+def test_few_images_have_cells_too(images: int, tmp_path: Path) -> None:
+    store = fake_store(tmp_path / "few", images=images, words=0, texts=0, derived=False)
+    cells = pq.read_table(derivation.draw_cells(store) / "cells.parquet").to_pylist()
+    assert cells
+    assert min(cell["count"] for cell in cells) >= min(images, 5)
 
 
 def test_nothing_current_is_derived_again(store: atlas.Store, clip: atlas.Clip) -> None:

@@ -72,8 +72,9 @@ def test_names_do_not_repeat_and_come_from_what_lies_there() -> None:
     layout, vectors, named = planted()
     found = labels.name_clusters(layout, vectors, named)
     for level in range(3):
-        words = [word for label in found if label.level == level for word in label.text.replace(",", "").split()]
-        assert len(words) == len(set(words))
+        terms = [term for label in found if label.level == level for term in label.text.split(", ")]
+        assert len(terms) == len(set(terms))
+        assert "thing" not in terms  # it lies everywhere
     assert labels.name_clusters(layout, vectors, [""] * len(layout)) == []
 
 
@@ -113,6 +114,34 @@ def test_names_on_the_map_never_overlap_at_any_scale(visit: Visit) -> None:
         for i, a in enumerate(boxes):
             assert not any(a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3] for b in boxes[:i])
     assert seen
+
+
+def test_a_part_of_what_is_so_called_is_not_called_so_again(tmp_path: Path, browser: Any) -> None:  # noqa: F811
+    xy = np.array([[x, y] for x in range(5) for y in (0, 2, 4)] * 20, np.float32)
+    coarse = ["pets, farm" if 0 < x < 4 else "" for x in xy[:, 0]]
+    fine = [{0: "wild", 4: "wild, small"}.get(x, "" if x == 2 else f"pets, {x:.0f}") for x in xy[:, 0].tolist()]
+    index = write_points(tmp_path / "map.html", xy, [""] * len(xy), labels=[coarse, fine])
+    page = browser.new_page(viewport={"width": 1200, "height": 800})
+    Visit(page, tmp_path).open(index.name)
+    page.evaluate("atlas.page.scatter.zoom(0.9)")
+    page.wait_for_function("atlas.page.scatter.over().named.length > 1")
+    named = [entry["text"] for entry in page.evaluate("atlas.page.scatter.over().named")]
+    page.close()
+    assert "pets, farm" in named
+    assert not {"pets, 1", "pets, 3"} & set(named)
+    assert {"wild", "wild, small"} & set(named)
+
+
+def test_a_few_pictures_stand_whole_in_the_first_view(tmp_path: Path, browser: Any) -> None:  # noqa: F811
+    site = write_site(fake_store(tmp_path / "few", images=6, words=0, texts=0, neurons=NEURONS)).parent
+    page = browser.new_page(viewport={"width": 1200, "height": 800})
+    Visit(page, site).open("index.html")
+    page.wait_for_function("atlas.page.scatter.over().drawn.length > 1")
+    over, view = page.evaluate("atlas.page.scatter.over()"), page.evaluate("atlas.page.scatter.view()")
+    page.close()
+    half = over["side"] / 2
+    assert half > 24
+    assert all(half <= x <= view["w"] - half and half <= y <= view["h"] - half for _, x, y in over["drawn"])
 
 
 def test_a_name_goes_with_the_last_of_its_points(tmp_path: Path, browser: Any) -> None:  # noqa: F811
@@ -261,8 +290,12 @@ def test_the_keyboard_walks_points_neighbours_and_results(visit: Visit) -> None:
     assert page.evaluate(x % second) > page.evaluate(x % first)
     page.keyboard.press("Enter")
     page.keyboard.press("ArrowRight")
+    at = "[...document.querySelectorAll('#card .strip button')].indexOf(document.activeElement)"
+    assert page.evaluate(at) == 1
+    wanted = page.evaluate("document.activeElement.title")
     page.keyboard.press("Enter")
-    assert page.evaluate("atlas.page.card.state().p") != second
+    assert page.evaluate(at) == 0  # on the strip of what was gone to: it walks on
+    assert wanted.startswith(page.locator("#card .caption").first.inner_text())
     page.keyboard.press("Escape")
     assert page.locator("#card").is_hidden()
 
@@ -342,6 +375,14 @@ def test_everything_has_a_name(visit: Visit) -> None:
     assert nameless == []
     ids = page.evaluate("[...document.querySelectorAll('[id]')].map((e) => e.id)")
     assert len(ids) == len(set(ids))
+
+
+def test_few_points_are_discs_in_the_still_picture() -> None:
+    for count, pixels in ((1, 49), (picture.FEW, 5)):
+        places, codes = np.zeros((count, 2), np.int16), np.zeros(count, np.uint8)
+        assert np.count_nonzero(picture.density(places, codes, 1)) == pixels
+    corner = np.full((1, 2), 32_767, np.int16)
+    assert np.count_nonzero(picture.density(corner, np.zeros(1, np.uint8), 1)) > 9  # and whole
 
 
 def test_without_javascript_there_is_a_picture_and_a_table(store: Store, browser: Any) -> None:  # noqa: F811

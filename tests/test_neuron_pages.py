@@ -12,7 +12,7 @@ import pytest
 from atlas.errors import Refused
 from atlas.pages import write_site
 from atlas.pages.evidence import number, spread
-from atlas.pages.fragments import inspect, picture
+from atlas.pages.fragments import headed, inspect, picture
 from atlas.store import Store
 from tests.fakes import fake_store
 from tests.test_pages import HOSTILE, Visit, browser, visiting
@@ -135,10 +135,37 @@ def test_a_card_without_scripts_is_still_a_card(store: Store, browser: Any) -> N
     page.close()
 
 
+def test_without_javascript_the_neuron_atlas_is_a_picture_and_a_table(store: Store, browser: Any) -> None:
+    page = browser.new_page(java_script_enabled=False)
+    page.goto(f"{store.derived('site').as_uri()}/neurons.html")
+    assert page.locator("#still").evaluate("image => image.naturalWidth") == 900
+    assert page.locator("tbody th a").first.is_visible()
+    for dead in (".tools", ".zoom", ".search", ".by"):
+        assert page.locator(dead).first.is_hidden()
+    page.close()
+
+
+def test_the_page_that_is_open_stands_in_a_narrow_bar(visit: Visit) -> None:
+    visit.page.set_viewport_size({"width": 280, "height": 600})
+    page = visit.open("about.html", ready=False)
+    nav, here = (page.locator(path).bounding_box() for path in (".bar nav", ".bar [aria-current]"))
+    assert nav["x"] <= here["x"]
+    assert here["x"] + here["width"] <= nav["x"] + nav["width"]
+
+
+def test_a_fragment_is_headed_within_its_measure() -> None:
+    assert headed('<style>a{}</style><article class="a>b"><p>x', "A & b") == (
+        '<style>a{}</style><article class="a>b"><h1>A &amp; b</h1><p>x'
+    )
+    assert headed("<p>x", "T") == "<h1>T</h1><p>x"
+
+
 def test_a_fragment_is_a_page_of_the_site(visit: Visit, store: Store) -> None:
     page = visit.open("emotions.html", ready=False)
     assert page.locator("nav [aria-current]").inner_text() == f"Emotions {LABEL}"
-    assert page.locator("h1").inner_text() == f"Emotions {LABEL}"
+    heading = page.locator("article h1")
+    assert heading.inner_text() == f"Emotions {LABEL}"
+    assert heading.bounding_box()["height"] > 20
     assert (store.derived("site") / "assets" / "emotions" / "disc.svg").exists()
     assert page.locator("article .t").get_attribute("href") == "index.html#5"
     page.locator("article a").first.click()

@@ -4,15 +4,19 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from atlas.errors import Refused
-from atlas.pages import columns, write_site
+from atlas.pages import columns, thumbnails, write_site
+from atlas.pages.rows import Rows
+from atlas.raster import render
 from atlas.store import Store
 from tests.fakes import fake_store
 
@@ -124,7 +128,7 @@ def test_search_and_legend(visit: Visit) -> None:
     assert page.locator("#found").inner_text().startswith(f"{page.locator('#results li').count()} found")
     assert all("pizza" in text for text in page.locator("#results .caption").all_inner_texts())
     page.get_by_placeholder("Search captions").fill("no such caption")
-    assert page.locator("#found").inner_text().startswith("0 found")
+    assert page.locator("#found").inner_text() == "0 found in captions; Meaning asks the model instead."
     points = "atlas.page.shown().length"
     assert page.evaluate(points) == 300
     page.locator(".entry", has_text="image").click()
@@ -210,9 +214,37 @@ def test_the_budget_steps_down_or_refuses_in_one_line(store: Store) -> None:
     write_site(store, max_mb=whole - 0.03)
     assert store.recipe("site")["thumbnail"] < largest
     assert sum(path.stat().st_size for path in store.derived("site").rglob("*") if path.is_file()) <= whole * 1e6
-    with pytest.raises(Refused, match=r"^a site of .* MB at least, above 1 MB; raise --max-mb$"):
-        write_site(store, max_mb=1)
+    with pytest.raises(Refused, match=r"^a site of .* MB at least, above 0.5 MB; raise --max-mb$"):
+        write_site(store, max_mb=0.5)
     assert (store.derived("site") / "index.html").exists()
+
+
+def test_sheets_of_words_are_whole_where_that_is_smaller() -> None:
+    thumbs = [webp(render(word, "open-sans", 40)) for word in ("dotted", "drum", "duck", "earth") * 16]
+    noise = [webp(Image.fromarray(np.random.default_rng(i).integers(0, 256, (56, 56, 3), np.uint8))) for i in range(8)]
+    size = thumbnails.Size(56, 75)
+    page, lossy = (Image.open(BytesIO(thumbnails.sheet(thumbs, size, words))).convert("RGB") for words in (True, False))
+    assert set(np.unique(np.asarray(page))) <= {17 * shade for shade in range(16)}
+    assert np.abs(np.asarray(page, int) - np.asarray(lossy, int)).mean() < 2
+    assert len(thumbnails.sheet(thumbs, size, True)) < len(thumbnails.sheet(thumbs, size))
+    assert thumbnails.sheet(noise, size, True) == thumbnails.sheet(noise, size)
+
+
+def webp(image: Image.Image) -> bytes:
+    out = BytesIO()
+    image.convert("RGB").save(out, "WebP", lossless=True)
+    return out.getvalue()
+
+
+def test_a_card_names_what_it_shows(visit: Visit, store: Store) -> None:
+    page, rows = visit.open("neurons/0003.html#word=5"), Rows(store)
+    told = "all => all.map((a) => [a.title, Number(a.hash.slice(1)), a.className, a.style.getPropertyValue('--n')])"
+    images, words = (page.locator(which).evaluate_all(told) for which in ("#top a", "#band a"))
+    assert len(images) == 24
+    assert words
+    for title, row, classes, cell in images + words:
+        assert title == (rows.labels[row] if [title, row, classes, cell] in words else rows.name(row))
+        assert (f"s{rows.places[0][row]}", int(cell)) == (classes.split()[1], rows.places[1][row])
 
 
 def test_columns_round_trip() -> None:

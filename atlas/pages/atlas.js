@@ -178,6 +178,8 @@ const atlas = (() => {
         root.dataset.theme = dark() ? "light" : "dark";
         try { localStorage.setItem("atlas-theme", root.dataset.theme); } catch { /* private windows keep nothing */ }
       } }));
+    const nav = document.querySelector(".bar nav"), here = nav.querySelector("[aria-current]"); // it scrolls where pages are many
+    if (here) nav.scrollLeft = here.offsetLeft - nav.offsetLeft - (nav.clientWidth - here.offsetWidth) / 2;
   });
 
   const address = (neuron) => `neurons/${String(neuron).padStart(4, "0")}.html`;

@@ -54,7 +54,7 @@ def plan(
     places = _places(points)
     near = round(points * neighbours * log2(max(points, 2)) / 8 * 1.4)
     parts = {
-        "library": ("BokehJS" + (", packed" if single_file else ""), _library(single_file)),
+        "library": ("BokehJS, packed", _library()),
         "places": places,
         "captions": (f"{points:,} lines", _captions(captions)),
     }
@@ -87,10 +87,10 @@ def _places(points: int) -> tuple[str, int]:
     return f"16-bit steps, {count} tiles; {tiles.SAMPLE:,} drawn first", round(points * 7 + row + tiles.SAMPLE * 12)
 
 
-def _library(packed: bool) -> int:
+def _library() -> int:
     folder = Path(bokeh.__file__).parent / "server" / "static" / "js"
     whole = sum((folder / name).stat().st_size for name in ("bokeh.min.js", "bokeh-gl.min.js"))
-    return whole * 4 // 10 if packed else whole
+    return whole * 4 // 10
 
 
 def _captions(captions: list[str]) -> int:

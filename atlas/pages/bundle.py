@@ -1,7 +1,4 @@
-"""One page with all that it needs inside: a folder's page turned into a single file, to send or to keep.
-
-Large scripts go in gzipped, at a third of their size, and are put together in the reader's browser.
-"""
+"""One page with all that it needs inside: a folder's page turned into a single file, to send or to keep."""
 
 import gzip
 import re
@@ -10,18 +7,21 @@ from pathlib import Path
 
 from atlas.errors import Refused
 
-PACKED = 200_000  # bytes from which on a script is worth packing; data are packed already
 _SCRIPT = re.compile(r'<script src="([^"]+)"></script>')
 _STYLE = re.compile(r'<link rel="stylesheet" href="([^"]+)">')
 _ADDRESS = re.compile(r'url\("([^":]+\.webp)"\)')
 _STILL = re.compile(r'src="(assets/map\.webp)"')
 # What runs a script that comes packed; atlas.js stands before it.
-_UNPACK = """
-const unpacked = async (packed) => {
+_UNPACK = """atlas.library = (async (packed) => {
   const code = new TextDecoder().decode(await atlas.inflate(atlas.bytes(packed)));
   document.head.append(Object.assign(document.createElement("script"), { textContent: code }));
-};
+})("%s");
 """
+
+
+def pack(code: str) -> str:
+    """A large script gzipped, at two fifths of its size: it is put together in the reader's browser."""
+    return _UNPACK % b64encode(gzip.compress(code.encode(), 9, mtime=0)).decode()
 
 
 def bundle(folder: Path, page: str, tables: list[str]) -> str:
@@ -48,9 +48,6 @@ def _style(path: Path) -> str:
 
 def _script(path: Path) -> str:
     text = path.read_text("utf-8")
-    if path.parent.name == "assets" and len(text) > PACKED:
-        packed = b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
-        return f'<script>{_UNPACK}atlas.library = unpacked("{packed}");</script>'
     if "</script" in text.lower() or "<!--" in text:
         raise Refused(f"{path} cannot stand inside a page: it holds the end of a script; write a folder instead")
     return f"<script>{text}</script>"

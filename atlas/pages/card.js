@@ -15,7 +15,10 @@
 
   const figure = (value) => (value === null ? "–" : Math.abs(value) >= 1000 ? Math.round(value).toLocaleString("en")
     : value.toPrecision(3)).replace("-", "−");
-  const known = (row) => ({ sheet: shard.sheet[at.get(row)], cell: shard.cell[at.get(row)], name: shard.names.at(shard.name[at.get(row)]) });
+  function known(row) {
+    const i = at.get(row), sheet = shard.sheet[i], style = shard.styles.at(shard.style[i]);
+    return { sheet, cell: row - about.starts[sheet], name: shard.names.at(shard.name[i]) + (style && ` · ${style}`) };
+  }
   function thumb(row, tag = "i", attributes = {}, place = null) {
     const { sheet, cell, name } = known(row);
     if (sheet < 0) return element(`${tag}.t.none`, attributes, name);
@@ -99,7 +102,7 @@
   }
   const PICTURED = ["pictures", "rows", "top"];
   function cell(name, value) {
-    if (PICTURED.includes(name) && Array.isArray(value)) return element("td.strip", {}, ...value.filter((row) => at.has(row)).slice(0, 6).map((row) => linked(row)));
+    if (PICTURED.includes(name) && Array.isArray(value)) return element("td.strip", {}, ...value.filter((row) => at.has(row)).map((row) => linked(row)));
     if (typeof value === "number") return element("td.n", {}, Number.isInteger(value) ? value.toLocaleString("en") : figure(value));
     return element("td", {}, element("bdi", {}, Array.isArray(value) ? value.join(", ") : String(value ?? "–")));
   }

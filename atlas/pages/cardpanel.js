@@ -27,9 +27,10 @@ atlas.card = (page) => {
     card.replaceChildren(...[head(i), ...(page.parts?.(i) || []), near(i), strongest(i), kept(i)].filter(Boolean));
     card.hidden = false;
     card.scrollIntoView({ block: "nearest" });
-    if (focused) card.querySelector(".strip button, button")?.focus();
+    if (focused) enter();
     live.textContent = spoken(i);
   }
+  const enter = () => (card.querySelector(".strip button") || card.querySelector("button"))?.focus(); // where arrows walk
   function close() {
     if (picked < 0) return;
     picked = -1;
@@ -115,7 +116,7 @@ atlas.card = (page) => {
   }
   page.scatter.plot.addEventListener("keydown", (event) => {
     if (step(event.key)) event.preventDefault();
-    if (event.key === "Enter" && picked >= 0) card.querySelector(".strip button, button")?.focus();
+    if (event.key === "Enter" && picked >= 0) enter();
     if (event.key === "+" || event.key === "=") page.scatter.zoom(0.6);
     if (event.key === "-") page.scatter.zoom(1 / 0.6);
   });

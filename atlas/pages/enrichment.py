@@ -16,7 +16,8 @@ from scipy.sparse import csr_matrix
 from scipy.stats import hypergeom
 from sklearn.cluster import KMeans
 
-from atlas.pages.labels import Label, carriers, central
+from atlas.pages.labels import Label, central
+from atlas.pages.phrases import carriers
 
 REGIONS = (8, 24, 80)  # at each level, coarse to fine
 LEAST = 6  # neurons in a region, on average

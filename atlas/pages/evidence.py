@@ -14,12 +14,14 @@ from atlas.pages import columns
 from atlas.pages.frame import Frame, command, short
 from atlas.pages.neurons import Neurons
 from atlas.pages.rows import plain
+from atlas.pages.thumbnails import pictured
 from atlas.stats import PER_BUCKET
 from atlas.terminal import chance
 
 SHARD = 64  # neurons in a file: what opening one card reads
 TOP, BOTTOM, BAND, WORDS, NEAR, TEXTS = 24, 12, 6, 16, 6, 8  # how many of each a card shows
 BINS = 32  # bars of a histogram: finer than this only looks ragged
+STRIP = 6  # pictures of a facet
 NAME = 60  # letters of a picture's name
 PICTURED = ("pictures", "rows", "top")  # columns of facets and receipts that hold rows of the Store
 
@@ -55,7 +57,9 @@ def common(frame: Frame, neurons: Neurons) -> dict[str, Any]:
         "Store": f"sha256 {store.digest}",
     }
     python = f"python -c 'import atlas; print(atlas.Neuron(atlas.Store.open(\"{place}\"), {{}}).stats)'"
-    return {"facts": facts, "commands": [command(store), python], "absent": absent(neurons, place), "shard": SHARD}
+    starts = [shard.start for shard in pictured(store)]  # the first row of every sheet
+    found = {"facts": facts, "commands": [command(store), python], "absent": absent(neurons, place)}
+    return found | {"shard": SHARD, "starts": starts}
 
 
 def absent(neurons: Neurons, place: str) -> list[tuple[str, str]]:
@@ -94,15 +98,15 @@ def card(neurons: Neurons, neuron: int) -> Card:
 def facet(row: dict[str, Any]) -> dict[str, Any]:
     """A group of the strongest images in words: what it is about, how sure that is, how many they are and which."""
     if not set(row) >= FACET:
-        return {name: _cell(value) for name, value in row.items()}
+        return {name: _cell(name, value) for name, value in row.items()}
     sure = {"p": chance(row["p"]), "q": chance(row["q"])}
-    return {"about": plain(row["label"]), **sure, "images": row["size"], "pictures": _cell(row["rows"])}
+    return {"about": plain(row["label"]), **sure, "images": row["size"], "pictures": _cell("rows", row["rows"])}
 
 
 def receipt(row: dict[str, Any]) -> dict[str, Any]:
     """A causal check in words: what was done to the neuron, and what that did to the concept's score."""
     if not set(row) >= RECEIPT:
-        return {name: _cell(value) for name, value in row.items()}
+        return {name: _cell(name, value) for name, value in row.items()}
     interval = f"{signed(row['effect'])} ({signed(row['low'])} to {signed(row['high'])})"
     return {
         "concept": plain(row["concept"]),
@@ -143,10 +147,12 @@ def spread(counts: np.ndarray, bands: int) -> np.ndarray:
     return np.diff(np.interp(np.linspace(0, len(counts), bands + 1), np.arange(len(counts) + 1), total))
 
 
-def _cell(value: Any) -> Any:
+def _cell(name: str, value: Any) -> Any:
     if isinstance(value, float):
         return number(value)
-    return [_cell(each) for each in value] if isinstance(value, list) else value
+    if not isinstance(value, list):
+        return value
+    return [_cell(name, each) for each in (value[:STRIP] if name in PICTURED else value)]
 
 
 def number(value: float | int | None) -> float | int | None:
@@ -157,12 +163,16 @@ def number(value: float | int | None) -> float | int | None:
 
 
 def known(neurons: Neurons, cards: Iterable[Card]) -> dict[str, columns.Column]:
-    """Columns of the rows that some cards mention: row, sheet, cell, and name as a code into names."""
+    """Columns of the rows that some cards mention: row, sheet (-1: none), and codes into names and styles.
+
+    The cell of a row is how far it is from the first of its sheet, which `common` lists.
+    """
     rows = np.array(sorted({row for one in cards for row in _mentioned(one)}), np.int64)
-    sheet, cell = (place[rows] for place in neurons.rows.places)
-    codes, names = columns.factor([_name(neurons, row) for row in rows.tolist()])
-    found: dict[str, columns.Column] = {"row": rows.astype(np.uint32), "name": codes, "names": names}
-    return {**found, "sheet": sheet.astype(np.int16), "cell": cell.astype(np.uint16)}
+    names, styles = zip(*(_name(neurons, row) for row in rows.tolist()), strict=True) if len(rows) else ((), ())
+    found: dict[str, columns.Column] = {"row": rows.astype(np.uint32)}
+    found["name"], found["names"] = columns.factor(names)
+    found["style"], found["styles"] = columns.factor(styles)
+    return {**found, "sheet": neurons.rows.places[0][rows].astype(np.int16)}
 
 
 def _mentioned(one: Card) -> Iterator[int]:
@@ -176,8 +186,9 @@ def _mentioned(one: Card) -> Iterator[int]:
     )
 
 
-def _name(neurons: Neurons, row: int) -> str:
-    """A picture's name; of a word the word alone, since it stands for all the fonts that it was averaged over."""
+def _name(neurons: Neurons, row: int) -> tuple[str, str]:
+    """A picture's name and style; of a word the word alone, being averaged over its fonts."""
     is_word = row in neurons.words
-    name = neurons.rows.labels[row] if is_word else neurons.rows.name(row)
-    return name if len(name) <= NAME else name[: NAME - 1].rstrip() + "…"
+    name = neurons.rows.labels[row] if is_word else neurons.rows.called(row)
+    cut = name if len(name) <= NAME else name[: NAME - 1].rstrip() + "…"
+    return cut, "" if is_word else neurons.rows.groups[row]

@@ -63,6 +63,7 @@ atlas.find = (page) => {
     if (!found) return by === "meaning" ? `Type one of ${origin}.` : "";
     if (meant && !meant.of.length) return `No such word among ${origin}; try another, or search captions.`;
     if (meant) return `Nearest in meaning to ${meant.of.map((text) => `“${text}”`).join(" and ")}, by the model; with ${meant.of.length > 1 ? "mean cosines, a word whose nearest a row is not among counting 0" : "cosines"}.`;
+    if (!found.length && origin) return "0 found in captions; Meaning asks the model instead.";
     return `${found.length.toLocaleString("en")} found${found.length > LISTED ? `, the first ${LISTED} listed` : ""}`;
   }
   function away(found) { // an empty map says nothing to who has zoomed in and finds what lies elsewhere

@@ -25,6 +25,7 @@ ACTIVE = {"script", "iframe", "object", "embed", "form", "link", "meta", "base",
 WORDS = {"alt", "title", "class", "id", "lang", "summary", "abbr"}  # attributes of text, as aria-* and data-* are
 _PICTURE = re.compile(r"data:image/[a-z0-9.+-]+(;[a-z0-9=-]+)*,[^\s,;]*")
 _AWAY = re.compile(r"[/\\]{2}|(^|[\s,;'\"(])[a-z][a-z0-9+.-]*:")  # an address beyond the site, alone or in a list
+_PART = re.compile(r"""<(?:article|section)\b(?:"[^"]*"|'[^']*'|[^'">])*>""")
 TAKEN = {"index", "map", "neurons", "activations", "about"}  # names of the site's own pages
 
 
@@ -53,12 +54,19 @@ def write_fragments(frame: Frame) -> None:
         source = frame.store.derived(f"{FOLDER}/{Path(page).stem}")
         body = (source / PAGE).read_text("utf-8")
         inspect(body, source / PAGE)
-        frame.render("fragment.html", page, heading=frame.titles[page], body=Markup(body))
+        frame.render("fragment.html", page, heading=frame.titles[page], body=headed(body, frame.titles[page]))
         beside = [path for path in source.iterdir() if path.name not in (PAGE, "made.json")]
         for path in beside:
             target = frame.folder / "assets" / Path(page).stem / path.name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
+
+
+def headed(body: str, heading: str) -> Markup:
+    """A fragment with its page's heading, which opens its first article or section, whose measure it then has."""
+    first = _PART.search(body)
+    at = first.end() if first else 0
+    return Markup(body[:at]) + Markup("<h1>{}</h1>").format(heading) + Markup(body[at:])
 
 
 def picture(store: Store, row: int, name: str = "") -> Markup:

@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from atlas.pages import columns
+from atlas.pages.bundle import pack
 from atlas.pages.thumbnails import pictured, sheet_name
 from atlas.store import Store
 from atlas.terminal import chance
@@ -120,7 +121,7 @@ class Frame:
             (assets / script).write_text("\n".join((HERE / part).read_text("utf-8") for part in parts), "utf-8")
         library = Path(bokeh.__file__).parent / "server" / "static" / "js"
         parts = [(library / name).read_text("utf-8") for name in ("bokeh.min.js", "bokeh-gl.min.js")]
-        (assets / "bokeh.min.js").write_text("\n".join(parts), "utf-8")
+        (assets / "bokeh.min.js").write_text(pack("\n".join(parts)), "utf-8")
 
 
 def provenance(store: Store) -> dict[str, str]:

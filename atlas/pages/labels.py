@@ -9,7 +9,6 @@ much of the cluster carries it, so that a name is never of something that does n
 Where rows carry no words of their own, each is said to carry the terms of a given vocabulary that are nearest to it.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,17 +21,18 @@ from sklearn.neighbors import KDTree
 
 from atlas.index import Rows as Vectors
 from atlas.index import blocks
+from atlas.pages.phrases import carriers, plain_names
 from atlas.terms import Terms
 
 SHARES = (1 / 30, 1 / 100, 1 / 350)  # of all points: the smallest cluster of each level, coarse to fine
 SAMPLE = 10_000  # points clustered; the rest follow the nearest of them
 COVER = 0.025  # share of a cluster's rows that must carry a term, for it to be a candidate
+SELDOM = 0.1  # cover below which a name is more of an example, and that of a kind says more
+HALF = 0.5  # of a cluster's best score, that a name its rows carry must have at least
 SECOND = 0.7  # of the first term's score, from which on a second one joins it
+LONG = 32  # letters of two terms together
 ONE_KIND = 0.9  # share of a cluster that must be of a kind, for it to be called by that
-TERMS = 20_000  # the most frequent terms are looked at
 NEAREST = 3  # terms of a vocabulary that a row is said to carry
-STOP = frozenset({"and", "for", "from", "the", "this", "with"})
-_WORD = re.compile(r"[^\W\d_]{3,}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +54,15 @@ class Label:
 class Candidates:
     """Terms that may name a cluster: the texts, their directions T, and which rows carry which (n, t).
 
-    `least`: the share of its best term's score that a name must have, where larger clusters took the best: a term that
-    rows do not carry themselves is no name for what is left over.
+    `least`: the share of its best term's score that a name must have, where other clusters took the best: it is no name
+    for what is left over. `things`: which thing each row is a variant of, where that is known.
     """
 
     texts: list[str]
     T: Float32[np.ndarray, "t e"]
     carried: csr_matrix
-    least: float = 0.0
+    least: float
+    things: Int64[np.ndarray, " n"] | None = None
 
 
 def name_clusters(
@@ -76,12 +77,14 @@ def name_clusters(
     A cluster in which no term occurs often is called by its kind where almost all of it is of one kind (`kinds`, one a
     row) and no other of its level is; else it is left out.
     """
-    carried, terms = carriers(labels)
+    plain = plain_names(labels)
+    written = {text for text, kind in zip(plain, kinds, strict=True) if kind != "word"} if kinds is not None else set()
+    carried, terms = carriers(plain, written or None)  # any word may be rendered: that does not make it a thing's name
     if not terms:
         return []
-    return _named(
-        layout, vectors, [Candidates(terms, term_means(vectors, carried), carried)] * len(SHARES), kinds, seed
-    )
+    things = np.unique(np.asarray(plain, dtype=object).astype(str), return_inverse=True)[1]
+    named = Candidates(terms, term_means(vectors, carried), carried, HALF, things)
+    return _named(layout, vectors, [named] * len(SHARES), kinds, seed)
 
 
 def guess_clusters(
@@ -108,9 +111,12 @@ def _named(
     found = []
     for level, codes in enumerate(clusters(layout, seed)):
         if codes.max(initial=-1) >= 0:
-            names = name(codes, vectors, levels[level])
+            of = levels[level]
+            terms, cover = name(codes, vectors, of)
+            names = [", ".join(of.texts[t] for t in chosen) for chosen in terms]
             if kinds is not None:
-                name_by_kind(names, codes, np.asarray(kinds, dtype=object).astype(str))
+                spare = {c for c, chosen in enumerate(terms) if not chosen or cover[c, chosen[0]] < SELDOM}
+                name_by_kind(names, codes, np.asarray(kinds, dtype=object).astype(str), spare)
             members = [(text, np.flatnonzero(codes == c)) for c, text in enumerate(names) if text]
             found += [Label(text, central(layout, rows), level, rows) for text, rows in members]
     return sorted(found, key=lambda label: -label.count)
@@ -147,26 +153,6 @@ def clusters(layout: Float[np.ndarray, "n 2"], seed: int = 0) -> list[Int64[np.n
     return found
 
 
-def carriers(labels: Sequence[str]) -> tuple[csr_matrix, list[str]]:
-    """Which rows carry which terms (n, t), and the terms: labels of at most three words, and the words in labels."""
-    of_label: dict[str, list[str]] = {}
-    for label in labels:
-        if label not in of_label:
-            words = [word for word in _WORD.findall(label.lower()) if word not in STOP]
-            whole = [label.lower()] if 0 < len(label.split()) <= 3 else []
-            of_label[label] = list(dict.fromkeys([*whole, *words]))
-    counts: dict[str, int] = {}
-    for label in labels:
-        for term in of_label[label]:
-            counts[term] = counts.get(term, 0) + 1
-    frequent = sorted((term for term in counts if counts[term] > 1), key=lambda term: (-counts[term], term))
-    terms = {term: code for code, term in enumerate(frequent[:TERMS])}
-    rows = [[terms[term] for term in of_label[label] if term in terms] for label in labels]
-    ends = np.cumsum([0, *map(len, rows)])
-    codes = np.fromiter((code for row in rows for code in row), np.int64, int(ends[-1]))
-    return csr_matrix((np.ones(len(codes), np.float32), codes, ends), (len(labels), len(terms))), list(terms)
-
-
 def term_means(vectors: Vectors, carried: csr_matrix) -> Float32[np.ndarray, "t e"]:
     """Mean direction of the rows that carry each term."""
     return _directions(_sums(vectors, carried))
@@ -181,43 +167,63 @@ def nearest_terms(vectors: Vectors, T: Float32[np.ndarray, "t e"]) -> csr_matrix
     return csr_matrix((np.ones(len(codes), np.float32), codes, ends), (len(vectors), len(T)))
 
 
-def name(codes: Int64[np.ndarray, " n"], vectors: Vectors, of: Candidates) -> list[str]:
-    """A name for every cluster, "" where no term occurs often enough; no two clusters of a level share one."""
+def name(
+    codes: Int64[np.ndarray, " n"], vectors: Vectors, of: Candidates
+) -> tuple[list[list[int]], Float32[np.ndarray, "c t"]]:
+    """The terms that name every cluster, none where no term occurs often enough, and how far each term covers each.
+
+    No two clusters share a term: the one that it fits best has it.
+    """
     members = np.flatnonzero(codes >= 0)
     inside = csr_matrix((np.ones(len(members), np.float32), (members, codes[members])), (len(codes), codes.max() + 1))
-    size = np.asarray(inside.sum(axis=0)).ravel()
-    cover = np.asarray((inside.T @ of.carried).todense()) / size[:, None]
+    cover, own = membership(inside, of)
     near = _directions(_sums(vectors, inside)) @ of.T.T
-    score = np.where(cover >= COVER, (near - _others(near)) * np.sqrt(cover), -np.inf)
-    names, taken = [""] * len(size), set()
-    for c in np.argsort(-size, kind="stable"):
-        chosen: list[str] = []
-        best, least = 0.0, of.least * float(score[c].max(initial=0.0))
-        for t in np.argsort(-score[c], kind="stable")[:40]:
-            words = _significant(of.texts[t])
-            if score[c, t] < max(SECOND * best, least) or not np.isfinite(score[c, t]):
-                break
-            if not words & taken:
-                chosen.append(of.texts[t])
-                taken |= words
-                best = score[c, t]
-            if len(chosen) == 2:
-                break
-        names[c] = ", ".join(chosen)
-    return names
+    score = np.where(cover >= COVER, (near - _others(near)) * np.sqrt(cover * own), 0)
+    best = score.max(axis=1, initial=0)
+    names: list[list[int]] = [[] for _ in best]
+    pairs = np.argwhere(score > 0)
+    pairs = pairs[np.argsort(-score[tuple(pairs.T)], kind="stable")]
+    taken: set[int] = set()
+    for known, least in ((0, of.least), (1, SECOND)):
+        for c, t in pairs.tolist():
+            chosen = names[c]
+            if len(chosen) != known or t in taken or score[c, t] < least * best[c]:
+                continue
+            if not chosen or joins(of.texts[t], of.texts[chosen[0]]):
+                chosen.append(t)
+                taken.add(t)
+    return names, cover
 
 
-def _significant(term: str) -> set[str]:
-    """The words of a term that tell it from others."""
-    return set(_WORD.findall(term.lower())) - STOP or {term.lower()}
+def membership(inside: csr_matrix, of: Candidates) -> tuple[Float32[np.ndarray, "c t"], Float32[np.ndarray, "c t"]]:
+    """The share of each cluster that carries each term, and the share of each term's rows that lie in the cluster.
+
+    Where rows are variants of things, the first is the mean (the geometric one) of the share of rows and of things, so
+    that neither one thing in many variants nor one that strayed counts for much.
+    """
+    carry = csr_matrix(inside.T @ of.carried).toarray()
+    cover = carry / np.asarray(inside.sum(axis=0)).reshape(-1, 1)
+    if of.things is not None:
+        kept = csr_matrix((np.ones(len(of.things), np.float32), (of.things, np.arange(len(of.things)))))
+        there = csr_matrix(kept @ inside).minimum(1)  # things in clusters
+        carriers = csr_matrix(kept @ of.carried).minimum(1)
+        share = csr_matrix(there.T @ carriers).toarray() / np.asarray(there.sum(axis=0)).reshape(-1, 1)
+        cover = np.sqrt(cover * share)
+    return cover, carry / np.maximum(np.asarray(of.carried.sum(axis=0)), 1)
 
 
-def name_by_kind(names: list[str], codes: Int64[np.ndarray, " n"], kinds: np.ndarray) -> None:
-    """Give the largest unnamed cluster of each kind the kind's name, in place."""
+def joins(term: str, first: str) -> bool:
+    """Whether a second term says more beside the first one: they share no word, and are short enough together."""
+    stems = [{word.rstrip("s") for word in text.split()} for text in (term, first)]
+    return not stems[0] & stems[1] and len(term) + len(first) <= LONG
+
+
+def name_by_kind(names: list[str], codes: Int64[np.ndarray, " n"], kinds: np.ndarray, spare: set[int]) -> None:
+    """Give the largest `spare` cluster of each kind the kind's name, in place; not where most of all rows are of it."""
     for kind in np.unique(kinds):
         size, of_kind = (np.bincount(part[part >= 0], minlength=len(names)) for part in (codes, codes[kinds == kind]))
-        free = [c for c in range(len(names)) if not names[c] and of_kind[c] >= ONE_KIND * size[c]]
-        if free and not any(f"{kind}s" in text.split(", ") for text in names):
+        free = [c for c in spare if of_kind[c] >= ONE_KIND * size[c]]
+        if free and 2 * np.count_nonzero(kinds == kind) <= len(kinds) and f"{kind}s" not in names:
             names[max(free, key=lambda c: (size[c], -c))] = f"{kind}s"
 
 

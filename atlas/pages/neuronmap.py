@@ -10,6 +10,7 @@ from atlas.pages.enrichment import name_regions
 from atlas.pages.frame import Frame
 from atlas.pages.labels import Label
 from atlas.pages.neurons import Neurons
+from atlas.pages.picture import still
 from atlas.pages.rows import plain
 from atlas.pages.scatter import PALETTE, RAMP, scatter
 from atlas.pages.traits import Trait, traits
@@ -34,6 +35,8 @@ def write_neurons(frame: Frame, neurons: Neurons) -> None:
         named = name_regions(xy, [neurons.terms(i) for i in range(len(neurons))])
         frame.write_data("traits", trait_columns(found))
         frame.write_data("regions", region_columns(places, named))
+        hues = np.array(found[0].hues, np.uint8)[found[0].codes] if found else np.zeros(len(places), np.uint8)
+        (frame.folder / "assets" / "neurons.webp").write_bytes(still(places, hues, (*PALETTE, *RAMP)))
         described = [trait.described for trait in found]
         context |= {
             "item": scatter(f"Neurons: those that lie near each other answer to the same {neurons.kind}s"),

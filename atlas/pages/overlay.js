@@ -90,7 +90,8 @@ atlas.overlay = (stage, points, options, repaint) => {
     for (const k of labels.order) {
       const level = labels.level[k];
       if (view.enlarged < FROM[level] || view.enlarged >= UNTIL[level] || options.named?.(labels, k) === false) continue;
-      if (placed.some((other) => other.text === labels.text.at(k))) continue; // a region within one of the same name
+      const first = labels.text.at(k).split(", ")[0];
+      if (placed.some((other) => labels.level[other.k] < level && other.text.split(", ").includes(first))) continue; // a part of what is so called
       const [x, y, half, tall] = [view.toX(labels.x[k]), view.toY(labels.y[k]), widths[k] / 2 + 9, 13];
       const box = [x - half, y - tall, x + half, y + tall];
       const meets = (b) => b[0] < box[2] && box[0] < b[2] && b[1] < box[3] && box[1] < b[3];

@@ -8,6 +8,7 @@ from jaxtyping import Int16, UInt8
 from PIL import Image
 
 SIDE = 900  # pixels
+FEW, DISC = 3000, 4  # points below which they are drawn as discs, and their radius in pixels
 
 
 def still(places: Int16[np.ndarray, "n 2"], codes: UInt8[np.ndarray, " n"], palette: Sequence[str]) -> bytes:
@@ -24,10 +25,13 @@ def still(places: Int16[np.ndarray, "n 2"], codes: UInt8[np.ndarray, " n"], pale
 
 
 def density(places: Int16[np.ndarray, "n 2"], codes: UInt8[np.ndarray, " n"], hues: int) -> np.ndarray:
-    """Points of each colour in each pixel, y upwards: (SIDE, SIDE, hues). Every point is a little cross."""
+    """Points of each colour in each pixel, y upwards: (SIDE, SIDE, hues). Every point is a cross, of few a disc."""
     counts = np.zeros((SIDE, SIDE, hues), np.float32)
     column, up = ((places.astype(np.int64) + 32_768) * (SIDE - 4) // 65_536 + 2).T
     code = np.minimum(codes, hues - 1)
-    for right, above in ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1)):
-        np.add.at(counts, (SIDE - 1 - up - above, column + right, code), 1)
+    reach = DISC if len(places) < FEW else 1
+    for right, above in np.argwhere(np.ones((2 * reach + 1,) * 2)) - reach:
+        if right**2 + above**2 <= reach**2:
+            at = (np.clip(SIDE - 1 - up - above, 0, SIDE - 1), np.clip(column + right, 0, SIDE - 1), code)
+            np.add.at(counts, at, 1)
     return counts

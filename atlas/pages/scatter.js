@@ -3,7 +3,7 @@
 // Places on screen are computed here, from the ranges: the frame fills the plot, there being no axes.
 
 atlas.scatter = async (target, points, options) => {
-  await atlas.library; // a single file unpacks it
+  await atlas.library; // it comes packed
   const { item } = atlas.json("figure"), accelerated = atlas.accelerated();
   if (!accelerated) for (const root of item.doc.roots) root.attributes.output_backend = "canvas";
   const stage = document.getElementById(target).closest(".stage");
@@ -44,7 +44,8 @@ atlas.scatter = async (target, points, options) => {
   }
   const [left, right, bottom, top] = extent();
   function all() {
-    const pad = 2 * (options.pad || 24);
+    const side = Math.min(64, Math.sqrt((width * height) / (points.x.length + 1)) / 3); // of the pictures, where points are few
+    const pad = 2 * (options.pad || Math.max(24, side / 2 + 8));
     whole = width * (Math.max((right - left) / Math.max(1, width - pad), (top - bottom) / Math.max(1, height - pad)) || 1);
     look((left + right) / 2, (bottom + top) / 2, whole);
   }
