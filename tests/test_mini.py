@@ -279,7 +279,7 @@ def test_fonts_that_were_just_fetched_are_there(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(packages.fontpkg, "families", families)
     monkeypatch.setattr(packages, "_install", install)
     packages.fetch(tmp_path)
-    assert packages.fonts() == sorted(packages.TRAINING_FONTS)
+    assert set(packages.TRAINING_FONTS) <= seen
 
 
 def test_an_installer_that_is_missing_or_fails_is_named() -> None:
