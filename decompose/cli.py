@@ -179,7 +179,7 @@ def emotions(args: argparse.Namespace) -> int:
         table(agreements)
         print(verdict(agreements), end="\n\n")
         if affect:
-            table([{"factors of": row["factors"], "factor": row["name"], **_scales(row)} for row in affect])
+            table([_scales(row) for row in affect])
         else:
             print('valence and arousal were not compared: pip install "multimodal-atlas[affect]"', file=sys.stderr)
     if store is not None:
@@ -224,7 +224,9 @@ def _in_short(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _scales(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: row[name] for name in ("words", "valence", "p_valence", "arousal", "p_arousal")}
+    """A row beside valence and arousal, with what the factor is called for its number."""
+    left_out = ("factors", "factor", "name", "draws")
+    return {"factors of": row["factors"], "factor": row["name"]} | {k: row[k] for k in row if k not in left_out}
 
 
 def _print(args: argparse.Namespace, rows: Sequence[dict[str, Any]]) -> int:
