@@ -21,6 +21,7 @@ from atlas.errors import Refused
 from atlas.layers import Layer, Token, edited
 from atlas.store import Store
 from decompose.directions import Directions
+from decompose.renderings import items_of
 from decompose.responses import Responses, looked_at
 
 SCALE = 100.0  # inverse temperature of cosines, where no model says its own: trained CLIPs end with this
@@ -136,10 +137,13 @@ def check_model(store: Store, clip: Clip) -> None:
 def spread(store: Store, clip: Clip, directions: Directions | None = None) -> Float[np.ndarray, " k"]:
     """Standard deviation over the Store's images (its words, where it has no images) of each neuron or direction.
 
-    Of what the bilinear form sees, the mean over positions of the rectified map: 0 for a neuron that never fires.
+    Of what the bilinear form sees, the mean over positions of the rectified map: 0 for a neuron that never fires. One
+    thing by several vendors or in all skin tones counts once (`decompose.renderings`): among emoji, neurons of couples
+    and families, which come in all pairs of tones, would otherwise vary most.
     """
     check_model(store, clip)
-    return Responses(store.array("mean", looked_at(store)), directions).deviation()
+    kind = looked_at(store)
+    return Responses(store.array("mean", kind), directions).deviation(items_of(store, kind).weights)
 
 
 # -- completeness ------------------------------------------------------------------------------------------------------

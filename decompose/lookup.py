@@ -98,6 +98,7 @@ def rank_neurons(
     k: int = 10,
     by: str | None = None,
     scale: float = SCALE,
+    weights: Float[np.ndarray, " n"] | None = None,
 ) -> pa.Table:
     """`search` of plain arrays: the k neurons that serve a text most; neuron, score, p, q, attribution; best first.
 
@@ -109,6 +110,8 @@ def rank_neurons(
            neuron's standard deviation, and not for its unit, and one that never varies scores 0
     E      (n, e) embeddings of the same images, of unit norm, which "response" and "both" need as well as A
     scale  inverse temperature of CLIP's cosines
+    weights  (n,) how much each image counts for that deviation, above 0; all alike by default, and in a Store one thing
+           in several drawings as much as one in one (`Items.weights`)
 
     Ways and scores are `search`'s. Raises Refused as it does, for arrays that do not fit together, and where numbers
     are not finite.
@@ -124,8 +127,8 @@ def rank_neurons(
     if A is not None:
         answers = Responses(A)
         check_rows(answers.width, W=W)
-        check_rows(len(A), E=E)
-        given = given * answers.deviation()
+        check_rows(len(A), E=E, weights=weights)
+        given = given * answers.deviation(weights)
         answered = [] if E is None or by == "basis" else [response(answers, E, X, scale)]
     return _ranked(given, answered, by, k)
 
