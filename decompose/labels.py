@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from jaxtyping import Bool, Float
 
 from atlas.clip import Clip
@@ -209,6 +211,23 @@ def _different(order: Sequence[int], concepts: Sequence[str]) -> list[int]:
         if len(kept) == LABELS:
             break
     return kept
+
+
+def labels_of(store: Store) -> dict[int, tuple[str, ...]]:
+    """What each neuron of a Store is called: its labels or, where it has none, the text nearest to its basis row; no
+    neuron that has neither.
+    """
+    named: dict[int, tuple[str, ...]] = {}
+    if store.has("neurons/texts"):
+        table = pq.read_table(store.derived("neurons/texts") / "texts.parquet", columns=["neuron", "texts"])
+        named = {row["neuron"]: (row["texts"][0],) for row in table.to_pylist()}
+    if store.has("neurons/labels"):
+        table = pq.read_table(store.derived("neurons/labels") / "labels.parquet", columns=["neuron", "label"])
+        given: dict[int, tuple[str, ...]] = {}
+        for row in table.filter(pc.field("label") != NONE).to_pylist():
+            given[row["neuron"]] = (*given.get(row["neuron"], ()), row["label"])
+        named |= given
+    return named
 
 
 def by_neuron(labels: pa.Table) -> list[dict[str, Any]]:

@@ -21,6 +21,7 @@ from atlas.store import Store
 from decompose.attribution import SCALE, Templates, check_model, concept_embeddings, other_templates, spread
 from decompose.directions import Directions
 from decompose.equations import name_neurons
+from decompose.labels import LABELS
 from decompose.neighbours import checked
 from decompose.receipts import receipt, side_by_side
 from decompose.responses import Responses, check_rows
@@ -78,7 +79,7 @@ def search(
         answered = [response(answers, E, X, scale) for answers, E in pairs]
     found = _ranked(given, answered, by, k)
     best = found["neuron"].to_numpy()
-    names = directions.names if directions is not None else name_neurons(clip, best.tolist(), W, store)
+    names = directions.names if directions is not None else name_neurons(clip, best.tolist(), W, store, most=LABELS)
     found = found.append_column("label", pa.array([names[i] for i in best.tolist()], pa.string()))
     if images is not None:
         tried = Directions.neurons(best, len(W)) if directions is None else directions[best]

@@ -164,7 +164,7 @@ def test_a_store_agrees_with_itself(store: Path, capsys: pytest.CaptureFixture[s
     assert main(["universality", str(store), str(store), "-k", "2"]) == 0
     first, _, head, *rows = capsys.readouterr().out.splitlines()
     assert "each other's nearest" in first
-    assert head.split() == ["neuron", "other", "correlation", "p", "q"]
+    assert head.split() == ["neuron", "other", "correlation", "p", "q", "label", "other_label"]
     assert all(row.split()[0] == row.split()[1] for row in rows)
     assert len(rows) == 2
 

@@ -172,6 +172,7 @@ def test_labels_come_from_the_store_where_it_has_them(clip, store):
         table = pa.table({"neuron": [15, 15, 20], "label": ["lunar", "round", "none"]})
         pq.write_table(table, folder / "labels.parquet")
     assert name_neurons(clip, [15, 20], W, store) == {15: "lunar", 20: "wet"}
+    assert name_neurons(clip, [15, 20], W, store, most=2) == {15: "lunar, round", 20: "wet"}
 
 
 def test_directions_compose_a_concept_too(clip):
