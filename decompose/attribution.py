@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
+from open_clip.tokenizer import SimpleTokenizer
 from torch import nn
 
 from atlas.clip import Clip, Pictures
@@ -91,6 +92,19 @@ def concept_embeddings(clip: Clip, texts: str | Sequence[str], templates: Templa
     each = clip.encode_texts([prompt for row in rows for prompt in row])
     X = each.reshape(len(rows), -1, clip.dim).mean(1)
     return X / np.linalg.norm(X, axis=1, keepdims=True)
+
+
+def unread(clip: Clip, texts: Sequence[str]) -> list[str]:
+    """The texts that a model reads as if nothing stood there: its training left all of their tokens at zero.
+
+    None for towers without CLIP's own tokenizer, or without a table of token embeddings by its usual name.
+    """
+    tables = (module for name, module in clip.model.named_modules() if name.rpartition(".")[2] == "token_embedding")
+    table = next((module for module in tables if isinstance(module, nn.Embedding)), None)
+    if table is None or not isinstance(clip.tokenizer, SimpleTokenizer):
+        return []
+    known = table.weight.detach().any(1).cpu().numpy()
+    return [text for text in texts if not known[clip.tokenizer.encode(text)].any()]
 
 
 def attribute(

@@ -9,7 +9,7 @@ from typing import Any
 
 from atlas.errors import Refused
 from atlas.terminal import answer, table
-from decompose.opening import at_least_one, bank, chosen, directions, open_model, some_images, word_list
+from decompose.opening import at_least_one, bank, chosen, directions, open_model, say_unread, some_images, word_list
 
 # Nothing heavy is imported here: `decompose --help` must answer at once. Each command imports what it runs.
 
@@ -31,6 +31,7 @@ def search(args: argparse.Namespace) -> int:
     if args.receipts:
         images = some_images(store, clip, concept_embeddings(clip, args.text, args.templates)[0])
     found = decompose.search(clip, args.text, args.k, store, args.by, some, args.templates, images=images)
+    say_unread(clip, [args.text])
     return _print(args, found.to_pylist() if args.json or not args.receipts else _in_short(found.to_pylist()))
 
 
@@ -67,6 +68,7 @@ def equation(args: argparse.Namespace) -> int:
     store, clip = open_model(args)
     some, images = directions(args, clip.neurons), some_images(store, clip) if args.receipts else None
     found = decompose.compose(clip, args.concept, args.k, store, args.method, None, True, args.templates, some, images)
+    say_unread(clip, args.concept)
     shares = [None] * len(found)
     if store is not None and "image" in store.counts:
         shares = decompose.explained(store, clip, args.concept, args.templates).tolist()
@@ -88,7 +90,9 @@ def compare(args: argparse.Namespace) -> int:
     import decompose
 
     store, clip = open_model(args)
-    return _print(args, decompose.compare(clip, args.concept, templates=args.templates, store=store).to_pylist())
+    found = decompose.compare(clip, args.concept, templates=args.templates, store=store).to_pylist()
+    say_unread(clip, args.concept)
+    return _print(args, found)
 
 
 def nmf(args: argparse.Namespace) -> int:
@@ -167,6 +171,7 @@ def emotions(args: argparse.Namespace) -> int:
     store, clip = open_model(args)
     words = None if args.words is None else word_list(args.words)
     found = decompose.study(clip, words, args.templates, store, factors=args.factors)
+    say_unread(clip, found.words)
     agreements, affect = (table.to_pylist() if table else [] for table in (found.agreements, found.affect))
     if args.json:
         rows = [{"word": each.concept, "terms": each.table().to_pylist()} for each in found.equations]

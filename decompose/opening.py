@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,16 @@ def open_model(args: argparse.Namespace) -> tuple[Any, Any]:
     from atlas.clip import Clip
 
     return None, Clip(args.model, args.pretrained)
+
+
+def say_unread(clip: Any, texts: Sequence[str]) -> None:
+    """One line for texts that the model knows nothing of: what it finds for them is what it finds for no text."""
+    from decompose.attribution import unread
+
+    if found := unread(clip, texts):
+        few = ", ".join(repr(text[:20]) for text in found[:3])
+        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+        print(f"{clip.name} has learned no part of {few}{more}, and reads nothing there", file=sys.stderr)
 
 
 def at_least_one(args: argparse.Namespace) -> None:

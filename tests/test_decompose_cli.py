@@ -330,6 +330,16 @@ def test_every_command_works_on_a_vit(vit: Path, capsys: pytest.CaptureFixture[s
         capsys.readouterr()
 
 
-def test_right_to_left_text_is_text_like_any_other(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["search", "שלום", "-k", "1", "--json"]) == 0
-    assert len(json.loads(capsys.readouterr().out)) == 1
+@pytest.mark.parametrize(("text", "unread"), [("שלום", True), ("🍕", True), ("pizza", False), ("zxqvbn", False)])
+def test_a_text_of_nothing_that_was_learned_is_said_to_be_so(
+    text: str, unread: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["search", text, "-k", "1", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert len(json.loads(out)) == 1
+    assert err == (f"mini has learned no part of {text!r}, and reads nothing there\n" if unread else "")
+
+
+def test_of_many_texts_that_are_not_read_few_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["equation", "🍕", "pizza", "🍖", "🍗", "🍔", "-k", "1", "--json"]) == 0
+    assert "of '🍕', '🍖', '🍗' and 1 more, and" in capsys.readouterr().err
