@@ -46,7 +46,10 @@ def texts(args: argparse.Namespace) -> int:
     neuron = chosen(args, clip.neurons, f"{clip.layer} of {clip.name}")
     if args.climb:
         return _print(args, decompose.text_feature(clip, neuron).to_pylist()[: args.k])
-    return _print(args, decompose.texts(clip, neuron, args.k, bank(store, clip, args.templates)).to_pylist())
+    found = decompose.texts(clip, neuron, args.k, bank(store, clip, args.templates)).to_pylist()
+    if not found:
+        raise Refused(f"{args.neuron} adds nothing to the embedding, so that no text is better for it than another")
+    return _print(args, found)
 
 
 def nearest(args: argparse.Namespace) -> int:

@@ -124,6 +124,7 @@ def compose(
     concepts = [concepts] if isinstance(concepts, str) else list(concepts)
     if not concepts:
         raise Refused("no concept given; give a word or a sentence")
+    prompts(concepts, templates)  # refuses a concept before words stand beside it
     W, words, n = clip.basis(), _vocabulary(), len(concepts)
     V = unit_rows(clip, W if directions is None else directions.basis(W), store, directions)
     common = [word for word in words[::BACKGROUND] if word not in concepts]

@@ -18,7 +18,7 @@ from atlas.clip import Clip, Pictures
 from atlas.errors import Refused
 from atlas.index import Index, Rows
 from atlas.store import Store
-from decompose.attribution import SCALE, Templates, check_model, concept_embeddings, other_templates, spread
+from decompose.attribution import SCALE, Templates, check_model, concept_embeddings, other_templates, prompts, spread
 from decompose.directions import Directions
 from decompose.equations import name_neurons
 from decompose.labels import LABELS
@@ -65,8 +65,8 @@ def search(
     seen = [kind for kind in ("image", "word") if store is not None and kind in store.counts]
     if store is not None and by == "response" and not seen:
         raise Refused(f"{store.path} holds neither images nor words for neurons to answer to; search by basis")
-    texts = [query] if not query.strip() else [query, *random_texts(query, random, seed)]  # empty: refused below
-    X = concept_embeddings(clip, texts, templates)
+    prompts(query, templates)  # refuses a query before others stand beside it
+    X = concept_embeddings(clip, [query, *random_texts(query, random, seed)], templates)
     if store is not None:
         check_model(store, clip)
     W = clip.basis()

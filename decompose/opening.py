@@ -47,7 +47,12 @@ def directions(args: argparse.Namespace, neurons: int) -> Any:
     """The directions of the file that is named, to stand where neurons do; None without one."""
     from decompose.directions import Directions
 
-    return None if args.directions is None else Directions.load(args.directions, neurons)
+    if args.directions is None:
+        return None
+    found = Directions.load(args.directions, neurons)
+    if not len(found):
+        raise Refused(f"{args.directions} holds no directions")
+    return found
 
 
 def chosen(args: argparse.Namespace, neurons: int, where: str) -> Any:
