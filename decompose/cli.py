@@ -117,6 +117,7 @@ def nmf(args: argparse.Namespace) -> int:
             "component": each.number,
             "share of images": each.share,
             "neurons": ", ".join(f"{'not ' if weight < 0 else ''}{neuron}" for neuron, weight in each.neurons),
+            "images": ", ".join(each.called[:3]),
             "words": ", ".join(each.words[:6]),
         }
         for each in found

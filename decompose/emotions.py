@@ -90,6 +90,8 @@ def study(
     words = tuple(dict.fromkeys(vocabulary.emotions() if words is None else words))
     if len(words) < 8:
         raise Refused(f"{len(words)} different words are too few to tell apart; give eight or more")
+    if max(factors) >= len(words):
+        raise Refused(f"{max(factors)} factors of {len(words)} words; ask for fewer")
     rows = prompts(words, templates)
     E = clip.encode_texts([prompt for row in rows for prompt in row])
     scale, W = 1.0 if store is None else spread(store, clip), clip.basis()

@@ -126,6 +126,8 @@ def test_too_few_words_are_refused_in_a_line() -> None:
         study(Clip("mini"), ["sad", "sad", "happy"])
     with pytest.raises(Refused, match="0 different words"):  # and not the wheel's in their place
         study(Clip("mini"), [])
+    with pytest.raises(Refused, match="10 factors of 10 words"):
+        study(Clip("mini"), WORDS, factors=(2, 10))
 
 
 @pytest.mark.skipif(not REFERENCE.exists(), reason="the reference is not there")
