@@ -11,15 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pyarrow import csv
 from scipy.stats import rankdata
 
 from atlas.errors import Refused
+from decompose.significance import INTERVAL
 
 FILE = "data/WK/BRM-emot-submit.csv.gz"
 SCALES = {"valence": "V.Mean.Sum", "arousal": "A.Mean.Sum"}
-DRAWS = 999  # shuffles of the words
+SHUFFLES = 999  # of the words
 
 
 @cache
@@ -35,32 +36,63 @@ def norms() -> Mapping[str, tuple[float, float]]:
 
 def compare_norms(
     words: Sequence[str],
-    compared: Mapping[str, Float[np.ndarray, "t k"]],
+    compared: Mapping[str, Float[np.ndarray, "*draws t k"]],
     given: Mapping[str, tuple[float, float]] | None = None,
     seed: int = 0,
 ) -> pa.Table:
     """Rank correlations of every factor with valence and with arousal over the words that the norms know.
 
-    `compared`: factors of the words, by what they are factors of. One row a factor: factors (of what), factor, words
-    (how many), and for both scales Spearman's rho and its p_, the share of shuffled words with a rho of some factor
-    as far from 0: it answers for having looked at all factors.
+    `compared`: factors of the words, by what they are factors of. One row a factor: factors (of what), draws, factor,
+    words (how many), and for both scales Spearman's rho and its p_, the share of shuffled words with a rho of some
+    factor as far from 0: it answers for having looked at all factors.
+
+    Of several draws (draws, t, k), whose factors are others each time, there is one row without a factor: the strongest
+    rho of each draw, whatever its sign, by its mean, the 95 % interval of the draws (_low, _high; null elsewhere) and
+    the median p_.
     """
     known = norms() if given is None else given
     place = [i for i, word in enumerate(words) if word in known]
     scales = _ranked(np.array([known[words[i]] for i in place], float).reshape(-1, 2))
     random, rows = np.random.default_rng(seed), []
-    shuffled = np.stack([random.permutation(len(place)) for _ in range(DRAWS)])
+    shuffled = np.stack([random.permutation(len(place)) for _ in range(SHUFFLES)])
     for name, vectors in compared.items():
-        factors = _ranked(vectors[place])
-        rho = factors.T @ scales
-        null = np.abs(np.einsum("dwk,ws->dks", factors[shuffled], scales)).max(1)
-        p = (1 + (null[:, None] >= np.abs(rho) - 1e-12).sum(0)) / (1 + DRAWS)
-        for factor in range(len(rho)):
-            row = {"factors": name, "factor": factor, "words": len(place)}
-            for scale, column in zip(SCALES, range(2), strict=True):
-                row |= {scale: float(rho[factor, column]), f"p_{scale}": float(p[factor, column])}
-            rows.append(row)
-    return pa.Table.from_pylist(rows)
+        draws = vectors if vectors.ndim == 3 else vectors[None]
+        measured = [_correlate(each[place], scales, shuffled) for each in draws]
+        said = {"factors": name, "draws": len(draws), "words": len(place)}
+        rows += [said | row for row in (_of_each(*measured[0]) if vectors.ndim == 2 else [_strongest(measured)])]
+    columns = [name for scale in SCALES for name in (scale, f"{scale}_low", f"{scale}_high", f"p_{scale}")]
+    kinds = {"factors": pa.string(), **dict.fromkeys(("draws", "factor", "words"), pa.int64())}
+    return pa.Table.from_pylist(rows, pa.schema([*kinds.items(), *((name, pa.float64()) for name in columns)]))
+
+
+Measured = tuple[Float[np.ndarray, "k s"], Float[np.ndarray, "k s"]]  # rho of every factor with every scale, and its p
+
+
+def _correlate(
+    factors: Float[np.ndarray, "w k"], scales: Float[np.ndarray, "w s"], shuffled: Int[np.ndarray, "d w"]
+) -> Measured:
+    factors = _ranked(factors)
+    rho = factors.T @ scales
+    null = np.abs(np.einsum("dwk,ws->dks", factors[shuffled], scales)).max(1)
+    return rho, (1 + (null[:, None] >= np.abs(rho) - 1e-12).sum(0)) / (1 + len(shuffled))
+
+
+def _of_each(rho: Float[np.ndarray, "k s"], p: Float[np.ndarray, "k s"]) -> list[dict[str, float | int]]:
+    """A row a factor of one draw."""
+    columns = *SCALES, *(f"p_{scale}" for scale in SCALES)
+    measured = np.hstack([rho, p]).tolist()
+    return [{"factor": k, **dict(zip(columns, values, strict=True))} for k, values in enumerate(measured)]
+
+
+def _strongest(measured: Sequence[Measured]) -> dict[str, float]:
+    """The one row of several draws: of each its rho that is farthest from 0, and the p that goes with it."""
+    row = {}
+    for s, scale in enumerate(SCALES):
+        largest = [float(np.abs(rho[:, s]).max()) for rho, _ in measured]
+        low, high = np.percentile(largest, INTERVAL).tolist()
+        row |= {scale: float(np.mean(largest)), f"{scale}_low": low, f"{scale}_high": high}
+        row[f"p_{scale}"] = float(np.median([p[:, s].min() for _, p in measured]))
+    return row
 
 
 def _ranked(columns: Float[np.ndarray, "w k"]) -> Float[np.ndarray, "w k"]:

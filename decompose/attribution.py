@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
+from open_clip.tokenizer import SimpleTokenizer
 from torch import nn
 
 from atlas.clip import Clip, Pictures
@@ -21,6 +22,7 @@ from atlas.errors import Refused
 from atlas.layers import Layer, Token, edited
 from atlas.store import Store
 from decompose.directions import Directions
+from decompose.renderings import items_of
 from decompose.responses import Responses, looked_at
 
 SCALE = 100.0  # inverse temperature of cosines, where no model says its own: trained CLIPs end with this
@@ -92,6 +94,19 @@ def concept_embeddings(clip: Clip, texts: str | Sequence[str], templates: Templa
     return X / np.linalg.norm(X, axis=1, keepdims=True)
 
 
+def unread(clip: Clip, texts: Sequence[str]) -> list[str]:
+    """The texts that a model reads as if nothing stood there: its training left all of their tokens at zero.
+
+    None for towers without CLIP's own tokenizer, or without a table of token embeddings by its usual name.
+    """
+    tables = (module for name, module in clip.model.named_modules() if name.rpartition(".")[2] == "token_embedding")
+    table = next((module for module in tables if isinstance(module, nn.Embedding)), None)
+    if table is None or not isinstance(clip.tokenizer, SimpleTokenizer):
+        return []
+    known = table.weight.detach().any(1).cpu().numpy()
+    return [text for text in texts if not known[clip.tokenizer.encode(text)].any()]
+
+
 def attribute(
     clip: Clip,
     texts: str | Sequence[str],
@@ -136,10 +151,13 @@ def check_model(store: Store, clip: Clip) -> None:
 def spread(store: Store, clip: Clip, directions: Directions | None = None) -> Float[np.ndarray, " k"]:
     """Standard deviation over the Store's images (its words, where it has no images) of each neuron or direction.
 
-    Of what the bilinear form sees, the mean over positions of the rectified map: 0 for a neuron that never fires.
+    Of what the bilinear form sees, the mean over positions of the rectified map: 0 for a neuron that never fires. One
+    thing by several vendors or in all skin tones counts once (`decompose.renderings`): among emoji, neurons of couples
+    and families, which come in all pairs of tones, would otherwise vary most.
     """
     check_model(store, clip)
-    return Responses(store.array("mean", looked_at(store)), directions).deviation()
+    kind = looked_at(store)
+    return Responses(store.array("mean", kind), directions).deviation(items_of(store, kind).weights)
 
 
 # -- completeness ------------------------------------------------------------------------------------------------------

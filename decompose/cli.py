@@ -9,7 +9,7 @@ from typing import Any
 
 from atlas.errors import Refused
 from atlas.terminal import answer, table
-from decompose.opening import at_least_one, bank, chosen, directions, open_model, some_images, word_list
+from decompose.opening import at_least_one, bank, chosen, directions, open_model, say_unread, some_images, word_list
 
 # Nothing heavy is imported here: `decompose --help` must answer at once. Each command imports what it runs.
 
@@ -31,6 +31,7 @@ def search(args: argparse.Namespace) -> int:
     if args.receipts:
         images = some_images(store, clip, concept_embeddings(clip, args.text, args.templates)[0])
     found = decompose.search(clip, args.text, args.k, store, args.by, some, args.templates, images=images)
+    say_unread(clip, [args.text])
     return _print(args, found.to_pylist() if args.json or not args.receipts else _in_short(found.to_pylist()))
 
 
@@ -45,7 +46,10 @@ def texts(args: argparse.Namespace) -> int:
     neuron = chosen(args, clip.neurons, f"{clip.layer} of {clip.name}")
     if args.climb:
         return _print(args, decompose.text_feature(clip, neuron).to_pylist()[: args.k])
-    return _print(args, decompose.texts(clip, neuron, args.k, bank(store, clip, args.templates)).to_pylist())
+    found = decompose.texts(clip, neuron, args.k, bank(store, clip, args.templates)).to_pylist()
+    if not found:
+        raise Refused(f"{args.neuron} adds nothing to the embedding, so that no text is better for it than another")
+    return _print(args, found)
 
 
 def nearest(args: argparse.Namespace) -> int:
@@ -67,6 +71,7 @@ def equation(args: argparse.Namespace) -> int:
     store, clip = open_model(args)
     some, images = directions(args, clip.neurons), some_images(store, clip) if args.receipts else None
     found = decompose.compose(clip, args.concept, args.k, store, args.method, None, True, args.templates, some, images)
+    say_unread(clip, args.concept)
     shares = [None] * len(found)
     if store is not None and "image" in store.counts:
         shares = decompose.explained(store, clip, args.concept, args.templates).tolist()
@@ -88,7 +93,9 @@ def compare(args: argparse.Namespace) -> int:
     import decompose
 
     store, clip = open_model(args)
-    return _print(args, decompose.compare(clip, args.concept, templates=args.templates, store=store).to_pylist())
+    found = decompose.compare(clip, args.concept, templates=args.templates, store=store).to_pylist()
+    say_unread(clip, args.concept)
+    return _print(args, found)
 
 
 def nmf(args: argparse.Namespace) -> int:
@@ -110,6 +117,7 @@ def nmf(args: argparse.Namespace) -> int:
             "component": each.number,
             "share of images": each.share,
             "neurons": ", ".join(f"{'not ' if weight < 0 else ''}{neuron}" for neuron, weight in each.neurons),
+            "images": ", ".join(each.called[:3]),
             "words": ", ".join(each.words[:6]),
         }
         for each in found
@@ -167,6 +175,7 @@ def emotions(args: argparse.Namespace) -> int:
     store, clip = open_model(args)
     words = None if args.words is None else word_list(args.words)
     found = decompose.study(clip, words, args.templates, store, factors=args.factors)
+    say_unread(clip, found.words)
     agreements, affect = (table.to_pylist() if table else [] for table in (found.agreements, found.affect))
     if args.json:
         rows = [{"word": each.concept, "terms": each.table().to_pylist()} for each in found.equations]
@@ -179,7 +188,7 @@ def emotions(args: argparse.Namespace) -> int:
         table(agreements)
         print(verdict(agreements), end="\n\n")
         if affect:
-            table([{"factors of": row["factors"], "factor": row["name"], **_scales(row)} for row in affect])
+            table([_scales(row) for row in affect])
         else:
             print('valence and arousal were not compared: pip install "multimodal-atlas[affect]"', file=sys.stderr)
     if store is not None:
@@ -224,7 +233,9 @@ def _in_short(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _scales(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: row[name] for name in ("words", "valence", "p_valence", "arousal", "p_arousal")}
+    """A row beside valence and arousal, with what the factor is called for its number."""
+    left_out = ("factors", "factor", "name", "draws")
+    return {"factors of": row["factors"], "factor": row["name"]} | {k: row[k] for k in row if k not in left_out}
 
 
 def _print(args: argparse.Namespace, rows: Sequence[dict[str, Any]]) -> int:

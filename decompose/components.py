@@ -17,6 +17,7 @@ from atlas.index import Rows
 from atlas.store import Store
 from decompose.directions import Directions
 from decompose.nmf import Choice, SparseNMF, choose
+from decompose.renderings import without_tone
 
 NEURONS, WORDS, ROWS = 6, 12, 16  # of each, what a component is shown with
 BLOCK = 4096
@@ -25,12 +26,14 @@ TRIED, CHOSEN_BY = (2, 4, 8, 16, 32), 2000  # numbers of components to choose fr
 
 @dataclass(frozen=True)
 class Component:
-    """One component: strongest neurons with weights (below 0 where it is strong as the neuron is low), words (labels of
-    its images without any), rows of images; on what share of the images it is the strongest.
+    """One component: strongest neurons with weights (below 0 where it is strong as the neuron is low), what its
+    strongest images are called, the rendered words on which it is the strongest, rows of images; on what share of the
+    images it is the strongest.
     """
 
     number: int
     neurons: tuple[tuple[int, float], ...]
+    called: tuple[str, ...]
     words: tuple[str, ...]
     rows: tuple[int, ...]
     share: float
@@ -61,14 +64,13 @@ def factor_activations(
     D, Z = D[order], Z[:, order]
     images, own = store.positions("image"), Z.argmax(1)
     rows = images[np.argsort(-Z, 0, kind="stable")[:ROWS]].T
-    labels = np.array([label or "" for label in store.table(["label"])["label"].to_pylist()])
-    words = [
-        own or _first(labels[pictured]) for own, pictured in zip(_words(store, model, norm, order), rows, strict=True)
-    ]
+    labels = np.array([without_tone(label or "") for label in store.table(["label"])["label"].to_pylist()])
+    words = _words(store, model, norm, order)
     found = [
         Component(
             i,
             tuple((int(j), round(float(D[i, j]), 3)) for j in np.argsort(-np.abs(D[i]))[:NEURONS] if D[i, j]),
+            _first(labels[rows[i]]),
             words[i],
             tuple(rows[i].tolist()),
             float((own == i).mean()),

@@ -76,10 +76,14 @@ class Directions:
         return np.maximum(Z, 0) if self.rectified else Z
 
     def basis(self, W: Float[np.ndarray, "u e"]) -> Float[np.ndarray, "k e"]:
-        """What one unit of each direction adds to the embedding: write @ W."""
+        """What one unit of each direction adds to the embedding: write @ W; Refused where that is not finite."""
         if len(W) != self.width:
             raise Refused(f"the directions are of a layer of {self.width} neurons, the model's has {len(W)}")
-        return self.write @ W
+        with np.errstate(over="ignore", invalid="ignore"):
+            V = self.write @ W
+        if not np.isfinite(V).all():
+            raise Refused("a direction is so long that what it adds is no number; scale the directions down")
+        return V
 
     @classmethod
     def neurons(cls, ids: Sequence[int] | Int[np.ndarray, " k"], u: int) -> "Directions":

@@ -28,18 +28,19 @@ from atlas.clip import Clip
 from atlas.errors import Refused
 from atlas.projection import project
 from atlas.store import Store
-from decompose.affect import compare_norms
+from decompose.affect import compare_norms, norms
 from decompose.attribution import Templates, chosen_templates, concept_embeddings, prompts, spread
 from decompose.coding import discriminate
 from decompose.equations import Equation, name_neurons, printed
 from decompose.families import agreement
 from decompose.nmf import SparseNMF
+from decompose.significance import INTERVAL
 
 LEVELS = (0.5, 1.5, 3.0, 4.7)  # mean number of neurons a word: about what the published tables have at their four
 FACTORED = 2  # the level that is factored, as the published atlas is made from the third
 SOFTEST, HARDEST, HALVINGS = 1e-5, 0.1, 8  # the search for a level's penalty
 SWEEPS = 1000  # of NMF, at most; the published factors are the same after 200
-DRAWS, INTERVAL = 20, (2.5, 97.5)  # of the random basis, and the percentiles between which its agreement lies
+DRAWS = 20  # of the random basis
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,8 @@ def study(
     words = tuple(dict.fromkeys(vocabulary.emotions() if words is None else words))
     if len(words) < 8:
         raise Refused(f"{len(words)} different words are too few to tell apart; give eight or more")
+    if max(factors) >= len(words):
+        raise Refused(f"{max(factors)} factors of {len(words)} words; ask for fewer")
     rows = prompts(words, templates)
     E = clip.encode_texts([prompt for row in rows for prompt in row])
     scale, W = 1.0 if store is None else spread(store, clip), clip.basis()
@@ -129,16 +132,21 @@ def random_bases(W: Float[np.ndarray, "u e"], draws: int, seed: int = 0) -> Iter
 def _affect(
     words: Sequence[str], compared: Mapping[str, Float[np.ndarray, "*draws t _"]], names: Sequence[str], seed: int
 ) -> pa.Table | None:
-    """Factors beside valence and arousal, those of the neurons by name; None where the norms are not installed.
+    """Factors beside valence and arousal, those of the neurons by name; None where the norms are not installed."""
 
-    Of several draws the first is taken: the factors of another are others, and have no mean.
-    """
-    first = {f"{name}, one draw" if X.ndim == 3 else name: X[0] if X.ndim == 3 else X for name, X in compared.items()}
     try:
-        found = compare_norms(words, {name: factor(X, len(names), {}).words for name, X in first.items()}, seed=seed)
+        known = norms()
     except Refused:
         return None
-    called = [names[row["factor"]] if row["factors"] == "neurons" else str(row["factor"]) for row in found.to_pylist()]
+
+    def factors(X: Float[np.ndarray, "*draws t _"]) -> Float[np.ndarray, "*draws t k"]:
+        return factor(X, len(names), {}).words if X.ndim == 2 else np.stack([factors(each) for each in X])
+
+    found = compare_norms(words, {name: factors(X) for name, X in compared.items()}, known, seed)
+    called = []
+    for row in found.to_pylist():
+        number = f"the strongest of each of {row['draws']} draws" if row["factor"] is None else str(row["factor"])
+        called.append(names[row["factor"]] if row["factors"] == "neurons" else number)
     return found.append_column("name", pa.array(called, pa.string()))
 
 

@@ -16,8 +16,6 @@ from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from jaxtyping import Float
 
 from atlas import vocabulary
@@ -28,6 +26,7 @@ from atlas.store import Store
 from decompose import coding
 from decompose.attribution import Templates, other_templates, prompts, spread
 from decompose.directions import Directions
+from decompose.labels import labels_of
 from decompose.receipts import Receipt, receipt, side_by_side
 
 SHOWN, LEAST = 4, 0.05  # the paper's figures show so many terms, none of them this faint
@@ -125,6 +124,7 @@ def compose(
     concepts = [concepts] if isinstance(concepts, str) else list(concepts)
     if not concepts:
         raise Refused("no concept given; give a word or a sentence")
+    prompts(concepts, templates)  # refuses a concept before words stand beside it
     W, words, n = clip.basis(), _vocabulary(), len(concepts)
     V = unit_rows(clip, W if directions is None else directions.basis(W), store, directions)
     common = [word for word in words[::BACKGROUND] if word not in concepts]
@@ -171,11 +171,12 @@ def name_neurons(
     W: Float[np.ndarray, "u e"],
     store: Store | None = None,
     words: Sequence[str] | None = None,
+    most: int = 1,
 ) -> dict[int, str]:
-    """A short name for each neuron: the Store's label or, without one, the text nearest to its basis row there; without
-    a Store, of the vocabulary. What all texts share is taken off before they are compared.
+    """A short name for each neuron: the Store's labels, `most` of them, or without one the text nearest to its basis
+    row there; without a Store, of the vocabulary. What all texts share is taken off before they are compared.
     """
-    named = {} if store is None else _labels_of(store)
+    named = {} if store is None else {i: ", ".join(each[:most]) for i, each in labels_of(store).items()}
     left = [i for i in neurons if i not in named]
     if left:
         words = list(words or _vocabulary())
@@ -230,19 +231,6 @@ def codes(
     X = P[:targets].mean(1)
     X = X / np.maximum(np.linalg.norm(X, axis=1, keepdims=True), 1e-12)
     return coding.solve(X, V, method, penalty, k, signed and method != "nnls")
-
-
-def _labels_of(store: Store) -> dict[int, str]:
-    """The first label of each neuron that has one, else the Store's nearest text."""
-    named = {}
-    if store.has("neurons/texts"):
-        table = pq.read_table(store.derived("neurons/texts") / "texts.parquet", columns=["neuron", "texts"])
-        named = {row["neuron"]: row["texts"][0] for row in table.to_pylist()}
-    if store.has("neurons/labels"):
-        table = pq.read_table(store.derived("neurons/labels") / "labels.parquet", columns=["neuron", "label"])
-        given = table.filter(pc.field("label") != "none").to_pylist()
-        named |= {row["neuron"]: row["label"] for row in reversed(given)}
-    return named
 
 
 def _with_receipts(

@@ -15,12 +15,14 @@ over the neurons.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from jaxtyping import Bool, Float
 
 from atlas.clip import Clip
 from atlas.errors import Refused
@@ -29,7 +31,7 @@ from atlas.store import Store
 from decompose.attribution import SCALE, Templates, check_model, concept_embeddings
 from decompose.directions import Directions
 from decompose.evidence import Evidence, carried, concepts_in, pointed, shown
-from decompose.renderings import items_of, said, strongest_items, tell_items
+from decompose.renderings import items_of, said, strongest_items, tell_items, without_tone
 from decompose.responses import Responses, check_rows
 from decompose.significance import selected_q
 
@@ -55,7 +57,8 @@ def label_neurons(
     Candidates are `vocabulary`, or the labels and words that the Store's rows carry. p is of the strongest evidence
     (named in `evidence`, with all other that is significant by itself), times the kinds of evidence; the least that
     images and basis can reach is that many over `draws`. q is Benjamini and Bogomolov's: Benjamini and Hochberg's over
-    neurons, and further labels of the neurons so selected at the same rate. Labels of one neuron share no word.
+    neurons, by the least p of each, and labels of the neurons so selected at the same rate. Of all that are kept those
+    come first that all kinds of evidence bear out most. Labels of one neuron share no word.
 
     Raises Refused for a Store of another model, and where there are no candidates or no statistics to judge by.
     """
@@ -75,7 +78,7 @@ def label_neurons(
                 found["images"] = shown(items, top, store.array("embedding", kind), T, scale, draws, random)
     W = clip.basis() if directions is None else directions.basis(clip.basis())
     found["basis"] = pointed(W, T, draws, random)
-    return _table(concepts, found, rate)
+    return _table(concepts, found, rate, draws)
 
 
 def label_activations(
@@ -125,7 +128,7 @@ def label_activations(
         found["images"] = shown(items, top, E, T, scale, draws, random)
     if W is not None:
         found["basis"] = pointed(W, T, draws, random)
-    return _table(concepts, found, rate)
+    return _table(concepts, found, rate, draws)
 
 
 def check_rate(rate: float | int) -> None:
@@ -143,11 +146,15 @@ def candidates(store: Store, vocabulary: Sequence[str] | None) -> tuple[str, ...
 
 
 def concepts_of(store: Store) -> tuple[str, ...]:
-    """What the Store's images and words are labelled with, and the single words of it: the most frequent ones."""
+    """What the Store's images and words are labelled with, and the single words of it: the most frequent ones.
+
+    Skin tones are left out, as items are one in all of them.
+    """
     counts: Counter[str] = Counter()
     for kind in ("image", "word"):
         for phrase, rows in _phrases(store, kind).items():
-            counts.update(dict.fromkeys(concepts_in(phrase), rows))
+            for concept in concepts_in(without_tone(phrase)):
+                counts[concept] += rows
     return tuple(sorted(counts, key=lambda concept: (-counts[concept], concept))[:CONCEPTS])
 
 
@@ -162,39 +169,65 @@ def _phrases(store: Store, kind: str) -> Counter[str]:
 # -- from evidence to labels -------------------------------------------------------------------------------------------
 
 
-def _table(concepts: Sequence[str], found: dict[str, Evidence], rate: float) -> pa.Table:
-    p = np.minimum.reduce([each.p for each in found.values()]) * len(found)
-    strength = np.sum([each.score for each in found.values()], axis=0)
-    order = np.lexsort((-strength, p), axis=1)[:, : 10 * LABELS]
-    chosen = [_different(row, concepts) for row in order]
-    best = np.ones((len(p), LABELS))
-    for neuron, kept in enumerate(chosen):
-        best[neuron, : len(kept)] = np.minimum(p[neuron, kept], 1)
-    q = selected_q(best)
+def _table(concepts: Sequence[str], found: dict[str, Evidence], rate: float, draws: int) -> pa.Table:
+    p = np.minimum(np.minimum.reduce([each.p for each in found.values()]) * len(found), 1)
+    least = p.min(1)
+    q = selected_q(least, least)
+    kept = p <= rate * (q <= rate).mean()  # what Benjamini and Bogomolov keep of the neurons that are selected
     rows = []
-    for neuron, kept in enumerate(chosen):
-        for rank, concept in enumerate(kept):
-            claim = {"neuron": neuron, "p": best[neuron, rank], "q": q[neuron, rank]}
-            if claim["q"] <= rate:
-                named = [name for name, each in found.items() if each.p[neuron, concept] * len(found) <= rate]
-                rows.append({**claim, "label": concepts[concept], "evidence": ", ".join(named)})
-            elif rank == 0:
-                rows.append({**claim, "label": NONE, "evidence": ""})
+    for neuron, order in enumerate(_surest(found, kept, draws)):
+        chosen = _different(order, concepts) if q[neuron] <= rate else []
+        for concept, q_value in zip(chosen, selected_q(p[neuron, chosen], least), strict=True):
+            named = [name for name, each in found.items() if each.p[neuron, concept] * len(found) <= rate]
+            claim = {"neuron": neuron, "label": concepts[concept], "evidence": ", ".join(named)}
+            rows.append(claim | {"p": p[neuron, concept], "q": q_value})
+        if not chosen:
+            rows.append({"neuron": neuron, "label": NONE, "evidence": "", "p": least[neuron], "q": q[neuron]})
     kinds = {"neuron": pa.int64(), "label": pa.string(), "evidence": pa.string(), "p": pa.float64(), "q": pa.float64()}
     return pa.Table.from_pylist(rows, pa.schema(list(kinds.items())))
 
 
-def _different(order: Sequence[int] | np.ndarray, concepts: Sequence[str]) -> list[int]:
+def _surest(found: dict[str, Evidence], kept: Bool[np.ndarray, "u t"], draws: int) -> Iterator[list[int]]:
+    """The labels kept of each neuron, those first that all kinds of evidence together make least likely.
+
+    Fisher's sum of logs, where no kind counts for more than the draws can show: a count has no such bound, and by its p
+    alone "face" would come before any kind of face, for no reason but that faces are many.
+    """
+    surprise = np.sum([np.log(np.maximum(each.p, 1 / draws)) for each in found.values()], axis=0)
+    strength = np.sum([each.score for each in found.values()], axis=0)
+    for neuron, here in enumerate(kept):
+        some = np.flatnonzero(here)
+        yield some[np.lexsort((-strength[neuron, some], surprise[neuron, some]))].tolist()
+
+
+def _different(order: Sequence[int], concepts: Sequence[str]) -> list[int]:
     """The first labels, best first, that share no word: "crying face" after "crying" says nothing new."""
     kept, used = [], set()
     for concept in order:
         words = set(concepts_in(concepts[concept])) or {concepts[concept]}
         if not words & used:
-            kept.append(int(concept))
+            kept.append(concept)
             used |= words
         if len(kept) == LABELS:
             break
     return kept
+
+
+def labels_of(store: Store) -> dict[int, tuple[str, ...]]:
+    """What each neuron of a Store is called: its labels or, where it has none, the text nearest to its basis row; no
+    neuron that has neither.
+    """
+    named: dict[int, tuple[str, ...]] = {}
+    if store.has("neurons/texts"):
+        table = pq.read_table(store.derived("neurons/texts") / "texts.parquet", columns=["neuron", "texts"])
+        named = {row["neuron"]: (row["texts"][0],) for row in table.to_pylist()}
+    if store.has("neurons/labels"):
+        table = pq.read_table(store.derived("neurons/labels") / "labels.parquet", columns=["neuron", "label"])
+        given: dict[int, tuple[str, ...]] = {}
+        for row in table.filter(pc.field("label") != NONE).to_pylist():
+            given[row["neuron"]] = (*given.get(row["neuron"], ()), row["label"])
+        named |= given
+    return named
 
 
 def by_neuron(labels: pa.Table) -> list[dict[str, Any]]:

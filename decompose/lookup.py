@@ -18,9 +18,10 @@ from atlas.clip import Clip, Pictures
 from atlas.errors import Refused
 from atlas.index import Index, Rows
 from atlas.store import Store
-from decompose.attribution import SCALE, Templates, check_model, concept_embeddings, other_templates, spread
+from decompose.attribution import SCALE, Templates, check_model, concept_embeddings, other_templates, prompts, spread
 from decompose.directions import Directions
 from decompose.equations import name_neurons
+from decompose.labels import LABELS
 from decompose.neighbours import checked
 from decompose.receipts import receipt, side_by_side
 from decompose.responses import Responses, check_rows
@@ -64,8 +65,8 @@ def search(
     seen = [kind for kind in ("image", "word") if store is not None and kind in store.counts]
     if store is not None and by == "response" and not seen:
         raise Refused(f"{store.path} holds neither images nor words for neurons to answer to; search by basis")
-    texts = [query] if not query.strip() else [query, *random_texts(query, random, seed)]  # empty: refused below
-    X = concept_embeddings(clip, texts, templates)
+    prompts(query, templates)  # refuses a query before others stand beside it
+    X = concept_embeddings(clip, [query, *random_texts(query, random, seed)], templates)
     if store is not None:
         check_model(store, clip)
     W = clip.basis()
@@ -78,7 +79,7 @@ def search(
         answered = [response(answers, E, X, scale) for answers, E in pairs]
     found = _ranked(given, answered, by, k)
     best = found["neuron"].to_numpy()
-    names = directions.names if directions is not None else name_neurons(clip, best.tolist(), W, store)
+    names = directions.names if directions is not None else name_neurons(clip, best.tolist(), W, store, most=LABELS)
     found = found.append_column("label", pa.array([names[i] for i in best.tolist()], pa.string()))
     if images is not None:
         tried = Directions.neurons(best, len(W)) if directions is None else directions[best]
@@ -98,6 +99,7 @@ def rank_neurons(
     k: int = 10,
     by: str | None = None,
     scale: float = SCALE,
+    weights: Float[np.ndarray, " n"] | None = None,
 ) -> pa.Table:
     """`search` of plain arrays: the k neurons that serve a text most; neuron, score, p, q, attribution; best first.
 
@@ -109,6 +111,8 @@ def rank_neurons(
            neuron's standard deviation, and not for its unit, and one that never varies scores 0
     E      (n, e) embeddings of the same images, of unit norm, which "response" and "both" need as well as A
     scale  inverse temperature of CLIP's cosines
+    weights  (n,) how much each image counts for that deviation, above 0; all alike by default, and in a Store one thing
+           in several drawings as much as one in one (`Items.weights`)
 
     Ways and scores are `search`'s. Raises Refused as it does, for arrays that do not fit together, and where numbers
     are not finite.
@@ -124,8 +128,8 @@ def rank_neurons(
     if A is not None:
         answers = Responses(A)
         check_rows(answers.width, W=W)
-        check_rows(len(A), E=E)
-        given = given * answers.deviation()
+        check_rows(len(A), E=E, weights=weights)
+        given = given * answers.deviation(weights)
         answered = [] if E is None or by == "basis" else [response(answers, E, X, scale)]
     return _ranked(given, answered, by, k)
 

@@ -18,6 +18,7 @@ from atlas.stats import TOP
 from atlas.store import Store
 from decompose import responses
 from decompose.directions import Directions
+from decompose.labels import labels_of
 from decompose.responses import Responses, check_rows, looked_at
 from decompose.significance import p_values, q_values
 
@@ -29,18 +30,19 @@ Alike = dict[str, np.ndarray]  # how like every neuron one of them is, in each o
 
 
 def nearest(store: Store, neuron: int | Directions, k: int = 10, by: str = "response") -> pa.Table:
-    """The k neurons that behave most like a neuron, or like a direction: neuron, response, basis, images.
+    """The k neurons that behave most like a neuron, or like a direction: neuron, response, basis, images, label.
 
     response    correlation of responses to the Store's images (to its words, where it has no images)
     basis       cosine of basis rows; null where the Store has no neurons/basis
     images      overlap of the strongest images: shared, of all in either list
+    label       what the Store calls the neuron (`labels.labels_of`); null where it does not
 
     `by` names the column they are ranked by. Raises Refused for another, for a neuron out of range, for several
     directions, and where the Store has no statistics yet.
     """
     _check(k, by, store.has("neurons/basis"), f"{store.path} has no neurons/basis; make it: atlas stats {store.path}")
     alike = _of_direction(store, neuron) if isinstance(neuron, Directions) else _of_neuron(store, neuron)
-    return _ranked(alike, neuron, k, by)
+    return _named(_ranked(alike, neuron, k, by), "neuron", store, "label")
 
 
 def compare_neurons(
@@ -74,10 +76,12 @@ def universality(
     """Neurons of two models that are each other's nearest by response: `match_neurons` of two Stores.
 
     Responses are correlated over the rows of a kind (by default images, else words) whose ids both Stores hold.
-    Raises Refused where fewer than 30 rows are shared.
+    Besides there are label and other_label, what the Stores call the two (null where they do not). Raises Refused where
+    fewer than 30 rows are shared.
     """
     kind = kind or next((each for each in ("image", "word") if each in one.counts and each in other.counts), "image")
-    return _matched(one.array("max", kind), other.array("max", kind), *_shared(one, other, kind), shuffles, seed)
+    found = _matched(one.array("max", kind), other.array("max", kind), *_shared(one, other, kind), shuffles, seed)
+    return _named(_named(found, "neuron", one, "label"), "other", other, "other_label")
 
 
 def match_neurons(A: Rows, B: Rows, shuffles: int = SHUFFLES, seed: int = 0) -> pa.Table:
@@ -139,6 +143,13 @@ def _of_direction(store: Store, direction: Directions) -> Alike:
     rows = store.positions(kind)[one.strongest(top.shape[1])[0][0]]
     basis = np.full(len(top), np.nan) if W is None else cosines(W, direction.basis(W))[:, 0]
     return {"response": _along(one, answers), "basis": basis, "images": _overlap(top, rows)}
+
+
+def _named(found: pa.Table, neurons: str, store: Store, column: str) -> pa.Table:
+    """With one more column: what the Store calls the neurons of another."""
+    names = labels_of(store)
+    called = [", ".join(names[i]) if i in names else None for i in found[neurons].to_pylist()]
+    return found.append_column(column, pa.array(called, pa.string()))
 
 
 def _single(direction: Directions) -> Directions:

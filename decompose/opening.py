@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,16 @@ def open_model(args: argparse.Namespace) -> tuple[Any, Any]:
     return None, Clip(args.model, args.pretrained)
 
 
+def say_unread(clip: Any, texts: Sequence[str]) -> None:
+    """One line for texts that the model knows nothing of: what it finds for them is what it finds for no text."""
+    from decompose.attribution import unread
+
+    if found := unread(clip, texts):
+        few = ", ".join(repr(text[:20]) for text in found[:3])
+        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+        print(f"{clip.name} has learned no part of {few}{more}, and reads nothing there", file=sys.stderr)
+
+
 def at_least_one(args: argparse.Namespace) -> None:
     """Refused where fewer rows than one are asked for; commands that slice what they found would print others."""
     if args.k < 1:
@@ -36,7 +47,12 @@ def directions(args: argparse.Namespace, neurons: int) -> Any:
     """The directions of the file that is named, to stand where neurons do; None without one."""
     from decompose.directions import Directions
 
-    return None if args.directions is None else Directions.load(args.directions, neurons)
+    if args.directions is None:
+        return None
+    found = Directions.load(args.directions, neurons)
+    if not len(found):
+        raise Refused(f"{args.directions} holds no directions")
+    return found
 
 
 def chosen(args: argparse.Namespace, neurons: int, where: str) -> Any:

@@ -25,13 +25,14 @@ from atlas.layers import edited
 from atlas.progress import track
 from decompose.attribution import Templates, chosen_templates, concept_embeddings, hooked
 from decompose.directions import Directions
+from decompose.significance import INTERVAL
 
 Act = Literal["raise", "ablate"]
 ACTS: tuple[Act, Act] = ("raise", "ablate")
 IMAGES_A_BATCH = 64
 VARIANTS = 128  # edited maps that go through the rest of the tower at once
 FIRING = 8  # a direction is silenced on one image in eight: those on which it is most active
-RESAMPLES, INTERVAL = 2000, (2.5, 97.5)
+RESAMPLES = 2000
 SHOWN = ("effect", "low", "high", "control", "p", "confirmed")  # of a receipt, in tables
 
 

@@ -37,6 +37,11 @@ class Items:
     def __len__(self) -> int:
         return len(self.phrase)
 
+    @property
+    def weights(self) -> Float[np.ndarray, " n"]:
+        """How much each row counts where every item counts alike."""
+        return 1 / np.bincount(self.of)[self.of]
+
     @cached_property
     def _rows(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Rows in the order of their items, where each item's begin, and how many it has."""

@@ -86,16 +86,20 @@ class Responses:
         rows, values = found.top
         return gathered(rows), values
 
-    def deviation(self) -> Float[np.ndarray, " k"]:
-        """Standard deviation over the rows of each neuron or direction; 0 for one that never varies."""
-        n, total, square, first = 0, np.zeros(1), np.zeros(1), np.zeros(1)
-        for _, A in self:
-            Z = A.astype(np.float64)
+    def deviation(self, weights: Float[np.ndarray, " n"] | None = None) -> Float[np.ndarray, " k"]:
+        """Standard deviation over the rows of each neuron or direction; 0 for one that never varies.
+
+        `weights`: how much each row counts, positive numbers; all alike by default.
+        """
+        weights = np.ones(len(self)) if weights is None else weights
+        n, total, square, first = 0.0, np.zeros(1), np.zeros(1), np.zeros(1)
+        for rows, A in self:
+            Z, w = A.astype(np.float64), weights[rows]
             first = first if n else Z.mean(0)  # moments about a point near the mean: no digits cancel
             Z -= first
-            n, total, square = n + len(Z), total + Z.sum(0), square + np.einsum("nk,nk->k", Z, Z)
-        mean = total / max(n, 1)
-        deviation = np.sqrt(np.maximum(square / max(n, 1) - mean**2, 0))
+            n, total, square = n + w.sum(), total + w @ Z, square + w @ Z**2
+        mean = total / max(n, 1e-12)
+        deviation = np.sqrt(np.maximum(square / max(n, 1e-12) - mean**2, 0))
         varies = deviation > ROUNDING * np.abs(mean + first)
         return np.where(varies, deviation, 0).astype(np.float32)
 

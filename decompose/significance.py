@@ -16,6 +16,7 @@ from atlas import vocabulary
 
 RANKED = 30_000  # English words that random texts are drawn from
 LIKE = 2.0  # a word is of like frequency if its rank is at most this many times larger or smaller
+INTERVAL = (2.5, 97.5)  # percentiles between which 95 % of draws lie
 LONGEST = 24  # words of a random text: longer prompts are cut by the models too
 
 
@@ -34,13 +35,14 @@ def q_values(p: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     return false_discovery_control(p) if p.size else p
 
 
-def selected_q(p: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n k"]:
-    """False discovery rates of k claims on each of n families whose p-values are corrected within the family.
+def selected_q(p: Float[np.ndarray, "*shape"], families: Float[np.ndarray, " n"]) -> Float[np.ndarray, "*shape"]:
+    """False discovery rates of claims on n families, from p-values that are corrected within the family.
 
-    Families are selected by their least p-value; at rate a, with R of n selected, a claim is kept if p <= a R / n
-    (Benjamini and Bogomolov 2014). So q is the least of max(p, p_(r)) n / r over the families' ordered p_(r).
+    Families are selected by the least p-value of each (`families`); at rate a, with R of n selected, a claim on one of
+    them is kept if p <= a R / n (Benjamini and Bogomolov 2014). So q is the least of max(p, p_(r)) n / r over the
+    families' ordered p_(r).
     """
-    best = np.sort(p.min(1)) if len(p) else np.empty(0)
+    best = np.sort(families)
     n, rank = len(best), np.arange(1, len(best) + 1)
     later = np.append(np.minimum.accumulate((best * n / rank)[::-1])[::-1], np.inf)
     below = np.searchsorted(best, p, side="right")  # families at least as strong as the claim: 1 or more for the best

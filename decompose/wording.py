@@ -71,12 +71,13 @@ def text_feature(
     penalty: float = PENALTY,
     seed: int = 0,
 ) -> pa.Table:
-    """Texts of at most `words` words that climb highest for a neuron or direction: text, score, fluency, agree.
+    """Texts of at most `words` words that climb highest for a neuron or direction: text, score, fluency, agree, common.
 
     `score` is the cosine of the text's embedding with the neuron's basis row, `fluency` the mean log10 probability of
     its words, each after the one before; the climb maximises score + penalty * fluency, and rows are ordered by it.
     `agree` counts the restarts, of all, that ended on mostly the same words, itself included: 1 of 8 is luck, 8 of 8 a
-    maximum worth the name.
+    maximum worth the name. `common` are those of its words that half of the restarts or more ended on: what the neuron
+    is about, where the words beside them are what each climb happened upon.
 
     Raises Refused for a neuron out of range or without effect on the embedding, several directions, and models with
     another tokenizer than CLIP's.
@@ -176,5 +177,7 @@ def _table(lexicon: Lexicon, ends: list[Text], heights: Float[np.ndarray, " t"],
         shares = [len({*text} & {*other}) / len({*text} | {*other}) for other in ends]
         agree = sum(share >= AGREE for share in shares)
         score = float(heights[ends.index(text)]) - penalty * fluency
-        rows.append({"text": lexicon.spell(text), "score": score, "fluency": fluency, "agree": agree})
+        common = tuple(word for word in text if 2 * sum(word in other for other in ends) >= len(ends))
+        row = {"text": lexicon.spell(text), "score": score, "fluency": fluency, "agree": agree}
+        rows.append(row | {"common": lexicon.spell(common)})
     return pa.Table.from_pylist(rows)

@@ -31,6 +31,27 @@ def test_planted_factors_are_found_whatever_their_scale() -> None:
     assert min(row["p_valence"] for row in rows[1:]) > 0.01
 
 
+def test_of_several_draws_the_strongest_of_each_counts() -> None:
+    rng = np.random.default_rng(3)
+    known = given(rng)
+    valence = np.array([known.get(word, (5, 5))[0] for word in WORDS])
+    draws = np.stack([np.column_stack([rng.normal(size=40), sign * valence]) for sign in (1, -1, -1)])
+    draws[2, :, 1] = rng.normal(size=40)  # the third draw has no factor that goes with valence
+    (row,) = compare_norms(WORDS, {"basis": draws}, known).to_pylist()
+    strongest, p = [], []
+    for draw in draws:
+        each = compare_norms(WORDS, {"one": draw}, known).to_pylist()
+        strongest.append(max(abs(factor["valence"]) for factor in each))
+        p.append(min(factor["p_valence"] for factor in each))
+        assert {factor["draws"] for factor in each} == {1}
+        assert each[0]["valence_low"] is each[0]["arousal_high"] is None
+    assert (row["factors"], row["draws"], row["factor"]) == ("basis", 3, None)
+    assert strongest[:2] == pytest.approx([1, 1])
+    assert row["valence"] == pytest.approx(np.mean(strongest))
+    assert [row["valence_low"], row["valence_high"]] == pytest.approx(np.percentile(strongest, (2.5, 97.5)))
+    assert row["p_valence"] == np.median(p) == 1 / 1000
+
+
 def test_p_answers_for_all_factors_looked_at() -> None:
     known, least = given(np.random.default_rng(1)), []
     for seed in range(40):

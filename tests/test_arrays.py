@@ -14,7 +14,7 @@ from atlas.errors import Refused
 from atlas.store import Store
 from decompose import significance
 from decompose.directions import Directions
-from decompose.renderings import said
+from decompose.renderings import said, tell_items
 from tests.fakes import WORDS, fake_store
 from tests.test_lookup import FakeClip
 
@@ -79,7 +79,8 @@ def same(found: pa.Table, expected: pa.Table) -> None:
 @pytest.mark.parametrize("by", ["basis", "response", None])
 def test_neurons_are_ranked_as_a_search_ranks_them(store: Store, plain: Plain, clip: FakeClip, by: str | None) -> None:
     pytest.importorskip("wordfreq")
-    found = decompose.rank_neurons(*ask("cat", clip), plain.W, plain.A, plain.E, 5, by, scale=np.exp(3.0))
+    weights, scale = tell_items(plain.captions, plain.groups).weights, np.exp(3.0)
+    found = decompose.rank_neurons(*ask("cat", clip), plain.W, plain.A, plain.E, 5, by, scale, weights)
     same(found.drop("attribution"), decompose.search(clip, "cat", 5, store, by))
     assert found["neuron"][0].as_py() == CAT
     assert found["q"][0].as_py() < 0.05

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import open_clip
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from atlas.clip import Clip
 from atlas.errors import Refused
-from atlas.shards import read_json, write_json
+from atlas.shards import ROWS, read_json, write_json
 from atlas.store import Store
 from decompose import attribution
 from decompose.attribution import TEMPLATES, attribute, completeness, concept_embeddings, explained, prompts
@@ -155,6 +157,23 @@ def test_a_neuron_that_never_fires_has_no_share(store, resnet, monkeypatch):
     some = Directions.components(np.abs(np.random.default_rng(0).normal(size=(3, resnet.neurons))))
     spread = attribution.spread(store, resnet, some)
     np.testing.assert_allclose(spread, some.activations(A).std(0), rtol=1e-4)
+
+
+def test_one_thing_in_many_drawings_counts_once_for_what_a_neuron_varies_by(store, resnet):
+    A = rewrite(store, "image", silenced)
+    (shard,) = store.of_kind("image")
+    couples = np.arange(len(A)) % 4 > 0  # three in four are one couple, in several tones
+    table = shard.table(ROWS.names)
+    names = [f"couple{' dark skin tone' * (i % 2)}" if couple else f"thing {i}" for i, couple in enumerate(couples)]
+    groups = [f"vendor {i}" for i in range(len(A))]
+    for name, values in (("label", names), ("group", groups)):
+        table = table.set_column(ROWS.names.index(name), name, pa.array(values))
+    pq.write_table(table, shard.folder / "rows.parquet")
+    weights = np.where(couples, 1 / couples.sum(), 1)
+    mean = np.average(A, axis=0, weights=weights)
+    expected = np.sqrt(np.average((A - mean) ** 2, axis=0, weights=weights))
+    np.testing.assert_allclose(attribution.spread(store, resnet), expected, rtol=1e-4, atol=1e-6)
+    assert np.abs(expected / A.std(0).clip(1e-9) - 1).max() > 0.1
 
 
 def test_a_store_of_words_alone_is_judged_by_them(tmp_path, resnet):

@@ -47,6 +47,9 @@ def test_planted_groups_come_back_with_their_images_and_words(store: Store) -> N
     assert set(found[1].rows) <= set(images[100:].tolist())
     labels = store.table(["label"], "word")["label"].to_pylist()
     assert set(found[0].words) <= set(labels[:20])
+    names = np.array(store.table(["label"])["label"].to_pylist())
+    for one in found:
+        assert one.called == tuple(dict.fromkeys(names[list(one.rows)].tolist()))[:12]
     assert len(directions) == 2
 
 
@@ -86,6 +89,7 @@ def test_the_page_shows_components_and_leads_to_cards(store: Store) -> None:
     write_fragment(store, "components", "Components", {"k": 2}, page)
     assert page.count("<section") == 2
     assert 'href="neurons/0000.html"' in page
+    assert f"0. <bdi>{', '.join(found[0].called[:3])}</bdi>" in page
     assert (store.derived("site-fragments/components") / "page.html").read_text("utf-8") == page
 
 

@@ -70,7 +70,8 @@ def test_the_vocabulary_is_embedded_once_for_a_store(
 
     command = ["texts", "3", "-k", "2", "--store", str(store), "--json"]
     assert main(command) == 0
-    first = capsys.readouterr().out
+    first, err = capsys.readouterr()
+    assert "texts to choose from" not in err  # as they are kept
     assert Store.open(store).current(VOCABULARY)
     with monkeypatch.context() as patch:
         patch.setattr(TextBank, "build", None)  # would fail if it were called
@@ -92,6 +93,12 @@ def test_latents_of_an_autoencoder_stand_where_neurons_do(
     assert main(["nearest", str(store), "2", "-k", "1", *sae]) == 0
     assert main(["equation", "happy", "-k", "1", *sae]) == 0
     assert "latent" in capsys.readouterr().out
+    save_file({"W_enc": rows.T.copy(), "W_dec": 0 * rows}, tmp_path / "mute.safetensors")
+    assert main(["texts", "1", "--store", str(store), "--sae", str(tmp_path / "mute.safetensors")]) == 1
+    assert "1 adds nothing to the embedding" in capsys.readouterr().err
+    save_file({"W_enc": rows[:0].T.copy(), "W_dec": rows[:0]}, tmp_path / "none.safetensors")
+    assert main(["search", "happy", "--sae", str(tmp_path / "none.safetensors")]) == 1
+    assert "none.safetensors holds no directions" in capsys.readouterr().err
     for number in ("3", "-1"):
         assert main(["nearest", str(store), number, *sae]) == 1
         assert f"direction {number} is out of range" in capsys.readouterr().err
@@ -164,7 +171,7 @@ def test_a_store_agrees_with_itself(store: Path, capsys: pytest.CaptureFixture[s
     assert main(["universality", str(store), str(store), "-k", "2"]) == 0
     first, _, head, *rows = capsys.readouterr().out.splitlines()
     assert "each other's nearest" in first
-    assert head.split() == ["neuron", "other", "correlation", "p", "q"]
+    assert head.split() == ["neuron", "other", "correlation", "p", "q", "label", "other_label"]
     assert all(row.split()[0] == row.split()[1] for row in rows)
     assert len(rows) == 2
 
@@ -218,8 +225,8 @@ def test_nmf_label_and_emotions_become_pages_of_the_site(
 @pytest.mark.parametrize(
     ("command", "line"),
     [
-        (["search", ""], "empty"),
-        (["search", "x" * 10_000], "10,000 characters"),
+        (["search", ""], "the text is empty"),
+        (["search", "x" * 10_000], "the text ('xxxxxxxxxxxxxxxxxxxx'...) has 10,000 characters"),
         (["search", "happy", "--by", "response"], "needs a Store"),
         (["texts", "99999"], "neuron 99999"),
         (["equation", "happy", "--receipts"], "need images"),
@@ -229,7 +236,7 @@ def test_nmf_label_and_emotions_become_pages_of_the_site(
         (["search", "happy", "-k", "-1"], "at least one"),
         (["search", "happy", "--sae", "nowhere"], "cannot read nowhere as safetensors"),
         (["equation", "happy", "-k", "99999"], "99999"),
-        (["equation", " "], "is empty"),
+        (["equation", " "], "the text is empty"),
         (["compare", "happy"], "needs two"),
         (["texts", "-1"], "neuron -1"),
         (["texts", "3", "-k", "0"], "at least one"),
@@ -330,6 +337,16 @@ def test_every_command_works_on_a_vit(vit: Path, capsys: pytest.CaptureFixture[s
         capsys.readouterr()
 
 
-def test_right_to_left_text_is_text_like_any_other(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["search", "שלום", "-k", "1", "--json"]) == 0
-    assert len(json.loads(capsys.readouterr().out)) == 1
+@pytest.mark.parametrize(("text", "unread"), [("שלום", True), ("🍕", True), ("pizza", False), ("zxqvbn", False)])
+def test_a_text_of_nothing_that_was_learned_is_said_to_be_so(
+    text: str, unread: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["search", text, "-k", "1", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert len(json.loads(out)) == 1
+    assert err == (f"mini has learned no part of {text!r}, and reads nothing there\n" if unread else "")
+
+
+def test_of_many_texts_that_are_not_read_few_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["equation", "🍕", "pizza", "🍖", "🍗", "🍔", "-k", "1", "--json"]) == 0
+    assert "of '🍕', '🍖', '🍗' and 1 more, and" in capsys.readouterr().err

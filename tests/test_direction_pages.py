@@ -7,6 +7,7 @@ import pytest
 from atlas.errors import Refused
 from decompose.directions import Directions
 from decompose.pages.directions import directions_page, portray
+from decompose.pages.fragment import signed
 from tests.fakes import fake_store
 
 U, FIRST = 16, 1
@@ -72,3 +73,7 @@ def test_directions_of_another_layer_are_refused(store, directions, labels):
     narrow = Directions(directions.read[:, :9], directions.write[:, :9], directions.names, directions.bias)
     with pytest.raises(Refused, match="of 9 neurons"):
         portray(store, narrow, labels)
+
+
+def test_a_number_that_rounds_to_zero_has_no_sign() -> None:
+    assert [signed(value, 2) for value in (0.456, -0.456, 0.001, -0.001, 0.0)] == ["+0.46", "−0.46", *["0.00"] * 3]

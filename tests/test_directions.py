@@ -48,6 +48,8 @@ def test_arrays_that_do_not_fit_are_refused():
         Directions(row, row * np.float32(np.nan), ("a", "b"), zero)
     with pytest.raises(Refused, match="a layer of 6 neurons, the model's has 7"):
         Directions(row, row, ("a", "b"), zero).basis(np.ones((7, 2), np.float32))
+    with pytest.raises(Refused, match="scale the directions down"):
+        Directions(row, 3e38 * row, ("a", "b"), zero).basis(np.ones((U, 2), np.float32))
 
 
 def test_components_are_read_as_they_are_written(rng):

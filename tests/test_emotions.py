@@ -94,6 +94,7 @@ def test_a_random_basis_is_as_long_as_the_neurons_and_of_several_draws() -> None
 
 def test_a_study_of_any_words_and_its_page(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("decompose.emotions.DRAWS", 2)
+    monkeypatch.setattr("decompose.emotions.norms", lambda: {word: (i / 1, i % 3.0) for i, word in enumerate(WORDS)})
     words = [*WORDS, "<b>&</b>"]
     found = study(
         Clip("mini"), words, ("i am {}", "{} people"), families=dict.fromkeys(WORDS[:5], "one"), factors=(2, 3)
@@ -102,7 +103,17 @@ def test_a_study_of_any_words_and_its_page(monkeypatch: pytest.MonkeyPatch) -> N
     assert [each.concept for each in found.equations] == words
     assert found.templates == ("i am {}", "{} people")
     assert found.agreements["draws"].to_pylist() == [1, 2, 1]
+    assert found.affect is not None
+    beside = [(row["factors"], row["draws"], row["name"]) for row in found.affect.to_pylist()]
+    assert beside == [
+        *(("neurons", 1, name) for name in found.factors[2].names),
+        ("random basis", 2, "the strongest of each of 2 draws"),
+        ("text embeddings", 1, "0"),
+        ("text embeddings", 1, "1"),
+    ]
     page = emotions_page(found, "mini")
+    drawn = found.affect.to_pylist()[2]
+    assert f"{drawn['valence']:.2f} <small>{drawn['valence_low']:.2f} to {drawn['valence_high']:.2f}</small>" in page
     assert "random basis, mean of 2 draws" in page
     assert page.count("<g>") == len(words)
     assert "<b>&" not in page
@@ -115,6 +126,8 @@ def test_too_few_words_are_refused_in_a_line() -> None:
         study(Clip("mini"), ["sad", "sad", "happy"])
     with pytest.raises(Refused, match="0 different words"):  # and not the wheel's in their place
         study(Clip("mini"), [])
+    with pytest.raises(Refused, match="10 factors of 10 words"):
+        study(Clip("mini"), WORDS, factors=(2, 10))
 
 
 @pytest.mark.skipif(not REFERENCE.exists(), reason="the reference is not there")

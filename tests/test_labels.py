@@ -14,9 +14,9 @@ from atlas.errors import Refused
 from atlas.shards import ROWS
 from atlas.store import Store
 from decompose.directions import Directions
-from decompose.evidence import carried, concepts_in, pointed, shown
+from decompose.evidence import Evidence, carried, concepts_in, pointed, shown
 from decompose.facets import silhouettes, split, split_neurons
-from decompose.labels import concepts_of, label_neurons
+from decompose.labels import _table, concepts_of, label_neurons
 from decompose.renderings import Items, items_of, strongest_items, tell_items
 from decompose.responses import Responses
 from tests.fakes import fake_store
@@ -198,6 +198,8 @@ def test_an_emoji_in_another_skin_tone_is_the_same(tmp_path: Path) -> None:
     call(store, ["couple", "couple dark skin tone", pair, "light bulb"] * 10, ["a"] * 20 + ["b"] * 20)
     items = items_of(store, "image")
     assert items.phrases == ("couple", "light bulb")
+    assert {"couple", "light bulb", "light", "bulb"} <= {*concepts_of(store)}
+    assert not any("tone" in concept for concept in concepts_of(store))
     assert len(items) == 10  # of each vendor five, of each name
     assert len(set(items.of[:4].tolist())) == 2
 
@@ -252,6 +254,24 @@ def test_a_vocabulary_can_be_given(store: Store, clip: FakeClip) -> None:
     table = label_neurons(store, clip, vocabulary=["cat", "dog", "zebra"], draws=1000).to_pylist()
     assert {row["label"] for row in table} <= {"cat", "dog", "zebra", "none"}
     assert table[0]["label"] == "cat"
+
+
+def test_what_all_kinds_of_evidence_bear_out_comes_first() -> None:
+    """One neuron of two labels, "face" surer by its captions alone than any draws could show, and three neurons of
+    none."""
+    counts, draws = np.ones((4, 3)), np.ones((4, 3))
+    counts[0], draws[0] = (1e-12, 1e-4, 1), (0.5, 1e-3, 1)
+    score = np.zeros((4, 3))
+    found = {"captions": Evidence(score, counts), "images": Evidence(score, draws)}
+    rows = _table(("face", "sad cat", "moon"), found, 0.05, 1000).to_pylist()
+    assert [(row["neuron"], row["label"]) for row in rows] == [
+        (0, "sad cat"), (0, "face"), (1, "none"), (2, "none"), (3, "none"),
+    ]  # fmt: skip
+    assert [row["evidence"] for row in rows[:2]] == ["captions, images", "captions"]
+    assert [row["p"] for row in rows] == pytest.approx([2e-4, 2e-12, 1, 1, 1])
+    assert [row["q"] for row in rows] == pytest.approx([8e-4, 8e-12, 1, 1, 1])
+    counts[0, 1] = draws[0, 1] = 0.01  # kept alone, but not of one neuron in four: 0.02 > 0.05 / 4
+    assert _table(("face", "sad cat", "moon"), found, 0.05, 1000)["label"].to_pylist() == ["face", *["none"] * 3]
 
 
 def test_labels_of_one_neuron_share_no_word(found: list[dict]) -> None:

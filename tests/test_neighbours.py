@@ -1,6 +1,8 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from atlas import stats
@@ -87,6 +89,20 @@ def test_universality_finds_a_permuted_model_and_not_a_random_one(store: Store, 
     assert min(table["correlation"]) > 0.999
     stranger = rewrite(tmp_path / "stranger", store, np.zeros((16, 16), np.float32))
     assert universality(store, stranger).num_rows == 0  # neurons that never change are like none
+
+
+def test_neighbours_are_called_what_their_own_stores_call_them(tmp_path: Path) -> None:
+    one, other = (fake_store(tmp_path / name, images=150, derived=False) for name in ("one", "other"))
+    summarise_neurons(one)
+    for store, word in ((one, "cat"), (other, "dog")):
+        with store.deriving("neurons/labels", {}) as folder:
+            rows = {"neuron": [3, 5, 5, 7], "label": [word, f"a {word}", f"its {word}", "none"]}
+            pq.write_table(pa.table(rows), folder / "labels.parquet")
+    called = {row["neuron"]: row["label"] for row in nearest(one, 3, k=15).to_pylist()}
+    assert called == {i: "a cat, its cat" if i == 5 else None for i in range(16) if i != 3}
+    pairs = {row["neuron"]: (row["label"], row["other_label"]) for row in universality(one, other).to_pylist()}
+    assert pairs[3] == ("cat", "dog")
+    assert pairs[7] == (None, None)
 
 
 def test_shuffled_rows_are_not_significant(store: Store, tmp_path: Path) -> None:

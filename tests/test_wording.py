@@ -8,7 +8,7 @@ import pytest
 from atlas.clip import Clip
 from atlas.errors import Refused
 from decompose.directions import Directions
-from decompose.wording import Lexicon, Text, climb, moves, text_feature, word_gradient
+from decompose.wording import Lexicon, Text, _table, climb, moves, text_feature, word_gradient
 
 pytest.importorskip("wordfreq")
 pytest.importorskip("wordsegment")
@@ -95,6 +95,14 @@ def test_the_wording_of_a_neuron_that_is_a_word(clip: Clip, lexicon: Lexicon) ->
     assert [row["score"] for row in found] == sorted((row["score"] for row in found), reverse=True)
     assert all(1 <= row["agree"] <= 2 for row in found)
     assert found == text_feature(clip, direction, words=2, restarts=2, penalty=0.0, steps=3).to_pylist()
+
+
+def test_what_restarts_have_in_common_is_told_from_what_each_happened_upon(lexicon: Lexicon) -> None:
+    ends = [(1, 2, 3), (3, 1, 4), (1, 5), (6, 7)]
+    rows = _table(lexicon, ends, np.array([4.0, 3.0, 2.0, 1.0]), 0.0).to_pylist()
+    assert [row["text"] for row in rows] == [lexicon.spell(end) for end in ends]
+    assert [row["common"] for row in rows] == [lexicon.spell(text) for text in ((1, 3), (3, 1), (1,), ())]
+    assert [row["agree"] for row in rows] == [2, 2, 1, 1]
 
 
 def test_the_penalty_keeps_wordings_fluent(clip: Clip) -> None:

@@ -41,8 +41,9 @@ def render(template: str, **names: Any) -> str:
 
 
 def signed(value: float, digits: int) -> str:
-    """A number with its sign, whichever it is."""
-    return f"{value:+.{digits}f}".replace("-", "−")
+    """A number with its sign, whichever it is; one that rounds to zero has none."""
+    said = f"{value:+.{digits}f}".replace("-", "−")
+    return said if float(said.replace("−", "-")) else said[1:]
 
 
 def coefficient(term: Term, first: bool) -> str:
