@@ -18,7 +18,7 @@ __all__ = ["browser", "store"]  # fixtures
 axe_core = pytest.importorskip("axe_playwright_python.sync_playwright")
 
 HERE = Path(__file__).parent.parent
-TEMPLATES = [*(HERE / "atlas/pages").glob("*.html"), *(HERE / "decompose").glob("*.html")]
+TEMPLATES = [*(HERE / "atlas/pages").glob("*.html"), *(HERE / "decompose/pages").glob("*.html")]
 SELECT = "atlas.page.selection.take([[-20000,-20000],[20000,-20000],[20000,20000]])"
 SEARCH = "atlas.page.finder.set('drawn', 'caption')"
 NEURONS = "atlas.page.finder.set('a')"

@@ -17,6 +17,7 @@ from tests.test_basis import CONFIGS, TEXT
 LIGHT = (0.78, 0.73, 0.69)
 NEURONS = [380, 353, 632, 813]
 STEPS = 40
+EARLY = 12  # steps after which roundings have not grown yet
 
 
 @pytest.fixture(scope="module")
@@ -59,19 +60,21 @@ def alike(one, other) -> float:
     return float(np.corrcoef([np.asarray(each, float).ravel() for each in small])[0, 1])
 
 
-def test_a_drawing_is_the_same_again_and_beside_others(clip, plain):
-    alone, again = (visualise(clip, NEURONS[1], steps=STEPS, about=LIGHT)[0] for _ in range(2))
+def test_a_drawing_is_the_same_again_and_beside_others(clip):
+    few = {"steps": EARLY, "about": LIGHT}
+    alone, again = (visualise(clip, NEURONS[1], **few)[0] for _ in range(2))
     np.testing.assert_array_equal(alone.images, again.images)
-    assert alike(alone, plain[1]) > 0.8
-    assert alike(visualise(clip, NEURONS[1], steps=STEPS, about=LIGHT, seed=1)[0], plain[1]) < 0.75
+    assert alike(alone, visualise(clip, NEURONS, **few)[1]) > 0.95
+    assert alike(alone, visualise(clip, NEURONS[1], **few, seed=1)[0]) < 0.9
 
 
-def test_a_direction_of_any_length_is_drawn_as_its_neuron_is(clip, plain):
+def test_a_direction_of_any_length_is_drawn_as_its_neuron_is(clip):
+    few = {"steps": EARLY, "about": LIGHT}
     D = np.zeros((1, clip.neurons), np.float32)
     D[0, NEURONS[1]] = 1e-6
-    found = visualise(clip, D, steps=STEPS, about=LIGHT)[0]
-    assert alike(found, plain[1]) > 0.8
-    assert 0.5e-6 < found.reached[0] / plain[1].reached[0] < 2e-6
+    one, found = visualise(clip, NEURONS[1], **few)[0], visualise(clip, D, **few)[0]
+    assert alike(found, one) > 0.95
+    assert 0.3e-6 < found.reached[0] / one.reached[0] < 3e-6
 
 
 @pytest.mark.parametrize("name", ["resnet", "vit", "vit-average", "timm-vit", "timm-convnext"])
@@ -117,8 +120,8 @@ def test_a_theme_shows_in_what_is_drawn(clip, plain):
 
     themed = visualise(clip, NEURONS, steps=STEPS, theme=theme, strength=1, about=LIGHT)
     assert suits(themed) > suits(plain)
-    none = visualise(clip, NEURONS[:1], steps=STEPS, theme=theme, strength=0, about=LIGHT)
-    assert alike(none[0], plain[0]) > 0.8
+    none, without = (visualise(clip, 0, steps=2, theme=each, strength=0)[0] for each in (theme, None))
+    np.testing.assert_array_equal(none.images, without.images)
 
 
 def test_a_theme_of_nothing_tells_nothing(clip):
