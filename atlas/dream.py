@@ -60,12 +60,17 @@ def visualise(
     A picture is worth the mean of the direction over positions, before the closing ReLU, times its cosine with all
     that the layer does: what drives everything is worth less (Carter et al. 2019, "Activation Atlas"). The same seed
     draws the same pictures on the same device. Raises Refused for neurons that the layer has not, for a direction that
-    is zero or not finite, and for counts below 1.
+    is zero or not finite, for counts below 1, and for what is no number or colour.
     """
     D = _directions(clip, what)
     for name, value in (("repeats", repeats), ("steps", steps)):
         if value < 1:
             raise Refused(f"{name} is {value}; ask for 1 at least")
+    for name, value in (("strength", strength), ("diversity", diversity)):
+        if not np.isfinite(value):
+            raise Refused(f"{name} is {value}; give a number")
+    if about is not None and not all(0 < each < 1 for each in about):
+        raise Refused(f"about is {about}; a colour is red, green and blue between 0 and 1, neither included")
     if below := [path for path in (theme.weights if theme else ()) if not clip.precedes(path)]:
         raise Refused(f"the theme was learnt at {below[0]}, which does not lie below {clip.layer}")
     easel = _Easel(clip, clip.stand_in(), theme if strength else None, strength, diversity, about)

@@ -181,3 +181,9 @@ def test_counts_below_one_are_refused(clip):
         visualise(clip, 0, steps=0)
     with pytest.raises(Refused, match="repeats is 0"):
         visualise(clip, 0, repeats=0)
+
+
+@pytest.mark.parametrize("options", [{"strength": np.nan}, {"diversity": np.inf}, {"about": (0.0, 0.5, 0.5)}])
+def test_what_is_no_number_or_colour_is_refused(clip, options):
+    with pytest.raises(Refused, match=f"{next(iter(options))} is"):
+        visualise(clip, 0, **options)
