@@ -109,14 +109,16 @@ class _Easel:
             optimiser.step()
         with torch.no_grad():
             x = canvas.draw()
-            tried = [_response(self._passed(canvas.views(x, size)), each) for _ in range(TRIED)]
+            tried = [
+                _response(self._passed(self.clip.respond(canvas.views(x, size), self.tower)), each)
+                for _ in range(TRIED)
+            ]
         images = (x * 255).round().byte().permute(0, 2, 3, 1).unflatten(0, (len(D), repeats)).cpu().numpy()
         reached = torch.stack(tried).mean(0).unflatten(0, (len(D), repeats)).cpu().numpy()
         return [Drawing(*one) for one in zip(images, reached, strict=True)]
 
-    def _passed(self, x: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n u h w"]:
-        """What the layer passes on."""
-        A = self.clip.respond(x, self.tower)
+    def _passed(self, A: Float[Tensor, "n u h w"]) -> Float[Tensor, "n u h w"]:
+        """What the layer passes on: its maps after the ReLU that closes it, if one does."""
         return A.relu() if self.clip.rectified() else A
 
     def _worth(self, x: Float[Tensor, "n 3 s s"], D: Float[Tensor, "n u"], repeats: int) -> Float[Tensor, " n"]:
@@ -126,7 +128,7 @@ class _Easel:
         with kept(self.tower, below) as maps:
             A = self.clip.respond(x, self.tower)
         response = _response(A, D)
-        shown = (A.relu() if self.clip.rectified() else A).mean((2, 3))
+        shown = self._passed(A).mean((2, 3))
         cosine = (normalize(shown, dim=1) * normalize(D, dim=1)).sum(1)
         worth = torch.where(response > 0, response * cosine.clamp(min=LEAST), response * LEAST)
         if not below:
