@@ -7,26 +7,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from atlas.clip import Clip
-    from atlas.collection import collect
-    from atlas.dream import visualise
+    from atlas.analysis.index import Index
+    from atlas.analysis.layout import project
+    from atlas.analysis.neuron import Neuron
+    from atlas.dream.visualisation import visualise
     from atlas.errors import Refused
-    from atlas.index import Index
-    from atlas.neuron import Neuron
-    from atlas.projection import project
-    from atlas.store import Store
+    from atlas.model.clip import Clip
+    from atlas.store.collection import collect
+    from atlas.store.store import Store
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["Clip", "Index", "Neuron", "Refused", "Store", "collect", "project", "visualise"]
 _HOME = {
-    "Clip": "atlas.clip",
-    "Index": "atlas.index",
-    "Neuron": "atlas.neuron",
+    "Clip": "atlas.model.clip",
+    "Index": "atlas.analysis.index",
+    "Neuron": "atlas.analysis.neuron",
     "Refused": "atlas.errors",
-    "Store": "atlas.store",
-    "collect": "atlas.collection",
-    "project": "atlas.projection",
-    "visualise": "atlas.dream",
+    "Store": "atlas.store.store",
+    "collect": "atlas.store.collection",
+    "project": "atlas.analysis.layout",
+    "visualise": "atlas.dream.visualisation",
 }
 
 

@@ -1,6 +1,8 @@
 """`python -m atlas` is `atlas`."""
 
-from atlas.cli import run
+import sys
+
+from atlas.cli import main
 
 if __name__ == "__main__":
-    run()
+    sys.exit(main())

@@ -1,35 +1,46 @@
 """What a direction, a word or a neuron of a CLIP model is made of.
 
-Every name is imported when it is first used, so that `import decompose` stays light.
+Every name is imported when it is first used, so that `import decompose` stays light. Functions have a name that says
+what they return; the shorter ones (`decompose.search`, `decompose.nearest`, ...) are aliases.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from atlas.model.directions import Directions
     from decompose.attribution import attribute, completeness, explained
-    from decompose.bakeoff import compare
-    from decompose.coding import solve
+    from decompose.bakeoff import compare_solvers
+    from decompose.coding import solve_sparse
     from decompose.confirmation import confirm_labels
-    from decompose.directions import Directions
-    from decompose.emotions import study
+    from decompose.emotions import study_emotions
     from decompose.equations import compose, equation
     from decompose.facets import split_activations, split_neurons
     from decompose.labels import label_activations, label_neurons
-    from decompose.lookup import rank_neurons, search, texts
-    from decompose.neighbours import compare_neurons, match_neurons, nearest, universality
-    from decompose.nmf import SparseNMF, choose, held_out, stability
+    from decompose.lookup import neurons_of_text, rank_neurons, texts_of_neuron
+    from decompose.neighbours import compare_neurons, match_neurons, similar_neurons, universality
+    from decompose.nmf import SparseNMF, choose_n_components, held_out, stability
     from decompose.receipts import receipt
     from decompose.wording import text_feature
 
-__version__ = "0.1.0"
+    choose = choose_n_components
+    compare = compare_solvers
+    nearest = similar_neurons
+    search = neurons_of_text
+    solve = solve_sparse
+    study = study_emotions
+    texts = texts_of_neuron
+
+__version__ = "0.2.0"
 __all__ = [
     "Directions",
     "SparseNMF",
     "attribute",
     "choose",
+    "choose_n_components",
     "compare",
     "compare_neurons",
+    "compare_solvers",
     "completeness",
     "compose",
     "confirm_labels",
@@ -40,25 +51,39 @@ __all__ = [
     "label_neurons",
     "match_neurons",
     "nearest",
+    "neurons_of_text",
     "rank_neurons",
     "receipt",
     "search",
+    "similar_neurons",
     "solve",
+    "solve_sparse",
     "split_activations",
     "split_neurons",
     "stability",
     "study",
+    "study_emotions",
     "text_feature",
     "texts",
+    "texts_of_neuron",
     "universality",
 ]
+_ALIASES = {
+    "choose": "choose_n_components",
+    "compare": "compare_solvers",
+    "nearest": "similar_neurons",
+    "search": "neurons_of_text",
+    "solve": "solve_sparse",
+    "study": "study_emotions",
+    "texts": "texts_of_neuron",
+}
 _HOME = {
-    "Directions": "decompose.directions",
+    "Directions": "atlas.model.directions",
     "SparseNMF": "decompose.nmf",
     "attribute": "decompose.attribution",
-    "choose": "decompose.nmf",
-    "compare": "decompose.bakeoff",
+    "choose_n_components": "decompose.nmf",
     "compare_neurons": "decompose.neighbours",
+    "compare_solvers": "decompose.bakeoff",
     "completeness": "decompose.attribution",
     "compose": "decompose.equations",
     "confirm_labels": "decompose.confirmation",
@@ -68,25 +93,26 @@ _HOME = {
     "label_activations": "decompose.labels",
     "label_neurons": "decompose.labels",
     "match_neurons": "decompose.neighbours",
-    "nearest": "decompose.neighbours",
+    "neurons_of_text": "decompose.lookup",
     "rank_neurons": "decompose.lookup",
     "receipt": "decompose.receipts",
-    "search": "decompose.lookup",
-    "solve": "decompose.coding",
+    "similar_neurons": "decompose.neighbours",
+    "solve_sparse": "decompose.coding",
     "split_activations": "decompose.facets",
     "split_neurons": "decompose.facets",
     "stability": "decompose.nmf",
-    "study": "decompose.emotions",
+    "study_emotions": "decompose.emotions",
     "text_feature": "decompose.wording",
-    "texts": "decompose.lookup",
+    "texts_of_neuron": "decompose.lookup",
     "universality": "decompose.neighbours",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    own = _ALIASES.get(name, name)
+    if own not in _HOME:
         raise AttributeError(f"module 'decompose' has no attribute {name!r}")
-    return getattr(import_module(_HOME[name]), name)
+    return getattr(import_module(_HOME[own]), own)
 
 
 def __dir__() -> list[str]:

@@ -1,6 +1,8 @@
 """`python -m decompose` is `decompose`."""
 
-from decompose.cli import run
+import sys
+
+from decompose.cli import main
 
 if __name__ == "__main__":
-    run()
+    sys.exit(main())

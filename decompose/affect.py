@@ -15,8 +15,9 @@ from jaxtyping import Float, Int
 from pyarrow import csv
 from scipy.stats import rankdata
 
+from atlas.analysis.significance import INTERVAL
 from atlas.errors import Refused
-from decompose.significance import INTERVAL
+from atlas.vectors import scaled_rows
 
 FILE = "data/WK/BRM-emot-submit.csv.gz"
 SCALES = {"valence": "V.Mean.Sum", "arousal": "A.Mean.Sum"}
@@ -98,5 +99,4 @@ def _strongest(measured: Sequence[Measured]) -> dict[str, float]:
 def _ranked(columns: Float[np.ndarray, "w k"]) -> Float[np.ndarray, "w k"]:
     """Ranks within each column, of mean 0 and unit norm: products of such are Spearman's rho; 0 if all are equal."""
     ranks = rankdata(columns, axis=0) - (len(columns) + 1) / 2
-    norm = np.linalg.norm(ranks, axis=0)
-    return np.divide(ranks, norm, out=np.zeros_like(ranks), where=norm > 0)
+    return scaled_rows(ranks.T).T

@@ -17,13 +17,14 @@ from jaxtyping import Float
 from open_clip.tokenizer import SimpleTokenizer
 from torch import nn
 
-from atlas.clip import Clip, Pictures
 from atlas.errors import Refused
-from atlas.layers import Layer, Token, edited
-from atlas.store import Store
-from decompose.directions import Directions
-from decompose.renderings import items_of
-from decompose.responses import Responses, looked_at
+from atlas.model.clip import Clip, Pictures
+from atlas.model.directions import Directions
+from atlas.model.layers import Layer, Token, edited
+from atlas.store.store import Store
+from atlas.vectors import column_correlations, scaled_rows
+from decompose.renderings import things_of
+from decompose.responses import Responses, default_kind
 
 SCALE = 100.0  # inverse temperature of cosines, where no model says its own: trained CLIPs end with this
 LONGEST = 1000  # characters of a text: towers read some 77 tokens and would cut the rest unseen
@@ -91,10 +92,10 @@ def concept_embeddings(clip: Clip, texts: str | Sequence[str], templates: Templa
     rows = prompts(texts, templates)
     each = clip.encode_texts([prompt for row in rows for prompt in row])
     X = each.reshape(len(rows), -1, clip.dim).mean(1)
-    return X / np.linalg.norm(X, axis=1, keepdims=True)
+    return scaled_rows(X)
 
 
-def unread(clip: Clip, texts: Sequence[str]) -> list[str]:
+def untrained_texts(clip: Clip, texts: Sequence[str]) -> list[str]:
     """The texts that a model reads as if nothing stood there: its training left all of their tokens at zero.
 
     None for towers without CLIP's own tokenizer, or without a table of token embeddings by its usual name.
@@ -123,7 +124,7 @@ def attribute(
     V = W if directions is None else directions.basis(W)
     found = concept_embeddings(clip, texts, templates) @ V.T
     if store is not None:
-        found = found * spread(store, clip, directions)
+        found = found * response_spread(store, clip, directions)
     return found.astype(np.float32)
 
 
@@ -148,7 +149,7 @@ def check_model(store: Store, clip: Clip) -> None:
         raise Refused(f"{store.path} is of token {tokens[0]}, the model reads {tokens[1]}: Clip(token={tokens[0]!r})")
 
 
-def spread(store: Store, clip: Clip, directions: Directions | None = None) -> Float[np.ndarray, " k"]:
+def response_spread(store: Store, clip: Clip, directions: Directions | None = None) -> Float[np.ndarray, " k"]:
     """Standard deviation over the Store's images (its words, where it has no images) of each neuron or direction.
 
     Of what the bilinear form sees, the mean over positions of the rectified map: 0 for a neuron that never fires. One
@@ -156,8 +157,8 @@ def spread(store: Store, clip: Clip, directions: Directions | None = None) -> Fl
     and families, which come in all pairs of tones, would otherwise vary most.
     """
     check_model(store, clip)
-    kind = looked_at(store)
-    return Responses(store.array("mean", kind), directions).deviation(items_of(store, kind).weights)
+    kind = default_kind(store)
+    return Responses(store.array("mean", kind), directions).deviation(things_of(store, kind).weights)
 
 
 # -- completeness ------------------------------------------------------------------------------------------------------
@@ -245,11 +246,9 @@ def explained(
     pairs, embedded = [], store.array("embedding", "image")
     for rows, A in Responses(store.array("mean", "image")):
         E = np.asarray(embedded[rows[0] : rows[-1] + 1], np.float32)
-        Y = A @ W + c
-        norm = np.linalg.norm(Y, axis=1, keepdims=True)
-        pairs.append((np.divide(Y, norm, out=np.zeros_like(Y), where=norm > 0) @ X.T, E @ X.T))
+        pairs.append((scaled_rows(A @ W + c) @ X.T, E @ X.T))
     form, logit = (np.concatenate(each).astype(np.float64) for each in zip(*pairs, strict=True))
-    return correlations(form, logit).clip(0) ** 2
+    return column_correlations(form, logit).clip(0) ** 2
 
 
 def silent_embedding(clip: Clip) -> Float[np.ndarray, " e"]:
@@ -259,10 +258,3 @@ def silent_embedding(clip: Clip) -> Float[np.ndarray, " e"]:
     blank = np.zeros((1, clip.image_size, clip.image_size, 3), np.uint8)
     with edited(clip.model, hooked(clip)[0], torch.zeros_like):
         return _unnormalised(clip, blank)[0]
-
-
-def correlations(one: Float[np.ndarray, "n t"], other: Float[np.ndarray, "n t"]) -> Float[np.ndarray, " t"]:
-    """Pearson's correlation of each column with its like; 0 where one of them never changes."""
-    one, other = one - one.mean(0), other - other.mean(0)
-    scale = np.sqrt((one**2).sum(0) * (other**2).sum(0))
-    return np.divide((one * other).sum(0), scale, out=np.zeros_like(scale), where=scale > 1e-12)

@@ -10,17 +10,17 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float
 
-from atlas.clip import Clip
-from atlas.derivation import cosines
 from atlas.errors import Refused
-from atlas.store import Store
+from atlas.model.clip import Clip
+from atlas.store.store import Store
+from atlas.vectors import column_correlations, cosines
 from decompose import coding
-from decompose.attribution import Templates, correlations, other_templates
-from decompose.equations import codes, prompt_embeddings, unit_rows
-from decompose.responses import looked_at
+from decompose.attribution import Templates, other_templates
+from decompose.equations import centred_unit_rows, prompt_embeddings, solve_codes
+from decompose.responses import default_kind
 
 
-def compare(
+def compare_solvers(
     clip: Clip,
     concepts: Sequence[str],
     methods: Sequence[coding.Method] = coding.METHODS,
@@ -43,20 +43,20 @@ def compare(
     """
     if len(concepts) < 2:
         raise Refused(f"{len(concepts)} concept given; a comparison needs two at least")
-    V, rng = unit_rows(clip, clip.basis(), store), np.random.default_rng(seed)
+    V, rng = centred_unit_rows(clip, clip.basis(), store), np.random.default_rng(seed)
     held = other_templates(templates) if held is None else held
     P, other = (prompt_embeddings(clip, concepts, each) for each in (templates, held))
     P, other = P - P.mean((0, 1)), other - other.mean((0, 1))
-    E = None if store is None else np.asarray(store.array("embedding", looked_at(store))[:], np.float32)
+    E = None if store is None else np.asarray(store.array("embedding", default_kind(store))[:], np.float32)
     m = P.shape[1]
     redrawn = [P[:, rng.integers(0, m, m)] for _ in range(resamples)]
     rows = []
     for method in methods:
         for k in ks:
             began = time.perf_counter()
-            Z = codes(V, P, method, k)
+            Z = solve_codes(V, P, method, k)
             seconds = time.perf_counter() - began
-            again = [codes(V, each, method, k) for each in redrawn]
+            again = [solve_codes(V, each, method, k) for each in redrawn]
             rows.append({"method": method, "k": k, **_fidelity(Z, V, P, other, E)})
             rows[-1] |= {"stability": _stability(Z, again), "seconds": seconds}
     return pa.Table.from_pylist(rows)
@@ -74,7 +74,7 @@ def _fidelity(
     found: dict[str, float | None] = {"terms": float((Z != 0).sum(1).mean())}
     for name, each in (("cosine", P), ("held_cosine", held)):
         found[name] = float(np.diag(cosines(S, each.mean(1))).mean())
-    r2 = None if E is None else correlations(E @ S.T, E @ P.mean(1).T).clip(0) ** 2
+    r2 = None if E is None else column_correlations(E @ S.T, E @ P.mean(1).T).clip(0) ** 2
     return found | {"logit_r2": None if r2 is None else float(r2.mean())}
 
 

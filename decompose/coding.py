@@ -23,7 +23,7 @@ from torch.nn.functional import softplus
 
 from atlas.errors import Refused
 from decompose.solvers.activeset import lasso
-from decompose.solvers.logistic import logistic
+from decompose.solvers.logistic import logistic_codes
 from decompose.solvers.pursuit import iht, omp, prune
 
 Method = Literal["lasso", "nnls", "omp", "iht", "logistic"]
@@ -37,7 +37,7 @@ ENOUGH = 0.99  # of the deviance: where prompts are told apart, ever fainter pen
 Codes = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # (penalties, of which targets) -> their codes, good enough
 
 
-def solve(
+def solve_sparse(
     T: Float[np.ndarray, "n d"],
     D: Float[np.ndarray, "m d"],
     method: str = "lasso",
@@ -78,7 +78,7 @@ def discriminate(
     """
     concepts = list(dict.fromkeys(labels))
     T = np.array([[label == concept for label in labels] for concept in concepts], np.float64)
-    return concepts, np.stack([solve(T, X.T, "logistic", penalty, device=device) for penalty in penalties])
+    return concepts, np.stack([solve_sparse(T, X.T, "logistic", penalty, device=device) for penalty in penalties])
 
 
 def kkt(
@@ -156,7 +156,7 @@ def _penalised(
 
     def codes(at: Float[Tensor, " n"], some: Bool[Tensor, " t"]) -> tuple[Float[Tensor, "n m"], Bool[Tensor, " n"]]:
         if method == "logistic":
-            Z, b = logistic(T[some], D, at)
+            Z, b = logistic_codes(T[some], D, at)
             return Z, _told_apart(T[some], Z @ D + b[:, None])
         atoms = torch.cat([D, -D]) if signed else D
         Z = lasso(T[some], atoms, at)

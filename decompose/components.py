@@ -13,12 +13,13 @@ from jaxtyping import Float, Int
 from sklearn.exceptions import ConvergenceWarning
 
 from atlas.errors import Refused
-from atlas.index import Rows
-from atlas.store import Store
-from decompose.directions import Directions
-from decompose.nmf import Choice, SparseNMF, choose
+from atlas.model.directions import Directions
+from atlas.store.store import Part, Store
+from atlas.vectors import Rows
+from decompose.nmf import Choice, SparseNMF, choose_n_components
 from decompose.renderings import without_tone
 
+COMPONENTS = Part("neurons/components", "decompose nmf {store}")
 NEURONS, WORDS, ROWS = 6, 12, 16  # of each, what a component is shown with
 BLOCK = 4096
 TRIED, CHOSEN_BY = (2, 4, 8, 16, 32), 2000  # numbers of components to choose from, and images that they are tried on
@@ -96,7 +97,7 @@ def choose_components(store: Store, tried: Sequence[int] = TRIED, alpha: float =
     model = SparseNMF(possible[0], alpha, split=_split(store), random_state=seed)
     with warnings.catch_warnings():  # what creeps on in the last digits decides nothing
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return choose(model, A[rows], possible, seed=seed)
+        return choose_n_components(model, A[rows], possible, seed=seed)
 
 
 def _check(store: Store) -> None:

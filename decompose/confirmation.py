@@ -7,14 +7,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from atlas.clip import Clip
-from atlas.originals import prepared
-from atlas.store import Store
+from atlas.analysis.naming import NONE
+from atlas.model.clip import Clip
+from atlas.model.directions import Directions
+from atlas.store.originals import prepared
+from atlas.store.store import Store
 from decompose.attribution import Templates, check_model
-from decompose.directions import Directions
-from decompose.labels import NONE, STRONGEST
+from decompose.labels import STRONGEST
 from decompose.receipts import receipt
-from decompose.renderings import items_of, strongest_items
+from decompose.renderings import strongest_things, things_of
 from decompose.responses import Responses
 
 IMAGES = 32  # that all labels of a layer are tried on at once
@@ -48,8 +49,8 @@ def confirm_labels(
     neurons, concepts = given["neuron"].to_pylist(), given["label"].to_pylist()
     if not neurons:
         return pa.Table.from_pylist([], COLUMNS)
-    items = items_of(store, "image")
-    top = strongest_items(Responses.of(store, "image", directions), items, chosen_by)[neurons]
+    items = things_of(store, "image")
+    top = strongest_things(Responses.of(store, "image", directions), items, chosen_by)[neurons]
     uses = np.bincount(top.ravel(), minlength=len(items))[items.of]
     shuffled = np.random.default_rng(seed).permutation(len(uses))
     tried = np.sort(shuffled[np.argsort(uses[shuffled], kind="stable")[:images]])

@@ -23,18 +23,19 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 from sklearn.exceptions import ConvergenceWarning
 
-from atlas import vocabulary
-from atlas.clip import Clip
+from atlas.analysis.layout import project
+from atlas.analysis.significance import INTERVAL
 from atlas.errors import Refused
-from atlas.projection import project
-from atlas.store import Store
+from atlas.model.clip import Clip
+from atlas.sources import vocabulary
+from atlas.store.store import Store
+from atlas.vectors import scaled_rows
 from decompose.affect import compare_norms, norms
-from decompose.attribution import Templates, chosen_templates, concept_embeddings, prompts, spread
+from decompose.attribution import Templates, chosen_templates, concept_embeddings, prompts, response_spread
 from decompose.coding import discriminate
 from decompose.equations import Equation, name_neurons, printed
 from decompose.families import agreement
 from decompose.nmf import SparseNMF
-from decompose.significance import INTERVAL
 
 LEVELS = (0.5, 1.5, 3.0, 4.7)  # mean number of neurons a word: about what the published tables have at their four
 FACTORED = 2  # the level that is factored, as the published atlas is made from the third
@@ -66,7 +67,7 @@ class Study:
     affect: pa.Table | None  # the fewest factors beside valence and arousal; None where the norms are not installed
 
 
-def study(
+def study_emotions(
     clip: Clip,
     words: Sequence[str] | None = None,
     templates: Templates = "feeling",
@@ -87,14 +88,14 @@ def study(
     """
     if not factors or min(factors) < 1:
         raise Refused(f"factors {' '.join(map(str, factors)) or 'none'}: ask for one or more numbers from 1 on")
-    words = tuple(dict.fromkeys(vocabulary.emotions() if words is None else words))
+    words = tuple(dict.fromkeys(vocabulary.emotion_words() if words is None else words))
     if len(words) < 8:
         raise Refused(f"{len(words)} different words are too few to tell apart; give eight or more")
     if max(factors) >= len(words):
         raise Refused(f"{max(factors)} factors of {len(words)} words; ask for fewer")
     rows = prompts(words, templates)
     E = clip.encode_texts([prompt for row in rows for prompt in row])
-    scale, W = 1.0 if store is None else spread(store, clip), clip.basis()
+    scale, W = 1.0 if store is None else response_spread(store, clip), clip.basis()
     X = E @ W.T * scale
     labels = [word for word, row in zip(words, rows, strict=True) for _ in row]
     codes = levels(X, labels)
@@ -108,7 +109,7 @@ def study(
         "text embeddings": T - T.mean(0),
     }
     means = X.reshape(len(words), -1, X.shape[1]).mean(1) - X.mean(0)
-    factored = {k: factor(codes[FACTORED], k, named) for k in factors}
+    factored = {k: factor_codes(codes[FACTORED], k, named) for k in factors}
     return Study(
         words,
         chosen_templates(templates),
@@ -126,7 +127,7 @@ def random_bases(W: Float[np.ndarray, "u e"], draws: int, seed: int = 0) -> Iter
     length = np.linalg.norm(W, axis=1, keepdims=True)
     for number in range(draws):
         R = np.random.default_rng((seed, number)).normal(size=W.shape)
-        yield R * (length / np.linalg.norm(R, axis=1, keepdims=True))
+        yield length * scaled_rows(R)
 
 
 def _affect(
@@ -140,7 +141,7 @@ def _affect(
         return None
 
     def factors(X: Float[np.ndarray, "*draws t _"]) -> Float[np.ndarray, "*draws t k"]:
-        return factor(X, len(names), {}).words if X.ndim == 2 else np.stack([factors(each) for each in X])
+        return factor_codes(X, len(names), {}).words if X.ndim == 2 else np.stack([factors(each) for each in X])
 
     found = compare_norms(words, {name: factors(X) for name, X in compared.items()}, known, seed)
     called = []
@@ -172,7 +173,7 @@ def levels(
     return np.stack([min(tried.values(), key=lambda each: abs(each[0] - wanted))[1] for wanted in terms])
 
 
-def factor(codes: Float[np.ndarray, "t u"], k: int, names: Mapping[int, str]) -> Factors:
+def factor_codes(codes: Float[np.ndarray, "t u"], k: int, names: Mapping[int, str]) -> Factors:
     """The published recipe: unit absolute sum a word, sign splitting, NMF from nndsvd, (W / max W) squared.
 
     Words without a neuron are left out of the factoring, and belong to no factor.
@@ -245,7 +246,7 @@ def agreements(
     rng, rows = np.random.default_rng(seed), []
     for name, vectors in compared.items():
         draws = vectors if vectors.ndim == 3 else vectors[None]
-        found = [agreement(factor(np.asarray(each, float), k, {}).words, families, rng) for each in draws]
+        found = [agreement(factor_codes(np.asarray(each, float), k, {}).words, families, rng) for each in draws]
         means = {key: float(np.mean([each[key] for each in found])) for key in ("nmi", "ami", "ari")}
         low, high = np.percentile([each["ami"] for each in found], INTERVAL).tolist()
         words = round(np.mean([each["words"] for each in found]))

@@ -18,15 +18,15 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float
 
-from atlas import vocabulary
-from atlas.clip import Clip, Pictures
-from atlas.derivation import cosines
+from atlas.analysis.naming import NeuronNames
 from atlas.errors import Refused
-from atlas.store import Store
+from atlas.model.clip import Clip, Pictures
+from atlas.model.directions import Directions
+from atlas.sources import vocabulary
+from atlas.store.store import Store
+from atlas.vectors import cosines, scaled_rows
 from decompose import coding
-from decompose.attribution import Templates, other_templates, prompts, spread
-from decompose.directions import Directions
-from decompose.labels import labels_of
+from decompose.attribution import Templates, other_templates, prompts, response_spread
 from decompose.receipts import Receipt, receipt, side_by_side
 
 SHOWN, LEAST = 4, 0.05  # the paper's figures show so many terms, none of them this faint
@@ -126,11 +126,11 @@ def compose(
         raise Refused("no concept given; give a word or a sentence")
     prompts(concepts, templates)  # refuses a concept before words stand beside it
     W, words, n = clip.basis(), _vocabulary(), len(concepts)
-    V = unit_rows(clip, W if directions is None else directions.basis(W), store, directions)
+    V = centred_unit_rows(clip, W if directions is None else directions.basis(W), store, directions)
     common = [word for word in words[::BACKGROUND] if word not in concepts]
     P = prompt_embeddings(clip, concepts + common, templates)
     P = P - P[n:].mean((0, 1))
-    Z = codes(V, P, method, k if penalty is None else None, penalty, signed, targets=n)
+    Z = solve_codes(V, P, method, k if penalty is None else None, penalty, signed, targets=n)
     used = np.flatnonzero(Z.any(0)).tolist()
     names = dict(enumerate(directions.names)) if directions else name_neurons(clip, used, W, store, words)
     kept = np.diag(cosines((Z @ V).astype(np.float32), P[:n].mean(1)))
@@ -173,10 +173,15 @@ def name_neurons(
     words: Sequence[str] | None = None,
     most: int = 1,
 ) -> dict[int, str]:
-    """A short name for each neuron: the Store's labels, `most` of them, or without one the text nearest to its basis
-    row there; without a Store, of the vocabulary. What all texts share is taken off before they are compared.
+    """A short name for each neuron: the first `most` parts of its name in the Store (`atlas.analysis.naming`).
+
+    Without a Store, or where nothing is known of a neuron there: the word of a vocabulary (`words`) whose embedding,
+    less the mean over all words, is nearest to the neuron's basis row.
     """
-    named = {} if store is None else {i: ", ".join(each[:most]) for i, each in labels_of(store).items()}
+    named: dict[int, str] = {}
+    if store is not None:
+        names = NeuronNames.read(store)
+        named = {i: ", ".join(names[i].parts[:most]) for i in neurons if names[i].source != "number"}
     left = [i for i in neurons if i not in named]
     if left:
         words = list(words or _vocabulary())
@@ -188,15 +193,14 @@ def name_neurons(
 # -- one step each -----------------------------------------------------------------------------------------------------
 
 
-def unit_rows(
+def centred_unit_rows(
     clip: Clip, V: Float[np.ndarray, "k e"], store: Store | None, directions: Directions | None = None
 ) -> Float[np.ndarray, "k e"]:
     """Basis rows at unit norm; those of neurons that never fire in the Store are 0, and so never chosen."""
-    norm = np.linalg.norm(V, axis=1)
-    alive = norm > 0
+    rows = scaled_rows(V)
     if store is not None:
-        alive &= spread(store, clip, directions) > 0
-    return np.divide(V, norm[:, None], out=np.zeros_like(V), where=alive[:, None])
+        rows[response_spread(store, clip, directions) == 0] = 0
+    return rows
 
 
 def _vocabulary() -> tuple[str, ...]:
@@ -213,7 +217,7 @@ def prompt_embeddings(clip: Clip, texts: Sequence[str], templates: Templates) ->
     return clip.encode_texts([prompt for row in rows for prompt in row]).reshape(len(rows), -1, clip.dim)
 
 
-def codes(
+def solve_codes(
     V: Float[np.ndarray, "u e"],
     P: Float[np.ndarray, "t m e"],
     method: coding.Method,
@@ -227,10 +231,9 @@ def codes(
     targets = targets or t
     if method == "logistic":
         T = np.repeat(np.eye(t)[:targets], m, axis=1)
-        return coding.solve(T, V @ P.reshape(t * m, e).T, method, penalty, k)
-    X = P[:targets].mean(1)
-    X = X / np.maximum(np.linalg.norm(X, axis=1, keepdims=True), 1e-12)
-    return coding.solve(X, V, method, penalty, k, signed and method != "nnls")
+        return coding.solve_sparse(T, V @ P.reshape(t * m, e).T, method, penalty, k)
+    X = scaled_rows(P[:targets].mean(1))
+    return coding.solve_sparse(X, V, method, penalty, k, signed and method != "nnls")
 
 
 def _with_receipts(
@@ -249,11 +252,11 @@ def _with_receipts(
 
 def _sum(terms: Sequence[Term]) -> str:
     """ "success + hug + 0.2 grumpy - crying"; of neurons that go by one name, each with its number."""
-    parts, names = [], [term.label for term in terms]
+    shown, names = [], [term.label for term in terms]
     for term in terms:
         size = abs(term.weight)
         number = f"{size:.1g}" if size < 1 else f"{size:.1f}"
         sign = "- " if term.weight < 0 else "+ "
         name = term.label if names.count(term.label) == 1 else f"{term.label} [{term.neuron}]"
-        parts.append(sign + ("" if float(number) == 1 else f"{number} ") + name)
-    return " ".join(parts).removeprefix("+ ")
+        shown.append(sign + ("" if float(number) == 1 else f"{number} ") + name)
+    return " ".join(shown).removeprefix("+ ")

@@ -18,11 +18,11 @@ from scipy.special import softmax
 from scipy.stats import norm
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
+from atlas.analysis.significance import enrichment_p_values, max_null_p_values
 from atlas.errors import Refused
-from atlas.index import Rows
-from decompose.renderings import Items
+from atlas.vectors import Rows, scaled_rows
+from decompose.renderings import Things
 from decompose.responses import BLOCK
-from decompose.significance import beyond, enrichment
 
 DRAWS_A_BLOCK = 500
 POOL = 2**24  # probabilities of the items that the null draws from: 64 MB
@@ -46,7 +46,7 @@ def concepts_in(phrase: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys([whole] * (0 < len(whole) <= 40) + words))
 
 
-def carried(items: Items, top: Int[np.ndarray, "u k"], concepts: Sequence[str]) -> Evidence:
+def caption_evidence(items: Things, top: Int[np.ndarray, "u k"], concepts: Sequence[str]) -> Evidence:
     """Labels of the strongest items against those of all: the permutation null in closed form.
 
     A label of one item alone says nothing, for some item is always the strongest; it is not looked at (Tarone 1990, "A
@@ -61,14 +61,14 @@ def carried(items: Items, top: Int[np.ndarray, "u k"], concepts: Sequence[str]) 
     score, corrected = np.zeros(seen.shape, np.float32), np.ones(seen.shape, np.float32)
     several = totals[seen.col] > 1
     row, column = seen.row[several], seen.col[several]
-    p = enrichment(seen.data[several], totals[column], len(items), k)
+    p = enrichment_p_values(seen.data[several], totals[column], len(items), k)
     score[row, column] = norm.isf(np.clip(p, 1e-300, 0.5))
     corrected[row, column] = np.minimum(p * (totals > 1).sum(), 1)
     return Evidence(score, corrected)
 
 
-def shown(
-    items: Items,
+def image_evidence(
+    items: Things,
     top: Int[np.ndarray, "u k"],
     E: Any,
     T: Float[np.ndarray, "t e"],
@@ -107,26 +107,26 @@ def shown(
             picks = random.integers(0, len(pool), (size, top.shape[1]))
             yield np.concatenate([weigh(P[picks[i : i + at_once]]) for i in range(0, size, at_once)])
 
-    return Evidence(*(each.astype(np.float32) for each in beyond(scores, null())))
+    return Evidence(*(each.astype(np.float32) for each in max_null_p_values(scores, null())))
 
 
-def pointed(
+def basis_evidence(
     W: Float[np.ndarray, "u e"], T: Float[np.ndarray, "t e"], draws: int, random: np.random.Generator
 ) -> Evidence:
     """Cosine of basis rows with texts, of which what all texts share is taken off, against random directions.
 
     The directions are normal with the second moments of the basis rows: where all neurons point, pointing says nothing.
     """
-    rows = unit_rows(W)
+    rows = scaled_rows(W)
     values, vectors = np.linalg.eigh((rows.T @ rows).astype(np.float64) / len(rows))
     root = (vectors * np.sqrt(np.maximum(values, 0))).astype(np.float32)
     T = (T - T.mean(0)).T
 
     def null() -> Iterator[np.ndarray]:
         for size in in_blocks(draws):
-            yield unit_rows(random.standard_normal((size, len(root)), dtype=np.float32) @ root.T) @ T
+            yield scaled_rows(random.standard_normal((size, len(root)), dtype=np.float32) @ root.T) @ T
 
-    return Evidence(*(each.astype(np.float32) for each in beyond(rows @ T, null())))
+    return Evidence(*(each.astype(np.float32) for each in max_null_p_values(rows @ T, null())))
 
 
 def mean_embedding(E: Rows) -> Float[np.ndarray, " e"]:
@@ -142,12 +142,6 @@ def mean_embedding(E: Rows) -> Float[np.ndarray, " e"]:
 def in_blocks(draws: int) -> list[int]:
     """Sizes of the blocks that draws are made in; the first gives the null's moments."""
     return [min(DRAWS_A_BLOCK, draws - start) for start in range(0, draws, DRAWS_A_BLOCK)]
-
-
-def unit_rows(rows: Float[np.ndarray, "*shape e"]) -> Float[np.ndarray, "*shape e"]:
-    """Rows scaled to unit norm; zeros stay."""
-    length = np.linalg.norm(rows, axis=-1, keepdims=True)
-    return np.divide(rows, length, out=np.zeros_like(rows), where=length > 0)
 
 
 def _incidence(phrases: Sequence[str], concepts: Sequence[str]) -> csr_array:

@@ -12,16 +12,17 @@ from jaxtyping import Float, Int
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
-from atlas.clip import Clip
+from atlas.analysis.naming import NONE
+from atlas.analysis.significance import max_null_p_values, q_values
 from atlas.errors import Refused
-from atlas.index import Rows
-from atlas.store import Store
+from atlas.model.clip import Clip
+from atlas.model.directions import Directions
+from atlas.store.store import Store
+from atlas.vectors import Rows, scaled_rows
 from decompose.attribution import Templates, check_model, concept_embeddings
-from decompose.directions import Directions
-from decompose.evidence import in_blocks, mean_embedding, unit_rows
-from decompose.labels import NONE, candidates, check_rate
+from decompose.evidence import in_blocks, mean_embedding
+from decompose.labels import candidates, check_rate
 from decompose.responses import Responses, check_rows
-from decompose.significance import beyond, q_values
 
 STRONGEST, LEAST, MOST = 48, 6, 4  # images that fall into facets, the fewest of one, facets of a neuron
 CUTS = 8  # further cuts of the tree, for stragglers to fall off
@@ -101,8 +102,8 @@ def _facets(
     top, mean = answers.strongest(images)[0], mean_embedding(E)
     rows, means = [], []
     for neuron, found in enumerate(top):
-        near = unit_rows(E[found].astype(np.float32) - mean)
-        member, polysemanticity = split(near)
+        near = scaled_rows(E[found].astype(np.float32) - mean)
+        member, polysemanticity = split_in_two(near)
         for facet in range(member.max() + 1):
             inside = member == facet
             means.append(near[inside].mean(0))
@@ -115,7 +116,7 @@ def _facets(
     return pa.Table.from_pylist(rows).select(["neuron", "facet", "size", "label", "p", "q", "polysemanticity", "rows"])
 
 
-def split(E: Float[np.ndarray, "k e"]) -> tuple[Int[np.ndarray, " k"], float]:
+def split_in_two(E: Float[np.ndarray, "k e"]) -> tuple[Int[np.ndarray, " k"], float]:
     """Which facet each unit row belongs to, the largest 0 and stragglers -1, and how separate the facets are.
 
     The coarsest cut of the tree that is separate enough; all 0 where none is. A cut is as separate as its loosest
@@ -174,7 +175,7 @@ def _nearest_texts(
     Means are compared by direction: those of images that are alike are longer, whatever they show. The null is of as
     many images or fewer: fewer point nearer to what each of them shows, so that p is never too small for it.
     """
-    pool = unit_rows(E[np.sort(random.permutation(len(E))[:POOL])].astype(np.float32) - mean)
+    pool = scaled_rows(E[np.sort(random.permutation(len(E))[:POOL])].astype(np.float32) - mean)
     best, p = np.zeros(len(means), np.int64), np.ones(len(means))
     steps = np.array([size for size in SIZES if size <= sizes.max()])
     step = steps[np.maximum(np.searchsorted(steps, sizes, side="right") - 1, 0)]
@@ -183,10 +184,10 @@ def _nearest_texts(
         def null(size: int = int(size)) -> Iterator[np.ndarray]:
             for block in in_blocks(draws):
                 picks = random.integers(0, len(pool), (block, size))
-                yield unit_rows(np.stack([pool[row].mean(0) for row in picks])) @ T.T
+                yield scaled_rows(np.stack([pool[row].mean(0) for row in picks])) @ T.T
 
         here = step == size
-        z, claims = beyond(unit_rows(means[here]) @ T.T, null())
+        z, claims = max_null_p_values(scaled_rows(means[here]) @ T.T, null())
         best[here] = z.argmax(1)
         p[here] = claims[np.arange(len(z)), best[here]]
     return best, p

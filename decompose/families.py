@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score, normalized_mutual_info_score
 
-from atlas.terminal import chance
-from decompose.significance import enrichment, q_values
+from atlas.analysis.significance import enrichment_p_values, p_values, q_values
+from atlas.formatting import format_p
 
 PERMUTATIONS = 999
 FAINT = 1e-3  # a word whose factors are all fainter belongs to none
@@ -40,13 +40,13 @@ def agreement(F: Float[np.ndarray, "t k"], families: Sequence[str], rng: np.rand
         "nmi": float(nmi),
         "ami": float(adjusted_mutual_info_score(truth, found)),
         "ari": float(adjusted_rand_score(truth, found)),
-        "p": float((1 + (null >= nmi).sum()) / (1 + PERMUTATIONS)),
+        "p": float(p_values(np.array(nmi), null)),
         "factors": F.shape[1],
-        "named": [name for name in names(truth, found, F.shape[1]) if name],
+        "named": [name for name in factor_names(truth, found, F.shape[1]) if name],
     }
 
 
-def names(truth: np.ndarray, found: Int[np.ndarray, " t"], factors: int) -> list[str]:
+def factor_names(truth: np.ndarray, found: Int[np.ndarray, " t"], factors: int) -> list[str]:
     """For each factor the family that a reader would name it by, "" where there is none.
 
     That family holds at least half of the factor's words, which is more than chance gives: hypergeometric p, times the
@@ -55,7 +55,7 @@ def names(truth: np.ndarray, found: Int[np.ndarray, " t"], factors: int) -> list
     known, codes = np.unique(truth, return_inverse=True)
     totals = np.bincount(codes)
     carried = np.array([np.bincount(codes[found == factor], minlength=len(known)) for factor in range(factors)])
-    p = np.stack([enrichment(row, totals, len(truth), int(row.sum())) for row in carried])
+    p = np.stack([enrichment_p_values(row, totals, len(truth), int(row.sum())) for row in carried])
     best = p.argmin(1)
     sure = q_values(np.minimum(p.min(1) * len(known), 1)) <= RATE
     most = carried[np.arange(factors), best] >= MOST * carried.sum(1)
@@ -63,7 +63,7 @@ def names(truth: np.ndarray, found: Int[np.ndarray, " t"], factors: int) -> list
 
 
 def verdict(agreements: Sequence[dict[str, Any]]) -> str:
-    """Whether the factors of neurons agree with the families beyond chance, and how that of their controls compares."""
+    """Whether the factors of neurons agree with the families beyond format_p, and how that of their controls compares."""
     own, *controls = agreements
     if not own["words"]:
         return "None of these words has a known family and a factor, so the factors were compared with nothing."
@@ -85,7 +85,7 @@ def verdict(agreements: Sequence[dict[str, Any]]) -> str:
 
 def _figures(row: dict[str, Any]) -> str:
     draws = f", {row['low']:.2f} to {row['high']:.2f} in {row['draws']} draws" if row["draws"] > 1 else ""
-    return f"AMI {row['ami']:.2f}{draws}, p {chance(row['p'])}"
+    return f"AMI {row['ami']:.2f}{draws}, p {format_p(row['p'])}"
 
 
 def _listed(rows: Sequence[dict[str, Any]]) -> str:

@@ -20,22 +20,20 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from jaxtyping import Bool, Float
 
-from atlas.clip import Clip
+from atlas.analysis.naming import NONE
+from atlas.analysis.significance import selected_q
 from atlas.errors import Refused
-from atlas.index import Rows
-from atlas.store import Store
+from atlas.model.clip import Clip
+from atlas.model.directions import Directions
+from atlas.store.store import Store
+from atlas.vectors import Rows
 from decompose.attribution import SCALE, Templates, check_model, concept_embeddings
-from decompose.directions import Directions
-from decompose.evidence import Evidence, carried, concepts_in, pointed, shown
-from decompose.renderings import items_of, said, strongest_items, tell_items, without_tone
+from decompose.evidence import Evidence, basis_evidence, caption_evidence, concepts_in, image_evidence
+from decompose.renderings import display_texts, strongest_things, tell_things, things_of, without_tone
 from decompose.responses import Responses, check_rows
-from decompose.significance import selected_q
 
-NONE = "none"
 LABELS = 3  # of a neuron, at most
 STRONGEST = 24  # items of a kind that a neuron is judged by
 CONCEPTS = 5000  # labels looked for, the most frequent of a Store's
@@ -70,14 +68,14 @@ def label_neurons(
     found: dict[str, Evidence] = {}
     for kind, name in (("word", "words"), ("image", "captions")):
         if kind in store.counts:
-            items = items_of(store, kind)
-            top = strongest_items(Responses.of(store, kind, directions), items, STRONGEST)
-            found[name] = carried(items, top, concepts)
+            items = things_of(store, kind)
+            top = strongest_things(Responses.of(store, kind, directions), items, STRONGEST)
+            found[name] = caption_evidence(items, top, concepts)
             if kind == "image":
                 scale = float(clip.model.logit_scale.exp())
-                found["images"] = shown(items, top, store.array("embedding", kind), T, scale, draws, random)
+                found["images"] = image_evidence(items, top, store.array("embedding", kind), T, scale, draws, random)
     W = clip.basis() if directions is None else directions.basis(clip.basis())
-    found["basis"] = pointed(W, T, draws, random)
+    found["basis"] = basis_evidence(W, T, draws, random)
     return _table(concepts, found, rate, draws)
 
 
@@ -119,15 +117,15 @@ def label_activations(
     check_rows(len(A), E=E, captions=captions, groups=groups)
     check_rows(answers.width, W=W)
     said_of = [""] * len(A) if captions is None else captions  # rows without a caption are items by themselves
-    items = tell_items(said_of, [""] * len(A) if groups is None else groups)
-    top, random = strongest_items(answers, items, STRONGEST), np.random.default_rng(seed)
+    items = tell_things(said_of, [""] * len(A) if groups is None else groups)
+    top, random = strongest_things(answers, items, STRONGEST), np.random.default_rng(seed)
     found: dict[str, Evidence] = {}
     if captions is not None:
-        found["captions"] = carried(items, top, concepts)
+        found["captions"] = caption_evidence(items, top, concepts)
     if E is not None:
-        found["images"] = shown(items, top, E, T, scale, draws, random)
+        found["images"] = image_evidence(items, top, E, T, scale, draws, random)
     if W is not None:
-        found["basis"] = pointed(W, T, draws, random)
+        found["basis"] = basis_evidence(W, T, draws, random)
     return _table(concepts, found, rate, draws)
 
 
@@ -162,7 +160,7 @@ def _phrases(store: Store, kind: str) -> Counter[str]:
     """What the rows of a kind are labelled with (their caption, where they have no label), and how many of each."""
     counts: Counter[str] = Counter()
     for shard in store.of_kind(kind):
-        counts.update(said(shard.table(["label", "caption"])))
+        counts.update(display_texts(shard.table(["label", "caption"])))
     return counts
 
 
@@ -211,23 +209,6 @@ def _different(order: Sequence[int], concepts: Sequence[str]) -> list[int]:
         if len(kept) == LABELS:
             break
     return kept
-
-
-def labels_of(store: Store) -> dict[int, tuple[str, ...]]:
-    """What each neuron of a Store is called: its labels or, where it has none, the text nearest to its basis row; no
-    neuron that has neither.
-    """
-    named: dict[int, tuple[str, ...]] = {}
-    if store.has("neurons/texts"):
-        table = pq.read_table(store.derived("neurons/texts") / "texts.parquet", columns=["neuron", "texts"])
-        named = {row["neuron"]: (row["texts"][0],) for row in table.to_pylist()}
-    if store.has("neurons/labels"):
-        table = pq.read_table(store.derived("neurons/labels") / "labels.parquet", columns=["neuron", "label"])
-        given: dict[int, tuple[str, ...]] = {}
-        for row in table.filter(pc.field("label") != NONE).to_pylist():
-            given[row["neuron"]] = (*given.get(row["neuron"], ()), row["label"])
-        named |= given
-    return named
 
 
 def by_neuron(labels: pa.Table) -> list[dict[str, Any]]:

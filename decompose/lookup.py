@@ -13,27 +13,37 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float, Int
 
-from atlas import vocabulary as words
-from atlas.clip import Clip, Pictures
+from atlas.analysis.index import Index
+from atlas.analysis.significance import RANKED, moderated, p_values, q_values, random_texts
 from atlas.errors import Refused
-from atlas.index import Index, Rows
-from atlas.store import Store
-from decompose.attribution import SCALE, Templates, check_model, concept_embeddings, other_templates, prompts, spread
-from decompose.directions import Directions
+from atlas.model.clip import Clip, Pictures
+from atlas.model.directions import Directions
+from atlas.sources import vocabulary as words
+from atlas.store.store import Part, Store
+from atlas.vectors import Rows
+from decompose.attribution import (
+    SCALE,
+    Templates,
+    check_model,
+    concept_embeddings,
+    other_templates,
+    prompts,
+    response_spread,
+)
 from decompose.equations import name_neurons
 from decompose.labels import LABELS
 from decompose.neighbours import checked
 from decompose.receipts import receipt, side_by_side
 from decompose.responses import Responses, check_rows
-from decompose.significance import RANKED, moderated, p_values, q_values, random_texts
 
+VOCABULARY = Part("index/vocabulary", "decompose texts 0 --store {store}")  # the texts to choose from, embedded
 WAYS = ("basis", "response", "both")
 RANDOM_TEXTS = 500
 ENGLISH = 3000  # frequent English words of the vocabulary that is used where none is given
 BANDS = 4  # a frequency band goes from one rank to four times that
 
 
-def search(
+def neurons_of_text(
     clip: Clip,
     query: str,
     k: int = 10,
@@ -72,11 +82,11 @@ def search(
     W = clip.basis()
     given, answered = X @ (W if directions is None else directions.basis(W)).T, []
     if store is not None and seen:
-        given *= spread(store, clip, directions)
+        given *= response_spread(store, clip, directions)
     if store is not None and by != "basis":
         scale = float(clip.model.logit_scale.exp())
         pairs = ((Responses.of(store, kind, directions), store.array("embedding", kind)) for kind in seen)
-        answered = [response(answers, E, X, scale) for answers, E in pairs]
+        answered = [response_evidence(answers, E, X, scale) for answers, E in pairs]
     found = _ranked(given, answered, by, k)
     best = found["neuron"].to_numpy()
     names = directions.names if directions is not None else name_neurons(clip, best.tolist(), W, store, most=LABELS)
@@ -105,7 +115,7 @@ def rank_neurons(
 
     x      embedding of the text, of unit norm
     null   (m, e) embeddings of other texts that the score must surpass, some 500: the model's own of
-           `decompose.significance.random_texts(text, 500)`, or a vocabulary's
+           `atlas.analysis.significance.random_texts(text, 500)`, or a vocabulary's
     W      (u, e) basis, what a unit of each neuron adds to an embedding
     A      (n, u) activations on n images, an array or a memory map, read in blocks: attribution is then for a
            neuron's standard deviation, and not for its unit, and one that never varies scores 0
@@ -130,11 +140,13 @@ def rank_neurons(
         check_rows(answers.width, W=W)
         check_rows(len(A), E=E, weights=weights)
         given = given * answers.deviation(weights)
-        answered = [] if E is None or by == "basis" else [response(answers, E, X, scale)]
+        answered = [] if E is None or by == "basis" else [response_evidence(answers, E, X, scale)]
     return _ranked(given, answered, by, k)
 
 
-def response(answers: Responses, E: Rows, X: Float[np.ndarray, "t e"], scale: float) -> Float[np.ndarray, "t u"]:
+def response_evidence(
+    answers: Responses, E: Rows, X: Float[np.ndarray, "t e"], scale: float
+) -> Float[np.ndarray, "t u"]:
     """Mean activations over rows, weighted by how likely each row is the text's: softmax of `scale` cosines.
 
     In one pass, whatever the number of rows, of embeddings E; `scale` is the model's own inverse temperature.
@@ -231,7 +243,7 @@ class TextBank:
         return found
 
 
-def texts(
+def texts_of_neuron(
     clip: Clip,
     neuron: int | Directions,
     k: int = 10,
@@ -270,7 +282,7 @@ def basis_row(clip: Clip, neuron: int | Directions) -> Float[np.ndarray, " e"]:
 
 def default_texts() -> tuple[str, ...]:
     """Emotions, countries, names and aliases of emoji, and frequent English words, without repeats."""
-    lists = words.emotions(), words.countries(), words.emoji_phrases(), words.english(ENGLISH)
+    lists = words.emotion_words(), words.countries(), words.emoji_phrases(), words.english(ENGLISH)
     return tuple({text.casefold(): text for each in lists for text in each}.values())
 
 

@@ -11,16 +11,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float, Int
 
-from atlas.derivation import cosines
+from atlas.analysis import parts
+from atlas.analysis.naming import NeuronNames
+from atlas.analysis.significance import p_values, q_values
+from atlas.analysis.stats import TOP
 from atlas.errors import Refused
-from atlas.index import Rows
-from atlas.stats import TOP
-from atlas.store import Store
+from atlas.model.directions import Directions
+from atlas.store.store import Store
+from atlas.vectors import Comoments, Rows, cosines
 from decompose import responses
-from decompose.directions import Directions
-from decompose.labels import labels_of
-from decompose.responses import Responses, check_rows, looked_at
-from decompose.significance import p_values, q_values
+from decompose.responses import Responses, check_rows, default_kind
 
 WAYS = ("response", "basis", "images")
 ENOUGH = 30  # shared rows below which correlations say nothing
@@ -29,18 +29,18 @@ SHUFFLES = 10  # of the shared rows, for the null; each gives as many draws as i
 Alike = dict[str, np.ndarray]  # how like every neuron one of them is, in each of WAYS
 
 
-def nearest(store: Store, neuron: int | Directions, k: int = 10, by: str = "response") -> pa.Table:
+def similar_neurons(store: Store, neuron: int | Directions, k: int = 10, by: str = "response") -> pa.Table:
     """The k neurons that behave most like a neuron, or like a direction: neuron, response, basis, images, label.
 
     response    correlation of responses to the Store's images (to its words, where it has no images)
     basis       cosine of basis rows; null where the Store has no neurons/basis
     images      overlap of the strongest images: shared, of all in either list
-    label       what the Store calls the neuron (`labels.labels_of`); null where it does not
+    label       what the neuron is called (`atlas.analysis.naming`); null where nothing is known of it
 
     `by` names the column they are ranked by. Raises Refused for another, for a neuron out of range, for several
     directions, and where the Store has no statistics yet.
     """
-    _check(k, by, store.has("neurons/basis"), f"{store.path} has no neurons/basis; make it: atlas stats {store.path}")
+    _check(k, by, store.has(parts.BASIS), f"{store.path} has no neurons/basis; make it: atlas stats {store.path}")
     alike = _of_direction(store, neuron) if isinstance(neuron, Directions) else _of_neuron(store, neuron)
     return _named(_ranked(alike, neuron, k, by), "neuron", store, "label")
 
@@ -129,7 +129,7 @@ def _ranked(alike: Alike, neuron: int | Directions, k: int, by: str) -> pa.Table
 
 def _of_neuron(store: Store, neuron: int) -> Alike:
     """From what atlas stats made."""
-    correlation = np.load(store.derived("neurons/stats") / "correlation.npy", mmap_mode="r")
+    correlation = np.load(store.derived(parts.STATS) / "correlation.npy", mmap_mode="r")
     neuron = checked(neuron, len(correlation), str(store.path))
     top, W = _tops(store), _basis(store)
     basis = np.full(len(top), np.nan) if W is None else cosines(W, W[neuron][None])[:, 0]
@@ -138,7 +138,7 @@ def _of_neuron(store: Store, neuron: int) -> Alike:
 
 def _of_direction(store: Store, direction: Directions) -> Alike:
     """The same of a direction, in passes over the Store."""
-    kind, top, W = looked_at(store), _tops(store), _basis(store)
+    kind, top, W = default_kind(store), _tops(store), _basis(store)
     one, answers = Responses.of(store, kind, _single(direction)), Responses.of(store, kind)
     rows = store.positions(kind)[one.strongest(top.shape[1])[0][0]]
     basis = np.full(len(top), np.nan) if W is None else cosines(W, direction.basis(W))[:, 0]
@@ -147,8 +147,8 @@ def _of_direction(store: Store, direction: Directions) -> Alike:
 
 def _named(found: pa.Table, neurons: str, store: Store, column: str) -> pa.Table:
     """With one more column: what the Store calls the neurons of another."""
-    names = labels_of(store)
-    called = [", ".join(names[i]) if i in names else None for i in found[neurons].to_pylist()]
+    names = NeuronNames.read(store)
+    called = [str(name) if (name := names[i]).source != "number" else None for i in found[neurons].to_pylist()]
     return found.append_column(column, pa.array(called, pa.string()))
 
 
@@ -164,12 +164,12 @@ def _along(one: Responses, all_: Responses) -> Float[np.ndarray, " u"]:
 
 
 def _tops(store: Store) -> Int[np.ndarray, "u k"]:
-    column = pq.read_table(store.derived("neurons/stats") / f"{looked_at(store)}.parquet", columns=["top"])["top"]
+    column = pq.read_table(store.derived(parts.STATS) / f"{default_kind(store)}.parquet", columns=["top"])["top"]
     return np.stack(column.to_numpy())[:, :TOP]
 
 
 def _basis(store: Store) -> Float[np.ndarray, "u e"] | None:
-    return np.load(store.derived("neurons/basis") / "basis.npy") if store.has("neurons/basis") else None
+    return np.load(store.derived(parts.BASIS) / "basis.npy") if store.has(parts.BASIS) else None
 
 
 def _overlap(top: Int[np.ndarray, "u k"], rows: Int[np.ndarray, " k"]) -> Float[np.ndarray, " u"]:
@@ -222,16 +222,12 @@ def _cross(A: Any, B: Any, rows: np.ndarray, others: np.ndarray) -> Float[np.nda
 
 def _correlation(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> Float[np.ndarray, "u v"]:
     """Pearson correlations between the columns of A (n, u) and B (n, v), given in blocks; 0 where one never changes."""
-    n, sums = 0, None
-    for A, B in ((a.astype(np.float64), b.astype(np.float64)) for a, b in pairs):
-        parts = [A.sum(0), B.sum(0), (A * A).sum(0), (B * B).sum(0), A.T @ B]
-        n, sums = n + len(A), parts if sums is None else [x + y for x, y in zip(sums, parts, strict=True)]
-    if sums is None:
+    found: Comoments | None = None
+    for A, B in pairs:
+        part = Comoments.of(A, B)
+        found = part if found is None else found.merge(part)
+    if found is None:
         raise Refused("there are no rows to correlate responses over")
-    if not all(np.isfinite(each).all() for each in sums):
+    if not (np.isfinite(found.m2_a).all() and np.isfinite(found.m2_b).all()):
         raise Refused("activations hold numbers that are not finite; leave those rows out")
-    a, b, aa, bb, ab = (each / n for each in sums)
-    spread = [np.sqrt(np.maximum(square - mean**2, 0)) for square, mean in ((aa, a), (bb, b))]
-    alive = [s > 1e-6 * (1 + np.abs(m)) for s, m in zip(spread, (a, b), strict=True)]
-    scale = [np.divide(1, s, out=np.zeros_like(s), where=ok) for s, ok in zip(spread, alive, strict=True)]
-    return (ab - np.outer(a, b)) * scale[0][:, None] * scale[1]
+    return found.correlation()

@@ -20,7 +20,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from atlas.errors import Refused
-from decompose.solvers.hals import begin, codes, factorise, objective, sweep
+from atlas.vectors import scaled_rows
+from decompose.solvers.hals import factorise, hals_codes, initial_factors, objective, sweep
 
 INITS = ("nndsvd", "nndsvda", "random")
 SAMPLE = 4096  # rows a stream begins from
@@ -87,7 +88,7 @@ class SparseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             Z = theirs.fit_transform(A)
             self._keep(theirs.components_, theirs.n_iter_)
             return Z
-        Z, D = begin(A, self.n_components, self.init, self.random_state)
+        Z, D = initial_factors(A, self.n_components, self.init, self.random_state)
         Z, D = torch.from_numpy(Z).to(where), torch.from_numpy(D).to(where)
         n_iter = factorise(torch.from_numpy(A).to(where), Z, D, self.alpha * A.shape[1], self.max_iter, self.tol)
         if n_iter == self.max_iter and self.tol > 0:
@@ -113,7 +114,7 @@ class SparseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         A = self._read(A, reset=False)
         where = self._where(A)
         D = torch.from_numpy(self.components_.astype(A.dtype)).to(where)
-        Z = codes(torch.from_numpy(A).to(where), D, self.alpha * A.shape[1], self.max_iter, self.tol)
+        Z = hals_codes(torch.from_numpy(A).to(where), D, self.alpha * A.shape[1], self.max_iter, self.tol)
         return Z.cpu().numpy()
 
     def inverse_transform(self, Z: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n u"]:
@@ -186,7 +187,7 @@ class SparseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 
     def _begin_on(self, A: Float[np.ndarray, "n u"]) -> None:
         """Begin from a block: its own factors, as far as they come in a few sweeps."""
-        Z, D = (torch.from_numpy(x) for x in begin(A, self.n_components, self.init, self.random_state))
+        Z, D = (torch.from_numpy(x) for x in initial_factors(A, self.n_components, self.init, self.random_state))
         factorise(torch.from_numpy(A), Z, D, self.alpha * A.shape[1], 20, self.tol)
         self._keep(D.numpy(), 0)
 
@@ -194,7 +195,7 @@ class SparseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         """One block: its codes, what they add to the moments, the dictionary's step. Its objective, before that."""
         where, penalty = self._where(A), self.alpha * A.shape[1]
         A_, D = torch.from_numpy(A).to(where), torch.from_numpy(self.components_.astype(A.dtype)).to(where)
-        Z = codes(A_, D, penalty, self.max_iter, self.tol)
+        Z = hals_codes(A_, D, penalty, self.max_iter, self.tol)
         loss = objective(A_, Z, D, penalty)
         self._seen += 1
         fresh = (Z.T @ Z, A_.T @ Z)
@@ -233,7 +234,7 @@ class Stability:
 
 def match(D: Float[np.ndarray, "k u"], E: Float[np.ndarray, "k u"]) -> Float[np.ndarray, " k"]:
     """Cosine of each row of D with the row of E that it is paired with, one to one, for the largest sum."""
-    alike = _unit(D) @ _unit(E).T
+    alike = scaled_rows(D) @ scaled_rows(E).T
     return alike[linear_sum_assignment(-alike)]
 
 
@@ -247,7 +248,7 @@ def stability(model: SparseNMF, A: Float[np.ndarray, "n u"], restarts: int = 8, 
         errors.append(np.linalg.norm(A - again.inverse_transform(Z)) ** 2 / 2 + model.alpha * A.shape[1] * Z.sum())
     best = fitted.pop(int(np.argmin(errors)))
     cosine = np.mean([match(best, other) for other in fitted], axis=0) if fitted else np.ones(len(best))
-    return Stability(_unit(best), cosine)
+    return Stability(scaled_rows(best), cosine)
 
 
 @dataclass(frozen=True)
@@ -261,7 +262,7 @@ class Choice:
     stability: Float[np.ndarray, " t"]
 
 
-def choose(
+def choose_n_components(
     model: SparseNMF,
     A: Float[np.ndarray, "n u"],
     tried: Sequence[int],
@@ -313,7 +314,3 @@ def _unseen_error(fitted: SparseNMF, A: Float[np.ndarray, "n u"], seen: np.ndarr
 def _like(model: SparseNMF, **changes: Any) -> SparseNMF:
     """A model with the same parameters but for the changes, not fitted."""
     return SparseNMF(**{**model.get_params(), **changes})
-
-
-def _unit(D: Float[np.ndarray, "k u"]) -> Float[np.ndarray, "k u"]:
-    return D / np.linalg.norm(D, axis=1, keepdims=True).clip(min=np.finfo(D.dtype).tiny)

@@ -19,13 +19,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from atlas.clip import Clip, Pictures
+from atlas.analysis.significance import INTERVAL
+from atlas.console import track
 from atlas.errors import Refused
-from atlas.layers import edited
-from atlas.progress import track
+from atlas.model.clip import Clip, Pictures
+from atlas.model.directions import Directions
+from atlas.model.layers import edited
 from decompose.attribution import Templates, chosen_templates, concept_embeddings, hooked
-from decompose.directions import Directions
-from decompose.significance import INTERVAL
 
 Act = Literal["raise", "ablate"]
 ACTS: tuple[Act, Act] = ("raise", "ablate")

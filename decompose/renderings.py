@@ -2,7 +2,7 @@
 
 A neuron that answers to one of them answers to the others, whatever it stands for, for the pictures are all but the
 same. What is counted to tell a meaning from chance is therefore items; each answers with the mean over its renderings
-(as atlas.stats averages words over fonts).
+(as atlas.analysis.stats averages words over fonts).
 
     n rows of a kind, m items    A (m, u) activations of u neurons, or of directions    E (m, e) embeddings
 """
@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float, Int
 
-from atlas.stats import Extremes
-from atlas.store import Store
+from atlas.analysis.stats import Extremes
+from atlas.store.store import Store
 from decompose.responses import Responses, gathered, scattered
 
 _TONE = re.compile(r"[,:]? (?:medium-)?(?:light|medium|dark) skin tone")
@@ -26,7 +26,7 @@ AT_ONCE = 2**24  # means of items: as many neurons at once as this allows
 
 
 @dataclass(frozen=True)
-class Items:
+class Things:
     """The items that a kind's rows are renderings of."""
 
     kind: str
@@ -58,17 +58,17 @@ class Items:
         return np.add.reduceat(rows.astype(np.float32), first) / sizes[:, None].astype(np.float32)
 
 
-def items_of(store: Store, kind: str) -> Items:
+def things_of(store: Store, kind: str) -> Things:
     """What a kind's rows are renderings of, by their labels (captions, where they have none) and groups."""
     texts, groups = [], []
     for shard in store.of_kind(kind):
         table = shard.table(["label", "caption", "group"])
-        texts += said(table)
+        texts += display_texts(table)
         groups += table["group"].to_pylist()
-    return tell_items(texts, groups, kind)
+    return tell_things(texts, groups, kind)
 
 
-def tell_items(texts: Sequence[str], groups: Sequence[str | None], kind: str = "image") -> Items:
+def tell_things(texts: Sequence[str], groups: Sequence[str | None], kind: str = "image") -> Things:
     """What n rows are renderings of, by what they are called and by their groups (vendors, fonts, folders).
 
     All renderings of a word are one item. Of images that carry one label, those of different groups (vendors) are one
@@ -84,10 +84,10 @@ def tell_items(texts: Sequence[str], groups: Sequence[str | None], kind: str = "
     copy = np.zeros_like(numbers) if kind == "word" else _earlier(variant * len(grouped) + group)
     copy = np.where(numbers == called.get("", -1), np.arange(len(copy)), copy)
     item, of = np.unique(np.stack([numbers, copy]), axis=1, return_inverse=True)
-    return Items(kind, of.reshape(-1), tuple(called), item[0])
+    return Things(kind, of.reshape(-1), tuple(called), item[0])
 
 
-def strongest_items(answers: Responses, items: Items, k: int) -> Int[np.ndarray, "u k"]:
+def strongest_things(answers: Responses, items: Things, k: int) -> Int[np.ndarray, "u k"]:
     """The k items that each neuron or direction answers to most, strongest first."""
     if len(items) == len(items.of):  # nothing is averaged
         return items.of[answers.strongest(k)[0]]
@@ -104,7 +104,7 @@ def strongest_items(answers: Responses, items: Items, k: int) -> Int[np.ndarray,
     return np.concatenate(found)
 
 
-def said(table: pa.Table) -> list[str]:
+def display_texts(table: pa.Table) -> list[str]:
     """What rows are called: their labels or, where they have none, their captions."""
     pairs: Sequence[tuple[str | None, str | None]] = list(
         zip(table["label"].to_pylist(), table["caption"].to_pylist(), strict=True)

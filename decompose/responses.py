@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from jaxtyping import Float, Int
 
+from atlas.analysis.stats import Extremes
 from atlas.errors import Refused
-from atlas.index import Rows
-from atlas.stats import Extremes
-from atlas.store import Store
-from decompose.directions import Directions
+from atlas.model.directions import Directions
+from atlas.store.store import Store
+from atlas.vectors import Moments, Rows
 
 BLOCK = 4096  # rows read at a time
 SCATTER = 2654435761  # odd, so that row -> SCATTER * row is one to one modulo 2^32
@@ -91,20 +91,16 @@ class Responses:
 
         `weights`: how much each row counts, positive numbers; all alike by default.
         """
-        weights = np.ones(len(self)) if weights is None else weights
-        n, total, square, first = 0.0, np.zeros(1), np.zeros(1), np.zeros(1)
+        found: Moments | None = None
         for rows, A in self:
-            Z, w = A.astype(np.float64), weights[rows]
-            first = first if n else Z.mean(0)  # moments about a point near the mean: no digits cancel
-            Z -= first
-            n, total, square = n + w.sum(), total + w @ Z, square + w @ Z**2
-        mean = total / max(n, 1e-12)
-        deviation = np.sqrt(np.maximum(square / max(n, 1e-12) - mean**2, 0))
-        varies = deviation > ROUNDING * np.abs(mean + first)
-        return np.where(varies, deviation, 0).astype(np.float32)
+            part = Moments.of(A, None if weights is None else weights[rows])
+            found = part if found is None else found.merge(part)
+        if found is None:
+            return np.zeros(self.width, np.float32)
+        return np.where(found.std > ROUNDING * np.abs(found.mean), found.std, 0).astype(np.float32)
 
 
-def looked_at(store: Store) -> str:
+def default_kind(store: Store) -> str:
     """The kind of rows that neurons are judged by: images, or rendered words where there are none."""
     kind = next((kind for kind in ("image", "word") if kind in store.counts), None)
     if kind is None:

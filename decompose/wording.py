@@ -18,13 +18,13 @@ from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from atlas import vocabulary
-from atlas.clip import Clip
+from atlas.analysis.significance import RANKED
 from atlas.errors import Refused
-from decompose.directions import Directions
+from atlas.model.clip import Clip
+from atlas.model.directions import Directions
+from atlas.sources import vocabulary
 from decompose.fluency import Bigrams
 from decompose.lookup import basis_row
-from decompose.significance import RANKED
 
 WORDS, RESTARTS, STEPS = 4, 8, 40
 PENALTY = 0.01  # cosine that a text has to win whose words are ten times less likely, each after the one before

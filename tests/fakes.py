@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, ImageDraw, ImageFont
 
-from atlas.shards import KINDS, REJECTS, ROWS, SHARD_ROWS, describe_files, sha256, write_json
-from atlas.store import FORMAT, Store
+from atlas.store.shards import KINDS, REJECTS, ROWS, SHARD_ROWS, describe_files, sha256, write_json
+from atlas.store.store import FORMAT, Store
 
 VENDORS = ("Goog", "Twtr")  # openly licensed drawings: Apache 2.0 and CC-BY 4.0
 FONTS = ("open-sans", "pt-serif", "roboto-slab", "fira-code")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from atlas.pages import write_points
-from atlas.store import Store
+from atlas.store.store import Store
 from tests.test_map_page import given
 from tests.test_map_tiles import cut_small
 from tests.test_neuron_pages import store

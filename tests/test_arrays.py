@@ -9,12 +9,12 @@ import pyarrow as pa
 import pytest
 
 import decompose
-from atlas.derivation import summarise_neurons
+from atlas.analysis import significance
+from atlas.analysis.derivation import summarise_neurons
 from atlas.errors import Refused
-from atlas.store import Store
-from decompose import significance
-from decompose.directions import Directions
-from decompose.renderings import said, tell_items
+from atlas.model.directions import Directions
+from atlas.store.store import Store
+from decompose.renderings import display_texts, tell_things
 from tests.fakes import WORDS, fake_store
 from tests.test_lookup import FakeClip
 
@@ -45,7 +45,7 @@ def store(tmp_path_factory: pytest.TempPathFactory, clip: FakeClip) -> Store:
     """Of images alone, by two vendors; neuron CAT answers to cats, and points there; its maps' mean is half its max."""
     store = fake_store(tmp_path_factory.mktemp("arrays"), images=N, words=0, texts=0, neurons=U, dim=E, derived=False)
     (shard,) = store.of_kind("image")
-    labels = np.array(said(shard.table(["label", "caption"])))
+    labels = np.array(display_texts(shard.table(["label", "caption"])))
     X = clip.encode_texts(labels.tolist()) + np.random.default_rng(1).normal(size=(N, E)) / 10
     np.save(shard.folder / "embedding.npy", (X / np.linalg.norm(X, axis=1, keepdims=True)).astype(np.float16))
     A = np.asarray(shard.array("max")) + 3 * (np.arange(U) == CAT) * (np.char.find(labels, "cat") >= 0)[:, None]
@@ -61,7 +61,7 @@ def store(tmp_path_factory: pytest.TempPathFactory, clip: FakeClip) -> Store:
 def plain(store: Store, clip: FakeClip) -> Plain:
     table = store.table(["label", "caption", "group"], "image")
     read = (np.asarray(store.array(name, "image")[:]) for name in ("max", "embedding"))
-    return Plain(next(read), next(read), clip.basis(), said(table), table["group"].to_pylist())
+    return Plain(next(read), next(read), clip.basis(), display_texts(table), table["group"].to_pylist())
 
 
 def ask(text: str, clip: FakeClip) -> tuple[np.ndarray, np.ndarray]:
@@ -79,16 +79,16 @@ def same(found: pa.Table, expected: pa.Table) -> None:
 @pytest.mark.parametrize("by", ["basis", "response", None])
 def test_neurons_are_ranked_as_a_search_ranks_them(store: Store, plain: Plain, clip: FakeClip, by: str | None) -> None:
     pytest.importorskip("wordfreq")
-    weights, scale = tell_items(plain.captions, plain.groups).weights, np.exp(3.0)
+    weights, scale = tell_things(plain.captions, plain.groups).weights, np.exp(3.0)
     found = decompose.rank_neurons(*ask("cat", clip), plain.W, plain.A, plain.E, 5, by, scale, weights)
-    same(found.drop("attribution"), decompose.search(clip, "cat", 5, store, by))
+    same(found.drop("attribution"), decompose.neurons_of_text(clip, "cat", 5, store, by))
     assert found["neuron"][0].as_py() == CAT
     assert found["q"][0].as_py() < 0.05
 
 
 def test_neurons_are_ranked_by_a_basis_alone(plain: Plain, clip: FakeClip) -> None:
     pytest.importorskip("wordfreq")
-    same(decompose.rank_neurons(*ask("cat", clip), plain.W), decompose.search(clip, "cat"))
+    same(decompose.rank_neurons(*ask("cat", clip), plain.W), decompose.neurons_of_text(clip, "cat"))
     x, null = ask("cat", clip)
     A = np.array(plain.A)
     A[:, CAT] = 0.7
@@ -128,7 +128,7 @@ def test_facets_are_those_of_a_store(store: Store, plain: Plain, clip: FakeClip)
 def test_the_likeness_of_neurons_is_that_of_a_store(store: Store, plain: Plain) -> None:
     for by in ("response", "basis", "images"):
         found = decompose.compare_neurons(plain.A, 7, 15, by, plain.W)
-        same(found, decompose.nearest(store, 7, 15, by))
+        same(found, decompose.similar_neurons(store, 7, 15, by))
         assert 7 not in found["neuron"].to_pylist()
     assert decompose.compare_neurons(plain.A, 7)["basis"].null_count == 10
     one = Directions.neurons([7], U)

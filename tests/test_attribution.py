@@ -10,13 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from atlas.clip import Clip
 from atlas.errors import Refused
-from atlas.shards import ROWS, read_json, write_json
-from atlas.store import Store
+from atlas.model.clip import Clip
+from atlas.model.directions import Directions
+from atlas.store.shards import ROWS, read_json, write_json
+from atlas.store.store import Store
 from decompose import attribution
 from decompose.attribution import TEMPLATES, attribute, completeness, concept_embeddings, explained, prompts
-from decompose.directions import Directions
 from tests.fakes import fake_store
 from tests.test_basis import CONFIGS, TEXT
 
@@ -149,13 +149,13 @@ def test_a_neuron_that_never_fires_has_no_share(store, resnet, monkeypatch):
     found = attribute(resnet, "cat", store=store)[0]
     np.testing.assert_allclose(found, attribute(resnet, "cat")[0] * A.std(0), rtol=1e-4, atol=1e-7)
     assert (found[[3, 4]] == 0).all()
-    spread = attribution.spread(store, resnet)
+    spread = attribution.response_spread(store, resnet)
     np.testing.assert_array_equal(
-        attribution.spread(store, resnet, Directions.neurons(range(resnet.neurons), resnet.neurons)), spread
+        attribution.response_spread(store, resnet, Directions.neurons(range(resnet.neurons), resnet.neurons)), spread
     )
     A = A.astype(np.float32)
     some = Directions.components(np.abs(np.random.default_rng(0).normal(size=(3, resnet.neurons))))
-    spread = attribution.spread(store, resnet, some)
+    spread = attribution.response_spread(store, resnet, some)
     np.testing.assert_allclose(spread, some.activations(A).std(0), rtol=1e-4)
 
 
@@ -172,7 +172,7 @@ def test_one_thing_in_many_drawings_counts_once_for_what_a_neuron_varies_by(stor
     weights = np.where(couples, 1 / couples.sum(), 1)
     mean = np.average(A, axis=0, weights=weights)
     expected = np.sqrt(np.average((A - mean) ** 2, axis=0, weights=weights))
-    np.testing.assert_allclose(attribution.spread(store, resnet), expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(attribution.response_spread(store, resnet), expected, rtol=1e-4, atol=1e-6)
     assert np.abs(expected / A.std(0).clip(1e-9) - 1).max() > 0.1
 
 
@@ -180,7 +180,7 @@ def test_a_store_of_words_alone_is_judged_by_them(tmp_path, resnet):
     made = fake_store(tmp_path / "w", images=0, words=20, texts=0, neurons=resnet.neurons, dim=12, derived=False)
     store = adopt(made, resnet)
     A = rewrite(store, "word", silenced)
-    np.testing.assert_allclose(attribution.spread(store, resnet), A.std(0), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(attribution.response_spread(store, resnet), A.std(0), rtol=1e-4, atol=1e-6)
     texts = adopt(fake_store(tmp_path / "t", images=0, words=0, neurons=resnet.neurons, dim=12, derived=False), resnet)
     with pytest.raises(Refused, match="neither images nor words"):
         attribute(resnet, "cat", store=texts)

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from atlas import basis, layers
-from atlas.clip import Clip
+from atlas.model import basis, layers
+from atlas.model.clip import Clip
 
 TEXT = {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
 VIT = {"image_size": 32, "patch_size": 8, "width": 32, "layers": 2, "head_width": 16, "ls_init_value": 0.5}
@@ -138,9 +138,9 @@ def test_a_unit_stands_after_the_relu(build):
     layer = clip._layers["visual.layer3"]
     seen = []
     hook = clip.model.visual.layer4.register_forward_pre_hook(lambda _, args: seen.append(args[0].clone()))
-    layers.embed(clip.model, noise(clip))
+    layers.tower_embeddings(clip.model, noise(clip))
     with layers.pushed(clip.model, layer, torch.ones(layer.neurons)):
-        layers.embed(clip.model, noise(clip))
+        layers.tower_embeddings(clip.model, noise(clip))
     hook.remove()
     torch.testing.assert_close(seen[1] - seen[0], torch.ones_like(seen[0]))
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from atlas.canvas import Canvas
+from atlas.dream.canvas import Canvas
 
 ABOUT = (0.8, 0.5, 0.3)
 CPU = torch.device("cpu")

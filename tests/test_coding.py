@@ -5,7 +5,7 @@ from sklearn.linear_model import Lasso, LogisticRegression, orthogonal_mp
 
 from atlas.errors import Refused
 from decompose import coding
-from decompose.coding import METHODS, discriminate, kkt, solve
+from decompose.coding import METHODS, discriminate, kkt, solve_sparse
 
 
 def unit(X: np.ndarray) -> np.ndarray:
@@ -35,7 +35,7 @@ def test_mixtures_of_known_neurons_are_recovered(method, signed) -> None:
     if method == "nnls" and signed:
         pytest.skip("nnls has no signs")
     T, D, Z = planted(signed=signed)
-    found = solve(T, D, method, k=4, signed=signed)
+    found = solve_sparse(T, D, method, k=4, signed=signed)
     assert ((found != 0).sum(1) <= 4).all()
     assert f1(Z, found) >= 0.95
     assert (np.sign(found)[(Z != 0) & (found != 0)] == np.sign(Z)[(Z != 0) & (found != 0)]).all()
@@ -45,7 +45,7 @@ def test_mixtures_of_known_neurons_are_recovered(method, signed) -> None:
 @pytest.mark.parametrize("penalty", [3e-4, 1e-3])
 def test_lasso_is_scikit_learn_s_and_optimal(penalty, signed) -> None:
     T, D, _ = planted(n=12, m=300, d=64)
-    Z = solve(T, D, penalty=penalty, signed=signed)
+    Z = solve_sparse(T, D, penalty=penalty, signed=signed)
 
     def objective(z: np.ndarray, t: np.ndarray) -> float:
         return ((t - z @ D) ** 2).sum() / (2 * D.shape[1]) + penalty * np.abs(z).sum()
@@ -58,7 +58,7 @@ def test_lasso_is_scikit_learn_s_and_optimal(penalty, signed) -> None:
 
 def test_kkt_sees_what_is_not_optimal() -> None:
     T, D, _ = planted(n=5)
-    Z = solve(T, D, penalty=1e-3)
+    Z = solve_sparse(T, D, penalty=1e-3)
     largest = (T @ D.T / D.shape[1]).max()
     np.testing.assert_allclose(kkt(T, D, 0 * Z, 1e-3), largest - 1e-3)  # an atom that should be taken
     np.testing.assert_allclose(kkt(T, D, Z, 1.2e-3), 2e-4, rtol=1e-5)  # codes that are too large
@@ -70,20 +70,20 @@ def test_equal_and_empty_atoms_do_no_harm() -> None:
     T, D, _ = planted(n=20)
     twice = np.concatenate([D, D[:300], np.zeros((3, D.shape[1]))])
     for method in ("lasso", "nnls", "omp", "iht"):
-        found = solve(T, twice, method, k=8)
+        found = solve_sparse(T, twice, method, k=8)
         assert np.isfinite(found).all()
         assert (found[:, -3:] == 0).all()
-    found = solve(T.astype(np.float32), twice.astype(np.float32), penalty=1e-3)
+    found = solve_sparse(T.astype(np.float32), twice.astype(np.float32), penalty=1e-3)
     assert found.dtype == np.float32
     assert kkt(T, twice, found, 1e-3) < 1e-5
-    np.testing.assert_allclose(found @ twice, solve(T, D, penalty=1e-3) @ D, atol=1e-3)
+    np.testing.assert_allclose(found @ twice, solve_sparse(T, D, penalty=1e-3) @ D, atol=1e-3)
 
 
 def test_a_target_of_nothing_has_no_terms() -> None:
     T, D, _ = planted(n=3)
     T[1] = 0
     for method in ("lasso", "nnls", "omp", "iht"):
-        Z = solve(T, D, method, k=4)
+        Z = solve_sparse(T, D, method, k=4)
         assert (Z[1] == 0).all()
         assert (Z[0] != 0).any()
 
@@ -91,7 +91,7 @@ def test_a_target_of_nothing_has_no_terms() -> None:
 def test_omp_is_scikit_learn_s() -> None:
     T, D, _ = planted(n=10, signed=True)
     np.testing.assert_allclose(
-        solve(T, D, "omp", k=6, signed=True), orthogonal_mp(D.T, T.T, n_nonzero_coefs=6).T, atol=1e-8
+        solve_sparse(T, D, "omp", k=6, signed=True), orthogonal_mp(D.T, T.T, n_nonzero_coefs=6).T, atol=1e-8
     )
 
 
@@ -100,15 +100,15 @@ def test_codes_are_below_0_only_if_signed(method) -> None:
     rng = np.random.default_rng(0)
     D = unit(rng.standard_normal((60, 30)) + 1.5 * rng.standard_normal(30))  # atoms that have much in common
     T = D[:20] - 0.7 * D[20:40] + 0.5 * D[40:]
-    assert solve(T, D, method, k=6).min() == 0
-    assert method == "nnls" or solve(T, D, method, k=6, signed=True).min() < 0
+    assert solve_sparse(T, D, method, k=6).min() == 0
+    assert method == "nnls" or solve_sparse(T, D, method, k=6, signed=True).min() < 0
 
 
 def test_iht_goes_on_until_mixtures_are_found() -> None:
     rng = np.random.default_rng(0)
     D = unit(rng.standard_normal((200, 64)))
     T = (rng.uniform(0.5, 1.5, (40, 10, 1)) * D[rng.integers(0, 200, (40, 10))]).sum(1)
-    left = T - solve(T, D, "iht", k=10, signed=True) @ D
+    left = T - solve_sparse(T, D, "iht", k=10, signed=True) @ D
     assert (np.abs(left).max(1) < 1e-8).mean() > 0.8  # after one step: an eighth
 
 
@@ -116,16 +116,18 @@ def test_iht_goes_on_until_mixtures_are_found() -> None:
 def test_an_atom_s_length_changes_nothing_but_its_code(method) -> None:
     T, D, _ = planted(n=20, k=6)
     length = np.random.default_rng(1).uniform(0.1, 10, (len(D), 1))
-    np.testing.assert_allclose(solve(T, length * D, method, k=4) * length.T, solve(T, D, method, k=4), atol=1e-8)
+    np.testing.assert_allclose(
+        solve_sparse(T, length * D, method, k=4) * length.T, solve_sparse(T, D, method, k=4), atol=1e-8
+    )
 
 
 def test_chunks_do_not_show(monkeypatch) -> None:
     T, D, _ = planted(n=20)
     for method in ("lasso", "omp", "iht"):
-        whole = solve(T, D, method, k=4)
+        whole = solve_sparse(T, D, method, k=4)
         for module in ("activeset", "pursuit"):
             monkeypatch.setattr(f"decompose.solvers.{module}.CHUNK", 7)
-        np.testing.assert_allclose(solve(T, D, method, k=4), whole, atol=1e-10)
+        np.testing.assert_allclose(solve_sparse(T, D, method, k=4), whole, atol=1e-10)
         monkeypatch.undo()
 
 
@@ -143,7 +145,7 @@ def prompts(concepts: int = 12, u: int = 300) -> tuple[np.ndarray, list[str], np
 def test_logistic_is_scikit_learn_s_or_better() -> None:
     X, labels, _ = prompts()
     T, penalty = np.array([[label == "concept 3" for label in labels]], float), 1 / 36
-    Z = solve(T, X.T, "logistic", penalty=penalty)[0]
+    Z = solve_sparse(T, X.T, "logistic", penalty=penalty)[0]
     theirs = LogisticRegression(C=1, l1_ratio=1, solver="saga", tol=1e-4, max_iter=5000).fit(X - X.mean(0), T[0])
 
     def objective(z: np.ndarray) -> float:
@@ -168,7 +170,7 @@ def test_discriminating_neurons_are_the_concept_s_own() -> None:
 def test_logistic_keeps_to_its_terms() -> None:
     X, labels, _ = prompts()
     T = np.array([[label == f"concept {i}" for label in labels] for i in range(12)], float)
-    terms = (solve(T, X.T, "logistic", k=2) != 0).sum(1)
+    terms = (solve_sparse(T, X.T, "logistic", k=2) != 0).sum(1)
     assert terms.max() <= 2
     assert terms.mean() > 1
 
@@ -191,13 +193,13 @@ def test_logistic_keeps_to_its_terms() -> None:
 def test_what_cannot_be_is_refused(asked, said) -> None:
     T, D, _ = planted(n=2)
     with pytest.raises(Refused, match=said):
-        solve(T, D, **asked)
+        solve_sparse(T, D, **asked)
 
 
 def test_shapes_and_numbers_that_do_not_fit_are_refused() -> None:
     T, D, _ = planted(n=2)
     with pytest.raises(Refused, match="dictionary hold numbers"):
-        solve(T, np.where(np.arange(len(D))[:, None] == 3, np.nan, D), k=2)
+        solve_sparse(T, np.where(np.arange(len(D))[:, None] == 3, np.nan, D), k=2)
     assert METHODS == ("lasso", "nnls", "omp", "iht", "logistic")
 
 
@@ -209,7 +211,7 @@ def test_few_targets_are_solved_by_one_thread(monkeypatch: pytest.MonkeyPatch) -
     torch.set_num_threads(2)
     try:
         for targets in (coding.FEW, coding.FEW + 1):
-            solve(rng.normal(size=(targets, 8)), D, "omp", k=2)
+            solve_sparse(rng.normal(size=(targets, 8)), D, "omp", k=2)
         assert (seen, torch.get_num_threads()) == ([1, 2], 2)
     finally:
         torch.set_num_threads(before)

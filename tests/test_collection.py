@@ -12,7 +12,7 @@ from PIL import Image
 
 import atlas
 from atlas.errors import Refused
-from atlas.shards import SHARD_ROWS
+from atlas.store.shards import SHARD_ROWS
 
 COLLECT = """
 import sys, torch
@@ -174,9 +174,9 @@ def test_a_full_disk_is_noticed_before_work(
 def test_a_disk_that_fills_up_leaves_a_store_that_goes_on(
     folder: Path, clip: atlas.Clip, tmp_path: Path, store: atlas.Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from atlas import assembly
+    from atlas.store import shard_writer
 
-    write, calls = assembly.write_shard, []
+    write, calls = shard_writer.write_shard, []
 
     def full(*args: object) -> None:
         calls.append(1)
@@ -184,7 +184,7 @@ def test_a_disk_that_fills_up_leaves_a_store_that_goes_on(
             raise OSError(28, "No space left on device")
         write(*args)
 
-    monkeypatch.setattr(assembly, "write_shard", full)
+    monkeypatch.setattr(shard_writer, "write_shard", full)
     with pytest.raises(Refused, match="is full"):
         atlas.collect(store.request["sources"], clip, tmp_path / "store")
     monkeypatch.undo()

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from atlas.errors import Refused
-from atlas.store import Store
+from atlas.store.store import Store
 from decompose.components import choose_components, factor_activations
 from decompose.pages import components_page, write_fragment
 from decompose.pages.components import colours, components_map

@@ -9,7 +9,7 @@ from PIL import Image
 
 import atlas
 from atlas.errors import Refused
-from atlas.store import Store
+from atlas.store.store import Store
 from decompose.confirmation import COLUMNS, confirm_labels
 from decompose.responses import Responses
 from tests.fakes import fake_store

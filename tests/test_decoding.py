@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atlas import decoding
-from atlas.decoding import Unreadable, decode
+from atlas.sources import decoding
+from atlas.sources.decoding import Unreadable, decode
 
 
 def saved(image, form, **options):

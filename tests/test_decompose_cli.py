@@ -16,14 +16,14 @@ from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_model
 
 from atlas import collect
+from atlas.analysis.derivation import summarise_neurons
 from atlas.cli import main as atlas
-from atlas.clip import Clip
-from atlas.derivation import summarise_neurons
 from atlas.errors import Refused
-from atlas.packaged import emoji
+from atlas.model.clip import Clip
 from atlas.pages import write_site
-from atlas.shards import read_json, write_json
-from atlas.store import Store
+from atlas.sources.builtin import emoji_source
+from atlas.store.shards import read_json, write_json
+from atlas.store.store import Store
 from decompose import bakeoff, equations
 from decompose.attribution import concept_embeddings
 from decompose.cli import main
@@ -36,7 +36,7 @@ from tests.test_basis import CONFIGS, TEXT
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Ninety drawings in folders of their own names, and a few rendered words."""
     place = tmp_path_factory.mktemp("decompose")
-    for number, item in enumerate(emoji("emoji", ("Google",), skin=False)):
+    for number, item in enumerate(emoji_source("emoji", ("Google",), skin=False)):
         if number % 20 == 0 and item.load:
             folder = place / "drawings" / item.label.replace("/", " ")
             folder.mkdir(parents=True, exist_ok=True)
@@ -117,7 +117,9 @@ def test_components_of_a_store_stand_where_neurons_do(store: Path, capsys: pytes
 @pytest.fixture
 def short_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
     """The solvers that are fast while types are checked."""
-    monkeypatch.setattr(bakeoff, "compare", partial(bakeoff.compare, methods=["omp"], ks=(2,), resamples=1))
+    monkeypatch.setattr(
+        bakeoff, "compare_solvers", partial(bakeoff.compare_solvers, methods=["omp"], ks=(2,), resamples=1)
+    )
 
 
 def test_two_concepts_are_compared_in_seconds(store: Path) -> None:
@@ -157,7 +159,7 @@ def test_receipts_of_a_search_are_of_images_that_it_did_not_go_by(
         tried.extend(rows.tolist())
         raise Refused("seen enough")
 
-    monkeypatch.setattr("atlas.originals.prepared", stop)
+    monkeypatch.setattr("atlas.store.originals.prepared", stop)
     assert main(["search", "happy", "--store", str(store), "--receipts"]) == 1
     assert "seen enough" in capsys.readouterr().err
     opened = Store.open(store)
@@ -292,7 +294,7 @@ def vit(tmp_path: Path) -> Path:
     random = open_clip.create_model("a-small-vit")
     save_model({key: value.contiguous() for key, value in random.state_dict().items()}, tmp_path / "vit.safetensors")
     (tmp_path / "drawings").mkdir()
-    for number, item in enumerate(emoji("emoji", ("Google",), skin=False)):
+    for number, item in enumerate(emoji_source("emoji", ("Google",), skin=False)):
         if number % 50 == 0 and item.load:
             item.load().save(tmp_path / "drawings" / f"{number:04d}.png")
     (tmp_path / "words.txt").write_text("happy\nsad\nangry\ndog\ncat\nsun\n", "utf-8")

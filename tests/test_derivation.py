@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 import atlas
-from atlas import cli, derivation, queries
+from atlas import cli
+from atlas.analysis import derivation, queries
 from atlas.errors import Refused
 from tests.fakes import fake_store
 
@@ -77,17 +78,17 @@ def test_queries_find_the_row_itself_and_its_place(store: atlas.Store, clip: atl
     assert row not in [found["row"] for found in queries.rows_near_row(store, row, 5)]
     points = pq.read_table(store.derived("layout/map") / "points.parquet")
     there = [points["x"][row].as_py(), points["y"][row].as_py()]
-    np.testing.assert_allclose(queries.place(store, vector, "image"), there, atol=0.05)
-    text = queries.rows_near(store, queries.embed(store, text="angry"), 2, kind="text")
+    np.testing.assert_allclose(queries.place_on_map(store, vector, "image"), there, atol=0.05)
+    text = queries.rows_near(store, queries.embed_query(store, text="angry"), 2, kind="text")
     assert text[0]["caption"] == "angry"
     Image.new("RGB", (50, 40), "red").save(tmp_path / "red.png")
-    assert len(queries.rows_near(store, queries.embed(store, image=tmp_path / "red.png"), 4)) == 4
+    assert len(queries.rows_near(store, queries.embed_query(store, image=tmp_path / "red.png"), 4)) == 4
 
 
 def test_bad_questions_get_one_line(store: atlas.Store, tmp_path: Path) -> None:
     for ask, says in (
-        (lambda: queries.embed(store, text=" "), "empty"),
-        (lambda: queries.embed(store, image=tmp_path / "none.png"), "none.png"),
+        (lambda: queries.embed_query(store, text=" "), "empty"),
+        (lambda: queries.embed_query(store, image=tmp_path / "none.png"), "none.png"),
         (lambda: queries.rows_near_row(store, "nothing"), "no row with the id"),
         (lambda: queries.neurons_near(store, 0, by="luck"), "by basis or by response"),
         (lambda: queries.rows_near(store, np.zeros(256), 0), "k=0"),
@@ -116,7 +117,7 @@ def test_cells_hold_images_and_have_names(store: atlas.Store) -> None:
 @pytest.mark.parametrize("images", [1, 3, 20])
 def test_few_images_have_cells_too(images: int, tmp_path: Path) -> None:
     store = fake_store(tmp_path / "few", images=images, words=0, texts=0, derived=False)
-    cells = pq.read_table(derivation.draw_cells(store) / "cells.parquet").to_pylist()
+    cells = pq.read_table(derivation.lay_out_cells(store) / "cells.parquet").to_pylist()
     assert cells
     assert min(cell["count"] for cell in cells) >= min(images, 5)
 

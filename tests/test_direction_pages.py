@@ -5,9 +5,9 @@ import pyarrow as pa
 import pytest
 
 from atlas.errors import Refused
-from decompose.directions import Directions
+from atlas.formatting import format_signed
+from atlas.model.directions import Directions
 from decompose.pages.directions import directions_page, portray
-from decompose.pages.fragment import signed
 from tests.fakes import fake_store
 
 U, FIRST = 16, 1
@@ -76,4 +76,8 @@ def test_directions_of_another_layer_are_refused(store, directions, labels):
 
 
 def test_a_number_that_rounds_to_zero_has_no_sign() -> None:
-    assert [signed(value, 2) for value in (0.456, -0.456, 0.001, -0.001, 0.0)] == ["+0.46", "−0.46", *["0.00"] * 3]
+    assert [format_signed(value, 2) for value in (0.456, -0.456, 0.001, -0.001, 0.0)] == [
+        "+0.46",
+        "−0.46",
+        *["0.00"] * 3,
+    ]

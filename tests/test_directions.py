@@ -4,7 +4,7 @@ from safetensors.numpy import save_file
 from sklearn.decomposition import NMF
 
 from atlas.errors import Refused
-from decompose.directions import Directions
+from atlas.model.directions import Directions
 from decompose.nmf import SparseNMF
 
 U = 6

@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from atlas.clip import Clip
-from atlas.dream import AT_ONCE, visualise
+from atlas.dream.facets import Theme, lower_layers, record_outputs
+from atlas.dream.visualisation import AT_ONCE, visualise
 from atlas.errors import Refused
-from atlas.theme import Theme, kept, lower
+from atlas.model.clip import Clip
 from tests.test_basis import CONFIGS, TEXT
 
 LIGHT = (0.78, 0.73, 0.69)
@@ -100,7 +100,7 @@ def test_diverse_drawings_are_less_alike(clip):
     def likeness(diversity: float) -> float:
         one = visualise(clip, NEURONS[1], repeats=3, steps=STEPS, diversity=diversity, about=LIGHT)[0]
         assert one.images.shape[0] == len(one.reached) == 3
-        shown = np.maximum(clip.activations(one.images, lower(clip)[-1]), 0).mean((2, 3))
+        shown = np.maximum(clip.activations(one.images, lower_layers(clip)[-1]), 0).mean((2, 3))
         return np.corrcoef(shown)[np.triu_indices(3, 1)].mean()
 
     assert likeness(3.0) < likeness(0.0) - 0.03
@@ -144,8 +144,8 @@ def test_a_theme_of_nothing_tells_nothing(clip):
 )
 def test_themes_are_told_at_lower_layers(build, name, expected):
     clip, path = build(name), f"visual.{expected}"
-    assert lower(clip)[0] == path
-    with kept(clip.model, [path]) as maps:
+    assert lower_layers(clip)[0] == path
+    with record_outputs(clip.model, [path]) as maps:
         x = torch.rand(2, 3, clip.image_size, clip.image_size, requires_grad=True)
         out = clip.respond(x)
     gradient = torch.autograd.grad(out.sum(), maps[path])[0]
@@ -158,7 +158,7 @@ def test_a_theme_above_the_neurons_is_refused(clip):
     with pytest.raises(Refused, match=r"learnt at visual.layer3.0, which does not lie below visual.layer2"):
         visualise(low, 0, theme=Theme({"visual.layer3.0": np.ones(512, np.float32)}, 1.0))
     with pytest.raises(Refused, match="no layers are known below"):
-        lower(low)
+        lower_layers(low)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from atlas.pages import drivers, write_site
 from atlas.pages.scatter import HEAT, PALETTE, RAMP
-from atlas.store import Store
+from atlas.store.store import Store
 from tests.fakes import fake_store
 from tests.test_pages import NEURONS, Visit, browser, visiting  # noqa: F401
 

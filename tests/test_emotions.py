@@ -9,9 +9,9 @@ import pytest
 from scipy.spatial.distance import cdist
 from sklearn.decomposition import NMF
 
-from atlas.clip import Clip
 from atlas.errors import Refused
-from decompose.emotions import LEVELS, agreements, disc, factor, levels, random_bases, study
+from atlas.model.clip import Clip
+from decompose.emotions import LEVELS, agreements, disc, factor_codes, levels, random_bases, study_emotions
 from decompose.families import verdict
 from decompose.pages import emotions_page
 
@@ -39,7 +39,7 @@ def test_the_recipe_squares_and_scales_the_loadings_of_sign_split_equations() ->
     rng = np.random.default_rng(1)
     codes = rng.normal(size=(30, 12)) * (rng.random((30, 12)) < 0.3)
     codes[3] = 0
-    found = factor(codes, 3, {})
+    found = factor_codes(codes, 3, {})
     used = np.abs(codes).sum(1) > 0
     x = codes[used] / np.abs(codes[used]).sum(1, keepdims=True)
     halves = np.hstack([np.maximum(x, 0), np.maximum(-x, 0)])
@@ -96,7 +96,7 @@ def test_a_study_of_any_words_and_its_page(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("decompose.emotions.DRAWS", 2)
     monkeypatch.setattr("decompose.emotions.norms", lambda: {word: (i / 1, i % 3.0) for i, word in enumerate(WORDS)})
     words = [*WORDS, "<b>&</b>"]
-    found = study(
+    found = study_emotions(
         Clip("mini"), words, ("i am {}", "{} people"), families=dict.fromkeys(WORDS[:5], "one"), factors=(2, 3)
     )
     assert found.codes.shape[:2] == (len(LEVELS), len(words))
@@ -123,11 +123,11 @@ def test_a_study_of_any_words_and_its_page(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_too_few_words_are_refused_in_a_line() -> None:
     with pytest.raises(Refused, match="too few to tell apart"):
-        study(Clip("mini"), ["sad", "sad", "happy"])
+        study_emotions(Clip("mini"), ["sad", "sad", "happy"])
     with pytest.raises(Refused, match="0 different words"):  # and not the wheel's in their place
-        study(Clip("mini"), [])
+        study_emotions(Clip("mini"), [])
     with pytest.raises(Refused, match="10 factors of 10 words"):
-        study(Clip("mini"), WORDS, factors=(2, 10))
+        study_emotions(Clip("mini"), WORDS, factors=(2, 10))
 
 
 @pytest.mark.skipif(not REFERENCE.exists(), reason="the reference is not there")
@@ -138,7 +138,7 @@ def test_the_published_weights_give_the_published_factors() -> None:
         for weight, unit in terms:
             if unit not in published["text_neurons"]:
                 row[unit] = weight
-    found = factor(codes, 7, {})
+    found = factor_codes(codes, 7, {})
     assert ((np.abs(codes).sum(1) > 0).sum(), (np.abs(codes).sum(0) > 0).sum()) == (121, 96)
     happy, sick, crying, grumpy, shocked, evil, heart = 1512, 119, 1193, 1430, 2478, 1739, 2003
     strongest = found.neurons.argmax(1).tolist()

@@ -9,13 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from atlas.clip import Clip
 from atlas.errors import Refused
-from atlas.store import Store
+from atlas.model.clip import Clip
+from atlas.model.directions import Directions
+from atlas.store.store import Store
 from decompose import bakeoff, coding, equations
 from decompose.attribution import TEMPLATES, chosen_templates, other_templates
-from decompose.bakeoff import compare
-from decompose.directions import Directions
+from decompose.bakeoff import compare_solvers
 from decompose.equations import Equation, Term, compose, equation, name_neurons, printed
 from decompose.pages import equations_page
 from decompose.solvers import logistic
@@ -237,7 +237,7 @@ def test_what_cannot_be_composed_is_refused(clip, tmp_path):
 
 def test_the_solvers_are_compared(clip, store):
     methods = ("omp", "nnls", "logistic")
-    found = compare(clip, WORDS[:4], methods, ks=(1, 3), store=store, resamples=1)
+    found = compare_solvers(clip, WORDS[:4], methods, ks=(1, 3), store=store, resamples=1)
     pairs = [(method, k) for method in methods for k in (1, 3)]
     assert list(zip(found["method"].to_pylist(), found["k"].to_pylist(), strict=True)) == pairs
     for row in found.to_pylist():
@@ -248,20 +248,20 @@ def test_the_solvers_are_compared(clip, store):
         assert row["seconds"] > 0
     by = {(row["method"], row["k"]): row for row in found.to_pylist()}
     assert by["omp", 3]["cosine"] > by["omp", 1]["cosine"]
-    assert compare(clip, WORDS[:3], ["omp"], (1,), resamples=1)["logit_r2"].to_pylist() == [None]
+    assert compare_solvers(clip, WORDS[:3], ["omp"], (1,), resamples=1)["logit_r2"].to_pylist() == [None]
     with pytest.raises(Refused, match="two at least"):
-        compare(clip, ["cat"])
+        compare_solvers(clip, ["cat"])
 
 
 @pytest.mark.parametrize("concepts", [2, 4])
 def test_a_few_concepts_are_told_apart_in_a_few_rounds(clip, concepts, monkeypatch):
     """Any penalty tells them apart, however faint, and steps end in rounding; a warning would fail the test."""
     rounds, solved = [], []
-    restricted, solver = logistic._restricted, coding.logistic
+    restricted, solver = logistic._restricted, coding.logistic_codes
     monkeypatch.setattr(logistic, "_restricted", lambda *args: rounds.append(1) or restricted(*args))
     monkeypatch.setattr(coding, "logistic", lambda *args: solved.append(1) or solver(*args))
     P = equations.prompt_embeddings(clip, WORDS[:concepts], "drawing")
-    Z = equations.codes(equations.unit_rows(clip, clip.basis(), None), P - P.mean((0, 1)), "logistic", 8)
+    Z = equations.solve_codes(equations.centred_unit_rows(clip, clip.basis(), None), P - P.mean((0, 1)), "logistic", 8)
     assert (Z != 0).any(1).all()
     assert len(rounds) <= 4 * len(solved)
     assert len(solved) < coding.TRIALS  # faint penalties change nothing, and are not tried

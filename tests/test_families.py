@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from atlas.terminal import chance
-from decompose.families import agreement, names, verdict
+from atlas.formatting import format_p
+from decompose.families import agreement, factor_names, verdict
 
 FAMILIES = ["joy", "anger", "fear"] * 10
 
@@ -19,24 +19,27 @@ def test_factors_that_are_the_families_are_named_by_them() -> None:
 
 def test_shuffled_factors_have_no_names_at_the_nominal_rate() -> None:
     rng, truth = np.random.default_rng(0), np.array(FAMILIES * 4)
-    trials = [any(names(truth, rng.permutation(np.arange(len(truth)) % 5), 5)) for _ in range(200)]
+    trials = [any(factor_names(truth, rng.permutation(np.arange(len(truth)) % 5), 5)) for _ in range(200)]
     assert np.mean(trials) <= 0.05 + 2 * (0.05 * 0.95 / 200) ** 0.5
 
 
 def test_a_family_that_most_words_are_of_names_nothing() -> None:
     truth = np.array(["joy"] * 24 + ["anger"] * 6)
-    assert names(truth, np.arange(30) % 3, 3) == ["", "", ""]
+    assert factor_names(truth, np.arange(30) % 3, 3) == ["", "", ""]
 
 
 def test_a_family_that_is_no_majority_of_its_factor_names_nothing() -> None:
     truth = np.array(["anger"] * 8 + [f"family {i // 2}" for i in range(112)])
-    found = np.array([0] * 20 + [1] * 100)  # 8 of 20: far beyond chance, but not what the factor is about
-    assert names(truth, found, 2) == ["", ""]
+    found = np.array([0] * 20 + [1] * 100)  # 8 of 20: far beyond format_p, but not what the factor is about
+    assert factor_names(truth, found, 2) == ["", ""]
 
 
 def test_two_words_that_share_one_of_ten_families_name_nothing() -> None:
     truth = np.array([f"family {i // 4}" for i in range(40)])
-    assert names(truth, np.array([0, 0] + [1] * 38), 2) == ["", ""]  # p is .008 for that family, but ten were looked at
+    assert factor_names(truth, np.array([0, 0] + [1] * 38), 2) == [
+        "",
+        "",
+    ]  # p is .008 for that family, but ten were looked at
 
 
 def test_words_without_a_family_or_a_factor_are_left_out() -> None:
@@ -90,7 +93,7 @@ def test_the_verdict_is_true_of_its_figures(own, random, text, says, never) -> N
     sentence = said(own, random, text)
     assert says in sentence
     assert never not in sentence
-    assert f"AMI {own[0]:.2f}, p {chance(own[1])}" in sentence
+    assert f"AMI {own[0]:.2f}, p {format_p(own[1])}" in sentence
     if "more than" in sentence:
         assert sentence.endswith("the difference from the text embeddings was not tested.")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from atlas.store import Store
+from atlas.store.store import Store
 from tests.test_pages import store
 
 __all__ = ["store"]  # a fixture

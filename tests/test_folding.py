@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from atlas.clip import IMAGES_A_BATCH, Clip
-from atlas.folding import folded
+from atlas.model.clip import IMAGES_A_BATCH, Clip
+from atlas.model.folding import folded
 
 
 @pytest.fixture

@@ -11,13 +11,12 @@ import pytest
 from PIL import Image
 
 import atlas
-from atlas import gallery
+from atlas.analysis.derivation import index_embeddings
 from atlas.cli import main
-from atlas.clip import Clip
-from atlas.derivation import index_embeddings
-from atlas.dream import visualise
+from atlas.dream import gallery, visualise
+from atlas.dream.gallery import FILE, PLACE, SCHEMA, mean_colour, write_drawings
 from atlas.errors import Refused
-from atlas.gallery import FILE, PLACE, SCHEMA, illustrate, mean_colour
+from atlas.model.clip import Clip
 from atlas.pages import write_site
 from tests.fakes import fake_store
 from tests.test_pages import browser
@@ -67,7 +66,7 @@ def drawn(monkeypatch) -> list[list[int]]:
 
 
 def test_a_drawing_is_kept_with_what_it_reaches(store, clip):
-    found = illustrate(store, clip, [3, 700], repeats=2, steps=STEPS)
+    found = write_drawings(store, clip, [3, 700], repeats=2, steps=STEPS)
     assert [(row["neuron"], row["repeat"]) for row in found] == [(3, 0), (3, 1), (700, 0), (700, 1)]
     picture = Image.open(BytesIO(found[0]["image"]))
     assert (picture.format, picture.size) == ("WEBP", (112, 112))
@@ -79,13 +78,13 @@ def test_a_drawing_is_kept_with_what_it_reaches(store, clip):
 
 
 def test_what_was_drawn_alike_is_not_drawn_again(store, clip, drawn):
-    illustrate(store, clip, [1, 2], steps=STEPS)
+    write_drawings(store, clip, [1, 2], steps=STEPS)
     kept = pq.read_table(store.derived(PLACE) / FILE)
-    both = illustrate(store, clip, [2, 3, 2], steps=STEPS)
+    both = write_drawings(store, clip, [2, 3, 2], steps=STEPS)
     assert drawn == [[1, 2], [3]]
     assert [row["neuron"] for row in both] == [2, 3]
     assert pq.read_table(store.derived(PLACE) / FILE).slice(0, 2).equals(kept)
-    illustrate(store, clip, [1], steps=STEPS + 1)
+    write_drawings(store, clip, [1], steps=STEPS + 1)
     assert drawn[2] == [1]
     assert len(pq.read_table(store.derived(PLACE) / FILE)) == 3, "the same neuron and theme has one set of drawings"
 
@@ -101,9 +100,9 @@ def test_a_run_that_was_cut_off_goes_on(store, clip, drawn, monkeypatch):
 
     monkeypatch.setattr(gallery, "visualise", fail)
     with pytest.raises(KeyboardInterrupt):
-        illustrate(store, clip, range(4, 10), steps=STEPS)
+        write_drawings(store, clip, range(4, 10), steps=STEPS)
     monkeypatch.setattr(gallery, "visualise", draw)
-    found = illustrate(store, clip, range(4, 10), steps=STEPS)
+    found = write_drawings(store, clip, range(4, 10), steps=STEPS)
     assert drawn == [[4, 5], [6, 7], [8, 9]]
     assert [row["neuron"] for row in found] == list(range(4, 10))
 
@@ -117,7 +116,7 @@ def test_themes_are_learnt_from_words_and_from_pictures_near_a_text(store, clip,
         return learn(clip, own, others)
 
     monkeypatch.setattr(gallery.Theme, "learn", note)
-    found = illustrate(store, clip, [5], ("", "words", "a cat"), steps=STEPS)
+    found = write_drawings(store, clip, [5], ("", "words", "a cat"), steps=STEPS)
     assert [row["theme"] for row in found] == ["", "a cat", "words"]
     assert [row["strength"] for row in found] == [0, 1, 1]
     (words, others), (cats, rest) = asked
@@ -129,7 +128,7 @@ def test_themes_are_learnt_from_words_and_from_pictures_near_a_text(store, clip,
 
 def test_a_theme_that_takes_all_pictures_is_refused(store, clip):
     with pytest.raises(Refused, match="no pictures to learn the theme 'a cat' from"):
-        illustrate(store, clip, [5], ["a cat"], steps=STEPS)
+        write_drawings(store, clip, [5], ["a cat"], steps=STEPS)
 
 
 def test_the_colour_of_a_store_is_its_images(store, tmp_path):

@@ -2,9 +2,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from atlas import grid
-from atlas.errors import Refused
-from atlas.grid import cells, label, normalise, whitening
+from atlas.analysis.cells import average_cells, fit_to_square, label_cells
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +18,7 @@ def activations() -> np.ndarray:
 def test_normalise_draws_strays_in_and_fills_the_square():
     line = np.linspace(0, 100, 101, dtype=np.float32)
     layout = np.stack([line, np.where(line == 100, 1e6, line)], axis=1)
-    scaled = normalise(layout)
+    scaled = fit_to_square(layout)
     assert (scaled.min(axis=0) == 0).all()
     assert (scaled.max(axis=0) == 1).all()
     np.testing.assert_allclose(scaled[:, 0], line / 100, atol=1e-6)
@@ -29,11 +27,11 @@ def test_normalise_draws_strays_in_and_fills_the_square():
 
 
 def test_normalise_of_one_point_is_the_middle():
-    assert normalise(np.full((3, 2), 7.0)).tolist() == [[0.5, 0.5]] * 3
+    assert fit_to_square(np.full((3, 2), 7.0)).tolist() == [[0.5, 0.5]] * 3
 
 
 def test_cells_are_those_of_a_loop(layout, A):
-    found, at = cells(layout, A, columns=7, minimum=10), normalise(layout)
+    found, at = average_cells(layout, A, columns=7, minimum=10), fit_to_square(layout)
     expected = {}
     for row in range(7):
         for column in range(7):
@@ -54,7 +52,7 @@ def test_cells_are_those_of_a_loop(layout, A):
 
 
 def test_a_cell_stands_where_its_points_do(layout, A):
-    found, at = cells(layout, A, columns=9), normalise(layout)
+    found, at = average_cells(layout, A, columns=9), fit_to_square(layout)
     for i, members in enumerate(found.members):
         assert np.abs(at[members] - [found.x[i], found.y[i]]).max() <= 0.5 / 9 + 1e-6
     assert found.row[found.y.argmax()] == 0
@@ -62,69 +60,43 @@ def test_a_cell_stands_where_its_points_do(layout, A):
 
 def test_size_is_the_root_of_density():
     corners = np.array([[0, 0]] * 10 + [[0, 1]] * 40 + [[1, 0]] * 160 + [[1, 1]] * 190, np.float32)
-    found = cells(corners, np.ones((400, 3), np.float32), columns=2)
+    found = average_cells(corners, np.ones((400, 3), np.float32), columns=2)
     size = dict(zip(found.count.tolist(), found.size.tolist(), strict=True))
     assert size == pytest.approx({10: np.sqrt(0.1), 40: np.sqrt(0.4), 160: 1, 190: 1})
 
 
 def test_blocks_change_nothing(layout, A, monkeypatch):
-    whole = cells(layout, A)
-    monkeypatch.setattr(grid, "BLOCK", 77)
-    parts = cells(layout, A)
+    whole = average_cells(layout, A)
+    monkeypatch.setattr("atlas.analysis.cells.BLOCK", 77)
+    parts = average_cells(layout, A)
     np.testing.assert_allclose(parts.direction, whole.direction, rtol=1e-6)
     assert [m.tolist() for m in parts.members] == [m.tolist() for m in whole.members]
 
 
 def test_members_are_ready_for_parquet(layout, A):
-    found = cells(layout, A, members=3)
+    found = average_cells(layout, A, members=3)
     assert pa.array(found.members).type == pa.list_(pa.int64())
     assert max(len(m) for m in found.members) == 3
 
 
-def test_whitening_is_the_inverse_second_moment_and_bears_silent_neurons(A):
-    exact = np.linalg.inv(A.astype(np.float64).T @ A.astype(np.float64) / len(A))
-    np.testing.assert_allclose(whitening(A, ridge=0.0), exact, rtol=1e-3, atol=1e-5)
-    silent = np.pad(A, ((0, 0), (0, 1)))
-    assert np.isfinite(whitening(silent)).all()
-    assert np.isfinite(whitening(np.zeros((4, 3), np.float32))).all()
-
-
-def planted(loud: float = 0.0) -> tuple[grid.Cells, np.ndarray, np.ndarray]:
+def planted(loud: float = 0.0) -> tuple[average_cells.Cells, np.ndarray, np.ndarray]:
     """Four corners, each with a neuron of its own; W is the identity, and text 0 is near to everything by `loud`."""
     corners = np.repeat(np.array([[0, 1], [1, 1], [0, 0], [1, 0]], np.float32), 20, axis=0)
     A = np.repeat(np.eye(4, dtype=np.float32), 20, axis=0) + 0.1
     T = np.eye(4, dtype=np.float32)
     T[0] += loud
-    return cells(corners, A, columns=2), np.eye(4, dtype=np.float32), T
+    return average_cells(corners, A, columns=2), np.eye(4, dtype=np.float32), T
 
 
 @pytest.mark.parametrize("loud", [0.0, 5.0])
 def test_each_cell_is_named_by_its_own_word_however_loud_another(loud):
     found, W, T = planted(loud)
-    labels, scores = label(found, W, T, ["cat", "dog", "sun", "sea"])
+    labels, scores = label_cells(found, W, T, ["cat", "dog", "sun", "sea"])
     assert labels == ["cat", "dog", "sun", "sea"]
     assert (scores > 1).all()
 
 
 def test_one_cell_is_named_by_its_attribution():
-    found = cells(np.zeros((9, 2), np.float32), np.tile(np.array([[0, 1]], np.float32), (9, 1)))
-    labels, _ = label(found, np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32), ["cat", "dog"])
+    found = average_cells(np.zeros((9, 2), np.float32), np.tile(np.array([[0, 1]], np.float32), (9, 1)))
+    labels, _ = label_cells(found, np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32), ["cat", "dog"])
     assert labels == ["dog"]
-
-
-def test_what_cannot_be_met_is_refused(layout, A):
-    with pytest.raises(Refused, match="got 0 points"):
-        cells(layout[:0], A[:0])
-    with pytest.raises(Refused, match="2000 points for 7"):
-        cells(layout, A[:7])
-    with pytest.raises(Refused, match="holds 999 of 2000 patches; ask for fewer"):
-        cells(layout, A, minimum=999)
-    with pytest.raises(Refused, match="got 0 and 5"):
-        cells(layout, A, columns=0)
-    with pytest.raises(Refused, match="got none"):
-        whitening(A[:0])
-    found, W, T = planted()
-    with pytest.raises(Refused, match="got 3 and 4"):
-        label(found, W, T, ["a", "b", "c"])
-    with pytest.raises(Refused, match="finite layout"):
-        normalise(np.full((3, 2), np.nan))

@@ -4,8 +4,8 @@ import faiss
 import numpy as np
 import pytest
 
+from atlas.analysis.index import Index, neighbour_graph
 from atlas.errors import Refused
-from atlas.index import Index, neighbours
 
 
 def clustered(n: int, d: int = 32, clusters: int = 20, seed: int = 0) -> np.ndarray:
@@ -109,8 +109,8 @@ def test_few_rows(n):
 
 
 def test_size_decides_the_kind(monkeypatch):
-    monkeypatch.setattr("atlas.index.FLAT_LIMIT", 100)
-    monkeypatch.setattr("atlas.index.IVF_LIMIT", 300)
+    monkeypatch.setattr("atlas.analysis.index.FLAT_LIMIT", 100)
+    monkeypatch.setattr("atlas.analysis.index.IVF_LIMIT", 300)
     assert [Index.build(clustered(n)).kind for n in (100, 101, 301)] == ["flat", "ivf", "ivfpq"]
 
 
@@ -154,8 +154,8 @@ def test_a_damaged_index_is_refused(vectors, tmp_path):
 
 @pytest.mark.parametrize("limit", [10_000, 100])
 def test_neighbours_are_exact_and_the_row_itself_comes_first(vectors, limit, monkeypatch):
-    monkeypatch.setattr("atlas.index.GRAPH_FLAT_LIMIT", limit)
-    ids, distances = neighbours(vectors, 8)
+    monkeypatch.setattr("atlas.analysis.index.GRAPH_FLAT_LIMIT", limit)
+    ids, distances = neighbour_graph(vectors, 8)
     assert (ids[:, 0] == np.arange(3000)).all()
     assert (distances[:, 0] == 0).all()
     truth = nearest(vectors, vectors, 8)
@@ -164,7 +164,7 @@ def test_neighbours_are_exact_and_the_row_itself_comes_first(vectors, limit, mon
 
 
 def test_every_copy_is_its_own_first_neighbour():
-    ids, distances = neighbours(np.repeat(np.eye(3, dtype=np.float32), 40, axis=0), 5)
+    ids, distances = neighbour_graph(np.repeat(np.eye(3, dtype=np.float32), 40, axis=0), 5)
     assert (ids[:, 0] == np.arange(120)).all()
     assert (ids // 40 == np.arange(120)[:, None] // 40).all()
     assert all(len(set(row)) == 5 for row in ids)

@@ -11,13 +11,13 @@ import pytest
 from sklearn.metrics import silhouette_samples
 
 from atlas.errors import Refused
-from atlas.shards import ROWS
-from atlas.store import Store
-from decompose.directions import Directions
-from decompose.evidence import Evidence, carried, concepts_in, pointed, shown
-from decompose.facets import silhouettes, split, split_neurons
+from atlas.model.directions import Directions
+from atlas.store.shards import ROWS
+from atlas.store.store import Store
+from decompose.evidence import Evidence, basis_evidence, caption_evidence, concepts_in, image_evidence
+from decompose.facets import silhouettes, split_in_two, split_neurons
 from decompose.labels import _table, concepts_of, label_neurons
-from decompose.renderings import Items, items_of, strongest_items, tell_items
+from decompose.renderings import Things, strongest_things, tell_things, things_of
 from decompose.responses import Responses
 from tests.fakes import fake_store
 from tests.test_lookup import FakeClip
@@ -117,13 +117,13 @@ def test_random_neurons_are_called_none_at_the_nominal_rate(found: list[dict]) -
 
 def test_every_kind_of_evidence_keeps_its_level(store: Store, clip: FakeClip) -> None:
     random, T = np.random.default_rng(0), clip.encode_texts(concepts := list(concepts_of(store)))
-    images, words = (items_of(store, kind) for kind in ("image", "word"))
-    top, E = strongest_items(Responses.of(store, "image"), images, 24), store.array("embedding", "image")
+    images, words = (things_of(store, kind) for kind in ("image", "word"))
+    top, E = strongest_things(Responses.of(store, "image"), images, 24), store.array("embedding", "image")
     evidence = {
-        "captions": carried(images, top, concepts),
-        "words": carried(words, strongest_items(Responses.of(store, "word"), words, 24), concepts),
-        "images": shown(images, top, E, T, 20.0, 2000, random),
-        "basis": pointed(clip.basis(), T, 2000, random),
+        "captions": caption_evidence(images, top, concepts),
+        "words": caption_evidence(words, strongest_things(Responses.of(store, "word"), words, 24), concepts),
+        "images": image_evidence(images, top, E, T, 20.0, 2000, random),
+        "basis": basis_evidence(clip.basis(), T, 2000, random),
     }
     for name, each in evidence.items():
         share = (each.p[list(RANDOM)].min(1) <= 0.1).mean()
@@ -164,15 +164,15 @@ def test_renderings_of_one_thing_are_no_evidence_of_a_meaning(repeated: tuple[St
     store, clip = repeated
     T, random = clip.encode_texts(CONCEPTS), np.random.default_rng(0)
     for kind in ("image", "word"):
-        items = items_of(store, kind)
-        rows = Items(kind, np.arange(len(items.of)), items.phrases, items.phrase[items.of])
+        items = things_of(store, kind)
+        rows = Things(kind, np.arange(len(items.of)), items.phrases, items.phrase[items.of])
         assert len(items) == len({*items.phrases}) < len(rows)
         least = []
         for each in (items, rows):
-            top = strongest_items(Responses.of(store, kind), each, 24)
-            found = [carried(each, top, CONCEPTS).p.min(1)]
+            top = strongest_things(Responses.of(store, kind), each, 24)
+            found = [caption_evidence(each, top, CONCEPTS).p.min(1)]
             found += (
-                [shown(each, top, store.array("embedding", kind), T, 20.0, 2000, random).p.min(1)]
+                [image_evidence(each, top, store.array("embedding", kind), T, 20.0, 2000, random).p.min(1)]
                 if kind == "image"
                 else []
             )
@@ -196,7 +196,7 @@ def test_an_emoji_in_another_skin_tone_is_the_same(tmp_path: Path) -> None:
     store = fake_store(tmp_path, images=40, words=16, texts=0, derived=False)
     pair = "couple medium-dark skin tone, light skin tone"
     call(store, ["couple", "couple dark skin tone", pair, "light bulb"] * 10, ["a"] * 20 + ["b"] * 20)
-    items = items_of(store, "image")
+    items = things_of(store, "image")
     assert items.phrases == ("couple", "light bulb")
     assert {"couple", "light bulb", "light", "bulb"} <= {*concepts_of(store)}
     assert not any("tone" in concept for concept in concepts_of(store))
@@ -207,21 +207,21 @@ def test_an_emoji_in_another_skin_tone_is_the_same(tmp_path: Path) -> None:
 def test_pictures_of_one_folder_are_different_things(tmp_path: Path) -> None:
     store = fake_store(tmp_path, images=40, words=16, texts=0, derived=False)
     call(store, ["cat"] * 30 + [""] * 10, ["a"] * 40)
-    assert len(items_of(store, "image")) == 40
-    words = items_of(store, "word")
+    assert len(things_of(store, "image")) == 40
+    words = things_of(store, "word")
     assert [words.phrases[i] for i in words.phrase[words.of]] == store.table(["label"], "word")["label"].to_pylist()
     assert len(words) == 4
     A, E = (np.asarray(store.array(name, "word"), np.float32) for name in ("max", "embedding"))
     mean = np.stack([A[words.of == i].mean(0) for i in range(4)])
     np.testing.assert_array_equal(
-        strongest_items(Responses.of(store, "word"), words, 2), np.argsort(-mean, axis=0)[:2].T
+        strongest_things(Responses.of(store, "word"), words, 2), np.argsort(-mean, axis=0)[:2].T
     )
     np.testing.assert_allclose(words.embeddings(E, np.array([2, 0])), [E[words.of == i].mean(0) for i in (2, 0)], 1e-4)
 
 
 def test_a_word_in_two_sizes_of_one_font_is_one_item() -> None:
-    assert tell_items(["cat", "dog", "cat"], ["serif"] * 3, "word").of.tolist() == [0, 1, 0]
-    assert len(tell_items(["cat", "dog", "cat"], ["serif"] * 3, "image")) == 3  # two pictures of one folder
+    assert tell_things(["cat", "dog", "cat"], ["serif"] * 3, "word").of.tolist() == [0, 1, 0]
+    assert len(tell_things(["cat", "dog", "cat"], ["serif"] * 3, "image")) == 3  # two pictures of one folder
 
 
 def test_soft_wpmi_is_the_formula_s(store: Store, clip: FakeClip) -> None:
@@ -236,8 +236,8 @@ def test_soft_wpmi_is_the_formula_s(store: Store, clip: FakeClip) -> None:
             p = np.exp(7 * X[row] @ T.T)
             q = 0.998 + rank / 4 * (0.97 - 0.998)
             expected[u] += np.log(1 + q * (p / p.sum() - 1) + 1e-7)
-    each = Items("image", np.arange(len(X)), ("",), np.zeros(len(X), np.int64))
-    one = shown(each, top, store.array("embedding", "image"), T, 7.0, 500, np.random.default_rng(0)).score
+    each = Things("image", np.arange(len(X)), ("",), np.zeros(len(X), np.int64))
+    one = image_evidence(each, top, store.array("embedding", "image"), T, 7.0, 500, np.random.default_rng(0)).score
     spread = (expected - expected[0])[1:] / (one - one[0])[1:]  # scores are the formula's, label by label scaled
     np.testing.assert_allclose(spread, np.broadcast_to(spread[0], spread.shape), rtol=1e-2)
 
@@ -323,17 +323,17 @@ def test_stragglers_make_no_facet() -> None:
     near = np.eye(2, 64)[np.repeat([0, 1], [14, 10])] + random.normal(size=(24, 64)) / 30
     X = np.concatenate([near, random.normal(size=(5, 64))])
     X /= np.linalg.norm(X, axis=1, keepdims=True)
-    member, score = split(X)
+    member, score = split_in_two(X)
     assert member[:24].tolist() == [0] * 14 + [1] * 10
     assert (member[24:] == -1).sum() >= 3
     assert score > 0.5
     loose = np.concatenate([X[:14], random.normal(size=(10, 64)) / 8])
-    assert (split(loose / np.linalg.norm(loose, axis=1, keepdims=True))[0] == 0).all()
+    assert (split_in_two(loose / np.linalg.norm(loose, axis=1, keepdims=True))[0] == 0).all()
 
 
 @pytest.mark.parametrize("k", [1, 2, 12])
 def test_few_or_equal_images_are_one_facet(k: int) -> None:
-    member, score = split(np.tile(np.eye(1, 8), (k, 1)))
+    member, score = split_in_two(np.tile(np.eye(1, 8), (k, 1)))
     assert (member == 0).all()
     assert score == 0
 

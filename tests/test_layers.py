@@ -7,8 +7,8 @@ import open_clip
 import pytest
 import torch
 
-from atlas import layers
-from atlas.clip import Clip
+from atlas.model import layers
+from atlas.model.clip import Clip
 from tests.test_basis import CONFIGS, TEXT, noise
 
 PATHS = {
@@ -42,7 +42,7 @@ def build(tmp_path_factory):
 
 def embed(clip: Clip, images: torch.Tensor) -> torch.Tensor:
     with torch.no_grad():
-        return layers.embed(clip.model, images)
+        return layers.tower_embeddings(clip.model, images)
 
 
 @pytest.mark.parametrize(("name", "path"), CASES)

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from atlas.clip import Clip
-from atlas.derivation import summarise_neurons
+from atlas.analysis.derivation import summarise_neurons
 from atlas.errors import Refused
-from atlas.store import Store
-from decompose.directions import Directions
-from decompose.lookup import TextBank, frequency_bands, search, texts
+from atlas.model.clip import Clip
+from atlas.model.directions import Directions
+from atlas.store.store import Store
+from decompose.lookup import TextBank, frequency_bands, neurons_of_text, texts_of_neuron
 from tests.fakes import WORDS, fake_store
 
 U, E, LAYER = 16, 32, "visual.layer4"
@@ -81,8 +81,8 @@ def first(table: Any) -> dict[str, Any]:
 
 def test_search_by_basis_finds_the_neuron_that_points_there(clip: FakeClip) -> None:
     pytest.importorskip("wordfreq")
-    assert first(search(clip, "cat"))["neuron"] == CAT
-    best = search(clip, "pizza", k=4).to_pydict()
+    assert first(neurons_of_text(clip, "cat"))["neuron"] == CAT
+    best = neurons_of_text(clip, "pizza", k=4).to_pydict()
     assert best["neuron"][0] == PIZZA
     assert best["p"][0] < 0.002
     assert best["q"][0] < 0.05
@@ -92,25 +92,27 @@ def test_search_by_basis_finds_the_neuron_that_points_there(clip: FakeClip) -> N
 
 def test_p_of_a_text_that_no_neuron_serves_is_not_small(clip: FakeClip) -> None:
     pytest.importorskip("wordfreq")
-    small = [first(search(clip, query, k=1))["q"] < 0.05 for query in ("lamp", "שלום", "qxzzv", "two words", "🍕")]
+    small = [
+        first(neurons_of_text(clip, query, k=1))["q"] < 0.05 for query in ("lamp", "שלום", "qxzzv", "two words", "🍕")
+    ]
     assert sum(small) <= 1
 
 
 def test_search_by_response_finds_the_neuron_that_answers(clip: FakeClip, store: Store) -> None:
     pytest.importorskip("wordfreq")
-    answering = first(search(clip, "cat", store=store, by="response"))
+    answering = first(neurons_of_text(clip, "cat", store=store, by="response"))
     assert answering["neuron"] == 5
     assert answering["p"] < 0.01
-    both = search(clip, "cat", k=2, store=store).to_pydict()
+    both = neurons_of_text(clip, "cat", k=2, store=store).to_pydict()
     assert set(both["neuron"]) == {CAT, 5}
-    assert first(search(clip, "cat", store=store, by="basis"))["neuron"] == CAT
+    assert first(neurons_of_text(clip, "cat", store=store, by="basis"))["neuron"] == CAT
 
 
 def test_a_neuron_that_never_fires_does_not_win(clip: FakeClip, store: Store) -> None:
     pytest.importorskip("wordfreq")
-    assert first(search(clip, "sun"))["neuron"] == DEAD
+    assert first(neurons_of_text(clip, "sun"))["neuron"] == DEAD
     for by in ("basis", "response", "both"):
-        ranked = search(clip, "sun", k=U, store=store, by=by).to_pylist()
+        ranked = neurons_of_text(clip, "sun", k=U, store=store, by=by).to_pylist()
         assert ranked[0]["neuron"] != DEAD
         assert next(row for row in ranked if row["neuron"] == DEAD)["score"] == 0
 
@@ -118,20 +120,20 @@ def test_a_neuron_that_never_fires_does_not_win(clip: FakeClip, store: Store) ->
 def test_a_direction_is_searched_as_a_neuron_is(clip: FakeClip, store: Store) -> None:
     pytest.importorskip("wordfreq")
     some = Directions.neurons([1, PIZZA, 5], U)
-    assert first(search(clip, "pizza", k=1, directions=some))["label"] == f"neuron {PIZZA}"
-    assert first(search(clip, "cat", k=1, store=store, by="response", directions=some))["neuron"] == 2
-    assert texts(clip, some[1], 1, ["cat", "pizza", "sun"])["text"].to_pylist() == ["pizza"]
+    assert first(neurons_of_text(clip, "pizza", k=1, directions=some))["label"] == f"neuron {PIZZA}"
+    assert first(neurons_of_text(clip, "cat", k=1, store=store, by="response", directions=some))["neuron"] == 2
+    assert texts_of_neuron(clip, some[1], 1, ["cat", "pizza", "sun"])["text"].to_pylist() == ["pizza"]
 
 
 def test_texts_of_a_neuron_and_their_bank(clip: FakeClip) -> None:
     pytest.importorskip("wordfreq")
     bank = TextBank.build(clip, [*WORDS, "cat"])
-    found = texts(clip, PIZZA, 3, bank)
+    found = texts_of_neuron(clip, PIZZA, 3, bank)
     assert found.column_names == ["text", "score"]
     assert first(found)["text"] == "pizza"
     assert first(found)["score"] > 0.7
-    assert found.to_pylist() == texts(clip, PIZZA, 3, WORDS).to_pylist()
-    assert texts(FakeClip(np.zeros((U, E), np.float32)), 0, 3, bank).num_rows == 0
+    assert found.to_pylist() == texts_of_neuron(clip, PIZZA, 3, WORDS).to_pylist()
+    assert texts_of_neuron(FakeClip(np.zeros((U, E), np.float32)), 0, 3, bank).num_rows == 0
 
 
 def test_what_frequency_does_to_embeddings_does_not_rank_texts(clip: FakeClip) -> None:
@@ -146,7 +148,7 @@ def test_what_frequency_does_to_embeddings_does_not_rank_texts(clip: FakeClip) -
 
     assert len(set(frequency_bands(rare)) & set(frequency_bands(common))) == 0
     biased = Biased(np.tile(shift, (U, 1)))
-    found = texts(biased, 0, 8, [*common, *rare])["text"].to_pylist()
+    found = texts_of_neuron(biased, 0, 8, [*common, *rare])["text"].to_pylist()
     assert set(found[:4]) != set(rare)
 
 
@@ -157,15 +159,15 @@ def test_neurons_are_judged_by_words_where_there_are_no_images(clip: FakeClip, t
         A = np.array(shard.array("mean"))
         A[:, CAT] = 0
         np.save(shard.folder / "mean.npy", A)
-    ranked = search(clip, "cat", k=U, store=store, by="basis").to_pylist()
+    ranked = neurons_of_text(clip, "cat", k=U, store=store, by="basis").to_pylist()
     assert ranked[0]["neuron"] != CAT
     assert next(row for row in ranked if row["neuron"] == CAT)["score"] == 0
-    assert first(search(clip, "pizza", store=store))["neuron"] == PIZZA
+    assert first(neurons_of_text(clip, "pizza", store=store))["neuron"] == PIZZA
 
 
 def test_the_templates_of_texts_count(clip: FakeClip) -> None:
     pytest.importorskip("wordfreq")
-    plain, said = (texts(clip, PIZZA, 3, WORDS, templates) for templates in (None, "the word {}"))
+    plain, said = (texts_of_neuron(clip, PIZZA, 3, WORDS, templates) for templates in (None, "the word {}"))
     assert first(plain)["text"] == "pizza"
     assert first(plain)["score"] > first(said)["score"] + 0.1  # the made-up model puts that anywhere
 
@@ -174,7 +176,7 @@ def test_the_templates_of_texts_count(clip: FakeClip) -> None:
 def test_queries_that_are_refused(clip: FakeClip, query: str) -> None:
     pytest.importorskip("wordfreq")
     with pytest.raises(Refused) as refused:
-        search(clip, query)
+        neurons_of_text(clip, query)
     assert "\n" not in str(refused.value)
 
 
@@ -183,17 +185,17 @@ def test_what_else_is_refused(clip: FakeClip, store: Store, tmp_path: Path) -> N
     stranger = FakeClip(clip.basis(), sha="1" * 64)
     only_texts = fake_store(tmp_path / "texts", images=0, words=0, texts=1, neurons=U, dim=E, derived=False)
     for message, ask in {
-        "was made by fake": lambda: search(stranger, "cat", store=store),
-        "needs a Store": lambda: search(clip, "cat", by="both"),
-        "searched by": lambda: search(clip, "cat", by="smell"),
-        "at least one": lambda: search(clip, "cat", k=0),
-        "neither images nor words": lambda: search(clip, "cat", store=only_texts, by="response"),
-        "neuron 16 is out of range": lambda: texts(clip, U),
-        "neuron -1 is out of range": lambda: texts(clip, -1),
-        "one direction": lambda: texts(clip, Directions.neurons([1, 2], U)),
-        "at least one text": lambda: texts(clip, 0, k=0),
-        "no text": lambda: texts(clip, 0, vocabulary=[]),
-        "empty": lambda: texts(clip, 0, vocabulary=["cat", ""]),
+        "was made by fake": lambda: neurons_of_text(stranger, "cat", store=store),
+        "needs a Store": lambda: neurons_of_text(clip, "cat", by="both"),
+        "searched by": lambda: neurons_of_text(clip, "cat", by="smell"),
+        "at least one": lambda: neurons_of_text(clip, "cat", k=0),
+        "neither images nor words": lambda: neurons_of_text(clip, "cat", store=only_texts, by="response"),
+        "neuron 16 is out of range": lambda: texts_of_neuron(clip, U),
+        "neuron -1 is out of range": lambda: texts_of_neuron(clip, -1),
+        "one direction": lambda: texts_of_neuron(clip, Directions.neurons([1, 2], U)),
+        "at least one text": lambda: texts_of_neuron(clip, 0, k=0),
+        "no text": lambda: texts_of_neuron(clip, 0, vocabulary=[]),
+        "empty": lambda: texts_of_neuron(clip, 0, vocabulary=["cat", ""]),
     }.items():
         with pytest.raises(Refused, match=message) as refused:
             ask()

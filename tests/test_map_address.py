@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from atlas.pages import write_site
-from atlas.store import Store
+from atlas.store.store import Store
 from tests.fakes import fake_store
 from tests.test_map_page import NEURONS, shown_hash
 from tests.test_pages import Visit, browser, visiting

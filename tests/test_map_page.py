@@ -11,11 +11,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from atlas.analysis.layout import Centred
 from atlas.errors import Refused
 from atlas.pages import budget, columns, frame, labels, meaning, picture, write_points, write_site
 from atlas.pages import map as map_page
-from atlas.projection import Centred
-from atlas.store import Store
+from atlas.store.store import Store
 from tests.fakes import fake_store
 from tests.test_pages import HOSTILE, NEURONS, PLACE, Visit, browser, lasso  # noqa: F401
 

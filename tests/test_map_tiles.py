@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from atlas.pages import budget, columns, meaning, tiles, write_points, write_site
-from atlas.store import Store
+from atlas.store.store import Store
 from tests.fakes import fake_store
 from tests.test_map_page import given, shown_hash
 from tests.test_pages import NEURONS, Visit, browser

@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 from scipy.stats import binomtest
 
-from atlas import vocabulary
-from atlas.clip import Clip
 from atlas.errors import Refused
 from atlas.mini import batches, card, corpus, evaluate, finetune, losses, packages, passes, pictures, train, words
 from atlas.mini.matrices import Matrices
+from atlas.model.clip import Clip
+from atlas.sources import vocabulary
 
 pytest.importorskip("wordfreq")
 REFERENCE = Path(__file__).parents[2] / "shared/reference/emotion_wheel.json"
@@ -49,7 +49,7 @@ def test_nothing_that_is_held_out_is_in_a_training_list() -> None:
     assert len(words.HELD_OUT) == 90
     assert set(words.HELD_OUT_NOUNS) < set(vocabulary.emoji_names())
     assert set(words.HELD_OUT_COUNTRIES) < corpus.flags()
-    assert set(words.HELD_OUT_FEELINGS) < set(vocabulary.emotions())
+    assert set(words.HELD_OUT_FEELINGS) < set(vocabulary.emotion_words())
 
 
 def test_a_held_out_word_is_never_rendered(drawings: batches.Drawings, monkeypatch: pytest.MonkeyPatch) -> None:

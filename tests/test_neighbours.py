@@ -5,12 +5,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from atlas import stats
-from atlas.derivation import summarise_neurons
+from atlas.analysis import stats
+from atlas.analysis.derivation import summarise_neurons
 from atlas.errors import Refused
-from atlas.store import Store
-from decompose.directions import Directions
-from decompose.neighbours import nearest, universality
+from atlas.model.directions import Directions
+from atlas.store.store import Store
+from decompose.neighbours import similar_neurons, universality
 from decompose.responses import Responses
 from tests.fakes import fake_store
 
@@ -59,14 +59,14 @@ def test_rows_of_a_dead_neuron_are_scattered(store: Store) -> None:
 
 def test_nearest_by_each_way_is_what_a_loop_finds(store: Store) -> None:
     A = np.asarray(store.array("max", "image"), np.float64)
-    table = nearest(store, 3, k=15).to_pydict()
+    table = similar_neurons(store, 3, k=15).to_pydict()
     expected = np.corrcoef(A.T)[3]
     assert table["neuron"] == [int(i) for i in np.argsort(-expected) if i != 3]
     np.testing.assert_allclose(table["response"], expected[table["neuron"]], atol=1e-5)
-    first = nearest(store, 3, k=1, by="basis").to_pylist()[0]
+    first = similar_neurons(store, 3, k=1, by="basis").to_pylist()[0]
     assert first["neuron"] == 5
     assert first["basis"] > 0.99
-    overlap = nearest(store, 3, k=15, by="images").to_pylist()[0]
+    overlap = similar_neurons(store, 3, k=15, by="images").to_pylist()[0]
     tops = [set(np.argsort(-A[:, i], kind="stable")[: stats.TOP].tolist()) for i in range(16)]
     shares = [len(tops[3] & each) / len(tops[3] | each) for each in tops]
     assert overlap["images"] == pytest.approx(sorted(shares)[-2])
@@ -74,7 +74,7 @@ def test_nearest_by_each_way_is_what_a_loop_finds(store: Store) -> None:
 
 def test_a_neuron_taken_as_a_direction_is_nearest_to_itself(store: Store) -> None:
     for by in ("response", "basis"):
-        first = nearest(store, Directions.neurons([7], 16), k=1, by=by).to_pylist()[0]
+        first = similar_neurons(store, Directions.neurons([7], 16), k=1, by=by).to_pylist()[0]
         assert first["neuron"] == 7
         assert first[by] == pytest.approx(1, abs=0.03)  # the fake's mean is half its max, rounded to float16
 
@@ -98,7 +98,7 @@ def test_neighbours_are_called_what_their_own_stores_call_them(tmp_path: Path) -
         with store.deriving("neurons/labels", {}) as folder:
             rows = {"neuron": [3, 5, 5, 7], "label": [word, f"a {word}", f"its {word}", "none"]}
             pq.write_table(pa.table(rows), folder / "labels.parquet")
-    called = {row["neuron"]: row["label"] for row in nearest(one, 3, k=15).to_pylist()}
+    called = {row["neuron"]: row["label"] for row in similar_neurons(one, 3, k=15).to_pylist()}
     assert called == {i: "a cat, its cat" if i == 5 else None for i in range(16) if i != 3}
     pairs = {row["neuron"]: (row["label"], row["other_label"]) for row in universality(one, other).to_pylist()}
     assert pairs[3] == ("cat", "dog")
@@ -128,12 +128,12 @@ def test_pairs_of_neurons_that_share_nothing_have_p_of_any_size(tmp_path: Path) 
 
 def test_what_is_refused(store: Store, tmp_path: Path) -> None:
     for message, ask in {
-        "out of range": lambda: nearest(store, 16),
-        "out of range:": lambda: nearest(store, -1),
-        "compared by": lambda: nearest(store, 0, by="taste"),
-        "at least one": lambda: nearest(store, 0, k=0),
-        "one direction": lambda: nearest(store, Directions.neurons([1, 2], 16)),
-        "of 4 neurons": lambda: nearest(store, Directions.neurons([1], 4)),
+        "out of range": lambda: similar_neurons(store, 16),
+        "out of range:": lambda: similar_neurons(store, -1),
+        "compared by": lambda: similar_neurons(store, 0, by="taste"),
+        "at least one": lambda: similar_neurons(store, 0, k=0),
+        "one direction": lambda: similar_neurons(store, Directions.neurons([1, 2], 16)),
+        "of 4 neurons": lambda: similar_neurons(store, Directions.neurons([1], 4)),
         "share .* images by id": lambda: universality(store, fake_store(tmp_path, images=20, derived=False)),
     }.items():
         with pytest.raises(Refused, match=message) as refused:

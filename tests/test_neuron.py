@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from atlas.analysis.index import Index
+from atlas.analysis.neuron import Neuron
+from atlas.analysis.queries import export_parquet
 from atlas.errors import Refused
-from atlas.index import Index
-from atlas.neuron import Neuron
 from atlas.pages.notebook import figure
-from atlas.queries import export_parquet
-from atlas.store import Store
+from atlas.store.store import Store
 from tests.fakes import fake_store
 
 HOSTILE = "\"'><img src=x onerror=alert(1)></style><script>alert(1)</script>"

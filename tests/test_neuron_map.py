@@ -13,7 +13,7 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from atlas.pages import columns, enrichment, traits, write_site
-from atlas.store import Store
+from atlas.store.store import Store
 from tests.fakes import WORDS, fake_store
 from tests.test_map_page import shown_hash
 from tests.test_pages import HOSTILE, Visit, browser, lasso, visiting
@@ -92,25 +92,25 @@ def test_where_nothing_holds_no_region_has_a_name() -> None:
 
 def test_enrichment_is_the_hypergeometric_tail() -> None:
     carried = csr_matrix(np.array([[1], [1], [0], [0], [1], [0]], np.float32))
-    there, p = enrichment.enrichment(np.array([0, 0, 0, 1, 1, 1]), carried)
+    there, p = enrichment.region_enrichment(np.array([0, 0, 0, 1, 1, 1]), carried)
     assert there.ravel().tolist() == [2, 1]
     np.testing.assert_allclose(p.ravel(), [10 / 20, 19 / 20])  # of 20 ways to draw three of six
 
 
 def test_traits_have_an_entry_for_every_neuron() -> None:
-    fifths = traits.measure("a", "A", "", [float(i) for i in range(10)])
+    fifths = traits.measure_trait("a", "A", "", [float(i) for i in range(10)])
     assert fifths.entries == ["0.00 to 1.00", "2.00 to 3.00", "4.00 to 5.00", "6.00 to 7.00", "8.00 to 9.00"]
     assert fifths.codes.tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
-    mostly = traits.measure("a", "A", "", [0.0] * 9 + [5.0])
+    mostly = traits.measure_trait("a", "A", "", [0.0] * 9 + [5.0])
     assert (mostly.entries, mostly.codes.tolist()) == (["0.00", "5.00"], [0] * 9 + [1])
-    alike = traits.measure("a", "A", "", [1.0, 1.0, None, float("nan")])
+    alike = traits.measure_trait("a", "A", "", [1.0, 1.0, None, float("nan")])
     assert (alike.entries, alike.codes.tolist(), alike.known) == (["1.00", "not known"], [0, 0, 1, 1], 1)
-    chances = traits.measure("p", "p", "", [0.5, 0.002, None], (0.001, 0.01), "no label")
+    chances = traits.measure_trait("p", "p", "", [0.5, 0.002, None], (0.001, 0.01), "no label")
     assert (chances.entries, chances.codes.tolist()) == (["0.001 to 0.01", "0.01 and above", "no label"], [1, 0, 2])
     assert chances.hues == [12, 20, traits.APART]
-    counted = traits.count("n", "N", "", [0, 2, 1, 2])
+    counted = traits.count_trait("n", "N", "", [0, 2, 1, 2])
     assert (counted.entries, counted.codes.tolist()) == (["1", "2", "none"], [2, 1, 0, 1])
-    many = traits.kind("k", "K", "", [f"k{min(i, 14)}" for i in range(20)] + [""], "")
+    many = traits.kind_trait("k", "K", "", [f"k{min(i, 14)}" for i in range(20)] + [""], "")
     assert len(many.entries) == traits.HUES + 1
     assert many.entries[-2:] == [traits.OTHERS, ""]
     assert many.hues == list(range(len(traits.PALETTE)))

@@ -10,10 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from atlas.errors import Refused
+from atlas.formatting import json_number
 from atlas.pages import write_site
-from atlas.pages.evidence import number, spread
-from atlas.pages.fragments import headed, inspect, picture
-from atlas.store import Store
+from atlas.pages.evidence import rebinned
+from atlas.pages.fragments import headed, inspect, picture_tag
+from atlas.store.store import Store
 from tests.fakes import fake_store
 from tests.test_pages import HOSTILE, Visit, browser, visiting
 
@@ -39,7 +40,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
             pq.write_table(pa.Table.from_pylist(rows), folder / f"{name}.parquet")
     with store.deriving("site-fragments/emotions", {"title": f"Emotions {LABEL}"}) as folder:
         link = '<a href="neurons/0003.html">3</a>'
-        (folder / "page.html").write_text(f'<article class="text">{link}{picture(store, 5)}</article>')
+        (folder / "page.html").write_text(f'<article class="text">{link}{picture_tag(store, 5)}</article>')
         (folder / "disc.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
     write_site(store)
     return store
@@ -221,7 +222,7 @@ def test_a_fragment_cannot_take_the_sites_own_pages(tmp_path: Path, name: str) -
 
 def test_bins_are_gathered_into_bands() -> None:
     counts = np.arange(64)
-    assert spread(counts, 10).sum() == pytest.approx(counts.sum())
-    np.testing.assert_allclose(spread(np.ones(64), 10), 6.4)
-    assert number(float("nan")) is None
-    assert number(0.123456) == 0.1235
+    assert rebinned(counts, 10).sum() == pytest.approx(counts.sum())
+    np.testing.assert_allclose(rebinned(np.ones(64), 10), 6.4)
+    assert json_number(float("nan")) is None
+    assert json_number(0.123456) == 0.1235

@@ -6,8 +6,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from atlas.errors import Refused
-from atlas.shards import Array
-from decompose.nmf import SparseNMF, choose, held_out, match, stability
+from atlas.store.shards import Array
+from decompose.nmf import SparseNMF, choose_n_components, held_out, match, stability
 from decompose.solvers import hals
 
 
@@ -47,7 +47,7 @@ def test_without_a_penalty_it_is_scikit_learn_s(init, device) -> None:
 def test_the_objective_never_rises(alpha) -> None:
     A, fell = torch.from_numpy(planted(150)[0]), []
     for sweeps in range(1, 30):
-        Z, D = (torch.from_numpy(x) for x in hals.begin(A.numpy(), 4, "random", 0))
+        Z, D = (torch.from_numpy(x) for x in hals.initial_factors(A.numpy(), 4, "random", 0))
         hals.factorise(A, Z, D, alpha * 40, sweeps, 0)
         fell.append(hals.objective(A, Z, D, alpha * 40))
     assert np.diff(fell).max() <= 1e-12 * fell[0]
@@ -127,7 +127,7 @@ def test_stability_is_seeded_and_falls_with_too_many_factors() -> None:
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_choose_finds_the_planted_number() -> None:
     A, _ = planted(300, seed=1)  # where more factors err less, but no two restarts find the same
-    choice = choose(SparseNMF(2), A, range(2, 8))
+    choice = choose_n_components(SparseNMF(2), A, range(2, 8))
     assert choice.n_components == 4
     assert choice.error[2] < 0.3 * choice.error[1]
 
@@ -165,7 +165,7 @@ def test_what_cannot_be_is_refused(changed, said) -> None:
     with pytest.raises(ValueError, match="Negative values"):
         SparseNMF(2).fit(Array([-planted(60)[0]]))
     with pytest.raises(Refused, match="no numbers of factors"):
-        choose(SparseNMF(2), planted(60)[0], [])
+        choose_n_components(SparseNMF(2), planted(60)[0], [])
 
 
 def test_too_few_sweeps_are_told() -> None:

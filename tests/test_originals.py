@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 import atlas
-from atlas.clip import Clip
-from atlas.originals import prepared
+from atlas.model.clip import Clip
+from atlas.store.originals import prepared
 
 SIDE, COUNT = 300, 6
 

@@ -15,9 +15,9 @@ from PIL import Image
 
 from atlas.errors import Refused
 from atlas.pages import columns, thumbnails, write_site
-from atlas.pages.rows import Rows
-from atlas.raster import render
-from atlas.store import Store
+from atlas.pages.rows import PageRows
+from atlas.sources.word_images import render
+from atlas.store.store import Store
 from tests.fakes import fake_store
 
 HOSTILE = {
@@ -237,7 +237,7 @@ def webp(image: Image.Image) -> bytes:
 
 
 def test_a_card_names_what_it_shows(visit: Visit, store: Store) -> None:
-    page, rows = visit.open("neurons/0003.html#word=5"), Rows(store)
+    page, rows = visit.open("neurons/0003.html#word=5"), PageRows(store)
     told = "all => all.map((a) => [a.title, Number(a.hash.slice(1)), a.className, a.style.getPropertyValue('--n')])"
     images, words = (page.locator(which).evaluate_all(told) for which in ("#top a", "#band a"))
     assert len(images) == 24

@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 import sklearn.manifold
 
-from atlas.errors import Refused
-from atlas.index import Index
-from atlas.projection import (
+from atlas.analysis.index import Index
+from atlas.analysis.layout import (
     Centred,
     gap,
     group_means,
@@ -15,6 +14,7 @@ from atlas.projection import (
     project,
     trustworthiness,
 )
+from atlas.errors import Refused
 from tests.test_index import clustered, nearest
 
 
@@ -116,7 +116,7 @@ def test_trustworthiness_of_a_sample_is_near_that_of_all(vectors, layout, monkey
     rough = np.round(layout + np.random.default_rng(0).standard_normal(layout.shape))
     whole = trustworthiness(vectors, rough, size=400)
     assert trustworthiness(vectors, rough, size=200) == pytest.approx(whole, abs=0.03)
-    monkeypatch.setattr("atlas.projection.SCORES", 1000)  # two queries at a time
+    monkeypatch.setattr("atlas.analysis.layout.SCORES", 1000)  # two queries at a time
     assert trustworthiness(vectors, rough, size=400) == whole
 
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atlas import raster
-from atlas.decoding import Unreadable
 from atlas.errors import Refused
-from atlas.packaged import FONTS
+from atlas.sources import word_images
+from atlas.sources.builtin import FONTS
+from atlas.sources.decoding import Unreadable
 
 
 def inked(image, paper=255):
@@ -21,7 +21,7 @@ def inked(image, paper=255):
     "word", ["dog", "i", "gjpq", "Åland", "internationalization", "Saint Helena, Ascension and Cunha"]
 )
 def test_words_fit_and_are_centred(word, font):
-    image = raster.render(word, font)
+    image = word_images.render(word, font)
     top, bottom, left, right = inked(image)
     assert (image.mode, image.size) == ("RGB", (96, 96))
     assert image.getpixel((0, 0)) == (255, 255, 255)
@@ -31,36 +31,36 @@ def test_words_fit_and_are_centred(word, font):
 
 
 def test_size_is_the_largest_that_may_be_used():
-    heights = [np.subtract(*inked(raster.render("dog", size=size))[1::-1]) for size in (16, 32, 48)]
+    heights = [np.subtract(*inked(word_images.render("dog", size=size))[1::-1]) for size in (16, 32, 48)]
     assert heights[0] * 1.7 < heights[1] < heights[2]
-    alone, shrunk = (inked(raster.render(word)) for word in ("control", "out of control"))
+    alone, shrunk = (inked(word_images.render(word)) for word in ("control", "out of control"))
     assert shrunk[3] - shrunk[2] > 0.9 * (alone[3] - alone[2])  # broken into lines, it hardly shrinks
 
 
 def test_colours_and_side():
-    image = raster.render("dog", side=64, size=20, ink="white", paper="#102030")
+    image = word_images.render("dog", side=64, size=20, ink="white", paper="#102030")
     assert image.size == (64, 64)
     assert image.getpixel((0, 0)) == (16, 32, 48)
     assert np.asarray(image).max() > 240
 
 
 def test_white_space_and_case_draw_what_they_say():
-    assert raster.render(" a \n b ").tobytes() == raster.render("a b").tobytes()
-    assert raster.render("A").tobytes() != raster.render("a").tobytes()
-    assert raster.render("dog", "Open Sans").tobytes() == raster.render("dog").tobytes()
+    assert word_images.render(" a \n b ").tobytes() == word_images.render("a b").tobytes()
+    assert word_images.render("A").tobytes() != word_images.render("a").tobytes()
+    assert word_images.render("dog", "Open Sans").tobytes() == word_images.render("dog").tobytes()
 
 
 def test_missing_letters_are_no_boxes():
     with pytest.raises(Unreadable, match=r"open-sans has no glyph for U\+72AC"):
-        raster.render("犬 dog")
+        word_images.render("犬 dog")
     with pytest.raises(Unreadable, match="no glyph"):
-        raster.sticker(Image.new("RGB", (96, 96)), "犬")
+        word_images.sticker(Image.new("RGB", (96, 96)), "犬")
 
 
 @pytest.mark.parametrize(("word", "reason"), [("", "empty word"), ("x" * 200, "too long to be legible")])
 def test_words_that_cannot_be_shown(word, reason):
     with pytest.raises(Unreadable, match=reason):
-        raster.render(word)
+        word_images.render(word)
 
 
 @pytest.mark.parametrize(
@@ -74,21 +74,21 @@ def test_words_that_cannot_be_shown(word, reason):
 )
 def test_requests_that_cannot_be_met(options, reason):
     with pytest.raises(Refused, match=reason) as refusal:
-        raster.render("dog", **options)
+        word_images.render("dog", **options)
     assert "\n" not in str(refusal.value)
 
 
 def test_fonts_are_those_installed():
-    assert set(FONTS) <= set(raster.fonts())
+    assert set(FONTS) <= set(word_images.fonts())
 
 
 @pytest.mark.parametrize("side", [192, 288])
 def test_sticker_has_eight_copies_in_their_places(side):
     grey = Image.new("L", (side, side), 128)
-    marked = raster.sticker(grey, "iPod")
+    marked = word_images.sticker(grey, "iPod")
     changed = (np.asarray(marked) != 128).any(-1)
     scale = side / 288
-    places = np.array(raster.STICKER_PLACES) * scale
+    places = np.array(word_images.STICKER_PLACES) * scale
     for x, y in places:
         assert changed[int(y) : int(y + 25 * scale), int(x) : int(x + 40 * scale)].mean() > 0.3
     assert not changed[: int(20 * scale)].any()

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from atlas import layers
-from atlas.clip import Clip
 from atlas.errors import Refused
+from atlas.model import layers
+from atlas.model.clip import Clip
+from atlas.model.directions import Directions
 from decompose.attribution import concept_embeddings
-from decompose.directions import Directions
-from decompose.lookup import search
+from decompose.lookup import neurons_of_text
 from decompose.receipts import VARIANTS, Receipt, match_controls, mean_activations, receipt
 from tests.test_attribution import noise, towers
 
@@ -205,13 +205,13 @@ def test_directions_in_double_precision_are_tried_too(clip, writer):
 def test_a_search_brings_the_receipts_of_what_it_found(clip, writer):
     pytest.importorskip("wordfreq")
     images = noise(clip, 6)
-    table = search(clip, CONCEPT, k=3, random=20, images=images, templates="neutral")
+    table = neurons_of_text(clip, CONCEPT, k=3, random=20, images=images, templates="neutral")
     tried = Directions.neurons(table["neuron"].to_pylist(), clip.neurons)
     alone = receipt(clip, images, CONCEPT, tried, "drawing")
     for act, receipts in (("raise", alone[::2]), ("ablate", alone[1::2])):
         for name in ("effect", "p", "confirmed"):
             assert table[f"{act}_{name}"].to_pylist() == [getattr(each, name) for each in receipts]
-    assert "raise_effect" not in search(clip, CONCEPT, k=1, random=20).column_names
+    assert "raise_effect" not in neurons_of_text(clip, CONCEPT, k=1, random=20).column_names
 
 
 def test_a_direction_that_never_fires_shows_nothing_when_it_is_silenced(clip):

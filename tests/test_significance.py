@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy.stats import false_discovery_control, kstest
 
-from atlas import vocabulary
-from decompose.significance import enrichment, moderated, p_values, q_values, random_texts, selected_q
+from atlas.analysis.significance import enrichment_p_values, moderated, p_values, q_values, random_texts, selected_q
+from atlas.sources import vocabulary
 
 
 def test_p_values_count_the_draws_at_least_as_large() -> None:
@@ -49,7 +49,7 @@ def test_enrichment_is_what_permutations_give() -> None:
     carries = np.arange(60) < 9  # 9 of 60 rows carry the label, 12 are drawn
     counts = np.array([random.permutation(carries)[:12].sum() for _ in range(20_000)])
     for carried in (0, 2, 4):
-        exact = enrichment(np.array([carried]), np.array([9]), rows=60, drawn=12)[0]
+        exact = enrichment_p_values(np.array([carried]), np.array([9]), rows=60, drawn=12)[0]
         assert exact == pytest.approx((counts >= carried).mean(), abs=0.01)
 
 

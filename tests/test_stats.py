@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import skew
 
-from atlas import stats
-from atlas.stats import Chunk, Extremes, Monosemanticity, Summary, average_runs, summarise
+from atlas.analysis import stats
+from atlas.analysis.stats import Chunk, Extremes, Monosemanticity, Summary, average_runs, summarise
 
 
 def draw(n: int, u: int = 5, seed: int = 0) -> Chunk:

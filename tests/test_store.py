@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from atlas.errors import Refused
-from atlas.shards import write_json
-from atlas.store import Store
+from atlas.store.shards import write_json
+from atlas.store.store import Store
 from tests.fakes import fake_store
 
 

@@ -6,8 +6,8 @@ import warnings
 
 import pytest
 
-from atlas.progress import Progress
-from atlas.terminal import answer, chance, table
+from atlas.console import Progress, answer, print_table
+from atlas.formatting import format_p
 
 
 def test_figures_line_up(capsys: pytest.CaptureFixture[str]) -> None:
@@ -16,7 +16,7 @@ def test_figures_line_up(capsys: pytest.CaptureFixture[str]) -> None:
         {"neuron": 1024, "score": -3.0, "p": 0.25, "label": "a  long\nname", "confirmed": False, "near": 0.5},
         {"neuron": 5, "score": 0.001, "p": 2e-11, "label": "", "confirmed": False, "near": float("nan")},
     ]
-    table(rows)
+    print_table(rows)
     assert capsys.readouterr().out.splitlines() == [
         "neuron  score       p  label        confirmed   near",
         "     7   12.3    1e-4  cat          yes",
@@ -43,17 +43,17 @@ def test_figures_line_up(capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_a_probability_is_never_shown_as_zero(p: float | None, said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert chance(p) == said
-    table([{"neuron": 1, "q": p, "raise_p": p, "p_valence": p, "quick": 0.5}])
+    assert format_p(p) == said
+    print_table([{"neuron": 1, "q": p, "raise_p": p, "p_valence": p, "quick": 0.5}])
     _, row = capsys.readouterr().out.splitlines()
     assert [cell for cell in map(str.strip, row.split("  ")) if cell] == ["1", said, said, said, "0.500"]
 
 
 def test_nothing_and_zeros(capsys: pytest.CaptureFixture[str]) -> None:
-    table([])
-    table([{"x": 0.0}, {"x": 0.0}])
+    print_table([])
+    print_table([{"x": 0.0}, {"x": 0.0}])
     assert capsys.readouterr().out == "x\n0\n0\n"
-    table([{"x": 0.123456789}], as_json=True)
+    print_table([{"x": 0.123456789}], as_json=True)
     assert json.loads(capsys.readouterr().out) == [{"x": 0.123456789}]
 
 
@@ -72,7 +72,7 @@ def test_what_takes_longer_than_a_second_each_is_not_said_to_stand_still(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = iter((0.0, 9.0, 9.0))
-    monkeypatch.setattr("atlas.progress.time.monotonic", lambda: next(now))
+    monkeypatch.setattr("atlas.console.time.monotonic", lambda: next(now))
     with Progress(6, "receipts", "images") as progress:
         progress.done = 6
     assert capsys.readouterr().err == "receipts: 6 of 6 images, 1.5 s each, 9 s\n"

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 import atlas
-from atlas import derivation, vocabulary
+from atlas.analysis import derivation
+from atlas.analysis.terms import Terms
 from atlas.errors import Refused
-from atlas.packaged import emoji
 from atlas.pages import labels, meaning, write_site
-from atlas.pages.map import name_regions
-from atlas.pages.rows import Rows
-from atlas.terms import Terms
+from atlas.pages.map import name_map_regions
+from atlas.pages.rows import PageRows
+from atlas.sources import vocabulary
+from atlas.sources.builtin import emoji_source
 from tests.test_pages import Visit, browser, visiting  # noqa: F401
 
 FEW = ("animal", "person", "flag of a country", "clock", "dog", "cat", "kitchen knife", "three o’clock", "policeman")
@@ -31,7 +32,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """A folder of pictures whose names say nothing, and what they show."""
     folder, shown = tmp_path_factory.mktemp("in") / "photos", []
     folder.mkdir()
-    for item in emoji("emoji", ("Google",), skin=False):
+    for item in emoji_source("emoji", ("Google",), skin=False):
         if set(item.label.replace("-", " ").split()) & set(THINGS) and len(shown) < 240:
             assert item.load is not None
             item.load().save(folder / f"{len(shown):04d}.png")
@@ -42,7 +43,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
 @pytest.fixture(scope="module")
 def store(clip: atlas.Clip, photos: tuple[Path, list[str]], tmp_path_factory: pytest.TempPathFactory) -> atlas.Store:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vocabulary, "shown", lambda: FEW)
+        patch.setattr(vocabulary, "picture_words", lambda: FEW)
         patch.setattr(vocabulary, "SUBJECTS", FEW[:4])
         store = atlas.collect([str(photos[0])], clip, tmp_path_factory.mktemp("out") / "store")
         derivation.derive(store, clip)
@@ -59,10 +60,10 @@ def test_the_vocabulary_needs_no_package_and_begins_with_subjects(monkeypatch: p
     def missing(name: str) -> Any:
         raise Refused(f"the word lists need {name}")
 
-    whole = vocabulary.shown()
+    whole = vocabulary.picture_words()
     vocabulary._aliases.cache_clear()
     monkeypatch.setattr(vocabulary, "_package", missing)
-    plain = vocabulary.shown()
+    plain = vocabulary.picture_words()
     for texts in (whole, plain):
         assert texts[: len(vocabulary.SUBJECTS)] == vocabulary.SUBJECTS
         assert {"dog face", "pizza", "goldfish", "jealous"} <= set(texts)
@@ -94,12 +95,12 @@ def test_regions_of_pictures_alone_are_named_for_what_lies_there(
     terms = Terms.read(store)
     assert terms is not None
     assert (terms.texts, terms.general) == (list(FEW), 4)
-    rows, at = Rows(store), np.arange(len(store))
+    rows, at = PageRows(store), np.arange(len(store))
     assert not rows.telling
     xy = np.random.default_rng(0).normal(size=(len(store), 2)).astype(np.float32)
     clock = np.array(["o’clock" in name or "-thirty" in name for name in photos[1]])
     xy[clock] += 50  # the clocks on an island, everything else on another
-    coarse = [label for label in name_regions(store, rows, at, xy, terms) if label.level == 0]
+    coarse = [label for label in name_map_regions(store, rows, at, xy, terms) if label.level == 0]
     assert {"clock" in label.text for label in coarse if clock[label.point]} == {True}
     assert not [label.text for label in coarse if not clock[label.point] and "clock" in label.text]
 
@@ -115,7 +116,7 @@ def test_a_search_by_meaning_finds_what_pictures_show(store: atlas.Store, photos
 
 
 def test_pictures_of_one_label_are_called_by_their_files(store: atlas.Store) -> None:
-    rows = Rows(store)
+    rows = PageRows(store)
     assert rows.labels[7] == "photos"
     assert (rows.captions[7], rows.name(7)) == ("0007.png", "0007.png · photos")
 
@@ -135,7 +136,7 @@ def test_the_page_says_where_names_come_from(visit: Visit) -> None:
 def test_texts_come_first_then_terms_then_words(
     clip: atlas.Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vocabulary, "shown", lambda: FEW)
+    monkeypatch.setattr(vocabulary, "picture_words", lambda: FEW)
     (tmp_path / "words.txt").write_text("happy\nsad\nangry\nproud\ntired\nbored\n")
     words = f"words:{tmp_path / 'words.txt'}?fonts=open-sans&sizes=32"
     for name, sources, kind in (("some", [words, "texts:emotions"], "text"), ("none", [words], "term")):

@@ -12,15 +12,15 @@ from PIL import Image
 
 import decompose
 from atlas import collect
-from atlas.clip import Clip
-from atlas.derivation import relate_neurons, summarise_neurons
-from atlas.store import Store
+from atlas.analysis.derivation import relate_neurons, summarise_neurons
+from atlas.model.clip import Clip
+from atlas.model.directions import Directions
+from atlas.store.store import Store
 from decompose import equations
 from decompose.attribution import concept_embeddings
 from decompose.cli import main
 from decompose.components import factor_activations
 from decompose.confirmation import COLUMNS
-from decompose.directions import Directions
 
 SHAPES = {"RN50x4": (2560, 640), "ViT-B-32": (3072, 512)}
 WORDS = ("cat", "dog", "sun", "moon", "red", "blue")
@@ -120,7 +120,7 @@ def test_an_equation_keeps_what_its_terms_do(clip: Clip) -> None:
 
 
 def test_neurons_are_found_and_tried(clip: Clip, store: Store, pixels: np.ndarray) -> None:
-    for table in (decompose.search(clip, "cat", 5), decompose.search(clip, "cat", 5, store)):
+    for table in (decompose.neurons_of_text(clip, "cat", 5), decompose.neurons_of_text(clip, "cat", 5, store)):
         assert len({*table["neuron"].to_pylist()}) == 5
         assert table["score"].to_pylist() == sorted(table["score"].to_pylist(), reverse=True)
         finite(table)
@@ -134,7 +134,7 @@ def test_neurons_are_found_and_tried(clip: Clip, store: Store, pixels: np.ndarra
 
 
 def test_texts_of_a_neuron_are_by_cosine(clip: Clip) -> None:
-    found = decompose.texts(clip, 7, 3, WORDS)
+    found = decompose.texts_of_neuron(clip, 7, 3, WORDS)
     assert set(found["text"].to_pylist()) < {*WORDS}
     assert found["score"].to_pylist() == sorted(found["score"].to_pylist(), reverse=True)
     finite(found)
@@ -142,7 +142,7 @@ def test_texts_of_a_neuron_are_by_cosine(clip: Clip) -> None:
 
 def test_neurons_alike_are_those_of_the_arrays(clip: Clip, store: Store) -> None:
     neuron = int(store.array("max", "image")[:].std(0).argmax())
-    found, A = decompose.nearest(store, neuron, 4), store.array("max", "image")
+    found, A = decompose.similar_neurons(store, neuron, 4), store.array("max", "image")
     plain = decompose.compare_neurons(A[:], neuron, 4, W=clip.basis())
     for name in ("response", "basis"):
         np.testing.assert_allclose(found[name], plain[name], atol=1e-2)
@@ -176,7 +176,7 @@ def test_activations_are_factored(clip: Clip, store: Store) -> None:
 
 
 def test_commands_run(clip: Clip, store: Store, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    monkeypatch.setattr("atlas.derivation.clip_of", lambda *_: clip)
+    monkeypatch.setattr("atlas.analysis.derivation.clip_of", lambda *_: clip)
     own = ["--store", str(store.path), "--json"]
     for command in (
         ["search", "cat", "-k", "2", *own],

@@ -5,8 +5,8 @@ import unicodedata
 
 import pytest
 
-from atlas import vocabulary
 from atlas.errors import Refused
+from atlas.sources import vocabulary
 
 
 @pytest.mark.parametrize("name", ["english", "countries", "emotions", "emoji_names", "emoji_phrases", "emoji_words"])
@@ -44,9 +44,9 @@ def test_countries_have_the_names_people_use():
 
 
 def test_emotions_are_the_feeling_wheel():
-    assert len(vocabulary.emotions()) == 126
-    assert vocabulary.emotions()[:2] == ("fearful", "scared")
-    assert {"happy", "let down", "out of control", "awe"} <= set(vocabulary.emotions())
+    assert len(vocabulary.emotion_words()) == 126
+    assert vocabulary.emotion_words()[:2] == ("fearful", "scared")
+    assert {"happy", "let down", "out of control", "awe"} <= set(vocabulary.emotion_words())
 
 
 def test_emoji_names():

@@ -5,9 +5,9 @@ from itertools import pairwise, product
 import numpy as np
 import pytest
 
-from atlas.clip import Clip
 from atlas.errors import Refused
-from decompose.directions import Directions
+from atlas.model.clip import Clip
+from atlas.model.directions import Directions
 from decompose.wording import Lexicon, Text, _table, climb, moves, text_feature, word_gradient
 
 pytest.importorskip("wordfreq")

@@ -24,6 +24,7 @@ import emoji
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
+from atlas.console import answer
 from atlas.mini.packages import (
     DRAWING_SETS,
     FLAG_SETS,
@@ -36,8 +37,7 @@ from atlas.mini.packages import (
     licences,
     versions,
 )
-from atlas.terminal import answer
-from atlas.vocabulary import emoji_aliases, emoji_name, emoji_names
+from atlas.sources.vocabulary import emoji_aliases, emoji_name, emoji_names
 
 COUNTRIES, OUTLINE = "node_modules/world-countries", "outline"  # the style of a country's shape
 SKIN_TONE = re.compile(r"skin[ _-]tone|[ -]((medium[ -])?(light|dark)|medium)(-|$)|[ -]tone ?\d")
@@ -288,7 +288,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.set_defaults(function=summarise)
-    return answer("corpus", parser.parse_args())
+    return answer("corpus", lambda: (args := parser.parse_args()).function(args))
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from atlas import vocabulary
+from atlas.console import answer
 from atlas.errors import Refused
 from atlas.mini import card, corpus, evaluate, packages
 from atlas.mini.batches import EMOJI_TEMPLATES, Batch, Batches, Drawings, unseen_drawings, unseen_words
@@ -42,7 +42,7 @@ from atlas.mini.losses import bag_of_words, between, relational, soft_cross_entr
 from atlas.mini.matrices import Matrices
 from atlas.mini.passes import fast, normalise, say, see
 from atlas.mini.words import SPELLING, Words, plain, spelling
-from atlas.terminal import answer
+from atlas.sources import vocabulary
 
 HERE = Path(__file__).parent
 SIZE = 96
@@ -307,7 +307,7 @@ def heard(drawings: Drawings) -> list[str]:
     """What the text tower hears of without a picture: names, keywords, feelings, places and common words."""
     names = [n for n in drawings.names if n in corpus.unicode_names()]
     places = [*vocabulary.countries(), *(capital for capital, _ in corpus.countries().values() if capital)]
-    texts = [*names, *drawings.named, *vocabulary.emotions() * 3, *(p.lower() for p in places), *plain(9000)]
+    texts = [*names, *drawings.named, *vocabulary.emotion_words() * 3, *(p.lower() for p in places), *plain(9000)]
     return list(texts)
 
 
@@ -375,7 +375,7 @@ def main() -> int:
     parser.add_argument("--weights", type=Path, help="where the weights go (mini.safetensors in the run's folder)")
     parser.add_argument("--start", type=Path, help="finished weights, whose neurons get all the hours")
     parser.set_defaults(function=train)
-    return answer("train", parser.parse_args(), "interrupted: the same command goes on from the last checkpoint")
+    return answer("train", lambda: (args := parser.parse_args()).function(args), "interrupted: the same command goes on from the last checkpoint")
 
 
 if __name__ == "__main__":

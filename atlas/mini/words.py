@@ -7,8 +7,8 @@ from functools import cache
 import numpy as np
 import wordfreq
 
-from atlas import vocabulary
 from atlas.mini import corpus
+from atlas.sources import vocabulary
 
 # Never rendered in training, so that reading them is reading and not recognising. Their drawings and texts are seen.
 HELD_OUT_NOUNS = (
@@ -54,7 +54,7 @@ def reading_list(common: int = 700) -> tuple[str, ...]:
     """Words of emoji names that are in use, countries, feelings, and the commonest of English; none is held out."""
     names = {w for name in corpus.unicode_names() for w in parts(name) if wordfreq.zipf_frequency(w, "en") > 2.5}
     places = {w for name in corpus.flags() for w in parts(name)}
-    return tuple(sorted(filter(renderable, names | places | set(plain(common)) | set(vocabulary.emotions()))))
+    return tuple(sorted(filter(renderable, names | places | set(plain(common)) | set(vocabulary.emotion_words()))))
 
 
 @cache

@@ -10,13 +10,12 @@ import bokeh
 from atlas.errors import Refused
 from atlas.pages import drivers, thumbnails, tiles
 from atlas.pages.frame import SHARD
-from atlas.shards import Shard
+from atlas.store.shards import Shard
 
 ONE_FILE = 100_000  # points up to which a map alone is one file unless told otherwise
 CARD = 4_700  # bytes of a neuron's card with its share of the tables
 SLACK = 0.8  # a plan is refused only where even so much of it does not fit: it is an estimate
 SAMPLE = 5_000  # captions packed to judge all by
-HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)

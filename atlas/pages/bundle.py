@@ -24,7 +24,7 @@ def pack(code: str) -> str:
     return _UNPACK % b64encode(gzip.compress(code.encode(), 9, mtime=0)).decode()
 
 
-def bundle(folder: Path, page: str, tables: list[str]) -> str:
+def inline_assets(folder: Path, page: str, tables: list[str]) -> str:
     """The HTML of a page of a folder with its style, scripts, pictures and the scripts in `tables` written into it."""
     html = (folder / page).read_text("utf-8")
     html = _STYLE.sub(lambda found: f"<style>{_style(folder / found[1])}</style>", html)

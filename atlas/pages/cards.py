@@ -6,10 +6,10 @@ packed, many neurons a file (`atlas.pages.evidence`). Without JavaScript the car
 
 from typing import Any
 
+from atlas.formatting import display_text
 from atlas.pages.evidence import shard_of, write_evidence
 from atlas.pages.frame import Frame
 from atlas.pages.neurons import NONE, Neurons
-from atlas.pages.rows import plain
 
 IMAGES, WORDS, NEAR = 12, 12, 5  # how many of each stand in the page itself
 DRAWN, REACHED = "drawn", ("reached", "strongest")
@@ -21,8 +21,8 @@ def write_cards(frame: Frame, neurons: Neurons) -> None:
     map_page = "map.html" if "map.html" in frame.pages else "index.html"
     for neuron in range(len(neurons)):
         context = {"neuron": neuron, "last": len(neurons) - 1, "shard": shard_of(neuron), "map_page": map_page}
-        context["drawings"] = _hang(frame, neurons, neuron)
-        frame.render("card.html", f"neurons/{address(neuron)}", **context, **essence(neurons, neuron))
+        context["drawings"] = _drawing_entries(frame, neurons, neuron)
+        frame.render("card.html", f"neurons/{address(neuron)}", **context, **card_context(neurons, neuron))
     write_evidence(frame, neurons)
 
 
@@ -31,7 +31,7 @@ def address(neuron: int) -> str:
     return f"{neuron:04d}.html"
 
 
-def essence(neurons: Neurons, neuron: int) -> dict[str, Any]:
+def card_context(neurons: Neurons, neuron: int) -> dict[str, Any]:
     """What stands in the card itself."""
     claims = neurons.claims.get(neuron, []) if neurons.claims is not None else None
     near = neurons.near[neuron]["by_response"][:NEAR] if neurons.near else []
@@ -45,18 +45,18 @@ def essence(neurons: Neurons, neuron: int) -> dict[str, Any]:
     }
 
 
-def _hang(frame: Frame, neurons: Neurons, neuron: int) -> list[dict[str, Any]]:
+def _drawing_entries(frame: Frame, neurons: Neurons, neuron: int) -> list[dict[str, Any]]:
     """Write a neuron's drawings beside its card: where each lies, the theme, what it reaches and what images do."""
     hung = []
     for number, row in enumerate((neurons.drawings or {}).get(neuron, ())):
         path = frame.folder / "neurons" / DRAWN / f"{neuron:04d}-{number}.webp"
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(row["image"])
-        hung.append({"at": f"{DRAWN}/{path.name}", "theme": plain(row["theme"]), **{k: row[k] for k in REACHED}})
+        hung.append({"at": f"{DRAWN}/{path.name}", "theme": display_text(row["theme"]), **{k: row[k] for k in REACHED}})
     return hung
 
 
 def _claim(row: dict[str, Any]) -> dict[str, Any]:
     evidence = row.get("evidence") or ""
     named = evidence if isinstance(evidence, str) else ", ".join(map(str, evidence))
-    return {"label": plain(row["label"]), "evidence": plain(named), "p": row["p"], "q": row.get("q")}
+    return {"label": display_text(row["label"]), "evidence": display_text(named), "p": row["p"], "q": row.get("q")}

@@ -6,23 +6,25 @@ import numpy as np
 import pyarrow.parquet as pq
 from jaxtyping import Int32
 
-from atlas.pages.columns import Column, factor
+from atlas.analysis import parts
+from atlas.formatting import display_text
+from atlas.pages.columns import Column, encode_levels
 from atlas.pages.frame import Frame
-from atlas.pages.rows import Rows, plain
+from atlas.pages.rows import PageRows
 from atlas.pages.thumbnails import COLUMNS
 
 MEMBERS, ZOOM = 12, 2  # patches listed of a cell; how much of a thumbnail a patch shows (a half, each way)
 
 
-def write_cells(frame: Frame, rows: Rows) -> None:
+def write_cells(frame: Frame, rows: PageRows) -> None:
     """Write activations.html and data/cells.js."""
-    cells = pq.read_table(frame.store.derived("layout/cells") / "cells.parquet").to_pylist()
+    cells = pq.read_table(frame.store.derived(parts.CELLS) / "cells.parquet").to_pylist()
     patches = _patches(frame)
     members = np.full((len(cells), MEMBERS), -1, np.int32)
     for i, cell in enumerate(cells):
         members[i, : len(cell["members"][:MEMBERS])] = cell["members"][:MEMBERS]
     corners = np.stack([_corner(patches[members, axis], frame.grid[axis]) for axis in (0, 1)], -1)
-    codes, labels = factor([plain(cell["label"]) for cell in cells])
+    codes, labels = encode_levels([display_text(cell["label"]) for cell in cells])
     data: dict[str, Column] = {"member": members, "label": codes, "labels": labels, **_named(rows, members.ravel())}
     data["corner"] = np.round(corners.reshape(len(cells), -1) * 100).astype(np.uint8)  # hundredths of a thumbnail
     data["count"] = np.array([cell["count"] for cell in cells], np.uint32)
@@ -33,11 +35,11 @@ def write_cells(frame: Frame, rows: Rows) -> None:
     frame.render("activations.html", "activations.html", cells=shown, extent=extent, zoom=ZOOM)
 
 
-def _named(rows: Rows, members: Int32[np.ndarray, " m"]) -> dict[str, Column]:
+def _named(rows: PageRows, members: Int32[np.ndarray, " m"]) -> dict[str, Column]:
     """Sheet, cell and name of every member: all that the page needs of the rows. -1, 0 and "" where there is none."""
     there = members >= 0
     sheet, cell = (np.where(there, place[members], none) for place, none in zip(rows.places, (-1, 0), strict=True))
-    name, names = factor([rows.name(row) if row >= 0 else "" for row in members.tolist()])
+    name, names = encode_levels([rows.name(row) if row >= 0 else "" for row in members.tolist()])
     return {"sheet": sheet.astype(np.int16), "cell": cell.astype(np.uint16), "name": name, "names": names}
 
 
@@ -56,13 +58,13 @@ def _extent(cells: list[dict[str, Any]], axis: str) -> int:
     return max((cell[axis] for cell in cells), default=0) + 1
 
 
-def _cell(cell: dict[str, Any], rows: Rows, corner: np.ndarray) -> dict[str, Any]:
+def _cell(cell: dict[str, Any], rows: PageRows, corner: np.ndarray) -> dict[str, Any]:
     picture = rows.picture(cell["members"][0])
     return {
         "column": cell["column"],
         "row": cell["row"],
         "size": float(np.clip(cell.get("size") or 1.0, 0.25, 1.0)),
-        "label": plain(cell["label"]),
+        "label": display_text(cell["label"]),
         "count": cell["count"],
         "sheet": picture.sheet,
         "x": picture.cell % COLUMNS + float(corner[1]),

@@ -72,7 +72,7 @@ _ESCAPED = {letter: f"\\u{ord(letter):04x}" for letter in "<>&\u2028\u2029"}
 _SAFE = set(map(chr, range(128))) - set("<>&")
 
 
-def factor(values: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+def encode_levels(values: Sequence[str]) -> tuple[np.ndarray, list[str]]:
     """Values as codes into their distinct levels, the levels in order of first appearance."""
     levels = {level: code for code, level in enumerate(dict.fromkeys(values))}
     codes = np.fromiter((levels[value] for value in values), np.uint32, len(values))

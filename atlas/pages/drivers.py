@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from atlas.analysis.stats import strongest
+from atlas.console import track
 from atlas.pages.columns import smallest
 from atlas.pages.frame import Frame
-from atlas.progress import track
-from atlas.stats import strongest
-from atlas.store import Store
+from atlas.store.store import Store
 
 BLOCK = 64  # neurons in a script: what picking one reads
 MOST, LEAST = 400, 24  # rows of a neuron, where there are few neurons and where there are many

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Float64, Int64
 from scipy.sparse import csr_matrix
-from scipy.stats import hypergeom
 from sklearn.cluster import KMeans
 
+from atlas.analysis.significance import enrichment_p_values
 from atlas.pages.labels import Label, central
 from atlas.pages.phrases import carriers
 
@@ -39,7 +39,7 @@ def name_regions(layout: Float[np.ndarray, "u 2"], labels: Sequence[Sequence[str
             break
         options: dict[str, Any] = {"n_init": 4, "random_state": seed}
         codes = KMeans(count, **options).fit_predict(np.asarray(layout, np.float64)).astype(np.int64)
-        for c, chosen in enumerate(names(codes, carried, terms)):
+        for c, chosen in enumerate(region_names(codes, carried, terms)):
             carry = np.asarray(carried[:, chosen].sum(axis=1)).ravel() > 0
             members = np.flatnonzero((codes == c) & carry)
             if chosen:
@@ -59,9 +59,9 @@ def carrying(labels: Sequence[Sequence[str]]) -> tuple[csr_matrix, list[str]]:
     return found[:, enough], [terms[t] for t in enough]
 
 
-def names(codes: Int64[np.ndarray, " u"], carried: csr_matrix, terms: list[str]) -> list[list[int]]:
+def region_names(codes: Int64[np.ndarray, " u"], carried: csr_matrix, terms: list[str]) -> list[list[int]]:
     """The terms that name every region of a level, none where chance gives as much; no two regions share a word."""
-    there, p = enrichment(codes, carried)
+    there, p = region_enrichment(codes, carried)
     own = (p * p.size < FALSE) & (there >= FEW)
     found: list[list[int]] = [[] for _ in p]
     taken: set[str] = set()
@@ -72,11 +72,11 @@ def names(codes: Int64[np.ndarray, " u"], carried: csr_matrix, terms: list[str])
     return found
 
 
-def enrichment(
+def region_enrichment(
     codes: Int64[np.ndarray, " u"], carried: csr_matrix
-) -> tuple[Float64[np.ndarray, "c t"], Float64[np.ndarray, "c t"]]:
+) -> tuple[Int64[np.ndarray, "c t"], Float64[np.ndarray, "c t"]]:
     """How many of each region's neurons carry each term, and the probability of as many among as many at random."""
     inside = csr_matrix((np.ones(len(codes)), (codes, np.arange(len(codes)))))
-    there = csr_matrix(inside @ carried).toarray().astype(np.float64)
-    size, whole = np.asarray(inside.sum(axis=1)), np.asarray(carried.sum(axis=0))
-    return there, np.asarray(hypergeom.sf(there - 1, len(codes), whole, size))
+    there = csr_matrix(inside @ carried).toarray().astype(np.int64)
+    size, whole = (np.asarray(each, np.int64) for each in (inside.sum(axis=1), carried.sum(axis=0)))
+    return there, enrichment_p_values(there, whole, len(codes), size)

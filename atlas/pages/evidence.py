@@ -4,19 +4,17 @@ A shard holds SHARD neurons, one text each, and what is known of every row that 
 """
 
 import json
-import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
+from atlas.analysis.stats import PER_BUCKET
+from atlas.formatting import display_text, format_difference, format_p, json_number
 from atlas.pages import columns
-from atlas.pages.frame import Frame, command, short
+from atlas.pages.frame import Frame, command
 from atlas.pages.neurons import Neurons
-from atlas.pages.rows import plain
 from atlas.pages.thumbnails import pictured
-from atlas.stats import PER_BUCKET
-from atlas.terminal import chance
 
 SHARD = 64  # neurons in a file: what opening one card reads
 TOP, BOTTOM, BAND, WORDS, NEAR, TEXTS = 24, 12, 6, 16, 6, 8  # how many of each a card shows
@@ -41,7 +39,7 @@ def write_evidence(frame: Frame, neurons: Neurons) -> None:
     """Write data/cards-000.js and so on."""
     about = json.dumps(common(frame, neurons), ensure_ascii=False)
     for start in range(0, len(neurons), SHARD):
-        cards = [card(neurons, i) for i in range(start, min(start + SHARD, len(neurons)))]
+        cards = [evidence_card(neurons, i) for i in range(start, min(start + SHARD, len(neurons)))]
         texts = [json.dumps(one, ensure_ascii=False, separators=(",", ":"), allow_nan=False) for one in cards]
         frame.write_data(shard_of(start), {"card": texts, "about": [about], **known(neurons, cards)})
 
@@ -76,7 +74,7 @@ def absent(neurons: Neurons, place: str) -> list[tuple[str, str]]:
     return found + [(what, f"atlas collect {source} {place}") for kind, what, source in spare if kind not in counts]
 
 
-def card(neurons: Neurons, neuron: int) -> Card:
+def evidence_card(neurons: Neurons, neuron: int) -> Card:
     """Everything about one neuron, figures rounded to four digits."""
     found: Card = {"kinds": {kind: _kind(neurons, kind, table[neuron]) for kind, table in neurons.stats.items()}}
     if neurons.near:
@@ -86,62 +84,60 @@ def card(neurons: Neurons, neuron: int) -> Card:
         }
     if neurons.texts:
         row = neurons.texts[neuron]
-        found["texts"] = [[text, number(score)] for text, score in zip(row["texts"], row["score"], strict=True)][:TEXTS]
+        found["texts"] = [[text, json_number(score)] for text, score in zip(row["texts"], row["score"], strict=True)][
+            :TEXTS
+        ]
     if neurons.facets and neuron in neurons.facets:
-        found["facets"] = [list(facet(row).items()) for row in neurons.facets[neuron]]
+        found["facets"] = [list(facet_entry(row).items()) for row in neurons.facets[neuron]]
     if neurons.receipts and neuron in neurons.receipts:
         rows = sorted(neurons.receipts[neuron], key=lambda row: (not row.get("confirmed"), row.get("p") or 0.0))
-        found["receipts"] = [list(receipt(row).items()) for row in rows]
+        found["receipts"] = [list(receipt_entry(row).items()) for row in rows]
     return found
 
 
-def facet(row: dict[str, Any]) -> dict[str, Any]:
+def facet_entry(row: dict[str, Any]) -> dict[str, Any]:
     """A group of the strongest images in words: what it is about, how sure that is, how many they are and which."""
     if not set(row) >= FACET:
         return {name: _cell(name, value) for name, value in row.items()}
-    sure = {"p": chance(row["p"]), "q": chance(row["q"])}
-    return {"about": plain(row["label"]), **sure, "images": row["size"], "pictures": _cell("rows", row["rows"])}
+    sure = {"p": format_p(row["p"]), "q": format_p(row["q"])}
+    return {"about": display_text(row["label"]), **sure, "images": row["size"], "pictures": _cell("rows", row["rows"])}
 
 
-def receipt(row: dict[str, Any]) -> dict[str, Any]:
+def receipt_entry(row: dict[str, Any]) -> dict[str, Any]:
     """A causal check in words: what was done to the neuron, and what that did to the concept's score."""
     if not set(row) >= RECEIPT:
         return {name: _cell(name, value) for name, value in row.items()}
-    interval = f"{signed(row['effect'])} ({signed(row['low'])} to {signed(row['high'])})"
+    interval = (
+        f"{format_difference(row['effect'])} ({format_difference(row['low'])} to {format_difference(row['high'])})"
+    )
     return {
-        "concept": plain(row["concept"]),
+        "concept": display_text(row["concept"]),
         "neuron was": ACTS.get(row["act"], row["act"]),
         "effect on the score (95 %)": interval,
-        "matched neurons": signed(row["control"]),
-        "p": chance(row["p"]),
+        "matched neurons": format_difference(row["control"]),
+        "p": format_p(row["p"]),
         "confirmed": "yes" if row["confirmed"] else "no",
     }
 
 
-def signed(value: float | None) -> str:
-    """A difference to three digits, with its sign."""
-    text = short(value)
-    return text if text.startswith(("−", "–")) else f"+{text}"
-
-
 def _kind(neurons: Neurons, kind: str, stat: dict[str, Any]) -> Card:
     shown = {"top": TOP, "bottom": BOTTOM} if kind == "image" else {"top": WORDS, "bottom": WORDS}
-    found: Card = {name: number(stat[name]) for name in ("count", "mean", "std", "skew", "min", "max")}
-    found["monosemanticity"] = number(stat["monosemanticity"])
+    found: Card = {name: json_number(stat[name]) for name in ("count", "mean", "std", "skew", "min", "max")}
+    found["monosemanticity"] = json_number(stat["monosemanticity"])
     counts = np.array(stat["counts"])
     found["counts"] = counts.reshape(BINS, -1).sum(1).tolist() if len(counts) % BINS == 0 else counts.tolist()
     for tail, k in shown.items():
-        rows, values = stat[tail][:k], map(number, stat[f"{tail}_value"][:k])
+        rows, values = stat[tail][:k], map(json_number, stat[f"{tail}_value"][:k])
         at = (neurons.position(row, stat["neuron"]) if kind == "image" else None for row in rows)
         found[tail] = [list(entry) for entry in zip(rows, values, at, strict=True)]
     found["bands"] = [
         {"rows": rows[:BAND], "count": len(rows) if len(rows) < PER_BUCKET else max(PER_BUCKET, round(about))}
-        for rows, about in zip(stat["reservoir"], spread(counts, len(stat["reservoir"])), strict=True)
+        for rows, about in zip(stat["reservoir"], rebinned(counts, len(stat["reservoir"])), strict=True)
     ]
     return found
 
 
-def spread(counts: np.ndarray, bands: int) -> np.ndarray:
+def rebinned(counts: np.ndarray, bands: int) -> np.ndarray:
     """Counts (bins,) gathered into fewer equal bands (bands,), a bin that two bands share split between them."""
     total = np.concatenate([[0.0], np.cumsum(counts)])
     return np.diff(np.interp(np.linspace(0, len(counts), bands + 1), np.arange(len(counts) + 1), total))
@@ -149,17 +145,10 @@ def spread(counts: np.ndarray, bands: int) -> np.ndarray:
 
 def _cell(name: str, value: Any) -> Any:
     if isinstance(value, float):
-        return number(value)
+        return json_number(value)
     if not isinstance(value, list):
         return value
     return [_cell(name, each) for each in (value[:STRIP] if name in PICTURED else value)]
-
-
-def number(value: float | int | None) -> float | int | None:
-    """A figure as JSON holds it: four significant digits, None where it is not a number."""
-    if value is None or not math.isfinite(value):
-        return None
-    return int(value) if isinstance(value, int) else float(f"{value:.4g}")
 
 
 def known(neurons: Neurons, cards: Iterable[Card]) -> dict[str, columns.Column]:
@@ -170,8 +159,8 @@ def known(neurons: Neurons, cards: Iterable[Card]) -> dict[str, columns.Column]:
     rows = np.array(sorted({row for one in cards for row in _mentioned(one)}), np.int64)
     names, styles = zip(*(_name(neurons, row) for row in rows.tolist()), strict=True) if len(rows) else ((), ())
     found: dict[str, columns.Column] = {"row": rows.astype(np.uint32)}
-    found["name"], found["names"] = columns.factor(names)
-    found["style"], found["styles"] = columns.factor(styles)
+    found["name"], found["names"] = columns.encode_levels(names)
+    found["style"], found["styles"] = columns.encode_levels(styles)
     return {**found, "sheet": neurons.rows.places[0][rows].astype(np.int16)}
 
 
@@ -189,6 +178,6 @@ def _mentioned(one: Card) -> Iterator[int]:
 def _name(neurons: Neurons, row: int) -> tuple[str, str]:
     """A picture's name and style; of a word the word alone, being averaged over its fonts."""
     is_word = row in neurons.words
-    name = neurons.rows.labels[row] if is_word else neurons.rows.called(row)
+    name = neurons.rows.labels[row] if is_word else neurons.rows.names[row]
     cut = name if len(name) <= NAME else name[: NAME - 1].rstrip() + "…"
     return cut, "" if is_word else neurons.rows.groups[row]

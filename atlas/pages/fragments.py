@@ -15,10 +15,10 @@ from pathlib import Path
 from markupsafe import Markup
 
 from atlas.errors import Refused
+from atlas.formatting import display_text
 from atlas.pages.frame import Frame
-from atlas.pages.rows import plain
 from atlas.pages.thumbnails import pictured
-from atlas.store import Store
+from atlas.store.store import Part, Store
 
 FOLDER, PAGE = "site-fragments", "page.html"
 ACTIVE = {"script", "iframe", "object", "embed", "form", "link", "meta", "base", "frame", "html", "body"}
@@ -29,14 +29,19 @@ _PART = re.compile(r"""<(?:article|section)\b(?:"[^"]*"|'[^']*'|[^'">])*>""")
 TAKEN = {"index", "map", "neurons", "activations", "about"}  # names of the site's own pages
 
 
-def derived_fragments(store: Store) -> list[str]:
-    """What of a Store's derived folders is a fragment."""
-    return [name for name in store.everything_derived() if name.startswith(f"{FOLDER}/")]
+def derived_fragments(store: Store) -> list[Part]:
+    """The page fragments among a Store's derived parts."""
+    return [fragment(name) for name in store.everything_derived() if name.startswith(f"{FOLDER}/")]
 
 
-def fragments(store: Store) -> dict[str, str]:
+def fragment(name: str, command: str = "the command that made it") -> Part:
+    """The part of a Store that holds a page fragment, by its name (with or without its folder)."""
+    return Part(f"{FOLDER}/{name.removeprefix(f'{FOLDER}/')}", command)
+
+
+def read_fragments(store: Store) -> dict[str, str]:
     """Title of every fragment by the page that it becomes, in the order of their names."""
-    titles = {name: plain(store.recipe(name).get("title")) for name in derived_fragments(store)}
+    titles = {part.name: display_text(store.recipe(part).get("title")) for part in derived_fragments(store)}
     return {page_name(name): title or name.split("/")[-1].capitalize() for name, title in titles.items()}
 
 
@@ -50,8 +55,8 @@ def page_name(name: str) -> str:
 
 def write_fragments(frame: Frame) -> None:
     """Write a page for every fragment of the frame's Store, and copy the files beside it."""
-    for page in fragments(frame.store):
-        source = frame.store.derived(f"{FOLDER}/{Path(page).stem}")
+    for page in read_fragments(frame.store):
+        source = frame.store.derived(fragment(Path(page).stem))
         body = (source / PAGE).read_text("utf-8")
         inspect(body, source / PAGE)
         frame.render("fragment.html", page, heading=frame.titles[page], body=headed(body, frame.titles[page]))
@@ -69,7 +74,7 @@ def headed(body: str, heading: str) -> Markup:
     return Markup(body[:at]) + Markup("<h1>{}</h1>").format(heading) + Markup(body[at:])
 
 
-def picture(store: Store, row: int, name: str = "") -> Markup:
+def picture_tag(store: Store, row: int, name: str = "") -> Markup:
     """The thumbnail of a row as a link to its place on the map, for use in a fragment; of a text its name.
 
     Without a `name` it is called by the row's label, or its caption.
@@ -78,7 +83,7 @@ def picture(store: Store, row: int, name: str = "") -> Markup:
     number = next((i for i, shard in enumerate(shards) if shard.start <= row < shard.start + shard.rows), None)
     if not name:
         entry = store.rows.slice(row, 1).to_pylist()[0]
-        name = plain(entry["label"] or entry["caption"]) or f"row {row}"
+        name = display_text(entry["label"] or entry["caption"]) or f"row {row}"
     link = Markup('<a class="t {}" style="--n:{}" href="index.html#{}" title="{}" aria-label="{}">{}</a>')
     if number is None:
         return link.format("none", 0, row, name, name, name)

@@ -11,13 +11,14 @@ import bokeh
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from atlas.analysis import parts
+from atlas.formatting import format_number, format_p
 from atlas.pages import columns
 from atlas.pages.bundle import pack
 from atlas.pages.thumbnails import pictured, sheet_name
-from atlas.store import Store
-from atlas.terminal import chance
+from atlas.store.store import Part, Store
 
-HERE = Path(__file__).parent
+STATIC, TEMPLATES = (Path(__file__).parent / name for name in ("static", "templates"))
 SCRIPTS = {  # what a page loads, and the files that it is joined from
     "atlas.js": ("atlas.js", "rank.js"),
     "scatter.js": ("places.js", "overlay.js", "raster.js", "scatter.js"),
@@ -44,16 +45,16 @@ class Frame:
     def templates(self) -> Environment:
         """Jinja's environment: everything escaped, nothing undefined."""
         found = Environment(
-            loader=FileSystemLoader(HERE),
+            loader=FileSystemLoader(TEMPLATES),
             autoescape=True,
             undefined=StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
         )
         found.filters["json"] = lambda content: Markup(columns.safe_json(content))
-        found.filters["figure"] = short
+        found.filters["figure"] = format_number
         found.filters["share"] = lambda value: "–" if value is None or value != value else f"{value:.3f}"
-        found.filters["chance"] = chance
+        found.filters["chance"] = format_p
         found.filters["signed"] = lambda value: f"{value:+.1f}".replace("-", "−")
         found.globals.update(
             navigation=[(path, NAVIGATION.get(path) or self.titles[path]) for path in self.pages],
@@ -76,7 +77,7 @@ class Frame:
             "sheets": [sheet_name(shard) for shard in pictured(self.store)],
             "grid": self.grid,
             "neurons": "neurons.html" in self.pages,
-            "map": "index.html" if self.store.has("layout/map") else None,
+            "map": "index.html" if self.store.has(parts.MAP) else None,
             "cite": citation(self.store),
             "tables": {},  # name -> scripts that it is cut into, filled as they are written
         }
@@ -87,11 +88,11 @@ class Frame:
         height, width = self.store.request["model"]["layers"][0]["grid"]
         return height, width
 
-    def derived(self, name: str, file: str) -> Path | None:
+    def derived(self, part: Part, file: str) -> Path | None:
         """A file of something derived, or None where it was not made; `Refused` where it is stale."""
-        if not self.store.has(name):
+        if not self.store.has(part):
             return None
-        path = self.store.derived(name) / file
+        path = self.store.derived(part) / file
         return path if path.exists() else None
 
     def render(self, template: str, path: str, **context: Any) -> None:
@@ -115,13 +116,13 @@ class Frame:
         assets = self.folder / "assets"
         assets.mkdir()
         sheets = (f'.s{i}{{background-image:url("{name}")}}\n' for i, name in enumerate(self.settings["sheets"]))
-        styles = (*((HERE / style).read_text("utf-8") for style in STYLES), *sheets)
+        styles = (*((STATIC / style).read_text("utf-8") for style in STYLES), *sheets)
         (assets / "atlas.css").write_text("".join(styles), "utf-8")
-        for script, parts in SCRIPTS.items():
-            (assets / script).write_text("\n".join((HERE / part).read_text("utf-8") for part in parts), "utf-8")
+        for script, files in SCRIPTS.items():
+            (assets / script).write_text("\n".join((STATIC / part).read_text("utf-8") for part in files), "utf-8")
         library = Path(bokeh.__file__).parent / "server" / "static" / "js"
-        parts = [(library / name).read_text("utf-8") for name in ("bokeh.min.js", "bokeh-gl.min.js")]
-        (assets / "bokeh.min.js").write_text(pack("\n".join(parts)), "utf-8")
+        bokeh_files = [(library / name).read_text("utf-8") for name in ("bokeh.min.js", "bokeh-gl.min.js")]
+        (assets / "bokeh.min.js").write_text(pack("\n".join(bokeh_files)), "utf-8")
 
 
 def provenance(store: Store) -> dict[str, str]:
@@ -134,12 +135,12 @@ def provenance(store: Store) -> dict[str, str]:
         "Rows": ", ".join(f"{n:,} {kind}s" for kind, n in counts.items()),
         "Store": f"sha256 {store.digest[:16]}",
     }
-    if store.has("layout/map"):
-        found |= _map_quality(store.recipe("layout/map"))
-    if store.has("index/embedding"):
+    if store.has(parts.MAP):
+        found |= _map_quality(store.recipe(parts.MAP))
+    if store.has(parts.EMBEDDINGS):
         found["Index"] = "; ".join(
             f"{kind}s: {made['type']}, recall@10 {made['recall_at_10']:.3f}"
-            for kind, made in store.recipe("index/embedding").items()
+            for kind, made in store.recipe(parts.EMBEDDINGS).items()
             if isinstance(made, dict) and "recall_at_10" in made
         )
     return found
@@ -175,11 +176,3 @@ def command(store: Store) -> str:
         words += ["--pretrained", str(model["pretrained"])]
     words += ["--layer", store.layer, "--seed", str(store.request.get("seed", 0))]
     return shlex.join(words)
-
-
-def short(value: float | None) -> str:
-    """A figure to three significant digits, with a true minus."""
-    if value is None or value != value:
-        return "–"
-    text = f"{value:#.3g}".rstrip(".") if abs(value) < 1000 else f"{value:,.0f}"
-    return text.replace("-", "−")

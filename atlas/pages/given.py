@@ -12,14 +12,14 @@ import numpy as np
 from jaxtyping import Float, Int, Integer
 
 from atlas.errors import Refused
+from atlas.formatting import display_text
 from atlas.pages import budget, columns
-from atlas.pages.bundle import bundle
+from atlas.pages.bundle import inline_assets
 from atlas.pages.columns import Column, smallest
 from atlas.pages.frame import Frame
 from atlas.pages.labels import given_clusters
-from atlas.pages.map import draw_map, percent
-from atlas.pages.rows import plain
-from atlas.store import Store
+from atlas.pages.map import percent, render_map
+from atlas.store.store import Store
 
 NO_GRID = (1, 1)
 
@@ -73,7 +73,7 @@ def write_points(
     target = Path(path)
     xy, near = _checked(np.asarray(xy, np.float32), captions, groups, near, labels)
     single = len(xy) <= budget.ONE_FILE or target.suffix == ".html" if single_file is None else single_file
-    shown = [plain(caption) for caption in captions]
+    shown = [display_text(caption) for caption in captions]
     k = 0 if near is None else near.shape[1]
     print(
         *budget.plan(shown, max_mb, k, single_file=single, what=f"a map in {target}").lines(), sep="\n", file=sys.stderr
@@ -124,7 +124,7 @@ def _write(
     n = len(xy)
     frame.write_assets()
     frame.about["provenance"]["Rows"] = f"{n:,} points"
-    code, levels = columns.factor([plain(group) for group in groups] if groups is not None else [""] * n)
+    code, levels = columns.encode_levels([display_text(group) for group in groups] if groups is not None else [""] * n)
     rows: dict[str, Column] = {"kind": np.zeros(n, np.uint8), "group": code, "groups": levels}
     rows |= {"sheet": np.full(n, -1, np.int16), "cell": np.zeros(n, np.uint16)}
     data: dict[str, Column] = {"row": np.arange(n, dtype=np.uint32)}
@@ -132,14 +132,14 @@ def _write(
         data["kept"] = percent(np.asarray(preservation, np.float32))
     beside: dict[str, Column] = {} if near is None else {"near": near.astype(smallest(n))}
     context = {"has_neurons": False, "meaning": None, "honesty": None, "guessed": None}
-    draw_map(frame, xy, data, beside, given_clusters(xy, labels), rows, captions, **context)
+    render_map(frame, xy, data, beside, given_clusters(xy, labels), rows, captions, **context)
 
 
 def _put(folder: Path, target: Path, single: bool, limit: int) -> Path:
     """Move the finished page into place; of the folder that was there only what is written again is replaced."""
     if single:
         tables = sorted(path.relative_to(folder).as_posix() for path in (folder / "data").glob("*.js"))
-        html = bundle(folder, "index.html", tables)
+        html = inline_assets(folder, "index.html", tables)
         _refuse_above(limit, len(html.encode()), target)
         index = target if target.suffix == ".html" else target / "index.html"
         index.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ WIDTH, HEIGHT, BASE = 640, 150, 120
 MERGED = 2  # bins drawn as one: finer than this only looks ragged
 
 
-def histogram(stats: dict[str, dict[str, Any]]) -> Markup:
+def draw_histogram(stats: dict[str, dict[str, Any]]) -> Markup:
     """Histograms of one neuron over each kind on one axis, in units of activation, with mean and deviation.
 
     Heights are the logarithm of the count, each kind to its own largest: tails are what one looks for here.

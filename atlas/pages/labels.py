@@ -19,10 +19,10 @@ from scipy.sparse import csr_matrix
 from sklearn.cluster import HDBSCAN
 from sklearn.neighbors import KDTree
 
-from atlas.index import Rows as Vectors
-from atlas.index import blocks
+from atlas.analysis.terms import Terms
 from atlas.pages.phrases import carriers, plain_names
-from atlas.terms import Terms
+from atlas.vectors import Rows as Vectors
+from atlas.vectors import scaled_rows, unit_blocks
 
 SHARES = (1 / 30, 1 / 100, 1 / 350)  # of all points: the smallest cluster of each level, coarse to fine
 SAMPLE = 10_000  # points clustered; the rest follow the nearest of them
@@ -155,13 +155,13 @@ def clusters(layout: Float[np.ndarray, "n 2"], seed: int = 0) -> list[Int64[np.n
 
 def term_means(vectors: Vectors, carried: csr_matrix) -> Float32[np.ndarray, "t e"]:
     """Mean direction of the rows that carry each term."""
-    return _directions(_sums(vectors, carried))
+    return scaled_rows(_sums(vectors, carried))
 
 
 def nearest_terms(vectors: Vectors, T: Float32[np.ndarray, "t e"]) -> csr_matrix:
     """Which of the terms, the NEAREST to each row, rows are said to carry (n, t)."""
     k = min(NEAREST, len(T))
-    best = [np.argpartition(-(block @ T.T), k - 1, axis=1)[:, :k] for _, block in blocks(vectors)]
+    best = [np.argpartition(-(block @ T.T), k - 1, axis=1)[:, :k] for _, block in unit_blocks(vectors)]
     codes = np.concatenate(best).ravel()
     ends = np.arange(0, len(codes) + 1, k)
     return csr_matrix((np.ones(len(codes), np.float32), codes, ends), (len(vectors), len(T)))
@@ -177,7 +177,7 @@ def name(
     members = np.flatnonzero(codes >= 0)
     inside = csr_matrix((np.ones(len(members), np.float32), (members, codes[members])), (len(codes), codes.max() + 1))
     cover, own = membership(inside, of)
-    near = _directions(_sums(vectors, inside)) @ of.T.T
+    near = scaled_rows(_sums(vectors, inside)) @ of.T.T
     score = np.where(cover >= COVER, (near - _others(near)) * np.sqrt(cover * own), 0)
     best = score.max(axis=1, initial=0)
     names: list[list[int]] = [[] for _ in best]
@@ -241,10 +241,6 @@ def _others(near: Float32[np.ndarray, "c t"]) -> Float32[np.ndarray, "c t"]:
 def _sums(vectors: Vectors, members: csr_matrix) -> Float32[np.ndarray, "c e"]:
     groups: int = members.get_shape()[1]
     total = np.zeros((groups, vectors.shape[1]), np.float32)
-    for start, block in blocks(vectors):
+    for start, block in unit_blocks(vectors):
         total += members[start : start + len(block)].T @ block
     return total
-
-
-def _directions(sums: Float32[np.ndarray, "c e"]) -> Float32[np.ndarray, "c e"]:
-    return sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-9)

@@ -7,28 +7,31 @@ import numpy as np
 import pyarrow.parquet as pq
 from jaxtyping import Float32, Int, Int16, Integer, UInt8
 
-from atlas.index import Index, blocks
-from atlas.index import Rows as Vectors
+from atlas.analysis import parts
+from atlas.analysis.index import Index
+from atlas.analysis.layout import Centred
+from atlas.analysis.terms import Terms
+from atlas.formatting import display_text
 from atlas.pages import picture, tiles
-from atlas.pages.columns import Column, factor, quantised, smallest, steps
+from atlas.pages.columns import Column, encode_levels, quantised, smallest, steps
 from atlas.pages.drivers import write_drivers
 from atlas.pages.frame import Frame
 from atlas.pages.labels import Label, guess_clusters, name_clusters
 from atlas.pages.meaning import find_meanings
-from atlas.pages.rows import Rows, plain
-from atlas.pages.scatter import HEAT, PALETTE, RAMP, scatter
-from atlas.projection import Centred
-from atlas.store import Store
-from atlas.terms import Terms
+from atlas.pages.rows import PageRows
+from atlas.pages.scatter import HEAT, PALETTE, RAMP, draw_scatter
+from atlas.store.store import Store
+from atlas.vectors import Rows as Vectors
+from atlas.vectors import unit_blocks
 
 NEIGHBOURS, NEURONS = 8, 5  # rows near a row, neurons of a row
 TABLE = 40  # regions listed where the map cannot be drawn
 TITLE = "Map of images, words and texts: points that lie near each other mean alike to the model"
 
 
-def write_map(frame: Frame, rows: Rows) -> None:
+def write_map(frame: Frame, rows: PageRows) -> None:
     """Write index.html and its data, those of the rows apart; without a layout, the page says how to make one."""
-    layout = frame.derived("layout/map", "points.parquet")
+    layout = frame.derived(parts.MAP, "points.parquet")
     if layout is None:
         frame.render("missing.html", "index.html", heading="Map", make=f"atlas map {frame.store.path.name}")
         return
@@ -46,15 +49,15 @@ def write_map(frame: Frame, rows: Rows) -> None:
     meaning = find_meanings(frame.store)
     if meaning:
         frame.write_data("meaning", meaning.columns(len(rows)))
-    terms = None if rows.telling else Terms.read(frame.store)
-    labels = name_regions(frame.store, rows, at, xy, terms)
+    terms = None if rows.names.telling else Terms.read(frame.store)
+    labels = name_map_regions(frame.store, rows, at, xy, terms)
     context = {"has_neurons": strongest is not None, "meaning": meaning and meaning.origin}
     context |= {"honesty": honesty(frame), "guessed": terms and len(terms.texts)}
-    draw_map(frame, xy, data, near, labels, rows.columns(), rows.captions, **context)
+    render_map(frame, xy, data, near, labels, rows.columns(), rows.captions, **context)
 
 
-def name_regions(
-    store: Store, rows: Rows, at: Integer[np.ndarray, " n"], xy: Float32[np.ndarray, "n 2"], terms: Terms | None
+def name_map_regions(
+    store: Store, rows: PageRows, at: Integer[np.ndarray, " n"], xy: Float32[np.ndarray, "n 2"], terms: Terms | None
 ) -> list[Label]:
     """Names of the regions of points, each a row: from the rows' labels, or guessed from the terms that are given."""
     kinds = [list(store.counts)[code] for code in rows.kinds[at].tolist()]
@@ -64,7 +67,7 @@ def name_regions(
     return guess_clusters(xy, Centred(store.array("embedding"), kinds), terms, several)
 
 
-def draw_map(
+def render_map(
     frame: Frame,
     xy: Float32[np.ndarray, "n 2"],
     data: dict[str, Column],
@@ -83,7 +86,7 @@ def draw_map(
     if len(places) > tiles.WHOLE:
         tiles.write_tiles(frame, places, data, near, rows, captions)
     else:
-        codes, levels = factor(captions)
+        codes, levels = encode_levels(captions)
         frame.write_data("rows", rows)
         frame.write_data("captions", {"caption": codes, "captions": levels})  # apart: the map is drawn before they come
         frame.write_data("map", {"x": places[:, 0], "y": places[:, 1], **data})
@@ -97,11 +100,11 @@ def draw_map(
     frame.render(
         "map.html",
         "index.html",
-        item=scatter(TITLE),
+        item=draw_scatter(TITLE),
         palette=PALETTE,
         ramp=RAMP,
         heat=HEAT,
-        regions=regions(places, labels),
+        regions=region_entries(places, labels),
         has_near=bool(near),
         **context,
     )
@@ -156,39 +159,39 @@ def label_columns(
         "level": np.array([label.level for label in labels], np.uint8),
         "count": np.array([label.count for label in labels], np.uint32),
         "mask": np.packbits(there, axis=1, bitorder="little"),
-        "text": [plain(label.text) for label in labels],
+        "text": [display_text(label.text) for label in labels],
     }
 
 
-def regions(places: Int16[np.ndarray, "n 2"], labels: list[Label]) -> list[tuple[str, int, int, int]]:
+def region_entries(places: Int16[np.ndarray, "n 2"], labels: list[Label]) -> list[tuple[str, int, int, int]]:
     """The largest regions of the middle level (or of what there is), size and place of each: the map as a table."""
     levels = sorted({label.level for label in labels})
     middle = levels[min(1, len(levels) - 1)] if levels else 0
     chosen = [label for label in labels if label.level == middle][:TABLE]
-    return [(plain(label.text), label.count, *places[label.point].tolist()) for label in chosen]
+    return [(display_text(label.text), label.count, *places[label.point].tolist()) for label in chosen]
 
 
-def centred(store: Store) -> bool:
+def is_centred(store: Store) -> bool:
     """Whether the map was drawn with each kind's mean taken off: `atlas map --raw` leaves it on."""
-    return store.recipe("layout/map").get("umap", {}).get("centre", True)
+    return store.recipe(parts.MAP).get("umap", {}).get("centre", True)
 
 
 def space(store: Store) -> Vectors:
     """The embeddings as the map was drawn from them."""
     vectors = store.array("embedding")
-    return Centred(vectors, store.table(["kind"])["kind"].to_pylist()) if centred(store) else vectors
+    return Centred(vectors, store.table(["kind"])["kind"].to_pylist()) if is_centred(store) else vectors
 
 
 def honesty(frame: Frame) -> dict[str, Any]:
     """What was measured of the map and the index: preservation, trustworthiness, recall, the modality gap."""
-    recipe = frame.store.recipe("layout/map")
+    recipe = frame.store.recipe(parts.MAP)
     gap = recipe.get("modality_gap") or {}
     raw, after = (part if isinstance(part, dict) else {} for part in (gap.get("raw"), gap.get("centred")))
     found: dict[str, Any] = {name: recipe.get(name) for name in ("preservation", "trustworthiness")} | {"recall": None}
     found["gaps"] = [("s and ".join(pair.split("-")) + "s", raw[pair], after[pair]) for pair in raw if pair in after]
-    found["centred"] = centred(frame.store)
-    if frame.store.has("index/embedding"):
-        made = frame.store.recipe("index/embedding").values()
+    found["centred"] = is_centred(frame.store)
+    if frame.store.has(parts.EMBEDDINGS):
+        made = frame.store.recipe(parts.EMBEDDINGS).values()
         recalls = [entry["recall_at_10"] for entry in made if isinstance(entry, dict) and "recall_at_10" in entry]
         found |= {"recall": min(recalls, default=None), "recalls": len(recalls)}
     return found
@@ -205,12 +208,12 @@ def nearest_rows(frame: Frame) -> Integer[np.ndarray, "n k"]:
 
     Taken from near.npy (n, k) beside the layout where that is kept, else from FAISS.
     """
-    kept = frame.derived("layout/map", "near.npy")
+    kept = frame.derived(parts.MAP, "near.npy")
     if kept is not None:
         return np.load(kept, allow_pickle=False)[:, :NEIGHBOURS]
     vectors = space(frame.store)
     index, found = Index.build(vectors), []
-    for start, block in blocks(vectors):
+    for start, block in unit_blocks(vectors):
         ids = index.search(block, NEIGHBOURS + 1)[1]
         own = ids == np.arange(start, start + len(ids))[:, None]
         found.append(np.take_along_axis(ids, np.argsort(own, axis=1, kind="stable"), 1)[:, :-1])  # itself goes last
@@ -227,7 +230,7 @@ def strongest_neurons(frame: Frame) -> tuple[Int[np.ndarray, "n k"], UInt8[np.nd
     strength = np.zeros((len(store), NEURONS), np.uint8)
     found = False
     for kind in store.counts:
-        path = frame.derived("neurons/stats", f"{kind}.parquet")
+        path = frame.derived(parts.STATS, f"{kind}.parquet")
         if path is None:
             continue
         moments: Any = pq.read_table(path, columns=["mean", "std"])

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Int64, UInt8
 
-from atlas.index import Index, unit
+from atlas.analysis.index import Index
+from atlas.analysis.layout import Centred
+from atlas.analysis.terms import Terms
 from atlas.pages.columns import Column, smallest
-from atlas.projection import Centred
-from atlas.store import Store
-from atlas.terms import Terms
+from atlas.store.store import Store
+from atlas.vectors import unit_rows
 
 HITS = 18  # rows of each kind kept for a text
 VOCABULARY = 12_000  # texts at most
@@ -73,4 +74,4 @@ def _vocabulary(store: Store, kind: str) -> tuple[list[str], Float32[np.ndarray,
         at = np.array([codes.get(label, -1) for label in labels[start : start + len(block)]])
         np.add.at(total, at[at >= 0], block[at >= 0])
     kept = np.linalg.norm(total, axis=1) > 1e-6
-    return [name for name, keep in zip(names, kept, strict=True) if keep], unit(total[kept], "vocabulary")
+    return [name for name, keep in zip(names, kept, strict=True) if keep], unit_rows(total[kept], "vocabulary")

@@ -5,15 +5,16 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from atlas.analysis import parts
+from atlas.formatting import display_text
 from atlas.pages.columns import Column, quantised, smallest, steps
 from atlas.pages.enrichment import name_regions
 from atlas.pages.frame import Frame
 from atlas.pages.labels import Label
 from atlas.pages.neurons import Neurons
 from atlas.pages.picture import still
-from atlas.pages.rows import plain
-from atlas.pages.scatter import PALETTE, RAMP, scatter
-from atlas.pages.traits import Trait, traits
+from atlas.pages.scatter import PALETTE, RAMP, draw_scatter
+from atlas.pages.traits import Trait, neuron_traits
 
 COVER = 4  # images by which a neuron is shown
 WORDS = 6  # that it answers to most
@@ -23,14 +24,14 @@ FIGURES = ("mean", "std", "skew", "max", "monosemanticity")  # of the table
 
 def write_neurons(frame: Frame, neurons: Neurons) -> None:
     """Write neurons.html, with the table, and where there is a layout the map's data: neurons, traits and regions."""
-    layout, data = frame.derived("layout/neurons", "points.parquet"), covers(neurons)
+    layout, data = frame.derived(parts.NEURON_MAP, "points.parquet"), covers(neurons)
     context: dict[str, Any] = {"item": None, "traits": [], "regions": [], "settings": frame.settings}
     if neurons.near:
         data["near"] = np.array([row["by_response"][:NEAR] for row in neurons.near], smallest(len(neurons)))
     if layout is not None:
         points = pq.read_table(layout).sort_by("neuron")
         xy = np.stack([points["x"].to_numpy(), points["y"].to_numpy()], 1)
-        places, found = quantised(xy), traits(neurons)
+        places, found = quantised(xy), neuron_traits(neurons)
         data |= {"x": places[:, 0], "y": places[:, 1]}
         named = name_regions(xy, [neurons.terms(i) for i in range(len(neurons))])
         frame.write_data("traits", trait_columns(found))
@@ -39,9 +40,11 @@ def write_neurons(frame: Frame, neurons: Neurons) -> None:
         (frame.folder / "assets" / "neurons.webp").write_bytes(still(places, hues, (*PALETTE, *RAMP)))
         described = [trait.described for trait in found]
         context |= {
-            "item": scatter(f"Neurons: those that lie near each other answer to the same {neurons.kind}s"),
+            "item": draw_scatter(f"Neurons: those that lie near each other answer to the same {neurons.kind}s"),
             "traits": described,
-            "regions": [(plain(label.text), label.count, *places[label.point].tolist()) for label in largest(named)],
+            "regions": [
+                (display_text(label.text), label.count, *places[label.point].tolist()) for label in largest(named)
+            ],
             "settings": frame.settings | {"steps": steps(xy), "traits": described},
         }
     frame.write_data("neurons", data)
@@ -87,7 +90,7 @@ def region_columns(places: np.ndarray, labels: list[Label]) -> dict[str, Column]
         "level": np.array([label.level for label in labels], np.uint8),
         "count": np.array([label.count for label in labels], np.uint32),
         "of": of,
-        "text": [plain(label.text) for label in labels],
+        "text": [display_text(label.text) for label in labels],
     }
 
 

@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from atlas.analysis import parts
+from atlas.analysis.naming import NONE, PARTS, NeuronNames
 from atlas.errors import Refused
+from atlas.formatting import display_text
 from atlas.pages.frame import Frame
-from atlas.pages.rows import Picture, Rows, plain
+from atlas.pages.rows import PageRows, Thumbnail
+from atlas.store.store import Part
 
-LABEL = 3  # words in a label
-NONE = "none"  # the label of a neuron for which nothing is significant
-
-Table = list[dict[str, Any]]
-Grouped = dict[int, Table]
+_Table = list[dict[str, Any]]
+Grouped = dict[int, _Table]
 
 
 @dataclass
@@ -24,23 +25,23 @@ class Neurons:
     """Statistics by kind, neighbours, texts, labels of every neuron: a dictionary a neuron; None where not made."""
 
     frame: Frame
-    rows: Rows
-    stats: dict[str, Table]
-    near: Table | None = None
-    texts: Table | None = None
+    rows: PageRows
+    stats: dict[str, _Table]
+    near: _Table | None = None
+    texts: _Table | None = None
     claims: Grouped | None = None
     facets: Grouped | None = None
     receipts: Grouped | None = None
     drawings: Grouped | None = None
 
     @classmethod
-    def read(cls, frame: Frame, rows: Rows) -> "Neurons | None":
+    def read(cls, frame: Frame, rows: PageRows) -> "Neurons | None":
         """Everything that was derived about neurons; None where there are no statistics."""
-        stats = {kind: _table(frame, "neurons/stats", f"{kind}.parquet") for kind in ("image", "word")}
+        stats = {kind: _table(frame, parts.STATS, f"{kind}.parquet") for kind in ("image", "word")}
         found = {kind: table for kind, table in stats.items() if table}
-        near = _table(frame, "neurons/neighbours", "neighbours.parquet")
-        texts = _table(frame, "neurons/texts", "texts.parquet")
-        more = (_grouped(frame, f"neurons/{name}") for name in ("labels", "facets", "receipts", "drawings"))
+        near = _table(frame, parts.NEIGHBOURS, "neighbours.parquet")
+        texts = _table(frame, parts.TEXTS, "texts.parquet")
+        more = (_grouped(frame, part) for part in (parts.LABELS, parts.FACETS, parts.RECEIPTS, parts.DRAWINGS))
         return cls(frame, rows, found, near, texts, *more) if found else None
 
     def __post_init__(self) -> None:
@@ -70,51 +71,34 @@ class Neurons:
 
     def significant(self, neuron: int) -> list[str]:
         """The distinct labels of a neuron that are significant."""
-        found = [plain(row["label"]) for row in (self.claims or {}).get(neuron, ())]
+        found = [display_text(row["label"]) for row in (self.claims or {}).get(neuron, ())]
         return list(dict.fromkeys(name for name in found if name not in ("", NONE)))
 
     def terms(self, neuron: int) -> list[str]:
-        """What a neuron is called: its significant labels; where none were made, its strongest words and images.
+        """What regions of the neuron atlas may be named by: significant labels; before those are made, the name.
 
-        Where images have no names of their own, the texts nearest to what it writes.
+        To a name of rendered words those of the strongest images are added.
         """
         if self.claims is not None:
             return self.significant(neuron)
-        if written := self._written(neuron):
-            return written
-        return list(dict.fromkeys(name for kind in self.stats for name in self.named(kind, neuron, LABEL)))
+        images = self.named("image", neuron, PARTS) if "image" in self.stats and self.rows.names.telling else []
+        return list(dict.fromkeys([*images, *self.names[neuron].parts]))
 
     def label(self, neuron: int) -> str:
-        """The significant labels; without them the strongest words, or the names of the strongest images.
-
-        Where images have no names of their own, the texts nearest to what the neuron writes.
-        """
-        return self.labels[neuron]
+        """What the neuron is called, by the rule of `analysis.naming`."""
+        return str(self.names[neuron])
 
     @cached_property
-    def labels(self) -> list[str]:
-        """The label of every neuron."""
-        return [self._label(neuron) for neuron in range(len(self))]
-
-    def _label(self, neuron: int) -> str:
-        if self.claim(neuron):
-            return ", ".join(self.significant(neuron))
-        if written := self._written(neuron):
-            return ", ".join(written)
-        return ", ".join(self.named("word" if "word" in self.stats else "image", neuron, LABEL))
-
-    def _written(self, neuron: int) -> list[str]:
-        """The texts nearest to a neuron's basis row, where pictures have no names of their own."""
-        if "word" in self.stats or not self.texts or self.rows.telling:
-            return []
-        return self.texts[neuron]["texts"][:LABEL]
+    def names(self) -> NeuronNames:
+        """The names of all neurons."""
+        return NeuronNames.read(self.frame.store, self.rows.names)
 
     def named(self, kind: str, neuron: int, k: int, tail: str = "top") -> list[str]:
         """Distinct names of the k strongest (or weakest) rows."""
         rows = self.stats[kind][neuron][tail]
-        return list(dict.fromkeys(self.rows.called(row) for row in rows))[:k]
+        return list(dict.fromkeys(self.rows.names[row] for row in rows))[:k]
 
-    def pictures(self, kind: str, neuron: int, k: int) -> list[Picture]:
+    def pictures(self, kind: str, neuron: int, k: int) -> list[Thumbnail]:
         """The k strongest rows, with their values and the position where each was reached."""
         stat = self.stats[kind][neuron]
         rows, values = stat["top"][:k], stat["top_value"][:k]
@@ -130,17 +114,17 @@ class Neurons:
         return int(self._maps[shard.start][row - shard.start, neuron])
 
 
-def _table(frame: Frame, name: str, file: str) -> Table | None:
-    path = frame.derived(name, file)
+def _table(frame: Frame, part: Part, file: str) -> _Table | None:
+    path = frame.derived(part, file)
     return sorted(pq.read_table(path).to_pylist(), key=lambda row: row["neuron"]) if path else None
 
 
-def _grouped(frame: Frame, name: str) -> Grouped | None:
+def _grouped(frame: Frame, part: Part) -> Grouped | None:
     """Rows of a derived table by neuron, in their order; None where the table was not made."""
-    if not frame.store.has(name):
+    if not frame.store.has(part):
         return None
     found: Grouped = defaultdict(list)
-    for file in sorted(frame.store.derived(name).glob("*.parquet")):
+    for file in sorted(frame.store.derived(part).glob("*.parquet")):
         table = pq.read_table(file)
         if "neuron" not in table.column_names:
             raise Refused(f"{file} has no column neuron; it has {', '.join(table.column_names)}")

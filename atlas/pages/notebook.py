@@ -12,14 +12,14 @@ from bokeh.models import ColumnDataSource, GlobalInlineStyleSheet, HoverTool
 from bokeh.plotting import figure as bokeh_figure
 from markupsafe import Markup
 
+from atlas.analysis import parts
+from atlas.analysis.neuron import Neuron
 from atlas.errors import Refused
-from atlas.neuron import Neuron
-from atlas.pages.histogram import histogram
-from atlas.pages.rows import plain
+from atlas.formatting import display_text, format_p
+from atlas.pages.histogram import draw_histogram
 from atlas.pages.scatter import PALETTE
 from atlas.pages.thumbnails import COLUMNS, Size, sheet
-from atlas.store import Store
-from atlas.terminal import chance
+from atlas.store.store import Store
 
 SHOWN, QUERIES = 12, 10  # pictures of a neuron or a Store; queries of a search
 HOVER = Size(48, 60)  # thumbnails of the figure
@@ -43,16 +43,16 @@ STYLE = Markup("""<style>
 def neuron_html(neuron: Neuron) -> str:
     """Number, label with its p, strongest images, words, histogram, and neurons near it."""
     head = Markup("<p><b>Neuron {}</b> of {} · <bdi>{}</bdi></p>")
-    parts = [head.format(neuron.number, neuron.store.layer, plain(neuron.label))]
-    parts += [_line("Labels", [f"{plain(row['label'])} (p {chance(row['p'])})" for row in neuron.labels])]
+    parts = [head.format(neuron.number, neuron.store.layer, display_text(neuron.label))]
+    parts += [_line("Labels", [f"{display_text(row['label'])} (p {format_p(row['p'])})" for row in neuron.labels])]
     if "image" in neuron.stats:
         rows = neuron.images(SHOWN)
-        names = [f"{plain(row['caption'] or row['label'])}: {row['value']:.3g}" for row in rows]
+        names = [f"{display_text(row['caption'] or row['label'])}: {row['value']:.3g}" for row in rows]
         parts += [_pictures(neuron.store, [row["row"] for row in rows], names)]
     if "word" in neuron.stats:
-        parts += [_line("Words", [plain(word) for word in neuron.words(SHOWN)])]
-    parts += [histogram(neuron.stats)]
-    if neuron.store.has("neurons/neighbours"):
+        parts += [_line("Words", [display_text(word) for word in neuron.words(SHOWN)])]
+    parts += [draw_histogram(neuron.stats)]
+    if neuron.store.has(parts.NEIGHBOURS):
         parts += [_line("Answer alike", [str(n) for n in neuron.neighbours["by_response"][:SHOWN]])]
     return _whole(parts)
 
@@ -72,7 +72,7 @@ def store_html(store: Store) -> str:
         positions = store.positions(kind)
         rows = positions[np.linspace(0, len(positions) - 1, min(SHOWN, len(positions))).astype(int)].tolist()
         captions = store.rows["caption"].take(rows).to_pylist()
-        parts += [_pictures(store, rows, [plain(caption) for caption in captions])]
+        parts += [_pictures(store, rows, [display_text(caption) for caption in captions])]
     return _whole(parts)
 
 
@@ -97,7 +97,7 @@ def figure(store: Store, rows: int = 5000, size: int = 640, seed: int = 0) -> An
     Shows at most `rows` rows, a seeded sample of them, since a notebook keeps every thumbnail that it shows (about
     0.5 kB each); `size` is the figure's side in pixels. `Refused` where no map was drawn.
     """
-    points = pq.read_table(store.derived("layout/map") / "points.parquet", columns=["row", "x", "y"])
+    points = pq.read_table(store.derived(parts.MAP) / "points.parquet", columns=["row", "x", "y"])
     if rows < 1:
         raise Refused(f"rows={rows}: show at least one")
     chosen = np.sort(np.random.default_rng(seed).permutation(len(points))[:rows])
@@ -107,7 +107,7 @@ def figure(store: Store, rows: int = 5000, size: int = 640, seed: int = 0) -> An
     codes = [kinds.index(kind) for kind in shown["kind"].to_pylist()]
     data = {name: points[name].to_numpy() for name in ("x", "y")}
     data |= {"colour": [PALETTE[code] for code in codes], "kind": shown["kind"].to_pylist()}
-    data |= {name: [plain(text) for text in shown[name].to_pylist()] for name in ("caption", "group")}
+    data |= {name: [display_text(text) for text in shown[name].to_pylist()] for name in ("caption", "group")}
     sheets = _sheets([store.thumb(row) for row in points["row"].to_pylist()])
     at = np.arange(len(chosen))
     data |= {"sheet": at // COLUMNS**2}

@@ -51,7 +51,9 @@ def find_terms(rows: Mapping[str, int], things: Collection[str] | None = None) -
     for label, count in rows.items():
         for run in runs(label).keys() & named:
             counts[run] += count
-    shorter = {part for term in counts for part in parts(term) if counts[term] >= WITHIN * counts.get(part, np.inf)}
+    shorter = {
+        part for term in counts for part in term_parts(term) if counts[term] >= WITHIN * counts.get(part, np.inf)
+    }
     found = (term for term in counts.keys() - shorter if counts[term] > 1)
     return sorted(found, key=lambda term: (-counts[term], term))[:TERMS]
 
@@ -90,7 +92,7 @@ def spans(count: int, longest: int = LONGEST) -> Iterator[tuple[int, int]]:
     return ((start, end) for start in range(count) for end in range(start + 1, min(start + longest, count) + 1))
 
 
-def parts(term: str) -> list[str]:
+def term_parts(term: str) -> list[str]:
     """The runs of words inside a term, itself apart."""
     words = term.split()
     return [" ".join(words[start:end]) for start, end in spans(len(words)) if end - start < len(words)]

@@ -26,7 +26,7 @@ RAMP = _ramp()  # low to high, for what is measured; its codes follow the palett
 HEAT = _ramp(ends=("#5468b4", "#c95f86", "#efa534"))  # weak to strong, nowhere grey; its codes follow the ramp's
 
 
-def scatter(name: str) -> dict[str, Any]:
+def draw_scatter(name: str) -> dict[str, Any]:
     """A WebGL scatter as JSON: renderers points, hits and marks, with columns x, y and code (a palette entry).
 
     One marker type only, and no selection: mixed or changing masks go stale in WebGL (bokeh issue 15279).

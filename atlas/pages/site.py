@@ -4,39 +4,42 @@ import shutil
 import sys
 from pathlib import Path
 
+from atlas.analysis import parts
 from atlas.errors import Refused
 from atlas.pages import budget, thumbnails
-from atlas.pages.bundle import bundle
+from atlas.pages.bundle import inline_assets
 from atlas.pages.cards import write_cards
 from atlas.pages.cells import write_cells
-from atlas.pages.fragments import derived_fragments, fragments, write_fragments
+from atlas.pages.fragments import derived_fragments, read_fragments, write_fragments
 from atlas.pages.frame import Frame
-from atlas.pages.map import centred, write_map
+from atlas.pages.map import is_centred, write_map
 from atlas.pages.neuronmap import write_neurons
 from atlas.pages.neurons import Neurons
-from atlas.pages.rows import Rows
-from atlas.store import Store
+from atlas.pages.rows import PageRows
+from atlas.store.store import Part, Store
 
-DRAWINGS = "neurons/drawings"
-DERIVED = (
-    "index/embedding",
-    "index/terms",
-    "layout/cells",
-    "layout/map",
-    "layout/neurons",
-    DRAWINGS,
-    "neurons/facets",
-    "neurons/labels",
-    "neurons/neighbours",
-    "neurons/receipts",
-    "neurons/stats",
-    "neurons/texts",
-)
+SITE = Part("site", "atlas page {store}")
+SINGLE_FILE = Part("single", "atlas page {store} --single-file")
+SHOWN = (
+    parts.EMBEDDINGS,
+    parts.TERMS,
+    parts.CELLS,
+    parts.MAP,
+    parts.NEURON_MAP,
+    parts.DRAWINGS,
+    parts.FACETS,
+    parts.LABELS,
+    parts.NEIGHBOURS,
+    parts.RECEIPTS,
+    parts.STATS,
+    parts.TEXTS,
+)  # what the pages read, where it was derived
+MAX_MB = 25  # of a site, unless told otherwise (10^6 bytes)
 WHOLE = "map.html"  # the single file
 LISTED = 150  # bytes that made.json takes for a file
 
 
-def write_site(store: Store, max_mb: float | int = 25, single_file: bool = False) -> Path:
+def write_site(store: Store, max_mb: float | int = MAX_MB, single_file: bool = False) -> Path:
     """Write the Store's site: index.html (map), neurons.html and a card a neuron, activations.html, about.html.
 
     What was not derived is left out. Thumbnails take what `max_mb` (10^6 bytes) leaves them, 56 to 24 pixels wide;
@@ -44,32 +47,32 @@ def write_site(store: Store, max_mb: float | int = 25, single_file: bool = False
     as single/map.html beside the site, which stays as it is. Returns the path of the map. Raises `Refused` where the
     smallest thumbnails do not fit, or where something derived is of another state of the Store.
     """
-    parents = [name for name in DERIVED if store.has(name)] + derived_fragments(store)
+    parents = [part for part in SHOWN if store.has(part)] + derived_fragments(store)
     recipe: dict[str, float | int] = {"max_mb": max_mb}
-    rows, shards = Rows(store), thumbnails.pictured(store)
-    neurons = store.request["model"]["layers"][0]["neurons"] if store.has("neurons/stats") else 0
-    driven = neurons if store.has("layout/map") else 0
+    rows, shards = PageRows(store), thumbnails.pictured(store)
+    neurons = store.request["model"]["layers"][0]["neurons"] if store.has(parts.STATS) else 0
+    driven = neurons if store.has(parts.MAP) else 0
     options = {"cards": 0 if single_file else neurons, "driven": driven, "shards": shards, "single_file": single_file}
-    if store.has(DRAWINGS) and not single_file:
-        options["drawn"] = sum(path.stat().st_size for path in store.derived(DRAWINGS).glob("*.parquet"))
+    if store.has(parts.DRAWINGS) and not single_file:
+        options["drawn"] = sum(path.stat().st_size for path in store.derived(parts.DRAWINGS).glob("*.parquet"))
     options["what"] = f"a site of {store.path}"
     planned = budget.plan(rows.captions, max_mb, **options)
     print(*planned.lines(), sep="\n", file=sys.stderr)
-    name, page = ("single", WHOLE) if single_file else ("site", "index.html")
-    with store.deriving(name, recipe, of=parents) as folder:
+    part, page = (SINGLE_FILE, WHOLE) if single_file else (SITE, "index.html")
+    with store.deriving(part.made_with(max_mb=max_mb if max_mb != MAX_MB else None), recipe, of=parents) as folder:
         write_pages(store, folder, rows, single_file)
         limit = round(max_mb * 1e6)
         size = write_whole(store, folder, limit) if single_file else fit_sheets(store, folder, limit)
         recipe |= {"thumbnail": size.side, "quality": size.quality}
-    return store.derived(name) / page
+    return store.derived(part) / page
 
 
-def write_pages(store: Store, folder: Path, rows: Rows, map_alone: bool = False) -> None:
+def write_pages(store: Store, folder: Path, rows: PageRows, map_alone: bool = False) -> None:
     """Write all but the thumbnails."""
-    pages, added = ["index.html"], {} if map_alone else fragments(store)
+    pages, added = ["index.html"], {} if map_alone else read_fragments(store)
     if not map_alone:
-        pages += ["neurons.html"] if store.has("neurons/stats") else []
-        pages += ["activations.html"] if store.has("layout/cells") else []
+        pages += ["neurons.html"] if store.has(parts.STATS) else []
+        pages += ["activations.html"] if store.has(parts.CELLS) else []
         pages += [*added, "about.html"]
     frame = Frame(store, folder, pages, added)
     frame.write_assets()
@@ -81,7 +84,7 @@ def write_pages(store: Store, folder: Path, rows: Rows, map_alone: bool = False)
     write_map(frame, rows)  # after the others: it says where their tables lie
     if "about.html" in pages:
         write_fragments(frame)
-        frame.render("about.html", "about.html", centred=centred(store) if store.has("layout/map") else None)
+        frame.render("about.html", "about.html", centred=is_centred(store) if store.has(parts.MAP) else None)
 
 
 def fit_sheets(store: Store, folder: Path, limit: int) -> thumbnails.Size:
@@ -106,7 +109,7 @@ def write_whole(store: Store, folder: Path, limit: int) -> thumbnails.Size:
         if need > limit:
             continue
         thumbnails.write_sheets(shards, size, folder / "assets")
-        whole = bundle(folder, "index.html", scripts)
+        whole = inline_assets(folder, "index.html", scripts)
         if (need := len(whole.encode())) + LISTED <= limit:
             for part in ("assets", "data"):
                 shutil.rmtree(folder / part)

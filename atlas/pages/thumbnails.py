@@ -14,8 +14,8 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
-from atlas.shards import SHARD_ROWS, Shard
-from atlas.store import Store
+from atlas.store.shards import SHARD_ROWS, Shard
+from atlas.store.store import Store
 
 COLUMNS = ceil(SHARD_ROWS**0.5)  # a sheet holds a shard: 32 x 32
 METHOD = 5  # of WebP's coder: a fortieth smaller than its usual 4, in a fifth more time
@@ -73,12 +73,12 @@ def _webp(page: Image.Image, **options: Any) -> bytes:
 def estimates(shards: Sequence[Shard]) -> Iterator[tuple[Size, int]]:
     """The sizes, largest first, each with the bytes that all sheets would take, judged by rows spread over them."""
     kinds = [(words, [shard for shard in shards if (shard.kind == "word") == words]) for words in (False, True)]
-    samples = [(words, sum(shard.rows for shard in of), sample(of)) for words, of in kinds if of]
+    samples = [(words, sum(shard.rows for shard in of), sample_thumbs(of)) for words, of in kinds if of]
     for size in SIZES:
         yield size, sum(len(sheet(some, size, words)) * rows // len(some) for words, rows, some in samples)
 
 
-def sample(shards: Sequence[Shard]) -> list[bytes]:
+def sample_thumbs(shards: Sequence[Shard]) -> list[bytes]:
     """Thumbnails spread over shards, as many as a sheet holds at most."""
     step = max(1, -(-sum(shard.rows for shard in shards) // SAMPLE))
     return [thumb for shard in shards for thumb in thumbs(shard, step)][:SAMPLE]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
-from atlas.pages.frame import short
+from atlas.formatting import format_number
 from atlas.pages.neurons import Neurons
 from atlas.pages.scatter import PALETTE, RAMP
 
@@ -63,7 +63,7 @@ class Trait:
         return {part: getattr(self, part) for part in ("name", "title", "said", "entries", "hues")}
 
 
-def traits(neurons: Neurons) -> list[Trait]:
+def neuron_traits(neurons: Neurons) -> list[Trait]:
     """The traits that this run holds and in which its neurons differ."""
     found = [*_kinds(neurons), *_counts(neurons), *_measures(neurons)]
     return [trait for trait in found if len(trait.entries) > 1]
@@ -74,16 +74,16 @@ def _kinds(neurons: Neurons) -> Iterator[Trait]:
         kinds = list(neurons.stats)
         most = np.array([[row["max"] for row in neurons.stats[kind]] for kind in kinds]).argmax(axis=0)
         said = "Whether an image or a word drives a neuron most."
-        yield kind("strongest", "Strongest item", said, [kinds[code] for code in most])
+        yield kind_trait("strongest", "Strongest item", said, [kinds[code] for code in most])
     if neurons.claims is not None:
         claims = [neurons.claim(i) for i in range(len(neurons))]
         named = [str(claim["evidence"] or "not said") if claim else UNNAMED for claim in claims]
-        yield kind("evidence", "Evidence of its label", EVIDENCE, named, UNNAMED)
+        yield kind_trait("evidence", "Evidence of its label", EVIDENCE, named, UNNAMED)
     if neurons.receipts is not None:
         said = "Whether raising the neuron raised what its labels name, in a real forward pass."
         tested = [_tested(neurons, i) for i in range(len(neurons))]
         order = ["all labels confirmed", "some confirmed", "none confirmed"]
-        yield kind("receipts", "Receipts", said, tested, "not tested", order)
+        yield kind_trait("receipts", "Receipts", said, tested, "not tested", order)
 
 
 def _tested(neurons: Neurons, neuron: int) -> str:
@@ -97,27 +97,29 @@ def _tested(neurons: Neurons, neuron: int) -> str:
 def _counts(neurons: Neurons) -> Iterator[Trait]:
     if neurons.claims is not None:
         said = "How many labels of a neuron are significant."
-        yield count("labels", "Number of labels", said, [len(neurons.significant(i)) for i in range(len(neurons))])
+        yield count_trait(
+            "labels", "Number of labels", said, [len(neurons.significant(i)) for i in range(len(neurons))]
+        )
     if neurons.facets is not None:
         said = "Into how many groups a neuron's strongest images fall; none where too few can be told apart."
-        yield count("facets", "Facets", said, [len(neurons.facets.get(i, ())) for i in range(len(neurons))])
+        yield count_trait("facets", "Facets", said, [len(neurons.facets.get(i, ())) for i in range(len(neurons))])
 
 
 def _measures(neurons: Neurons) -> Iterator[Trait]:
     table = neurons.stats[neurons.kind]
     for name, (title, said) in MEASURED.items():
-        yield measure(name, title, said.format(kind=neurons.kind), [row[name] for row in table])
+        yield measure_trait(name, title, said.format(kind=neurons.kind), [row[name] for row in table])
     said = f"On what share of the {neurons.kind}s a neuron is silent: not above 0."
-    yield measure("sparsity", "Sparsity", said, [silent(row["edges"], row["counts"]) for row in table])
+    yield measure_trait("sparsity", "Sparsity", said, [silent(row["edges"], row["counts"]) for row in table])
     if neurons.facets is not None:
         of = [[row.get("polysemanticity") for row in neurons.facets.get(i, ())] for i in range(len(neurons))]
         said = "How far apart the groups lie into which a neuron's strongest images fall."
-        yield measure("polysemanticity", "Polysemanticity", said, [row[0] if row else None for row in of])
+        yield measure_trait("polysemanticity", "Polysemanticity", said, [row[0] if row else None for row in of])
     if neurons.claims is not None:
         claims = [neurons.claim(i) for i in range(len(neurons))]
         said = "How often chance alone gives evidence as strong as that of a neuron's first label."
         p = [claim["p"] if claim else None for claim in claims]
-        yield measure("p", "p of its label", said, p, CHANCES, UNNAMED)
+        yield measure_trait("p", "p of its label", said, p, CHANCES, UNNAMED)
 
 
 def silent(edges: Sequence[float], counts: Sequence[int]) -> float:
@@ -126,7 +128,9 @@ def silent(edges: Sequence[float], counts: Sequence[int]) -> float:
     return float(cut / max(1, np.sum(counts)))
 
 
-def kind(name: str, title: str, said: str, named: Sequence[str], rest: str = "", order: Sequence[str] = ()) -> Trait:
+def kind_trait(
+    name: str, title: str, said: str, named: Sequence[str], rest: str = "", order: Sequence[str] = ()
+) -> Trait:
     """A trait of kinds, in a given order or the largest first; `rest` is that of neurons of which nothing is known.
 
     Kinds for which there are no more hues are "others".
@@ -142,7 +146,7 @@ def kind(name: str, title: str, said: str, named: Sequence[str], rest: str = "",
     return Trait(name, title, said, entries, codes, known)
 
 
-def count(name: str, title: str, said: str, numbers: Sequence[int]) -> Trait:
+def count_trait(name: str, title: str, said: str, numbers: Sequence[int]) -> Trait:
     """A trait that is counted: an entry a number, few to many; none at all comes last."""
     some = sorted(set(numbers) - {0})
     order = {number: code for code, number in enumerate([*some, 0])}
@@ -151,7 +155,7 @@ def count(name: str, title: str, said: str, numbers: Sequence[int]) -> Trait:
     return Trait(name, title, said, entries, codes, len(some), np.array(numbers, np.float32), graded=True)
 
 
-def measure(
+def measure_trait(
     name: str, title: str, said: str, figures: Sequence[float | None], edges: Sequence[float] = (), rest: str = UNKNOWN
 ) -> Trait:
     """A trait that is measured, low to high: between given edges, or fifths of the neurons by what they span."""
@@ -164,7 +168,7 @@ def measure(
     codes[known] = of_known
     spans = [values[codes == code] for code in range(len(levels))]
     entries = [
-        between(edges, level) if len(edges) else span(of) for level, of in zip(levels.tolist(), spans, strict=True)
+        band_text(edges, level) if len(edges) else span(of) for level, of in zip(levels.tolist(), spans, strict=True)
     ]
     entries += [] if known.all() else [rest]
     return Trait(name, title, said, entries, codes, len(levels), values, graded=True)
@@ -177,11 +181,11 @@ def fifths(values: Float32[np.ndarray, " n"]) -> Float64[np.ndarray, " c"]:
 
 def span(values: Float32[np.ndarray, " n"]) -> str:
     """The least and the largest of some values."""
-    low, high = short(float(values.min())), short(float(values.max()))
+    low, high = format_number(float(values.min())), format_number(float(values.max()))
     return low if low == high else f"{low} to {high}"
 
 
-def between(edges: Sequence[float], band: int) -> str:
+def band_text(edges: Sequence[float], band: int) -> str:
     """A band between edges in words."""
     if band == 0:
         return f"below {edges[0]:g}"

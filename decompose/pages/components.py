@@ -8,33 +8,34 @@ import pyarrow.parquet as pq
 from bokeh import palettes
 from PIL import Image, ImageDraw
 
-from atlas.pages.fragments import picture
-from atlas.store import Store
+from atlas.analysis import parts
+from atlas.pages.fragments import picture_tag
+from atlas.store.store import Store
 from decompose.components import Component
-from decompose.pages.fragment import render
+from decompose.pages.fragment import render_fragment
 
-MAP, GREY = "map.png", "#8884"  # a component's map, and the colour of the rows that are no images
+MAP_FILE, GREY = "map.png", "#8884"  # a component's map, and the colour of the rows that are no images
 WIDTH, DOT = 1400, 3  # pixels
 OUTLYING, BESIDE = (1, 99), 0.08  # percentiles of the images that its edges lie beyond, and by how much
 
 
 def components_page(store: Store, found: Sequence[Component], with_map: bool = False) -> str:
-    """A page of NMF components as rows: their neurons, words and images; `with_map`: MAP lies beside it."""
-    return render(
+    """A page of NMF components as rows: their neurons, words and images; `with_map`: MAP_FILE lies beside it."""
+    return render_fragment(
         "components.html",
         components=found,
         signed=any(weight < 0 for each in found for _, weight in each.neurons),
         colours=colours(len(found)),
-        map=MAP if with_map else None,
-        picture=lambda row: picture(store, row),
+        map=MAP_FILE if with_map else None,
+        picture=lambda row: picture_tag(store, row),
     )
 
 
 def components_map(store: Store, found: Sequence[Component]) -> bytes | None:
     """The Store's map as a PNG, each image in the colour of its strongest component; None where there is no map."""
-    if not store.current("layout/map"):
+    if not store.current(parts.MAP):
         return None
-    points = pq.read_table(store.derived("layout/map") / "points.parquet", columns=["row", "x", "y"])
+    points = pq.read_table(store.derived(parts.MAP) / "points.parquet", columns=["row", "x", "y"])
     row, xy = points["row"].to_numpy(), np.column_stack([points["x"].to_numpy(), points["y"].to_numpy()])
     low, high = np.percentile(xy[np.isin(row, store.positions("image"))], OUTLYING, axis=0)
     low, high = low - BESIDE * (high - low), high + BESIDE * (high - low)  # a few rows far off would shrink the rest

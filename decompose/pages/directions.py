@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from atlas.pages.fragments import picture
-from atlas.store import Store
-from decompose.directions import Directions
+from atlas.model.directions import Directions
+from atlas.pages.fragments import picture_tag
+from atlas.store.store import Store
 from decompose.labels import NONE
-from decompose.pages.fragment import render
-from decompose.responses import Responses, looked_at
+from decompose.pages.fragment import render_fragment
+from decompose.responses import Responses, default_kind
 
 MOST = 100  # directions on a page; an autoencoder has thousands
 NEURONS, ROWS = 6, 10
@@ -40,7 +40,7 @@ def portray(
     Those with a label come first, the surest of them first; beyond `most`, the others are left out. Raises Refused for
     directions of another layer, and for a Store of texts alone.
     """
-    kind = looked_at(store)
+    kind = default_kind(store)
     raised = {
         (row["neuron"], row["concept"]): row
         for row in (receipts.to_pylist() if receipts is not None else ())
@@ -61,7 +61,9 @@ def portray(
 
 def directions_page(store: Store, found: Sequence[Portrait], whole: int) -> str:
     """A page of directions, of `whole` of which some are portrayed."""
-    return render("directions.html", portraits=list(found), whole=whole, picture=lambda row: picture(store, row))
+    return render_fragment(
+        "directions.html", portraits=list(found), whole=whole, picture=lambda row: picture_tag(store, row)
+    )
 
 
 def _claim(label: dict[str, Any], receipt: dict[str, Any] | None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from decompose.emotions import Factors, Study
 from decompose.families import FAINT, verdict
-from decompose.pages.fragment import render
+from decompose.pages.fragment import render_fragment
 
 CELL = 54  # pixels of a word's cell
 FIRST_HUE, SATURATION = 91, 0.7  # degrees; the paper's colours of factors (Goh et al. 2021, figure 13)
@@ -18,7 +18,7 @@ def emotions_page(found: Study, model: str) -> str:
     """The emotion atlas: the words in a disc, coloured by their factors, with their equations."""
     k = max(found.factors)
     factors = found.factors[k]
-    return render(
+    return render_fragment(
         "emotions.html",
         study=found,
         model=model,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from decompose.equations import Equation
-from decompose.pages.fragment import render
+from decompose.pages.fragment import render_fragment
 
 SOLVERS = {
     "omp": "orthogonal matching pursuit",
@@ -21,7 +21,7 @@ def equations_page(found: Sequence[Equation], shares: Sequence[float | None] | N
     """
     shares = shares or [None] * len(found)
     tried = next((each.receipts[0].templates for each in found if each.receipts), ())  # the same for all
-    return render(
+    return render_fragment(
         "equations.html",
         equations=list(zip(found, shares, strict=True)),
         tried=tried,

@@ -9,41 +9,39 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from atlas.formatting import format_p, format_signed
 from atlas.pages.cards import address
-from atlas.pages.fragments import FOLDER, PAGE
-from atlas.store import Store
-from atlas.terminal import chance
+from atlas.pages.fragments import PAGE, fragment
+from atlas.store.store import Store
 from decompose.equations import Term
 
 HERE = Path(__file__).parent
 
 
 def write_fragment(
-    store: Store, name: str, title: str, recipe: dict[str, Any], body: str, beside: Mapping[str, bytes] | None = None
+    store: Store, name: str, title: str, command: str, body: str, beside: Mapping[str, bytes] | None = None
 ) -> Path:
-    """Write a page, and files beside it, as the fragment `name` of the Store's site; returns its folder."""
-    with store.deriving(f"{FOLDER}/{name}", {"title": title, **recipe}) as folder:
+    """Write a page, and files beside it, as the fragment `name` of the Store's site; returns its folder.
+
+    `command`: what makes the page again; {store} in it stands for the Store's path.
+    """
+    part = fragment(name, command)
+    with store.deriving(part, {"title": title}) as folder:
         (folder / PAGE).write_text(body, "utf-8")
         for file, content in (beside or {}).items():
             (folder / file).write_bytes(content)
-    return store.derived(f"{FOLDER}/{name}")
+    return store.derived(part)
 
 
-def render(template: str, **names: Any) -> str:
+def render_fragment(template: str, **names: Any) -> str:
     """What a template of this folder says with these names; numbers are written one way by what all of them share."""
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.globals.update(
-        chance=chance, card=lambda neuron: f"neurons/{address(neuron)}", signed=signed, coefficient=coefficient
+        chance=format_p, card=lambda neuron: f"neurons/{address(neuron)}", signed=format_signed, coefficient=coefficient
     )
     return environment.get_template(template).render(**names)
-
-
-def signed(value: float, digits: int) -> str:
-    """A number with its sign, whichever it is; one that rounds to zero has none."""
-    said = f"{value:+.{digits}f}".replace("-", "−")
-    return said if float(said.replace("−", "-")) else said[1:]
 
 
 def coefficient(term: Term, first: bool) -> str:

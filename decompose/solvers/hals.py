@@ -40,7 +40,7 @@ def factorise(
     return max_iter
 
 
-def codes(
+def hals_codes(
     A: Float[Tensor, "n u"], D: Float[Tensor, "k u"], penalty: float | int, max_iter: int, tol: float | int
 ) -> Float[Tensor, "n k"]:
     """The codes of A over a dictionary that stays, begun at 0."""
@@ -78,7 +78,7 @@ def objective(A: Float[Tensor, "n u"], Z: Float[Tensor, "n k"], D: Float[Tensor,
     return (torch.linalg.norm(A - Z @ D) ** 2 / 2 + penalty * Z.sum()).item()
 
 
-def begin(
+def initial_factors(
     A: Float[np.ndarray, "n u"], k: int, init: str, random_state: int | np.random.RandomState | None
 ) -> tuple[Float[np.ndarray, "n k"], Float[np.ndarray, "k u"]]:
     """The first factors: half-rectified normal numbers of A's size, or the NNDSVD of Boutsidis & Gallopoulos (2008).

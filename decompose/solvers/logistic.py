@@ -17,7 +17,7 @@ ROUNDING = 1e-14  # of the objective, a sum of hundreds of terms
 ENOUGH = 1e-9  # of the objective: a Newton step that gains less was the last
 
 
-def logistic(
+def logistic_codes(
     T: Float[Tensor, "n d"], D: Float[Tensor, "m d"], penalty: Float[Tensor, " n"]
 ) -> tuple[Float[Tensor, "n m"], Float[Tensor, " n"]]:
     """Codes and intercepts that minimise sum log(1 + exp(y)) - t y over y = zD + b, plus penalty |z|_1.

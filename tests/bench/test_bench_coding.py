@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Lasso
 
-from decompose.coding import kkt, solve
+from decompose.coding import kkt, solve_sparse
 
 TARGETS, CONCEPTS, DIMS, SAMPLE = 10_000, 10_000, 512, 40
 
@@ -37,9 +37,9 @@ def targets(D: np.ndarray) -> np.ndarray:
 def test_many_targets_against_one_by_one(penalty) -> None:
     D = concepts()
     T = targets(D)
-    solve(T[:64], D, penalty=penalty)  # libraries are up
+    solve_sparse(T[:64], D, penalty=penalty)  # libraries are up
     began = time.perf_counter()
-    Z = solve(T, D, penalty=penalty)
+    Z = solve_sparse(T, D, penalty=penalty)
     ours = time.perf_counter() - began
     X, theirs, worst = np.asfortranarray(D.T, np.float64), 0.0, -np.inf  # the order it would copy to, made beforehand
     for i in range(0, TARGETS, TARGETS // SAMPLE):

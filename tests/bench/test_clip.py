@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from atlas.clip import Clip
-from atlas.layers import embed
+from atlas.model.clip import Clip
+from atlas.model.layers import tower_embeddings
 
 ROUNDS = 9
 
@@ -18,12 +18,12 @@ def test_embedding_runs_at_the_speed_of_a_matrix_product_and_beats_the_unfolded_
     clip, square = Clip("mini", device="cpu"), torch.randn(2048, 2048)
     pixels = np.random.default_rng(0).integers(0, 256, (512, 96, 96, 3), np.uint8)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        embed(clip.model, clip._normalised(pixels[:1]))
+        tower_embeddings(clip.model, clip._normalised(pixels[:1]))
 
     def unfolded() -> None:
         with torch.no_grad():
             for start in range(0, len(pixels), 32):
-                embed(clip.model, clip._normalised(pixels[start : start + 32]))
+                tower_embeddings(clip.model, clip._normalised(pixels[start : start + 32]))
 
     operations = len(pixels) * counter.get_total_flops()
     pairs = [

@@ -21,8 +21,8 @@ from functools import partial
 import numpy as np
 from PIL import Image
 import atlas
-from atlas import derivation
-from atlas.items import Item
+from atlas.analysis import derivation
+from atlas.sources.items import Item
 
 def noise(i):
     return Image.fromarray(np.random.default_rng(i).integers(0, 256, (16, 16, 3), np.uint8))

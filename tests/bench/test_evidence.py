@@ -16,11 +16,11 @@ import pytest
 
 import atlas
 import decompose
-from atlas.clip import Clip
-from atlas.derivation import relate_neurons, relate_texts, summarise_neurons
-from atlas.originals import prepared
-from atlas.store import Store
-from decompose.directions import Directions
+from atlas.analysis.derivation import relate_neurons, relate_texts, summarise_neurons
+from atlas.model.clip import Clip
+from atlas.model.directions import Directions
+from atlas.store.originals import prepared
+from atlas.store.store import Store
 from decompose.receipts import match_controls, mean_activations
 
 EVIDENCE = Path(atlas.__file__).parent / "mini/evidence.json"
@@ -79,7 +79,9 @@ def test_search_by_basis_alone_finds_the_known_neurons(
     A, W = mean_activations(clip, images), clip.basis()
     own, matched, missed = [], [], []
     for concept, neurons in known.items():
-        found = decompose.search(clip, concept, clip.neurons, store, "basis", templates=CHOOSING, random=RANDOM)
+        found = decompose.neurons_of_text(
+            clip, concept, clip.neurons, store, "basis", templates=CHOOSING, random=RANDOM
+        )
         ranked = found["neuron"].to_numpy()
         place = np.argsort(ranked)
         own.append(min(place[list(neurons)]))

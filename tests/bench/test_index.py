@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from atlas.index import Index
+from atlas.analysis.index import Index
 from tests.test_index import clustered, nearest
 
 # Prints the peak of resident memory above start, in bytes. Not ru_maxrss: that is inherited from the parent.
 MEASURE = """
 import re, sys
 import numpy as np
-from atlas.index import Index
+from atlas.analysis.index import Index
 vectors = np.load(sys.argv[1], mmap_mode="r")
 Index.build(vectors[:300], kind=sys.argv[2])  # libraries and thread pools are up: what follows is the index's own
 status = lambda field: 1024 * int(re.search(field + r":\\s+(\\d+)", open("/proc/self/status").read())[1])

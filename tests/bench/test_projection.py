@@ -6,8 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from atlas.index import neighbours
-from atlas.projection import preservation, trustworthiness
+from atlas.analysis.index import neighbour_graph
+from atlas.analysis.layout import preservation, trustworthiness
 from tests.test_index import clustered
 
 
@@ -29,7 +29,7 @@ def sheets(n: int, d: int, clusters: int, seed: int = 0) -> np.ndarray:
 RACE = """
 import sys, time, warnings
 import numpy as np
-from atlas.projection import project, trustworthiness, umap
+from atlas.analysis.layout import project, trustworthiness, umap
 vectors = np.load(sys.argv[1])
 def ours():
     return project(vectors)
@@ -75,5 +75,5 @@ def test_preservation_of_50_000(benchmark, vectors):
 
 
 def test_neighbours_of_50_000(benchmark, vectors):
-    ids, _ = benchmark.pedantic(neighbours, args=(vectors, 15), rounds=1)
+    ids, _ = benchmark.pedantic(neighbour_graph, args=(vectors, 15), rounds=1)
     assert ids.shape == (50_000, 15)

@@ -1,0 +1,91 @@
+"""One neuron: its images, its words, its histogram, its neighbours, its label; shows itself in Jupyter."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from atlas.analysis import parts
+from atlas.analysis.naming import NONE, NeuronNames
+from atlas.errors import Refused
+from atlas.store.store import Store
+
+
+class Neuron:
+    """Neuron `number` of a Store whose statistics were made (`atlas stats`). `Refused` where it has no such neuron."""
+
+    def __init__(self, store: Store, number: int):
+        self.store, self.number = store, number
+        count = store.array("max", next(iter(store.counts))).shape[1]
+        if not 0 <= number < count:
+            raise Refused(f"neuron {number} is out of range: {store.path} has neurons 0 to {count - 1}")
+        folder = store.derived(parts.STATS)
+        self.stats = {
+            kind: _row(folder / f"{kind}.parquet", number)
+            for kind in ("image", "word")
+            if (folder / f"{kind}.parquet").exists()
+        }
+
+    def __repr__(self) -> str:
+        return f"Neuron({self.number} of {self.store.layer}: {self.label})"
+
+    @cached_property
+    def labels(self) -> list[dict[str, Any]]:
+        """Its significant labels, each with evidence, p and q; none where no labels were made (`decompose label`)."""
+        if not self.store.has(parts.LABELS):
+            return []
+        files = sorted(self.store.derived(parts.LABELS).glob("*.parquet"))
+        rows = [row for file in files for row in _rows(file, self.number)]
+        return [row for row in rows if row["label"] not in (None, "", NONE)]
+
+    @cached_property
+    def label(self) -> str:
+        """What it is called, by the one rule of `atlas.analysis.naming`."""
+        return str(NeuronNames.read(self.store)[self.number])
+
+    def images(self, k: int = 12, tail: str = "top") -> list[dict[str, Any]]:
+        """Rows of its strongest (or, with tail="bottom", weakest) images: row, value, id, caption, label, group."""
+        return self._rows("image", k, tail)
+
+    def words(self, k: int = 12, tail: str = "top") -> list[str]:
+        """The rendered words that it answers to most (least), averaged over fonts and sizes."""
+        return [row["label"] for row in self._rows("word", k, tail)]
+
+    def _rows(self, kind: str, k: int, tail: str) -> list[dict[str, Any]]:
+        if tail not in ("top", "bottom"):
+            raise Refused(f"tail={tail!r}: tails are top and bottom")
+        if kind not in self.stats:
+            raise Refused(f"{self.store.path} holds no {kind}s")
+        rows, values = self.stats[kind][tail][:k], self.stats[kind][f"{tail}_value"][:k]
+        table = self.store.rows.select(["id", "caption", "label", "group"]).take(rows).to_pylist()
+        return [{"row": r, "value": v, **entry} for r, v, entry in zip(rows, values, table, strict=True)]
+
+    def histogram(self, kind: str = "image") -> tuple[np.ndarray, np.ndarray]:
+        """Counts (bins,) and edges (bins + 1,) of its activations."""
+        return np.array(self.stats[kind]["counts"]), np.array(self.stats[kind]["edges"])
+
+    @cached_property
+    def neighbours(self) -> dict[str, list[int]]:
+        """Neurons near it, nearest first: by_basis (direction in embedding space) and by_response (correlation)."""
+        row = _row(self.store.derived(parts.NEIGHBOURS) / "neighbours.parquet", self.number)
+        return {name: row[name] for name in ("by_basis", "by_response")}
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """The Store's texts nearest to its basis direction."""
+        return _row(self.store.derived(parts.TEXTS) / "texts.parquet", self.number)["texts"]
+
+    def _repr_html_(self) -> str:
+        from atlas.pages.notebook import neuron_html
+
+        return neuron_html(self)
+
+
+def _rows(path: Path, number: int) -> list[dict[str, Any]]:
+    return pq.read_table(path, filters=[("neuron", "==", number)]).to_pylist()
+
+
+def _row(path: Path, number: int) -> dict[str, Any]:
+    return _rows(path, number)[0]

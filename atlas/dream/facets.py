@@ -1,0 +1,104 @@
+"""Themes: what a faceted feature visualisation is steered by, learnt from pictures (Goh et al. 2021, appendix).
+
+A theme is a linear probe at lower layers, one a layer, that tells pictures of the theme from others. No data set is
+needed: a Store's own pictures nearest to a text make one.
+
+    A (n, c, h, w) a lower layer's maps, after its ReLU    w (c,) the probe's weights, the largest 1
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from jaxtyping import Float
+from open_clip.modified_resnet import ModifiedResNet
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor, nn
+
+from atlas.errors import Refused
+from atlas.model.clip import Clip, Pictures
+
+FEWEST = 20  # pictures of a theme, and of others
+PENALTY = 0.01  # C of the logistic regression: there are more channels than pictures
+FOLDS = 5
+PARTS = ("visual.transformer.resblocks", "visual.trunk.blocks", "visual.trunk.stages")  # what towers are made of
+
+
+@dataclass(frozen=True, eq=False)
+class Theme:
+    """A probe's weights by layer, and how well the probes tell unseen pictures apart (accuracy, 0.5 is chance)."""
+
+    weights: Mapping[str, Float[np.ndarray, " c"]]
+    accuracy: float
+
+    @classmethod
+    def learn(cls, clip: Clip, pictures: Pictures, others: Pictures, at: Sequence[str] | None = None) -> "Theme":
+        """Probes that tell `pictures` of a theme from `others`, at the layers `at`; None: `lower` of the model.
+
+        Raises Refused for fewer than 20 of either, and for a layer that the model has not.
+        """
+        seen = [pooled(clip, each, at or lower_layers(clip)) for each in (pictures, others)]
+        sizes = [len(next(iter(each.values()))) for each in seen]
+        if min(sizes) < FEWEST:
+            raise Refused(f"a theme is learnt from {FEWEST} pictures and as many others at least, got {sizes}")
+        y, weights, right = np.repeat([1, 0], sizes), {}, []
+        for path in seen[0]:
+            X = np.concatenate([each[path] for each in seen])
+            probe = make_pipeline(StandardScaler(), LogisticRegression(C=PENALTY, class_weight="balanced"))
+            right.append(cross_val_score(probe, X, y, cv=FOLDS, scoring="balanced_accuracy").mean())
+            scale, fitted = (step for _, step in probe.fit(X, y).steps)
+            w = (fitted.coef_[0] / scale.scale_).astype(np.float32)
+            weights[path] = w / np.abs(w).max()
+        return cls(weights, float(np.mean(right)))
+
+
+def lower_layers(clip: Clip) -> list[str]:
+    """The layers where themes are told: every second block of a ResNet's third stage, as in the paper; of other towers
+    every second block, or stage, of the later half. Refused where the neurons lie no higher, or nothing is known.
+    """
+    visual = clip.model.visual
+    if isinstance(visual, ModifiedResNet):
+        paths = [f"visual.layer3.{i}" for i in range(0, len(visual.layer3), 2)]
+    else:
+        paths = next((each for each in map(partial(_later, clip), PARTS) if each), [])
+    if found := [path for path in paths if clip.precedes(path)]:
+        return found
+    raise Refused(f"no layers are known below {clip.layer} at which {clip.name} tells themes; name some of layers()")
+
+
+def _later(clip: Clip, parts: str) -> list[str]:
+    """Every second of a tower's parts in its later half, but for the last, where the neurons are."""
+    try:
+        n = len(list(clip.model.get_submodule(parts).children()))
+    except AttributeError:
+        return []
+    return [f"{parts}.{i}" for i in range((n - 1) // 2, n - 1, 2)]
+
+
+def pooled(clip: Clip, pictures: Pictures, paths: Sequence[str]) -> dict[str, Float[np.ndarray, "n c"]]:
+    """Each layer's mean over positions, after its ReLU."""
+    found = {}
+    for path in paths:
+        maps = clip.activations(pictures, path, "patches")
+        found[path] = (np.maximum(maps, 0) if clip.rectified(path) else maps).mean((2, 3))
+    return found
+
+
+@contextmanager
+def record_outputs(tower: nn.Module, paths: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+    """While the body runs the tower, keep these modules' own outputs, on the graph: what lies above depends on them."""
+    found: dict[str, Tensor] = {}
+
+    def keep(path: str, output: Tensor) -> None:
+        found[path] = output[0] if isinstance(output, tuple) else output
+
+    with ExitStack() as hooks:
+        for path in paths:
+            hook = tower.get_submodule(path).register_forward_hook(lambda *call, path=path: keep(path, call[2]))
+            hooks.callback(hook.remove)
+        yield found

@@ -1,0 +1,1 @@
+"""Inputs: what one types becomes a source of items; each item is one picture, rendered word or text, read lazily."""

@@ -1,0 +1,236 @@
+"""Images packed many to a file: tar shards, Parquet, Hugging Face data sets."""
+
+import json
+import tarfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from itertools import groupby, repeat
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from atlas.errors import Refused
+from atlas.sources.decoding import Unreadable, decode
+from atlas.sources.files import NOT_IMAGES, loose, roles
+from atlas.sources.items import Distinct, Item, changed, identifier, legible, unreadable
+
+
+@dataclass(frozen=True)
+class Tars:
+    """Tar shards in webdataset's layout, as img2dataset writes them: key.jpg beside key.txt, key.cls and key.json.
+
+    Listing reads headers and texts only; an image is read by its offset, so shards need no unpacking.
+    """
+
+    name: str
+    spec: str
+    files: tuple[tuple[str, Path], ...]  # (what its ids begin with, the shard)
+
+    def __iter__(self) -> Iterator[Item]:
+        for inside, file in self.files:
+            distinct, (size, mtime) = Distinct(), changed(file)
+            try:
+                for member, texts in _pictures(file):
+                    id = distinct(identifier(f"{self.name}/{inside}{member.name.removeprefix('./')}"))
+                    load = partial(_decode_slice, file, member.offset_data, member.size)
+                    yield Item(id, "image", self.spec, **texts, size=member.size, mtime=mtime, load=load)
+            except (tarfile.TarError, OSError) as error:
+                lost = partial(unreadable, f"the shard breaks off or is no tar: {legible(error)}")
+                yield Item(f"{self.name}/{inside}(rest)", "image", self.spec, "", "", "", size, mtime, load=lost)
+
+
+def _pictures(file: Path) -> Iterator[tuple[tarfile.TarInfo, dict[str, str]]]:
+    """Every image of a shard, with the texts of its sample."""
+    with tarfile.open(file, "r:") as tar:  # not "r": offsets mean nothing in a compressed file
+        for _, sample in groupby(filter(_is_visible, tar), key=_key):
+            members = list(sample)
+            texts = _texts(tar, members)
+            for member in members:
+                if PurePosixPath(member.name).suffix.lower() not in NOT_IMAGES:
+                    yield member, texts
+
+
+def _is_visible(member: tarfile.TarInfo) -> bool:
+    return member.isfile() and not PurePosixPath(member.name).name.startswith(".")
+
+
+def _key(member: tarfile.TarInfo) -> str:
+    """What the files of one sample share: the path up to the first dot of the file's name."""
+    folder, _, file = member.name.rpartition("/")
+    return f"{folder}/{file.partition('.')[0]}"
+
+
+def _texts(tar: tarfile.TarFile, members: list[tarfile.TarInfo]) -> dict[str, str]:
+    """Caption, label and group of a sample; its own files win over its JSON."""
+    read: dict[str, str] = {}
+    for member in members:
+        suffix = PurePosixPath(member.name).suffix.lower()
+        if suffix in (".txt", ".caption", ".cls", ".json") and (content := tar.extractfile(member)):
+            read[suffix] = content.read().decode("utf-8", "replace")
+    try:
+        described = json.loads(read.get(".json", "{}"))
+    except ValueError:
+        described = {}
+    described = described if isinstance(described, dict) else {}
+    caption = read.get(".txt", read.get(".caption", described.get("caption")))
+    label, group = read.get(".cls", described.get("label")), described.get("group")
+    return {"caption": legible(caption), "label": legible(label), "group": legible(group)}
+
+
+def _decode_slice(file: Path, offset: int, size: int) -> Image.Image:
+    try:
+        with file.open("rb") as shard:
+            shard.seek(offset)
+            return decode(shard.read(size))
+    except OSError as error:
+        raise Unreadable(f"its shard cannot be read: {(error.strerror or 'unknown').lower()}") from None
+
+
+@dataclass(frozen=True)
+class Parquet:
+    """Parquet files whose image column holds encoded bytes, paths, or Hugging Face's {bytes, path}."""
+
+    name: str
+    spec: str
+    files: tuple[tuple[str, Path], ...]
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[Item]:
+        for inside, file in self.files:
+            try:
+                with pq.ParquetFile(file) as table:
+                    yield from self._file(inside, file, table)
+            except (pa.ArrowException, OSError) as error:
+                raise Refused(f"{file}: not a Parquet file that can be read ({legible(error)[:120]})") from None
+
+    def _file(self, inside: str, file: Path, table: pq.ParquetFile) -> Iterator[Item]:
+        schema = table.schema_arrow
+        found = roles(schema.names, self.columns, self.spec)
+        images = schema.field(found["image"])
+        paths = _is_text(images.type)
+        if not (paths or _holds_bytes(images.type)):
+            raise Refused(f"{self.spec}: column {images.name!r} holds {images.type}, not image bytes or paths")
+        read = [column for role, column in found.items() if paths or role != "image"]  # images are read when wanted
+        row = 0
+        for part in range(table.num_row_groups):
+            cells = table.read_row_group(part, columns=read).to_pydict()
+            for offset in range(table.metadata.row_group(part).num_rows):
+                texts = {
+                    role: legible(cells[found[role]][offset]) if role in found else ""
+                    for role in ("caption", "label", "group")
+                }
+                id = f"{self.name}/{inside}{row}"
+                if paths:
+                    yield loose(id, self.spec, file.parent / (cells[images.name][offset] or ""), **texts)
+                else:
+                    load = partial(_decode_cell, file, part, offset, images.name)
+                    yield Item(
+                        id, "image", self.spec, **texts, size=changed(file)[0], mtime=changed(file)[1], load=load
+                    )
+                row += 1
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    kind = kind.value_type if isinstance(kind, pa.DictionaryType) else kind
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def _holds_bytes(kind: pa.DataType) -> bool:
+    if isinstance(kind, pa.StructType):
+        return {"bytes", "path"} <= {kind.field(i).name for i in range(kind.num_fields)}
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+
+
+def _decode_cell(file: Path, part: int, offset: int, column: str) -> Image.Image:
+    try:
+        cell = _row_group(file, changed(file), part, column)[offset].as_py()
+    except (pa.ArrowException, OSError, IndexError):
+        raise Unreadable("its Parquet file cannot be read or has changed") from None
+    return _decode_image(cell, file.parent)
+
+
+@lru_cache(2)  # rows come in order, so a row group is read once; two, for the threads that straddle a boundary
+def _row_group(file: Path, state: tuple[int, int], part: int, column: str) -> pa.ChunkedArray:
+    del state  # a key of the cache only: a file written anew is read anew
+    with pq.ParquetFile(file) as table:
+        return table.read_row_group(part, columns=[column]).column(0)
+
+
+def _decode_image(cell: bytes | str | dict[str, Any] | None, folder: Path) -> Image.Image:
+    """The image of one cell: bytes, a path, or Hugging Face's pair of both."""
+    data, path = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
+    if data is None and path is None:
+        raise Unreadable("the row holds no image")
+    if isinstance(data, bytes):
+        return decode(data)
+    return decode(folder / str(data or path))
+
+
+@dataclass(frozen=True)
+class HuggingFace:
+    """One split of a Hugging Face data set, by name on the hub or as a local folder."""
+
+    name: str
+    spec: str
+    data: str
+    split: str
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[Item]:
+        rows = _data_set(self.data, self.split)
+        found = roles(rows.column_names, self.columns, self.spec)
+        readers = {role: _reader(rows.features[column]) for role, column in found.items()}
+        columns = [column for role, column in found.items() if role != "image"]
+        texts = rows.select_columns(columns) if columns else repeat({}, len(rows))
+        for number, row in enumerate(texts):
+            cells = {
+                role: readers[role](row[found[role]]) if role in found else "" for role in ("caption", "label", "group")
+            }
+            load = partial(_decode_row, self.data, self.split, found["image"], number)
+            yield Item(f"{self.name}/{self.split}/{number}", "image", self.spec, **cells, size=0, mtime=0, load=load)
+
+
+def _reader(feature: Any) -> Any:
+    """A class number reads as its name, everything else as its text."""
+    names = getattr(feature, "int2str", None)
+    return (lambda cell: "" if cell is None or cell < 0 else legible(names(cell))) if names else legible
+
+
+def _decode_row(data: str, split: str, column: str, number: int) -> Image.Image:
+    return _decode_image(_images(data, split, column)[number][column], Path())
+
+
+@lru_cache(4)
+def _images(data: str, split: str, column: str) -> Any:
+    """The image column alone, its cells still encoded."""
+    from datasets import Image as Feature
+
+    rows = _data_set(data, split).select_columns([column])
+    encoded = isinstance(rows.features[column], Feature)
+    return rows.cast_column(column, Feature(decode=False)) if encoded else rows
+
+
+@lru_cache(4)
+def _data_set(data: str, split: str) -> Any:
+    try:
+        import datasets
+        from datasets.exceptions import DatasetsError
+    except ImportError:
+        raise Refused('a Hugging Face data set needs datasets: pip install "multimodal-atlas[hf]"') from None
+    saved = Path(data)
+    try:
+        if any((saved / mark).is_file() for mark in ("state.json", "dataset_dict.json")):  # by save_to_disk
+            rows = datasets.load_from_disk(data)
+        else:
+            rows = datasets.load_dataset(data)
+    except (OSError, ValueError, RuntimeError, DatasetsError) as error:
+        raise Refused(f"hf:{data}: cannot be loaded ({legible(error)[:160]})") from None
+    if isinstance(rows, datasets.DatasetDict):
+        if split not in rows:
+            raise Refused(f"hf:{data}: no split {split!r}; it has {', '.join(map(str, rows))} (hf:{data}:SPLIT)")
+        return rows[split]
+    return rows

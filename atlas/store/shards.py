@@ -1,0 +1,159 @@
+"""The shards of a Store: folders of at most 1,024 rows, and the view that joins their arrays.
+
+(Sources that come packed in tar or Parquet shards are `atlas.sources.archives`.)
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from atlas.errors import Refused
+
+SHARD_ROWS = 1024
+KINDS = ("image", "word", "text")
+ARRAYS = ("embedding", "max", "argmax", "mean", "patch")
+ROWS = pa.schema(
+    [
+        ("id", pa.string()),
+        ("kind", pa.string()),
+        ("source", pa.string()),
+        ("caption", pa.string()),
+        ("label", pa.string()),
+        ("group", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("patch_row", pa.int16()),
+        ("patch_col", pa.int16()),
+        ("thumb", pa.binary()),
+    ]
+)
+REJECTS = pa.schema([("id", pa.string()), ("kind", pa.string()), ("source", pa.string()), ("reason", pa.string())])
+
+
+def sha256(path: Path) -> str:
+    """Hex sha256 of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; `Refused` names the file if it cannot be read as one."""
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise Refused(f"{path} cannot be read as JSON ({error}); restore it, or make the folder anew") from None
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON file aside, then rename it: a reader sees the old content or the new, never a part."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    partial.replace(path)
+
+
+def describe_files(folder: Path) -> dict[str, dict[str, Any]]:
+    """Size and sha256 of every file under a folder, by relative path, in a fixed order."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in files
+    }
+
+
+@dataclass(frozen=True)
+class Shard:
+    """At most 1,024 rows of one kind: rows `start` to `start + rows` of the Store."""
+
+    folder: Path
+    kind: str
+    start: int
+    rows: int
+    files: dict[str, dict[str, Any]] = field(repr=False)
+
+    @property
+    def positions(self) -> np.ndarray:
+        """The shard's rows, as positions in the Store: int64 (rows,)."""
+        return np.arange(self.start, self.start + self.rows)
+
+    def array(self, name: str, layer: str = "") -> np.ndarray:
+        """A memory map of one array: (rows, e) or (rows, u)."""
+        return np.load(self.folder / layer / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+
+    def table(self, columns: Sequence[str]) -> pa.Table:
+        """The given columns of rows.parquet."""
+        return pq.read_table(self.folder / "rows.parquet", columns=list(columns), memory_map=True)
+
+
+class Array:
+    """A sliceable view (n, d) on the shards' memory maps: what is not asked for is not read."""
+
+    def __init__(self, parts: list[np.ndarray]):
+        self.parts = parts
+        self.starts = np.cumsum([0, *(len(part) for part in parts)])
+        self.dtype = parts[0].dtype
+        self.shape = (int(self.starts[-1]), *parts[0].shape[1:])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __repr__(self) -> str:
+        return f"Array(shape={self.shape}, dtype={self.dtype}, shards={len(self.parts)})"
+
+    def __getitem__(self, at: int | slice | np.ndarray | list[int]) -> np.ndarray:
+        if isinstance(at, int | np.integer):
+            return self._take(np.array([at]))[0]
+        if isinstance(at, slice):
+            start, stop, step = at.indices(len(self))
+            if step != 1:
+                return self._take(np.arange(start, stop, step))
+            pieces = [
+                part[max(0, start - first) : max(0, stop - first)]
+                for part, first in zip(self.parts, self.starts[:-1], strict=True)
+                if first < stop and first + len(part) > start
+            ]
+            return np.concatenate(pieces) if pieces else np.empty((0, *self.shape[1:]), self.dtype)
+        at = np.asarray(at)
+        return self._take(np.flatnonzero(at) if at.dtype == bool else at)
+
+    def _take(self, at: np.ndarray) -> np.ndarray:
+        if len(at) and (at.max() >= len(self) or at.min() < -len(self)):
+            raise IndexError(f"row {at.max()} of {len(self)}")
+        at = np.where(at < 0, at + len(self), at)
+        out = np.empty((len(at), *self.shape[1:]), self.dtype)
+        shard = np.searchsorted(self.starts, at, side="right") - 1
+        for number in np.unique(shard):
+            here = shard == number
+            out[here] = self.parts[number][at[here] - self.starts[number]]
+        return out
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        whole = self[:]
+        return whole if dtype is None else whole.astype(dtype)
+
+
+def layer_folder(layers: Sequence[str], layer: str) -> str:
+    """Where in a shard a layer's arrays lie: beside the rows for the first layer, else in a folder of its name."""
+    return "" if layer == layers[0] else layer
+
+
+def check_size(file: Path, expected: int) -> None:
+    """`Refused` unless the file is there and has the expected number of bytes."""
+    found = file.stat().st_size if file.exists() else None
+    if found != expected:
+        state = "is missing" if found is None else f"has {found} bytes"
+        raise Refused(f"{file} {state}, expected {expected} bytes; restore it, or make its folder again")
+
+
+def faults(folder: Path, files: dict[str, dict[str, Any]]) -> list[str]:
+    """The files whose sha256 is not the expected one, a line each."""
+    return [
+        f"{folder / file}: expected sha256 {stat['sha256'][:12]}, got {found[:12]}"
+        for file, stat in files.items()
+        if (found := sha256(folder / file) if (folder / file).exists() else "no file") != stat["sha256"]
+    ]
