@@ -19,6 +19,7 @@ import faiss
 import numpy as np
 from jaxtyping import Float, Float32, Int64
 
+from atlas import reprs
 from atlas.errors import Refused
 from atlas.vectors import Rows, Unit, sample_rows, unit_blocks, unit_rows
 
@@ -54,9 +55,7 @@ class Nearest(NamedTuple):
     ids: Int64[np.ndarray, "m k"]
 
     def _repr_html_(self) -> str:
-        from atlas.pages.notebook import nearest_html
-
-        return nearest_html(self.scores, self.ids)
+        return reprs.nearest(self.scores, self.ids)
 
 
 class Index:

@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from atlas import reprs
 from atlas.analysis import parts
 from atlas.analysis.naming import NONE, NeuronNames
 from atlas.errors import Refused
+from atlas.formatting import display_text, format_p
 from atlas.store.store import Store
 
 
@@ -78,9 +80,20 @@ class Neuron:
         return _row(self.store.derived(parts.TEXTS) / "texts.parquet", self.number)["texts"]
 
     def _repr_html_(self) -> str:
-        from atlas.pages.notebook import neuron_html
-
-        return neuron_html(self)
+        about = f"of {self.store.layer} · {display_text(self.label)}"
+        labels = [f"{display_text(row['label'])} (p {format_p(row['p'])})" for row in self.labels]
+        pieces = [reprs.heading(f"Neuron {self.number}", about), reprs.line("Labels", labels)]
+        if "image" in self.stats:
+            rows = self.images(reprs.SHOWN)
+            names = [f"{display_text(row['caption'] or row['label'])}: {row['value']:.3g}" for row in rows]
+            pieces.append(reprs.thumbnails((self.store.thumb(row["row"]) for row in rows), names))
+        if "word" in self.stats:
+            pieces.append(reprs.line("Words", [display_text(word) for word in self.words(reprs.SHOWN)]))
+        pieces.append(reprs.histogram(self.stats))
+        if self.store.has(parts.NEIGHBOURS):
+            near = self.neighbours["by_response"][: reprs.SHOWN]
+            pieces.append(reprs.line("Similar neurons", [str(number) for number in near]))
+        return reprs.whole(pieces)
 
 
 def _rows(path: Path, number: int) -> list[dict[str, Any]]:

@@ -375,7 +375,11 @@ def main() -> int:
     parser.add_argument("--weights", type=Path, help="where the weights go (mini.safetensors in the run's folder)")
     parser.add_argument("--start", type=Path, help="finished weights, whose neurons get all the hours")
     parser.set_defaults(function=train)
-    return answer("train", lambda: (args := parser.parse_args()).function(args), "interrupted: the same command goes on from the last checkpoint")
+    return answer(
+        "train",
+        lambda: (args := parser.parse_args()).function(args),
+        "interrupted: the same command goes on from the last checkpoint",
+    )
 
 
 if __name__ == "__main__":

@@ -29,7 +29,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from atlas import reprs
 from atlas.errors import Refused
+from atlas.formatting import display_text
 from atlas.store.shards import (
     ARRAYS,
     KINDS,
@@ -98,9 +100,21 @@ class Store:
         return f"Store({str(self.path)!r}: {counts}; {self.request['model']['name']}, {self.layer})"
 
     def _repr_html_(self) -> str:
-        from atlas.pages.notebook import store_html
-
-        return store_html(self)
+        model = self.request["model"]
+        about = {
+            "Rows": ", ".join(f"{n:,} {kind}s" for kind, n in self.counts.items()) or "none",
+            "Model": " ".join(filter(None, [model["name"], model.get("pretrained")])),
+            "Layer": ", ".join(self.layers),
+            "Derived": ", ".join(self.everything_derived()) or f"nothing yet: atlas build, or atlas stats {self.path}",
+        }
+        pieces = [reprs.heading("Store", self.path), reprs.facts(about)]
+        kind = next((kind for kind in ("image", "word") if kind in self.counts), None)
+        if kind:
+            spread = np.linspace(0, self.counts[kind] - 1, min(reprs.SHOWN, self.counts[kind])).astype(int)
+            rows = self.positions(kind)[spread].tolist()
+            captions = map(display_text, self.rows["caption"].take(rows).to_pylist())
+            pieces.append(reprs.thumbnails(map(self.thumb, rows), captions))
+        return reprs.whole(pieces)
 
     @property
     def request(self) -> dict[str, Any]:
