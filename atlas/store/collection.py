@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-import atlas
 from atlas.console import Progress
 from atlas.errors import Refused
 from atlas.model.clip import Clip
@@ -161,10 +160,10 @@ def _finish(out: Path, manifest: dict[str, Any]) -> None:
         first = rejects.slice(0, 1).to_pylist()[0]
         shutil.rmtree(out / "shards")
         raise Refused(f"every input was refused, {len(rejects):,} in all; the first: {first['id']}: {first['reason']}")
-    packages = ("torch", "open_clip_torch", "numpy", "pillow", "pyarrow")
+    packages = ("multimodal-atlas", "torch", "open_clip_torch", "numpy", "pillow", "pyarrow")
     manifest = manifest | {
         "complete": True,
-        "versions": {"multimodal-atlas": atlas.__version__, **{name: version(name) for name in packages}},
+        "versions": {name: version(name) for name in packages},
         "shards": {folder.name: sha256(folder / "shard.json") for folder in folders},
     }
     shutil.rmtree(out / "partial")
