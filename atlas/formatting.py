@@ -2,7 +2,9 @@
 
 import math
 import unicodedata
+from typing import Any
 
+Record = dict[str, Any]  # a row of a table: values by the names of its columns
 LONGEST_CAPTION = 140  # characters shown of a caption
 LEAST_P = 1e-5  # smaller p-values are shown as "< 1e-5": none is ever exactly 0
 

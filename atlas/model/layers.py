@@ -19,6 +19,7 @@ from timm.layers.mlp import Mlp
 from torch import Tensor, nn
 
 Token = Literal["cls", "patches"]
+OpenClip = Any  # a model of open_clip: its classes share no base that says what they have
 _PROBE = 2  # blank images in the survey: no tower has an axis of 2 elsewhere, so the batch axis shows itself
 
 
