@@ -18,7 +18,7 @@ from torch import nn
 
 from atlas.errors import Refused
 
-EMBEDDED = Path(__file__).parent / "mini"
+EMBEDDED = Path(__file__).parents[1] / "mini"
 
 
 def load(name: str, pretrained: str | Path | None) -> tuple[nn.Module, str]:
