@@ -16,9 +16,9 @@ from atlas.errors import Refused
 from atlas.formatting import format_p
 
 T = TypeVar("T")
-CELL_WIDTH = 70  # characters of a table's cell
-DECIMALS = 5  # of a number in a table, at most
-SECONDS_BETWEEN_LINES = 15.0  # of progress where stderr is not a terminal
+_CELL_WIDTH = 70  # characters of a table's cell
+_DECIMALS = 5  # of a number in a table, at most
+_SECONDS_BETWEEN_LINES = 15.0  # of progress where stderr is not a terminal
 _PROBABILITY = re.compile(r"(?:^|_)[pq](?:_|$)")  # names of columns of p-values and false discovery rates
 
 
@@ -136,7 +136,7 @@ class Progress:
         self.done += count
         if self.bar is not None:
             self.bar.update(count)
-        elif self.done < self.total and time.monotonic() - self.last_line > SECONDS_BETWEEN_LINES:
+        elif self.done < self.total and time.monotonic() - self.last_line > _SECONDS_BETWEEN_LINES:
             self.last_line = time.monotonic()
             self._print_line()
 
@@ -190,7 +190,7 @@ def _column(values: Sequence[Any]) -> list[str]:
     if not _numbers(values) or not any(isinstance(value, float) for value in values):
         return [_cell(value) for value in values]
     largest = max((abs(value) for value in values if value is not None and math.isfinite(value)), default=0)
-    decimals = min(max(2 - math.floor(math.log10(largest)), 0), DECIMALS) if largest else 0
+    decimals = min(max(2 - math.floor(math.log10(largest)), 0), _DECIMALS) if largest else 0
     return [_decimal(value, decimals) for value in values]
 
 
@@ -211,4 +211,4 @@ def _cell(value: Any) -> str:
         return f"{value:.4g}"
     if isinstance(value, dict):
         return ", ".join(f"{key} {_cell(inner)}" for key, inner in value.items())
-    return " ".join(str(value).split())[:CELL_WIDTH]
+    return " ".join(str(value).split())[:_CELL_WIDTH]

@@ -5,8 +5,8 @@ import unicodedata
 from typing import Any
 
 Record = dict[str, Any]  # a row of a table: values by the names of its columns
-LONGEST_CAPTION = 140  # characters shown of a caption
-LEAST_P = 1e-5  # smaller p-values are shown as "< 1e-5": none is ever exactly 0
+_LONGEST_CAPTION = 140  # characters shown of a caption
+_LEAST_P = 1e-5  # smaller p-values are shown as "< 1e-5": none is ever exactly 0
 
 
 def display_text(text: str | None) -> str:
@@ -15,7 +15,7 @@ def display_text(text: str | None) -> str:
     if not text.isprintable():  # a quick test, true of almost all captions
         text = "".join(c if unicodedata.category(c) not in ("Cc", "Cs") else " " for c in text)
     line = " ".join(text.split())
-    return line if len(line) <= LONGEST_CAPTION else line[: LONGEST_CAPTION - 1].rstrip() + "…"
+    return line if len(line) <= _LONGEST_CAPTION else line[: _LONGEST_CAPTION - 1].rstrip() + "…"
 
 
 def format_p(p: float | None) -> str:
@@ -23,7 +23,7 @@ def format_p(p: float | None) -> str:
     if p is None or p != p:
         return "–"
     if p < 1e-3:
-        return "< 1e-5" if p < LEAST_P else f"{p:.0e}".replace("e-0", "e-")
+        return "< 1e-5" if p < _LEAST_P else f"{p:.0e}".replace("e-0", "e-")
     return f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 

@@ -14,7 +14,7 @@ from jaxtyping import Float, Float32, Int64
 
 from atlas.errors import Refused
 
-BLOCK = 4096  # rows read at a time
+BLOCK_ROWS = 4096  # rows read at a time
 Unit = Float32[np.ndarray, "m d"]  # rows of unit norm
 
 
@@ -65,7 +65,7 @@ def cosines(one: Float[np.ndarray, "n d"], other: Float[np.ndarray, "m d"] | Non
 # -- blocks and samples ------------------------------------------------------------------------------------------------
 
 
-def unit_blocks(vectors: Rows, rows: int = BLOCK) -> Iterator[tuple[int, Unit]]:
+def unit_blocks(vectors: Rows, rows: int = BLOCK_ROWS) -> Iterator[tuple[int, Unit]]:
     """Yield the vectors a block at a time: the position of its first row, and its rows at unit norm (float32)."""
     for start in range(0, len(vectors), rows):
         yield start, unit_rows(vectors[start : start + rows], "vectors", range(start, start + rows))
@@ -82,10 +82,10 @@ def sample_rows(vectors: Rows, size: int, seed: int) -> tuple[Int64[np.ndarray, 
 def take_rows(vectors: Rows, ids: Int64[np.ndarray, " m"]) -> Unit:
     """Some rows at unit norm; `ids` in rising order. Reads block by block, so that little of a memory map is mapped."""
     rows = np.empty((len(ids), vectors.shape[1]), np.float32)
-    for start in range(0, len(vectors), BLOCK):
-        first, last = np.searchsorted(ids, [start, start + BLOCK])
+    for start in range(0, len(vectors), BLOCK_ROWS):
+        first, last = np.searchsorted(ids, [start, start + BLOCK_ROWS])
         if first < last:
-            block = vectors[start : start + BLOCK][ids[first:last] - start]
+            block = vectors[start : start + BLOCK_ROWS][ids[first:last] - start]
             rows[first:last] = unit_rows(block, "vectors", ids[first:last])
             _drop_pages(vectors)
     return rows

@@ -12,9 +12,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Int64
 
 from atlas.errors import Refused
-from atlas.vectors import Rows, scaled_rows
-
-BLOCK = 4096  # rows read at a time
+from atlas.vectors import BLOCK_ROWS, Rows, scaled_rows
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,8 +108,8 @@ def label_cells(
 
 
 def _blocks(A: Rows) -> Iterator[tuple[int, Float32[np.ndarray, "m u"]]]:
-    for start in range(0, len(A), BLOCK):
-        yield start, np.asarray(A[start : start + BLOCK], np.float32)
+    for start in range(0, len(A), BLOCK_ROWS):
+        yield start, np.asarray(A[start : start + BLOCK_ROWS], np.float32)
 
 
 def _means(A: Rows, cell: Int64[np.ndarray, " n"], count: Int64[np.ndarray, " c"]) -> Float32[np.ndarray, "c u"]:

@@ -25,11 +25,11 @@ from atlas.store.listing import id_hash
 from atlas.store.store import Store
 from atlas.vectors import cosines
 
-NEIGHBOURS = 20  # neurons listed near a neuron
-TEXTS = 12  # texts listed near a neuron
-PRESERVED = 15  # neighbours that the map is measured by
-CELL_ROWS = 20_000  # patches laid out for the activation atlas, a seeded sample of them
-CELL_COLUMNS = 20  # of the activation atlas, where there are enough patches
+_NEIGHBOURS = 20  # neurons listed near a neuron
+_TEXTS_LISTED = 12  # texts listed near a neuron
+_PRESERVED = 15  # neighbours that the map is measured by
+_CELL_ROWS = 20_000  # patches laid out for the activation atlas, a seeded sample of them
+_CELL_COLUMNS = 20  # of the activation atlas, where there are enough patches
 
 
 def clip_of(store: Store, pretrained: str | Path | None = None, device: str | None = None) -> Clip:
@@ -38,7 +38,7 @@ def clip_of(store: Store, pretrained: str | Path | None = None, device: str | No
     A Store remembers the name of a checkpoint file and not its place: `pretrained` says where it lies now.
     """
     model = store.request["model"]
-    if pretrained is None and weights.lost(model["name"], model["pretrained"]):
+    if pretrained is None and weights.is_missing_file(model["name"], model["pretrained"]):
         raise Refused(
             f"{store.path} was made with the checkpoint file {model['pretrained']}, which is not here; say where it "
             "lies now: --pretrained FILE"
@@ -57,29 +57,29 @@ def clip_of(store: Store, pretrained: str | Path | None = None, device: str | No
 
 def summarise_neurons(store: Store) -> Path:
     """neurons/stats: image.parquet and word.parquet, one row a neuron, and correlation.npy (u, u) over images."""
-    with store.deriving(parts.STATS, {"array": "max", "layer": store.layer, "top": stats.TOP}) as folder:
+    with store.deriving(parts.STATS, {"array": "max", "layer": store.layer, "top": stats.TOP_ROWS}) as folder:
         for kind in ("image", "word"):
             if kind in store.counts:
-                summary = stats.summarise(lambda kind=kind: _chunks(store, kind))
+                summary = stats.summarise_activations(lambda kind=kind: _chunks(store, kind))
                 pq.write_table(summary_table(summary), folder / f"{kind}.parquet")
                 if kind == "image" or "image" not in store.counts:
                     np.save(folder / "correlation.npy", summary.covariance.correlation().astype(np.float32))
     return store.derived(parts.STATS)
 
 
-def _chunks(store: Store, kind: str) -> Iterator[stats.Chunk]:
+def _chunks(store: Store, kind: str) -> Iterator[stats.ActivationChunk]:
     """Shard by shard; words are averaged over their fonts and sizes."""
     plain = _labelled_chunks(store, kind)
     return stats.average_runs(plain) if kind == "word" else (chunk for chunk, _ in plain)
 
 
-def _labelled_chunks(store: Store, kind: str) -> Iterator[tuple[stats.Chunk, list[str]]]:
+def _labelled_chunks(store: Store, kind: str) -> Iterator[tuple[stats.ActivationChunk, list[str]]]:
     shards = store.of_kind(kind)
     for shard in track(shards, len(shards), f"stats of {kind}s"):
         table = shard.table(["id", "label"])
         hashes = np.array([id_hash(id) for id in table["id"].to_pylist()], np.uint64)
         A, E = (shard.array(name).astype(np.float32) for name in ("max", "embedding"))
-        yield stats.Chunk(shard.positions, A, E, hashes), table["label"].to_pylist()
+        yield stats.ActivationChunk(shard.positions, A, E, hashes), table["label"].to_pylist()
 
 
 def summary_table(summary: stats.Summary) -> pa.Table:
@@ -122,7 +122,7 @@ def relate_texts(store: Store, clip: Clip) -> Path:
     texts, E = _texts(store, "caption")
     W = np.load(store.derived(parts.BASIS) / "basis.npy")
     score = cosines(W, E - E.mean(0))
-    best = np.argsort(-score, axis=1, kind="stable")[:, :TEXTS]
+    best = np.argsort(-score, axis=1, kind="stable")[:, :_TEXTS_LISTED]
     columns = {"neuron": np.arange(len(W)), "texts": [[texts[i] for i in row] for row in best]}
     columns["score"] = list(np.take_along_axis(score, best, 1))
     with store.deriving(parts.TEXTS, {"score": "cosine, texts centred"}, of=of) as folder:
@@ -139,7 +139,7 @@ def _texts(store: Store, column: str) -> tuple[list[str], np.ndarray]:
     return (terms.texts, terms.E) if terms else ([], np.zeros((0, 0), np.float32))
 
 
-def most_similar(similarity: np.ndarray, k: int = NEIGHBOURS) -> np.ndarray:
+def most_similar(similarity: np.ndarray, k: int = _NEIGHBOURS) -> np.ndarray:
     """For each row of a square matrix the k other rows most similar, best first: (n, min(k, n - 1))."""
     others = similarity.astype(np.float32, copy=True)
     np.fill_diagonal(others, -np.inf)
@@ -173,16 +173,16 @@ def lay_out_rows(
     vectors = store.array("embedding")
     groups = np.array(store.table(["kind"])["kind"].to_pylist())
     measured = layout.Centred(vectors, groups) if centre else vectors
-    graph = neighbour_graph(measured, max(n_neighbors, PRESERVED + 1), seed)
+    graph = neighbour_graph(measured, max(n_neighbors, _PRESERVED + 1), seed)
     places = layout.project(measured, n_neighbors, min_dist, seed=seed, graph=graph)
-    kept = layout.preservation(measured, places, PRESERVED, graph=graph)
+    kept = layout.neighbour_preservation(measured, places, _PRESERVED, graph=graph)
     options = {"n_neighbors": n_neighbors, "min_dist": min_dist, "seed": seed, "centre": centre}
     quality = {
         "trustworthiness": layout.trustworthiness(measured, places, seed=seed),
         "preservation": float(np.nanmean(kept)),
         "modality_gap": {
-            "raw": layout.gap(vectors, groups),
-            "centred": layout.gap(layout.Centred(vectors, groups), groups),
+            "raw": layout.modality_gap(vectors, groups),
+            "centred": layout.modality_gap(layout.Centred(vectors, groups), groups),
         },
         **_words_meet_drawings(store),
     }
@@ -200,7 +200,7 @@ def _words_meet_drawings(store: Store) -> dict[str, Any]:
     words, images = (store.array("embedding", kind) for kind in ("word", "image"))
     said, shown = (store.table(["label"], kind)["label"].to_pylist() for kind in ("word", "image"))
     ways = {"raw": False, "centred": True}
-    found = {way: layout.meets(words, said, images, shown, centre) for way, centre in ways.items()}
+    found = {way: layout.word_meets_drawing(words, said, images, shown, centre) for way, centre in ways.items()}
     return {} if np.isnan(found["raw"]) else {"word_meets_drawing": found}  # no drawing carries any of the words
 
 
@@ -221,7 +221,7 @@ def lay_out_cells(store: Store, columns: int | None = None, minimum: int = 5, se
     `columns`: 20, or fewer where squares would hold less than `minimum` patches on average.
     """
     positions = store.positions("image")
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(positions))[:CELL_ROWS])
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(positions))[:_CELL_ROWS])
     A: np.ndarray = store.array("patch", "image")[chosen].astype(np.float32)
     if store.request["model"]["layers"][0]["rectified"]:
         A = np.maximum(A, 0)
@@ -229,7 +229,7 @@ def lay_out_cells(store: Store, columns: int | None = None, minimum: int = 5, se
     A, rows = A[alive], positions[chosen[alive]]
     places = layout.project(A, n_neighbors=20, min_dist=0.01, seed=seed)
     minimum = min(minimum, max(1, len(A)))
-    columns = columns or min(CELL_COLUMNS, max(1, isqrt(len(A) // minimum)))
+    columns = columns or min(_CELL_COLUMNS, max(1, isqrt(len(A) // minimum)))
     found = cells.average_cells(places, A, columns=columns, minimum=minimum)
     labels, scores = _label_cells(store, found)
     table = {name: getattr(found, name) for name in ("column", "row", "x", "y", "count", "size")}

@@ -23,20 +23,20 @@ from atlas import reprs
 from atlas.errors import Refused
 from atlas.vectors import Rows, Unit, sample_rows, unit_blocks, unit_rows
 
-FORMAT = 1
-FLAT_LIMIT, IVF_LIMIT = 50_000, 2_000_000  # rows up to which an index stays flat, or unquantised
-GRAPH_FLAT_LIMIT = 10_000  # a k-NN graph asks n queries, so that filing the rows pays off sooner
-SCAN_LIMIT = 1 / 8  # share of the rows above which scanning cells is no gain over scanning all
-SAMPLE = 500  # queries by which recall is measured
-RECALL = 0.99  # recall@10 at which a search scans enough cells
-GPU_LIMIT = 2048  # the largest k that FAISS serves on a GPU
+_FORMAT = 1
+_FLAT_LIMIT, _IVF_LIMIT = 50_000, 2_000_000  # rows up to which an index stays flat, or unquantised
+_GRAPH_FLAT_LIMIT = 10_000  # a k-NN graph asks n queries, so that filing the rows pays off sooner
+_SCAN_LIMIT = 1 / 8  # share of the rows above which scanning cells is no gain over scanning all
+_RECALL_SAMPLE = 500  # queries by which recall is measured
+_RECALL_WANTED = 0.99  # recall@10 at which a search scans enough cells
+_GPU_LIMIT = 2048  # the largest k that FAISS serves on a GPU
 
-KINDS = ("flat", "ivf", "ivfpq")
-Found = tuple[Float32[np.ndarray, "m k"], Int64[np.ndarray, "m k"]]  # cosines, and ids
+INDEX_KINDS = ("flat", "ivf", "ivfpq")
+_Found = tuple[Float32[np.ndarray, "m k"], Int64[np.ndarray, "m k"]]  # cosines, and ids
 
 
 @dataclass(frozen=True, slots=True)
-class Description:
+class IndexDescription:
     """What an index is, saved beside it as index.json."""
 
     kind: str  # flat | ivf | ivfpq
@@ -45,23 +45,23 @@ class Description:
     recall_at_10: float  # share of the exact ten nearest that a search finds, over seeded sample rows
     nprobe: int  # cells that a search scans; 1 where there are none
     seed: int
-    format: int = FORMAT
+    format: int = _FORMAT
 
 
-class Nearest(NamedTuple):
+class SearchResult(NamedTuple):
     """What a search found: cosines (m, k), highest first, and ids (m, k). A table in Jupyter."""
 
     scores: Float32[np.ndarray, "m k"]
     ids: Int64[np.ndarray, "m k"]
 
     def _repr_html_(self) -> str:
-        return reprs.nearest(self.scores, self.ids)
+        return reprs.search_table(self.scores, self.ids)
 
 
 class Index:
     """Nearest rows by cosine: `Index.build(vectors)`, or `Index.open(path)`. On a GPU when FAISS sees one."""
 
-    def __init__(self, index: Any, description: Description):
+    def __init__(self, index: Any, description: IndexDescription):
         self._cpu, self.description = index, description
         on_gpu = faiss.get_num_gpus() > 0
         self._index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index) if on_gpu else index
@@ -97,8 +97,8 @@ class Index:
         """
         if len(vectors.shape) != 2 or not len(vectors):
             raise Refused(f"an index needs vectors of shape (n, d) with n > 0, got {tuple(vectors.shape)}")
-        if kind is not None and kind not in KINDS:
-            raise Refused(f"no index kind {kind!r}; kinds are {', '.join(KINDS)}")
+        if kind is not None and kind not in INDEX_KINDS:
+            raise Refused(f"no index kind {kind!r}; kinds are {', '.join(INDEX_KINDS)}")
         kind = kind or _kind_for(len(vectors))
         index = _empty(kind, *vectors.shape)
         if kind == "flat":
@@ -108,9 +108,9 @@ class Index:
             _fill_ivf(index, vectors)
         recall = _tune(index, vectors, kind, seed)
         nprobe = 1 if kind == "flat" else index.nprobe
-        return cls(index, Description(kind, *vectors.shape, recall_at_10=recall, nprobe=nprobe, seed=seed))
+        return cls(index, IndexDescription(kind, *vectors.shape, recall_at_10=recall, nprobe=nprobe, seed=seed))
 
-    def search(self, queries: Float[np.ndarray, "m d"], k: int) -> Nearest:
+    def search(self, queries: Float[np.ndarray, "m d"], k: int) -> SearchResult:
         """The k rows nearest to each query: cosines (m, k) float32, highest first, and ids (m, k) int64.
 
         Equal cosines stand in the order of their ids; k is cut to the number of rows. Raises `Refused` where
@@ -121,14 +121,14 @@ class Index:
         if k < 1:
             raise Refused(f"k is {k}; ask for at least 1 neighbour")
         k, queries = min(k, len(self)), unit_rows(queries, "queries")
-        scores, ids = (self._index if k <= GPU_LIMIT else self._cpu).search(queries, k)
+        scores, ids = (self._index if k <= _GPU_LIMIT else self._cpu).search(queries, k)
         short = (ids < 0).any(axis=1)  # the scanned cells held fewer than k rows: scan them all
         if short.any():
             everywhere = faiss.SearchParametersIVF()
             everywhere.nprobe = self._cpu.nlist
             scores[short], ids[short] = self._cpu.search(queries[short], k, params=everywhere)
         order = np.lexsort((ids, -scores), axis=1)
-        return Nearest(np.take_along_axis(scores, order, axis=1), np.take_along_axis(ids, order, axis=1))
+        return SearchResult(np.take_along_axis(scores, order, axis=1), np.take_along_axis(ids, order, axis=1))
 
     def save(self, path: str | Path) -> None:
         """Write `path`/vectors.faiss, FAISS's own format for the CPU, and `path`/index.json."""
@@ -145,8 +145,8 @@ class Index:
         if not (path / "index.json").exists() or not (path / "vectors.faiss").exists():
             raise Refused(f"{path} holds no index (vectors.faiss and index.json); build it again")
         about = json.loads((path / "index.json").read_text())
-        if about.get("format") != FORMAT:
-            raise Refused(f"{path}/index.json has format {about.get('format')!r}; this version reads {FORMAT}")
+        if about.get("format") != _FORMAT:
+            raise Refused(f"{path}/index.json has format {about.get('format')!r}; this version reads {_FORMAT}")
         try:
             index = faiss.read_index(str(path / "vectors.faiss"))
         except RuntimeError as error:
@@ -154,7 +154,7 @@ class Index:
         found, expected = (index.ntotal, index.d), (about["rows"], about["dim"])
         if found != expected:
             raise Refused(f"{path}/vectors.faiss holds {found} rows and columns, index.json says {expected}")
-        return cls(index, Description(**about))
+        return cls(index, IndexDescription(**about))
 
 
 def neighbour_graph(
@@ -164,8 +164,8 @@ def neighbour_graph(
 
     k counts the row itself and is cut to the number of rows. Exact up to 10,000 rows, at recall@10 0.99 above.
     """
-    index = Index.build(vectors, kind="flat" if len(vectors) <= GRAPH_FLAT_LIMIT else "ivf", seed=seed)
-    if index.kind != "flat" and index.scanned > SCAN_LIMIT:  # rows without clusters: one large product is faster
+    index = Index.build(vectors, kind="flat" if len(vectors) <= _GRAPH_FLAT_LIMIT else "ivf", seed=seed)
+    if index.kind != "flat" and index.scanned > _SCAN_LIMIT:  # rows without clusters: one large product is faster
         index = Index.build(vectors, kind="flat", seed=seed)
     found = [_self_first(start, index.search(block, k)) for start, block in unit_blocks(vectors)]
     ids, distances = zip(*found, strict=True)
@@ -173,7 +173,7 @@ def neighbour_graph(
 
 
 def _kind_for(n: int) -> str:
-    return "flat" if n <= FLAT_LIMIT else "ivf" if n <= IVF_LIMIT else "ivfpq"
+    return "flat" if n <= _FLAT_LIMIT else "ivf" if n <= _IVF_LIMIT else "ivfpq"
 
 
 def _empty(kind: str, n: int, d: int) -> Any:
@@ -221,11 +221,11 @@ def _fill_ivf(index: Any, vectors: Rows) -> None:
 
 def _tune(index: Any, vectors: Rows, kind: str, seed: int) -> float:
     """Recall@10 on sample rows, after doubling the cells that a search scans until it is reached or gains nothing."""
-    own, queries = sample_rows(vectors, SAMPLE, seed)
+    own, queries = sample_rows(vectors, _RECALL_SAMPLE, seed)
     k = min(11, len(vectors))  # a row finds itself: ten more
     truth = _exact(queries, vectors, k)
     recall = _recall(index.search(queries, k), truth, own, kind)
-    while kind != "flat" and recall < RECALL and index.nprobe < index.nlist:
+    while kind != "flat" and recall < _RECALL_WANTED and index.nprobe < index.nlist:
         index.nprobe = min(2 * index.nprobe, index.nlist)
         gained = _recall(index.search(queries, k), truth, own, kind) - recall
         recall += gained
@@ -234,7 +234,7 @@ def _tune(index: Any, vectors: Rows, kind: str, seed: int) -> float:
     return recall
 
 
-def _exact(queries: Unit, vectors: Rows, k: int) -> Found:
+def _exact(queries: Unit, vectors: Rows, k: int) -> _Found:
     heap = faiss.ResultHeap(len(queries), k, keep_max=True)
     for start, block in unit_blocks(vectors):
         scores, ids = faiss.knn(queries, block, min(k, len(block)), metric=faiss.METRIC_INNER_PRODUCT)
@@ -243,7 +243,7 @@ def _exact(queries: Unit, vectors: Rows, k: int) -> Found:
     return heap.D, heap.I
 
 
-def _recall(found: Found, truth: Found, own: Int64[np.ndarray, " m"], kind: str) -> float:
+def _recall(found: _Found, truth: _Found, own: Int64[np.ndarray, " m"], kind: str) -> float:
     """Share of the true neighbours found. Of rows equally near any will do, where scores are exact."""
     scores, ids = found
     hit = (ids[:, :, None] == truth[1][:, None, :]).any(axis=2)
@@ -254,7 +254,7 @@ def _recall(found: Found, truth: Found, own: Int64[np.ndarray, " m"], kind: str)
     return float(np.minimum(hit.sum(axis=1), wanted).mean() / wanted) if wanted else 1.0
 
 
-def _self_first(start: int, found: Found) -> tuple[Int64[np.ndarray, "m k"], Float32[np.ndarray, "m k"]]:
+def _self_first(start: int, found: _Found) -> tuple[Int64[np.ndarray, "m k"], Float32[np.ndarray, "m k"]]:
     """Put each row before its neighbours, at distance 0: among many copies FAISS may list it late, or not at all."""
     scores, ids = found
     own = np.arange(start, start + len(ids))[:, None]

@@ -22,7 +22,7 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", "Tensorflow not installed", ImportWarning)
     import umap
 
-SCORES = 2**25  # cosines held at a time while ranking: 128 MB of float32
+_SCORES_HELD = 2**25  # cosines held at a time while ranking: 128 MB of float32
 
 Layout = Float[np.ndarray, "n 2"]
 Labels = Sequence[str] | np.ndarray  # one a row
@@ -146,7 +146,7 @@ def trustworthiness(vectors: Rows, layout: Layout, k: int = 15, size: int = 5000
         return float("nan")
     rows, queries = sample_rows(vectors, size, seed)
     near = _map_neighbours(layout, rows, k)
-    step = max(1, SCORES // n)
+    step = max(1, _SCORES_HELD // n)
     penalty = 0
     for first in range(0, len(rows), step):
         part = slice(first, first + step)
@@ -154,7 +154,7 @@ def trustworthiness(vectors: Rows, layout: Layout, k: int = 15, size: int = 5000
     return float(1 - 2 * penalty / (len(rows) * k * (2 * n - 3 * k - 1)))
 
 
-def preservation(
+def neighbour_preservation(
     vectors: Rows,
     layout: Layout,
     k: int = 15,
@@ -181,7 +181,7 @@ def preservation(
     return share
 
 
-def place(
+def place_new_rows(
     new: Float[np.ndarray, "m d"], vectors: Rows | Index, layout: Layout, k: int = 15
 ) -> Float32[np.ndarray, "m 2"]:
     """Where new vectors (m, d) belong on the map (m, 2): the mean of their k nearest rows' places.
@@ -196,7 +196,7 @@ def place(
     return np.einsum("mk,mkc->mc", weights, layout[ids]).astype(np.float32)
 
 
-def gap(vectors: Rows, groups: Labels) -> dict[str, float]:
+def modality_gap(vectors: Rows, groups: Labels) -> dict[str, float]:
     """The modality gap between every two groups, "image-word" -> distance of their mean unit vectors, 0..2.
 
     Ask it of the vectors and of `Centred(vectors, groups)`: before and after.
@@ -205,7 +205,9 @@ def gap(vectors: Rows, groups: Labels) -> dict[str, float]:
     return {f"{a}-{b}": float(np.linalg.norm(means[a] - means[b])) for a, b in combinations(means, 2)}
 
 
-def meets(words: Rows, word_labels: Labels, drawings: Rows, drawing_labels: Labels, centre: bool = False) -> float:
+def word_meets_drawing(
+    words: Rows, word_labels: Labels, drawings: Rows, drawing_labels: Labels, centre: bool = False
+) -> float:
     """How often a rendered word's nearest drawing carries its name: a share of the words that some drawing carries.
 
     A drawing carries a word where its label is the word, or has it among its words, case aside. `centre` subtracts

@@ -23,8 +23,8 @@ from atlas.formatting import display_text
 from atlas.store.store import Store
 
 NONE = "none"  # the label of a neuron for which nothing is significant
-PARTS = 3  # words, images or texts in a name
-TELLING = 10  # distinct labels from which on labels tell rows apart; fewer are names of folders
+_PARTS_OF_NAME = 3  # words, images or texts in a name
+_TELLING = 10  # distinct labels from which on labels tell rows apart; fewer are names of folders
 
 NameSource = Literal["label", "word", "image", "text", "number"]
 
@@ -57,7 +57,7 @@ class RowNames:
     @cached_property
     def telling(self) -> bool:
         """Whether labels say what rows show, rather than in which folder they lie."""
-        return len(set(self.labels)) >= TELLING
+        return len(set(self.labels)) >= _TELLING
 
     def __getitem__(self, row: int) -> str:
         return self.captions[row] if self.alike else self.labels[row] or self.captions[row]
@@ -102,7 +102,9 @@ def _from_rows(store: Store, kind: NameSource, rows: RowNames) -> dict[int, Name
         return {}
     table = pq.read_table(path, columns=["neuron", "top"])
     pairs = zip(table["neuron"].to_pylist(), np.stack(table["top"].to_numpy()).tolist(), strict=True)
-    named = {neuron: tuple(dict.fromkeys(filter(None, (rows[row] for row in top))))[:PARTS] for neuron, top in pairs}
+    named = {
+        neuron: tuple(dict.fromkeys(filter(None, (rows[row] for row in top))))[:_PARTS_OF_NAME] for neuron, top in pairs
+    }
     return {neuron: Name(names, kind) for neuron, names in named.items() if names}
 
 
@@ -111,7 +113,7 @@ def _from_texts(store: Store) -> dict[int, Name]:
         return {}
     table = pq.read_table(store.derived(parts.TEXTS) / "texts.parquet", columns=["neuron", "texts"])
     return {
-        row["neuron"]: Name(tuple(map(display_text, row["texts"][:PARTS])), "text")
+        row["neuron"]: Name(tuple(map(display_text, row["texts"][:_PARTS_OF_NAME])), "text")
         for row in table.to_pylist()
         if row["texts"]
     }

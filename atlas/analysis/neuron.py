@@ -82,18 +82,20 @@ class Neuron:
     def _repr_html_(self) -> str:
         about = f"of {self.store.layer} · {display_text(self.label)}"
         labels = [f"{display_text(row['label'])} (p {format_p(row['p'])})" for row in self.labels]
-        pieces = [reprs.heading(f"Neuron {self.number}", about), reprs.line("Labels", labels)]
+        pieces = [reprs.heading(f"Neuron {self.number}", about), reprs.labelled_line("Labels", labels)]
         if "image" in self.stats:
-            rows = self.images(reprs.SHOWN)
+            rows = self.images(reprs.SHOWN_IN_JUPYTER)
             names = [f"{display_text(row['caption'] or row['label'])}: {row['value']:.3g}" for row in rows]
-            pieces.append(reprs.thumbnails((self.store.thumb(row["row"]) for row in rows), names))
+            pieces.append(reprs.thumbnail_strip((self.store.thumb(row["row"]) for row in rows), names))
         if "word" in self.stats:
-            pieces.append(reprs.line("Words", [display_text(word) for word in self.words(reprs.SHOWN)]))
-        pieces.append(reprs.histogram(self.stats))
+            pieces.append(
+                reprs.labelled_line("Words", [display_text(word) for word in self.words(reprs.SHOWN_IN_JUPYTER)])
+            )
+        pieces.append(reprs.histogram_svg(self.stats))
         if self.store.has(parts.NEIGHBOURS):
-            near = self.neighbours["by_response"][: reprs.SHOWN]
-            pieces.append(reprs.line("Similar neurons", [str(number) for number in near]))
-        return reprs.whole(pieces)
+            near = self.neighbours["by_response"][: reprs.SHOWN_IN_JUPYTER]
+            pieces.append(reprs.labelled_line("Similar neurons", [str(number) for number in near]))
+        return reprs.notebook_html(pieces)
 
 
 def _rows(path: Path, number: int) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from atlas.analysis.derivation import clip_of, open_index
 from atlas.analysis.naming import NeuronNames
 from atlas.analysis.neuron import Neuron
 from atlas.errors import Refused
-from atlas.store.shards import ROWS, Shard
+from atlas.store.shards import ROW_SCHEMA, Shard
 from atlas.store.store import Store
 from atlas.vectors import unit_rows
 
@@ -67,7 +67,7 @@ def place_on_map(store: Store, vector: np.ndarray, kind: str) -> np.ndarray:
     """Where a new image or text (its embedding, (e,)) belongs on the map: (2,), from its neighbours of a kind."""
     points = pq.read_table(store.derived(parts.MAP) / "points.parquet", columns=["x", "y"])
     places = np.stack([points["x"].to_numpy(), points["y"].to_numpy()], 1)[store.positions(kind)]
-    return layout.place(vector[None].astype(np.float32), open_index(store, kind), places)[0]
+    return layout.place_new_rows(vector[None].astype(np.float32), open_index(store, kind), places)[0]
 
 
 def export_parquet(store: Store, path: str | Path) -> Path:
@@ -99,7 +99,7 @@ def export_parquet(store: Store, path: str | Path) -> Path:
 
 
 def _exported(shard: Shard) -> pa.Table:
-    table = shard.table(ROWS.names)
+    table = shard.table(ROW_SCHEMA.names)
     thumbs, ids = table["thumb"].to_pylist(), table["id"].to_pylist()
     pictures = [{"bytes": thumb, "path": id} if thumb else None for thumb, id in zip(thumbs, ids, strict=True)]
     E = shard.array("embedding").astype(np.float32)

@@ -15,11 +15,11 @@ from jaxtyping import Float, Int, UInt64
 
 from atlas.vectors import Comoments, Moments, scaled_rows
 
-BINS, BUCKETS, PER_BUCKET, TOP = 64, 10, 16, 24
+_BINS, _BUCKETS, _PER_BUCKET, TOP_ROWS = 64, 10, 16, 24
 
 
 @dataclass(frozen=True)
-class Chunk:
+class ActivationChunk:
     """Some rows: positions, activations, unit embeddings, and a 64-bit hash of each id (what is random about it)."""
 
     rows: Int[np.ndarray, " n"]
@@ -28,7 +28,7 @@ class Chunk:
     hashes: UInt64[np.ndarray, " n"]
 
 
-EMPTY = np.iinfo(np.int64).min
+_EMPTY = np.iinfo(np.int64).min
 
 
 def _key(values: Float[np.ndarray, "n u"], rows: Int[np.ndarray, " n"]) -> Int[np.ndarray, "n u"]:
@@ -53,7 +53,7 @@ class Extremes:
     k: int
 
     @classmethod
-    def of(cls, A: Float[np.ndarray, "n u"], rows: Int[np.ndarray, " n"], k: int = TOP) -> "Extremes":
+    def of(cls, A: Float[np.ndarray, "n u"], rows: Int[np.ndarray, " n"], k: int = TOP_ROWS) -> "Extremes":
         """Extremes of one chunk; fewer than k where the chunk has fewer rows."""
         return cls(_largest(_key(A, rows), k), _largest(_key(-A, rows), k), k)
 
@@ -80,7 +80,7 @@ class Extremes:
         return rows, -values
 
 
-def strongest(
+def strongest_rows(
     chunks: Iterable[tuple[Int[np.ndarray, " n"], Float[np.ndarray, "n u"]]], k: int
 ) -> tuple[Int[np.ndarray, "u k"], Float[np.ndarray, "u k"]]:
     """The k rows that drive each neuron most and their activations, largest first, ties by the earlier row.
@@ -136,10 +136,10 @@ class Histogram:
     counts: Int[np.ndarray, "u bins"]
 
     @classmethod
-    def of(cls, A: Float[np.ndarray, "n u"], low: np.ndarray, high: np.ndarray, bins: int = BINS) -> "Histogram":
+    def of(cls, A: Float[np.ndarray, "n u"], low: np.ndarray, high: np.ndarray, bins: int = _BINS) -> "Histogram":
         """Histogram of one chunk; `low` and `high` (u,) come from the first pass."""
         u = A.shape[1]
-        flat = bin_of(A, low, high, bins) + bins * np.arange(u)
+        flat = bin_numbers(A, low, high, bins) + bins * np.arange(u)
         return cls(np.bincount(flat.ravel(), minlength=u * bins).reshape(u, bins))
 
     def merge(self, other: "Histogram") -> "Histogram":
@@ -159,12 +159,12 @@ class Reservoir:
 
     @classmethod
     def of(
-        cls, chunk: Chunk, low: np.ndarray, high: np.ndarray, buckets: int = BUCKETS, k: int = PER_BUCKET
+        cls, chunk: ActivationChunk, low: np.ndarray, high: np.ndarray, buckets: int = _BUCKETS, k: int = _PER_BUCKET
     ) -> "Reservoir":
         """Reservoir of one chunk; `low` and `high` (u,) come from the first pass."""
-        bucket = bin_of(chunk.A, low, high, buckets)
+        bucket = bin_numbers(chunk.A, low, high, buckets)
         key = ((chunk.hashes >> np.uint64(33)).astype(np.int64) << 32) | chunk.rows  # 31 random bits, then the row
-        kept = [_largest(np.where(bucket == b, -key[:, None], EMPTY), k) for b in range(buckets)]
+        kept = [_largest(np.where(bucket == b, -key[:, None], _EMPTY), k) for b in range(buckets)]
         return cls(_padded(np.stack(kept).transpose(2, 0, 1), k))
 
     def merge(self, other: "Reservoir") -> "Reservoir":
@@ -176,15 +176,15 @@ class Reservoir:
     def rows(self) -> list[list[list[int]]]:
         """Rows by neuron and bucket, least activation first; buckets hold fewer than k rows where there are fewer."""
         return [
-            [[int(-key & 0xFFFFFFFF) for key in bucket if key != EMPTY] for bucket in neuron] for neuron in self.keys
+            [[int(-key & 0xFFFFFFFF) for key in bucket if key != _EMPTY] for bucket in neuron] for neuron in self.keys
         ]
 
 
 def _padded(keys: Int[np.ndarray, "u b m"], k: int) -> Int[np.ndarray, "u b k"]:
-    return np.pad(keys, ((0, 0), (0, 0), (0, k - keys.shape[2])), constant_values=EMPTY)
+    return np.pad(keys, ((0, 0), (0, 0), (0, k - keys.shape[2])), constant_values=_EMPTY)
 
 
-def bin_of(A: Float[np.ndarray, "n u"], low: np.ndarray, high: np.ndarray, bins: int) -> Int[np.ndarray, "n u"]:
+def bin_numbers(A: Float[np.ndarray, "n u"], low: np.ndarray, high: np.ndarray, bins: int) -> Int[np.ndarray, "n u"]:
     """Which of `bins` equal bins between `low` and `high` (u,) each activation lies in; both ends belong inside."""
     width = np.where(high > low, high - low, 1.0)
     return np.clip(((A - low) / width * bins).astype(np.int64), 0, bins - 1)
@@ -208,29 +208,33 @@ class Summary:
         return self.moments.low[:, None] + steps * (self.moments.high - self.moments.low)[:, None]
 
 
-def summarise(chunks: Callable[[], Iterable[Chunk]], top: int = TOP) -> Summary:
+def summarise_activations(chunks: Callable[[], Iterable[ActivationChunk]], top: int = TOP_ROWS) -> Summary:
     """Two passes over `chunks()`: first range, moments, extremes and pair sums, then what needs the range."""
-    first = merged(
+    first = merge_statistics(
         (Moments.of(c.A), Extremes.of(c.A, c.rows, top), Monosemanticity.of(c.A, c.E), Comoments.of(c.A))
         for c in chunks()
     )
     moments, extremes, pairs, covariance = first
     low, high = moments.low, moments.high
-    histogram, reservoir = merged((Histogram.of(c.A, low, high), Reservoir.of(c, low, high)) for c in chunks())
+    histogram, reservoir = merge_statistics(
+        (Histogram.of(c.A, low, high), Reservoir.of(c, low, high)) for c in chunks()
+    )
     return Summary(moments, extremes, histogram, reservoir, pairs.score(low), covariance)
 
 
-def merged(parts: Iterable[tuple[Any, ...]]) -> tuple[Any, ...]:
+def merge_statistics(parts: Iterable[tuple[Any, ...]]) -> tuple[Any, ...]:
     """Merge tuples of statistics, one by one as they come, so that only two are ever in memory."""
     return reduce(lambda one, other: tuple(a.merge(b) for a, b in zip(one, other, strict=True)), parts)
 
 
-def average_runs(chunks: Iterable[tuple[Chunk, list[str]]]) -> Iterator[Chunk]:
+def average_runs(chunks: Iterable[tuple[ActivationChunk, list[str]]]) -> Iterator[ActivationChunk]:
     """Average neighbouring rows of one label, such as one word in several fonts and sizes (Goh et al. 2021, Fig. 6).
 
     Takes (chunk, labels) and gives chunks with one row a label: the mean of A and E, and the run's first row and hash.
     """
-    held: tuple[str, int, Chunk] | None = None  # label, rows summed, their sum: a run may go on in the next chunk
+    held: tuple[str, int, ActivationChunk] | None = (
+        None  # label, rows summed, their sum: a run may go on in the next chunk
+    )
     for chunk, labels in chunks:
         starts = [i for i in range(len(labels)) if i == 0 or labels[i] != labels[i - 1]]
         lengths = np.diff([*starts, len(labels)])
@@ -245,12 +249,12 @@ def average_runs(chunks: Iterable[tuple[Chunk, list[str]]]) -> Iterator[Chunk]:
         elif held:
             yield _means(held[2], np.array([held[1]]))
         if len(starts) > 1:
-            yield _means(Chunk(rows[:-1], A[:-1], E[:-1], hashes[:-1]), lengths[:-1])
-        held = labels[-1], int(lengths[-1]), Chunk(rows[-1:], A[-1:], E[-1:], hashes[-1:])
+            yield _means(ActivationChunk(rows[:-1], A[:-1], E[:-1], hashes[:-1]), lengths[:-1])
+        held = labels[-1], int(lengths[-1]), ActivationChunk(rows[-1:], A[-1:], E[-1:], hashes[-1:])
     if held:
         yield _means(held[2], np.array([held[1]]))
 
 
-def _means(sums: Chunk, lengths: np.ndarray) -> Chunk:
+def _means(sums: ActivationChunk, lengths: np.ndarray) -> ActivationChunk:
     A, E = (a / lengths[:, None] for a in (sums.A, sums.E))
-    return Chunk(sums.rows, A.astype(np.float32), E.astype(np.float32), sums.hashes)
+    return ActivationChunk(sums.rows, A.astype(np.float32), E.astype(np.float32), sums.hashes)

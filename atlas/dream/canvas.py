@@ -16,10 +16,15 @@ from torch.nn.functional import affine_grid, grid_sample
 
 # Colours of natural pictures as three uncorrelated ones, lightness first: the square root of the colours' covariance
 # over ImageNet, as Olah et al. 2017 published it.
-COLOURS = ((0.26, 0.09, 0.02), (0.27, 0.00, -0.05), (0.27, -0.09, 0.03))
-START = 0.01  # spread of the first coefficients: nothing to be seen
-FADE = 2.0  # how sharply waves beyond the detail are faded
-TURN, NEAREST, FARTHEST, SHIFT = 15.0, 0.8, 1.6, 0.2  # degrees; widths of what a view shows, of the canvas; half-widths
+_COLOURS = ((0.26, 0.09, 0.02), (0.27, 0.00, -0.05), (0.27, -0.09, 0.03))
+_START_SPREAD = 0.01  # spread of the first coefficients: nothing to be seen
+_FADE = 2.0  # how sharply waves beyond the detail are faded
+_TURN, _NEAREST, _FARTHEST, _SHIFT = (
+    15.0,
+    0.8,
+    1.6,
+    0.2,
+)  # degrees; widths of what a view shows, of the canvas; half-widths
 
 
 class Canvas:
@@ -36,15 +41,15 @@ class Canvas:
         amplitude = 1 / frequency.clamp(min=1 / side)  # as natural pictures have it
         self._frequency = frequency.to(device)
         self._amplitude = (amplitude / amplitude.square().mean().sqrt()).to(device)
-        colours = torch.tensor(COLOURS)
+        colours = torch.tensor(_COLOURS)
         self._colours = (colours / colours.norm(dim=0).max()).to(device)
         self._about = torch.tensor(about, device=device).view(3, 1, 1)
-        start = torch.randn(repeats, 3, *frequency.shape, 2, generator=self._random) * START
+        start = torch.randn(repeats, 3, *frequency.shape, 2, generator=self._random) * _START_SPREAD
         self.leaf: Tensor = start.repeat(k, 1, 1, 1, 1).to(device).requires_grad_()
 
     def draw(self, detail: float = 1.0) -> Float[Tensor, "n 3 h w"]:
         """The pictures, 0 to 1; `detail`, a share of the finest wave, fades what is finer."""
-        kept = torch.exp(-FADE * (self._frequency / (0.5 * detail)) ** 2) if detail < 1 else 1.0
+        kept = torch.exp(-_FADE * (self._frequency / (0.5 * detail)) ** 2) if detail < 1 else 1.0
         waves = torch.view_as_complex(self.leaf) * (self._amplitude * kept)
         x = torch.fft.irfft2(waves, s=(self.side, self.side), norm="ortho")
         return torch.sigmoid(torch.einsum("dc,nchw->ndhw", self._colours, x) + torch.logit(self._about))
@@ -55,9 +60,9 @@ class Canvas:
         Beyond its edges a picture is of the colour that it is about.
         """
         angle, width, *moved = torch.rand(4, self.repeats, generator=self._random).repeat(1, self.k).to(x.device)
-        angle = (2 * angle - 1) * math.radians(TURN)
-        width = NEAREST * (FARTHEST / NEAREST) ** width
-        across, down = ((2 * each - 1) * SHIFT for each in moved)
+        angle = (2 * angle - 1) * math.radians(_TURN)
+        width = _NEAREST * (_FARTHEST / _NEAREST) ** width
+        across, down = ((2 * each - 1) * _SHIFT for each in moved)
         cos, sin = width * angle.cos(), width * angle.sin()
         seen = torch.stack([torch.stack([cos, -sin, across], 1), torch.stack([sin, cos, down], 1)], 1)
         grid = affine_grid(seen, [len(x), 3, size, size], align_corners=False)

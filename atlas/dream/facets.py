@@ -23,10 +23,10 @@ from torch import Tensor, nn
 from atlas.errors import Refused
 from atlas.model.clip import Clip, Pictures
 
-FEWEST = 20  # pictures of a theme, and of others
-PENALTY = 0.01  # C of the logistic regression: there are more channels than pictures
-FOLDS = 5
-PARTS = ("visual.transformer.resblocks", "visual.trunk.blocks", "visual.trunk.stages")  # what towers are made of
+FEWEST_PICTURES = 20  # pictures of a theme, and of others
+_PENALTY = 0.01  # C of the logistic regression: there are more channels than pictures
+_FOLDS = 5
+_TOWER_PARTS = ("visual.transformer.resblocks", "visual.trunk.blocks", "visual.trunk.stages")  # what towers are made of
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,15 +42,15 @@ class Theme:
 
         Raises Refused for fewer than 20 of either, and for a layer that the model has not.
         """
-        seen = [pooled(clip, each, at or lower_layers(clip)) for each in (pictures, others)]
+        seen = [mean_activations(clip, each, at or lower_layers(clip)) for each in (pictures, others)]
         sizes = [len(next(iter(each.values()))) for each in seen]
-        if min(sizes) < FEWEST:
-            raise Refused(f"a theme is learnt from {FEWEST} pictures and as many others at least, got {sizes}")
+        if min(sizes) < FEWEST_PICTURES:
+            raise Refused(f"a theme is learnt from {FEWEST_PICTURES} pictures and as many others at least, got {sizes}")
         y, weights, right = np.repeat([1, 0], sizes), {}, []
         for path in seen[0]:
             X = np.concatenate([each[path] for each in seen])
-            probe = make_pipeline(StandardScaler(), LogisticRegression(C=PENALTY, class_weight="balanced"))
-            right.append(cross_val_score(probe, X, y, cv=FOLDS, scoring="balanced_accuracy").mean())
+            probe = make_pipeline(StandardScaler(), LogisticRegression(C=_PENALTY, class_weight="balanced"))
+            right.append(cross_val_score(probe, X, y, cv=_FOLDS, scoring="balanced_accuracy").mean())
             scale, fitted = (step for _, step in probe.fit(X, y).steps)
             w = (fitted.coef_[0] / scale.scale_).astype(np.float32)
             weights[path] = w / np.abs(w).max()
@@ -65,7 +65,7 @@ def lower_layers(clip: Clip) -> list[str]:
     if isinstance(visual, ModifiedResNet):
         paths = [f"visual.layer3.{i}" for i in range(0, len(visual.layer3), 2)]
     else:
-        paths = next((each for each in map(partial(_later, clip), PARTS) if each), [])
+        paths = next((each for each in map(partial(_later, clip), _TOWER_PARTS) if each), [])
     if found := [path for path in paths if clip.precedes(path)]:
         return found
     raise Refused(f"no layers are known below {clip.layer} at which {clip.name} tells themes; name some of layers()")
@@ -80,7 +80,7 @@ def _later(clip: Clip, parts: str) -> list[str]:
     return [f"{parts}.{i}" for i in range((n - 1) // 2, n - 1, 2)]
 
 
-def pooled(clip: Clip, pictures: Pictures, paths: Sequence[str]) -> dict[str, Float[np.ndarray, "n c"]]:
+def mean_activations(clip: Clip, pictures: Pictures, paths: Sequence[str]) -> dict[str, Float[np.ndarray, "n c"]]:
     """Each layer's mean over positions, after its ReLU."""
     found = {}
     for path in paths:

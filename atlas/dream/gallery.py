@@ -14,18 +14,18 @@ from PIL import Image
 from atlas.analysis import parts, queries
 from atlas.console import Progress
 from atlas.dream.facets import Theme
-from atlas.dream.visualisation import STEPS, Drawing, at_once, visualise
+from atlas.dream.visualisation import DREAM_STEPS, NeuronDrawing, directions_at_once, visualise
 from atlas.errors import Refused
 from atlas.model.clip import Clip
-from atlas.store.originals import prepared
+from atlas.store.originals import original_pictures
 from atlas.store.store import Part, Store
 
-FILE = "drawings.parquet"
-WORDS = "words"  # the theme that rendered words are of
-NEAREST, OTHERS = 200, 400  # pictures that a theme is learnt from
-SAMPLE = 256  # thumbnails whose mean colour a drawing begins with
-QUALITY = 85  # of WebP
-SCHEMA = pa.schema(
+DRAWINGS_FILE = "drawings.parquet"
+WORDS_THEME = "words"  # the theme that rendered words are of
+_THEME_PICTURES, _OTHER_PICTURES = 200, 400  # pictures that a theme is learnt from
+_COLOUR_SAMPLE = 256  # thumbnails whose mean colour a drawing begins with
+_WEBP_QUALITY = 85  # of WebP
+DRAWINGS_SCHEMA = pa.schema(
     {"neuron": pa.int64(), "theme": pa.string(), "repeat": pa.int64(), "image": pa.binary(), "reached": pa.float32(),
      "strongest": pa.float32(), "steps": pa.int64(), "strength": pa.float64(), "repeats": pa.int64(),
      "seed": pa.int64()}
@@ -40,7 +40,7 @@ def write_drawings(
     neurons: Iterable[int],
     themes: Sequence[str] = ("",),
     repeats: int = 1,
-    steps: int = STEPS,
+    steps: int = DREAM_STEPS,
     strength: float = 1.0,
     seed: int = 0,
 ) -> _Table:
@@ -60,32 +60,32 @@ def write_drawings(
     strongest = _strongest(store)
     with Progress(sum(map(len, todo.values())), "drawings", "drawings") as progress:
         for theme, missing in todo.items():
-            learnt = learn(store, clip, theme, seed) if theme and missing else None
-            size = at_once(clip, repeats)
+            learnt = learn_theme(store, clip, theme, seed) if theme and missing else None
+            size = directions_at_once(clip, repeats)
             for some in (missing[i : i + size] for i in range(0, len(missing), size)):
                 found = visualise(clip, some, repeats, steps, learnt, strength, about=begin, seed=seed)
                 fresh = list(_rows(some, found, theme, strongest, asked[theme]))
                 table = [row for row in table if (row["neuron"], row["theme"]) not in {(n, theme) for n in some}]
                 table = sorted(table + fresh, key=lambda row: (row["neuron"], row["theme"], row["repeat"]))
                 with store.deriving(_remade(table, themes, asked), {"drawings": len(table)}) as folder:
-                    pq.write_table(pa.Table.from_pylist(table, SCHEMA), folder / FILE)
+                    pq.write_table(pa.Table.from_pylist(table, DRAWINGS_SCHEMA), folder / DRAWINGS_FILE)
                 progress.advance(len(some))
     return [row for row in table if row["neuron"] in set(wanted) and row["theme"] in asked]
 
 
-def learn(store: Store, clip: Clip, theme: str, seed: int = 0) -> Theme:
+def learn_theme(store: Store, clip: Clip, theme: str, seed: int = 0) -> Theme:
     """A theme of a Store by its text, or of its rendered words ("words")."""
     random, images = np.random.default_rng(seed), store.positions("image")
-    if theme == WORDS and "word" in store.counts:
+    if theme == WORDS_THEME and "word" in store.counts:
         words = store.positions("word")
-        own = random.choice(words, min(NEAREST, len(words)), replace=False)
+        own = random.choice(words, min(_THEME_PICTURES, len(words)), replace=False)
     else:
-        own = np.array([row["row"] for row in queries.rows_near(store, clip.encode_texts([theme])[0], NEAREST)])
+        own = np.array([row["row"] for row in queries.rows_near(store, clip.encode_texts([theme])[0], _THEME_PICTURES)])
     rest = np.setdiff1d(images, own)
-    others = random.choice(rest, min(OTHERS, len(rest)), replace=False)
+    others = random.choice(rest, min(_OTHER_PICTURES, len(rest)), replace=False)
     if not len(own) or not len(others):
         raise Refused(f"{store.path} has no pictures to learn the theme {theme!r} from, and others besides")
-    return Theme.learn(clip, prepared(store, clip, own), prepared(store, clip, others))
+    return Theme.learn(clip, original_pictures(store, clip, own), original_pictures(store, clip, others))
 
 
 def mean_colour(store: Store) -> tuple[float, float, float] | None:
@@ -93,22 +93,26 @@ def mean_colour(store: Store) -> tuple[float, float, float] | None:
     if "image" not in store.counts:
         return None
     rows = store.positions("image")
-    chosen = np.sort(np.random.default_rng(0).choice(rows, min(SAMPLE, len(rows)), replace=False))
+    chosen = np.sort(np.random.default_rng(0).choice(rows, min(_COLOUR_SAMPLE, len(rows)), replace=False))
     means = [np.asarray(Image.open(BytesIO(store.thumb(int(row)))).convert("RGB")).mean((0, 1)) / 255 for row in chosen]
     red, green, blue = np.clip(np.mean(means, 0), 0.05, 0.95).tolist()  # black and white leave no room on one side
     return red, green, blue
 
 
-def webp(image: UInt8[np.ndarray, "h w 3"]) -> bytes:
+def encode_webp(image: UInt8[np.ndarray, "h w 3"]) -> bytes:
     """A picture as WebP."""
     written = BytesIO()
-    Image.fromarray(image).save(written, "WEBP", quality=QUALITY)
+    Image.fromarray(image).save(written, "WEBP", quality=_WEBP_QUALITY)
     return written.getvalue()
 
 
 def _drawn(store: Store) -> _Table:
     """What was drawn before; nothing where that was of another state of the Store."""
-    return pq.read_table(store.derived(parts.DRAWINGS) / FILE).to_pylist() if store.current(parts.DRAWINGS) else []
+    return (
+        pq.read_table(store.derived(parts.DRAWINGS) / DRAWINGS_FILE).to_pylist()
+        if store.current(parts.DRAWINGS)
+        else []
+    )
 
 
 def _remade(table: _Table, themes: Sequence[str], asked: dict[str, dict[str, Any]]) -> Part:
@@ -137,10 +141,14 @@ def _strongest(store: Store) -> np.ndarray | None:
 
 
 def _rows(
-    neurons: Sequence[int], found: Sequence[Drawing], theme: str, strongest: np.ndarray | None, options: dict[str, Any]
+    neurons: Sequence[int],
+    found: Sequence[NeuronDrawing],
+    theme: str,
+    strongest: np.ndarray | None,
+    options: dict[str, Any],
 ) -> Iterator[dict[str, Any]]:
     for neuron, drawing in zip(neurons, found, strict=True):
         most = None if strongest is None else float(strongest[neuron])
         for repeat, (image, reached) in enumerate(zip(drawing.images, drawing.reached.tolist(), strict=True)):
             figures = {"reached": reached, "strongest": most, "repeat": repeat}
-            yield {"neuron": neuron, "theme": theme, "image": webp(image), **figures, **options}
+            yield {"neuron": neuron, "theme": theme, "image": encode_webp(image), **figures, **options}

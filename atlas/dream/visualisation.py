@@ -20,18 +20,18 @@ from atlas.dream.facets import Theme, lower_layers, record_outputs
 from atlas.errors import Refused
 from atlas.model.clip import Clip
 
-STEPS = 200
-RATE = 0.05  # Adam's
-COARSE, SHARP = 0.05, 2 / 3  # detail of the first step, and the share of the steps after which all is drawn
-MARGIN = 7 / 6  # a canvas is this much wider than what the model reads
-LEAST = 0.1  # the least share that the cosine leaves of the objective, lest it vanish at the start
-TINY = 1e-30  # a gradient as small as this is none
-TRIED = 16  # views by which a drawing is judged
-AT_ONCE = 16  # pictures optimised together on a CPU; four times as many on a GPU
+DREAM_STEPS = 200
+_LEARNING_RATE = 0.05  # Adam's
+_COARSE, _SHARP = 0.05, 2 / 3  # detail of the first step, and the share of the steps after which all is drawn
+_MARGIN = 7 / 6  # a canvas is this much wider than what the model reads
+_LEAST_COSINE = 0.1  # the least share that the cosine leaves of the objective, lest it vanish at the start
+_TINY = 1e-30  # a gradient as small as this is none
+_VIEWS_JUDGED = 16  # views by which a drawing is judged
+_AT_ONCE = 16  # pictures optimised together on a CPU; four times as many on a GPU
 
 
 @dataclass(frozen=True)
-class Drawing:
+class NeuronDrawing:
     """What was drawn to drive one direction: `images` (r, s, s, 3), and what the direction does on views of each."""
 
     images: UInt8[np.ndarray, "r s s 3"]
@@ -42,13 +42,13 @@ def visualise(
     clip: Clip,
     what: int | Sequence[int] | Float[np.ndarray, "k u"],
     repeats: int = 1,
-    steps: int = STEPS,
+    steps: int = DREAM_STEPS,
     theme: Theme | None = None,
     strength: float | int = 1.0,
     diversity: float | int = 3.0,
     about: tuple[float, float, float] | None = None,
     seed: int = 0,
-) -> list[Drawing]:
+) -> list[NeuronDrawing]:
     """Draw pictures that drive neurons, by number, or directions (k, u) of the clip's first hooked layer.
 
     repeats    pictures of each
@@ -74,12 +74,14 @@ def visualise(
     if below := [path for path in (theme.weights if theme else ()) if not clip.precedes(path)]:
         raise Refused(f"the theme was learnt at {below[0]}, which does not lie below {clip.layer}")
     easel = _Easel(clip, clip.stand_in(), theme if strength else None, strength, diversity, about)
-    return [one for part in D.split(at_once(clip, repeats)) for one in easel.draw(part, repeats, steps, seed)]
+    return [
+        one for part in D.split(directions_at_once(clip, repeats)) for one in easel.draw(part, repeats, steps, seed)
+    ]
 
 
-def at_once(clip: Clip, repeats: int = 1) -> int:
+def directions_at_once(clip: Clip, repeats: int = 1) -> int:
     """How many directions are drawn side by side."""
-    return max(1, AT_ONCE * (1 if clip.device.type == "cpu" else 4) // repeats)
+    return max(1, _AT_ONCE * (1 if clip.device.type == "cpu" else 4) // repeats)
 
 
 @dataclass(frozen=True)
@@ -93,29 +95,29 @@ class _Easel:
     diversity: float | int
     about: tuple[float, ...] | None
 
-    def draw(self, D: Float[Tensor, "k u"], repeats: int, steps: int, seed: int) -> list[Drawing]:
+    def draw(self, D: Float[Tensor, "k u"], repeats: int, steps: int, seed: int) -> list[NeuronDrawing]:
         """Draw some directions side by side."""
         size = self.clip.image_size
         about = self.about or tuple(self.clip.preprocessing.mean)
-        canvas = Canvas(len(D), repeats, round(size * MARGIN), about, self.clip.device, seed)
+        canvas = Canvas(len(D), repeats, round(size * _MARGIN), about, self.clip.device, seed)
         each = D.repeat_interleave(repeats, 0)
-        optimiser, unit = torch.optim.Adam([canvas.leaf], RATE), torch.ones(1)
+        optimiser, unit = torch.optim.Adam([canvas.leaf], _LEARNING_RATE), torch.ones(1)
         for step in range(steps):  # in units of the first gradient: Adam's epsilon would hold back small activations
-            x = canvas.draw(COARSE + (1 - COARSE) * min(1.0, step / (SHARP * steps)))
+            x = canvas.draw(_COARSE + (1 - _COARSE) * min(1.0, step / (_SHARP * steps)))
             worth = self._worth(canvas.views(x, size), each, repeats)
             gradient = torch.autograd.grad(-worth.sum(), canvas.leaf)[0]
-            unit = unit if step else gradient.flatten(1).norm(dim=1).clamp(min=TINY).view(-1, 1, 1, 1, 1)
+            unit = unit if step else gradient.flatten(1).norm(dim=1).clamp(min=_TINY).view(-1, 1, 1, 1, 1)
             canvas.leaf.grad = gradient / unit
             optimiser.step()
         with torch.no_grad():
             x = canvas.draw()
             tried = [
                 _response(self._passed(self.clip.respond(canvas.views(x, size), self.tower)), each)
-                for _ in range(TRIED)
+                for _ in range(_VIEWS_JUDGED)
             ]
         images = (x * 255).round().byte().permute(0, 2, 3, 1).unflatten(0, (len(D), repeats)).cpu().numpy()
         reached = torch.stack(tried).mean(0).unflatten(0, (len(D), repeats)).cpu().numpy()
-        return [Drawing(*one) for one in zip(images, reached, strict=True)]
+        return [NeuronDrawing(*one) for one in zip(images, reached, strict=True)]
 
     def _passed(self, A: Float[Tensor, "n u h w"]) -> Float[Tensor, "n u h w"]:
         """What the layer passes on: its maps after the ReLU that closes it, if one does."""
@@ -130,7 +132,7 @@ class _Easel:
         response = _response(A, D)
         shown = self._passed(A).mean((2, 3))
         cosine = (normalize(shown, dim=1) * normalize(D, dim=1)).sum(1)
-        worth = torch.where(response > 0, response * cosine.clamp(min=LEAST), response * LEAST)
+        worth = torch.where(response > 0, response * cosine.clamp(min=_LEAST_COSINE), response * _LEAST_COSINE)
         if not below:
             return worth
         gradients = torch.autograd.grad(response.sum(), [maps[path] for path in below], retain_graph=True)

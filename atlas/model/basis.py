@@ -18,31 +18,31 @@ from timm.models.vision_transformer import Block
 from timm.models.vision_transformer_relpos import RelPosBlock
 from torch import Tensor, nn
 
-from atlas.model.layers import Layer, closing_relu, pooled_token, pushed, tower_embeddings
+from atlas.model.layers import Layer, closing_relu, pooled_token, step_added, tower_embeddings
 
-Kind = Literal["exact on homogeneous maps", "direct effect", "averaged Jacobian"]
+BasisKind = Literal["exact on homogeneous maps", "direct effect", "averaged Jacobian"]
 
 
-def basis_kind(model: Any, layer: Layer) -> Kind:
+def basis_kind(model: Any, layer: Layer) -> BasisKind:
     """Which of the three ways `bilinear` takes for this layer."""
     if _feeds_attention_pool(model, layer):
         return "exact on homogeneous maps"
     return "direct effect" if _residual_path(model.visual, layer.path) else "averaged Jacobian"
 
 
-def bilinear(model: Any, layer: Layer, images: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "u d"]:
+def bilinear_basis(model: Any, layer: Layer, images: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "u d"]:
     """W (neurons, dim) of a layer, from the current weights.
 
     `images`, preprocessed, are those whose layer-norm scales or Jacobians are averaged; an attention pool needs none.
     """
     if _feeds_attention_pool(model, layer):
-        return attention_pool(model.visual.attnpool)
+        return attention_pool_basis(model.visual.attnpool)
     if path := _residual_path(model.visual, layer.path):
         return direct_effect(model, path, images)
     return averaged_jacobian(model, layer, images)
 
 
-def attention_pool(pool: Any) -> Float[Tensor, "u d"]:
+def attention_pool_basis(pool: Any) -> Float[Tensor, "u d"]:
     """(W_o W_v)^T. Exact where all positions hold the same values and the positional embedding is zero: whatever the
     attention's weights are, they then average equal values, and the values pass through W_v and W_o alone.
     """
@@ -53,7 +53,7 @@ def attention_pool(pool: Any) -> Float[Tensor, "u d"]:
 def averaged_jacobian(model: Any, layer: Layer, images: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "u d"]:
     """Derivative of the embedding by a step taken at every position of the layer at once, averaged over images."""
     delta = torch.zeros(layer.neurons, device=images.device, requires_grad=True)
-    with torch.enable_grad(), pushed(model, layer, delta):
+    with torch.enable_grad(), step_added(model, layer, delta):
         mean = tower_embeddings(model, images).mean(0)
     columns = [torch.autograd.grad(each, delta, retain_graph=True)[0] for each in mean]
     return torch.stack(columns, dim=1)

@@ -20,14 +20,14 @@ from torch.nn.functional import normalize
 
 from atlas.errors import Refused
 from atlas.model import basis, layers, weights
-from atlas.model.folding import folded
+from atlas.model.folding import fold_batch_norms
 from atlas.model.layers import Layer, Token
 from atlas.sources import decoding
 
 Picture = str | Path | Image.Image
 Pictures = Sequence[Picture] | Picture | np.ndarray
-IMAGES_A_BATCH, TEXTS_A_BATCH = 32, 256  # images: a CPU's caches hold no more; on a GPU, as many as texts
-REFERENCE_IMAGES = 4
+_IMAGES_A_BATCH, _TEXTS_A_BATCH = 32, 256  # images: a CPU's caches hold no more; on a GPU, as many as texts
+_REFERENCE_IMAGES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Clip:
         self.name, self.pretrained = name, pretrained
         self.device = _device(device)
         model: Any
-        model, self._origin = weights.load(name, pretrained)
+        model, self._origin = weights.load_model(name, pretrained)
         # Channels last is the faster order for convolutions: RN50 by a fifth on CPU, the small embedded model by more.
         self.model = model.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
         self.preprocessing = PreprocessCfg(**self.model.visual.preprocess_cfg)
@@ -71,8 +71,8 @@ class Clip:
         # The model's own resize and crop; the last two steps, to floats and normalised, are `_normalised`.
         steps: Any = image_transform_v2(self.preprocessing, is_train=False)
         self._resize: list[Callable] = steps.transforms[:-2]
-        self._layers = layers.survey(self.model.visual, self.image_size)
-        paths = [layer] if isinstance(layer, str) else layer or [layers.default(self.model.visual, self._layers)]
+        self._layers = layers.survey_layers(self.model.visual, self.image_size)
+        paths = [layer] if isinstance(layer, str) else layer or [layers.default_layer(self.model.visual, self._layers)]
         self.hooked = tuple(dict.fromkeys(paths))
         self._token = _checked(token)
         self.token: Token | None = token or layers.pooled_token(self.model.visual)
@@ -99,7 +99,7 @@ class Clip:
         return self._layers["visual"].neurons
 
     @property
-    def basis_kind(self) -> basis.Kind:
+    def basis_kind(self) -> basis.BasisKind:
         """What basis() is for the first hooked layer."""
         return basis.basis_kind(self.model, self._layers[self.layer])
 
@@ -191,8 +191,8 @@ class Clip:
         """Embeddings of unit norm. Texts longer than the model's context are cut; no texts give shape (0, dim)."""
         texts = [texts] if isinstance(texts, str) else list(texts)
         rows = [np.zeros((0, self.dim), np.float32)]
-        for start in range(0, len(texts), TEXTS_A_BATCH):
-            tokens = self.tokenizer(texts[start : start + TEXTS_A_BATCH]).to(self.device)
+        for start in range(0, len(texts), _TEXTS_A_BATCH):
+            tokens = self.tokenizer(texts[start : start + _TEXTS_A_BATCH]).to(self.device)
             with torch.no_grad(), self._autocast():
                 rows.append(_unit(self.model.encode_text(tokens)))
         return np.concatenate(rows)
@@ -205,9 +205,9 @@ class Clip:
         """
         if images is None:
             side = self.image_size
-            images = np.random.default_rng(0).integers(0, 256, (REFERENCE_IMAGES, side, side, 3), np.uint8)
+            images = np.random.default_rng(0).integers(0, 256, (_REFERENCE_IMAGES, side, side, 3), np.uint8)
         pixels = np.concatenate(list(self._batches(self._listed(images))))
-        return basis.bilinear(self.model, self._find(layer or self.layer), self._normalised(pixels)).cpu().numpy()
+        return basis.bilinear_basis(self.model, self._find(layer or self.layer), self._normalised(pixels)).cpu().numpy()
 
     def attribution(self, texts: Sequence[str] | str, layer: str | None = None) -> Float[np.ndarray, "n u"]:
         """Each neuron's share in each text: text embeddings @ basis.T."""
@@ -220,7 +220,7 @@ class Clip:
         """
         wanted = self._first()
         mean, std = self._shift_and_scale()
-        with layers.tapped(tower or self.model, wanted) as maps:
+        with layers.record_maps(tower or self.model, wanted) as maps:
             layers.tower_embeddings(tower or self.model, (x - mean) / std)
         return maps[self.layer]
 
@@ -235,7 +235,7 @@ class Clip:
 
     def stand_in(self) -> torch.nn.Module:
         """The model with its image tower folded, where the first hooked layer allows it; the same numbers, sooner."""
-        return self._tower(2 * IMAGES_A_BATCH, self._first())
+        return self._tower(2 * _IMAGES_A_BATCH, self._first())
 
     def _first(self) -> dict[Layer, Token]:
         """The first hooked layer alone."""
@@ -243,15 +243,19 @@ class Clip:
 
     def _tower(self, images: int, tokens: dict[Layer, Token]) -> torch.nn.Module:
         """The model, or its folded image tower where that pays (many images, on a CPU) and no convolution is read."""
-        pays = images >= 2 * IMAGES_A_BATCH and self.device.type == "cpu"
+        pays = images >= 2 * _IMAGES_A_BATCH and self.device.type == "cpu"
         reads = (self.model.get_submodule(layer.path) for layer in tokens)
-        return folded(self.model) if pays and not any(isinstance(m, torch.nn.Conv2d) for m in reads) else self.model
+        return (
+            fold_batch_norms(self.model)
+            if pays and not any(isinstance(m, torch.nn.Conv2d) for m in reads)
+            else self.model
+        )
 
     def _read(self, tower: torch.nn.Module, pixels: np.ndarray, tokens: dict[Layer, Token]) -> Readout:
         if pixels.dtype != np.uint8 or pixels.shape[1:] != (self.image_size, self.image_size, 3):
             side = self.image_size
             raise Refused(f"{self.name} reads uint8 pixels (n, {side}, {side}, 3), got {pixels.dtype} {pixels.shape}")
-        with torch.no_grad(), self._autocast(), layers.tapped(tower, tokens) as maps:
+        with torch.no_grad(), self._autocast(), layers.record_maps(tower, tokens) as maps:
             embedding = layers.tower_embeddings(tower, self._normalised(pixels))
         return Readout(_unit(embedding), {layer.path: maps[layer.path] for layer in tokens})
 
@@ -283,7 +287,7 @@ class Clip:
 
     def _batches(self, images: Sequence[Picture] | np.ndarray) -> Iterator[UInt8[np.ndarray, "n s s 3"]]:
         """Prepared pixels, a batch at a time: files are opened only when their batch comes."""
-        size = IMAGES_A_BATCH if self.device.type == "cpu" else TEXTS_A_BATCH
+        size = _IMAGES_A_BATCH if self.device.type == "cpu" else _TEXTS_A_BATCH
         for start in range(0, len(images), size):
             batch = images[start : start + size]
             yield batch if isinstance(batch, np.ndarray) else np.stack([self.prepare(_open(each)) for each in batch])

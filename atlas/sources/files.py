@@ -11,7 +11,7 @@ from pathlib import Path
 
 from atlas.errors import Refused
 from atlas.sources.decoding import decode
-from atlas.sources.items import Distinct, Item, changed, identifier, legible, unreadable
+from atlas.sources.items import Distinct, Item, identifier, printable_line, raise_unreadable, size_and_mtime
 
 # Everything else is offered, and refused with its reason if it is no image.
 NOT_IMAGES = frozenset((
@@ -57,7 +57,7 @@ class Folder:
         caption = read_text(path.with_suffix(".txt")) if f"{path.stem}.txt" in beside else ""
         folders = inside.split("/")[:-1] or [self.name]
         id = f"{self.name}/{inside}{path.name}"
-        return loose(id, self.spec, path, caption, label=folders[-1], group=folders[0])
+        return image_file_item(id, self.spec, path, caption, label=folders[-1], group=folders[0])
 
 
 def _visible(folder: Path) -> list[os.DirEntry[str]]:
@@ -78,9 +78,9 @@ class Paths:
 
     def __iter__(self) -> Iterator[Item]:
         distinct = Distinct()
-        for _, line in lines(self.file):
+        for _, line in read_lines(self.file):
             path = self.file.parent / line
-            yield loose(
+            yield image_file_item(
                 distinct(f"{self.name}/{line}"), self.spec, path, label=path.parent.name, group=path.parent.name
             )
 
@@ -99,30 +99,30 @@ class Table:
     def __iter__(self) -> Iterator[Item]:
         distinct, found = Distinct(), None
         for number, row in _rows(self.file):
-            found = found or roles(list(row), self.columns, self.spec)
+            found = found or column_roles(list(row), self.columns, self.spec)
             cells = {role: row.get(column) for role, column in found.items()}
             path = "" if cells["image"] is None else str(cells["image"]).strip().strip("\ufeff")
-            texts = {role: legible(cells.get(role)) for role in ("caption", "label", "group")}
+            texts = {role: printable_line(cells.get(role)) for role in ("caption", "label", "group")}
             if not path:
-                lost = partial(unreadable, f"line {number} of the table names no image")
+                lost = partial(raise_unreadable, f"line {number} of the table names no image")
                 yield Item(
                     distinct(f"{self.name}/line {number}"), "image", self.spec, **texts, size=0, mtime=0, load=lost
                 )
             else:
-                yield loose(distinct(f"{self.name}/{path}"), self.spec, self.file.parent / path, **texts)
+                yield image_file_item(distinct(f"{self.name}/{path}"), self.spec, self.file.parent / path, **texts)
 
 
-def loose(id: str, spec: str, path: Path, caption: str = "", label: str = "", group: str = "") -> Item:
+def image_file_item(id: str, spec: str, path: Path, caption: str = "", label: str = "", group: str = "") -> Item:
     """The item of one image file, whether it exists or not: `load` says."""
-    size, mtime = changed(path)
+    size, mtime = size_and_mtime(path)
     load = partial(decode, path)
     if not size and re.search("(http|https|s3|gs|data):", str(path)):
-        load = partial(unreadable, "an address, not a file: download it first")
-    texts = (legible(text) for text in (caption, label, group))
+        load = partial(raise_unreadable, "an address, not a file: download it first")
+    texts = (printable_line(text) for text in (caption, label, group))
     return Item(identifier(id), "image", spec, *texts, size=size, mtime=mtime, load=load)
 
 
-def roles(found: Sequence[str], asked: Mapping[str, str], where: str) -> dict[str, str]:
+def column_roles(found: Sequence[str], asked: Mapping[str, str], where: str) -> dict[str, str]:
     """Which of the columns found holds the image, the caption, the label and the group, those asked for first.
 
     Raises:
@@ -130,14 +130,14 @@ def roles(found: Sequence[str], asked: Mapping[str, str], where: str) -> dict[st
     """
     for column in asked.values():
         if column not in found:
-            raise Refused(f"{where}: no column {column!r}; found: {', '.join(map(legible, found))}")
-    plain = {legible(column).lower(): column for column in reversed(found)}
+            raise Refused(f"{where}: no column {column!r}; found: {', '.join(map(printable_line, found))}")
+    plain = {printable_line(column).lower(): column for column in reversed(found)}
     known = {role: next((plain[name] for name in names if name in plain), None) for role, names in ROLES.items()}
     chosen = {role: column for role, column in {**known, **asked}.items() if column is not None}
     if "image" not in chosen:
         wanted = "image, path or file"
         raise Refused(
-            f"{where}: no column {wanted}; found: {', '.join(map(legible, found)) or 'none'} (name it: ?image=COLUMN)"
+            f"{where}: no column {wanted}; found: {', '.join(map(printable_line, found)) or 'none'} (name it: ?image=COLUMN)"
         )
     return chosen
 
@@ -145,7 +145,7 @@ def roles(found: Sequence[str], asked: Mapping[str, str], where: str) -> dict[st
 def _rows(file: Path) -> Iterator[tuple[int, dict[str, object]]]:
     """(line number, column -> cell) of every row; a blank line is none."""
     if file.suffix.lower() == ".jsonl":
-        for number, line in lines(file):
+        for number, line in read_lines(file):
             try:
                 row = json.loads(line)
             except ValueError as error:
@@ -154,7 +154,7 @@ def _rows(file: Path) -> Iterator[tuple[int, dict[str, object]]]:
                 raise Refused(f"{file}: line {number} is not a JSON object")
             yield number, row
         return
-    with file.open(encoding=encoding(file), newline="", errors="replace") as text:
+    with file.open(encoding=text_encoding(file), newline="", errors="replace") as text:
         reader = csv.DictReader(text, delimiter="\t" if file.suffix.lower() == ".tsv" else ",", restkey="")
         try:
             for row in reader:
@@ -163,9 +163,9 @@ def _rows(file: Path) -> Iterator[tuple[int, dict[str, object]]]:
             raise Refused(f"{file}: line {reader.line_num} is not {file.suffix[1:].upper()} ({error})") from None
 
 
-def lines(file: Path) -> Iterator[tuple[int, str]]:
+def read_lines(file: Path) -> Iterator[tuple[int, str]]:
     """(number, line) of every line of a text file that is not blank, ends and marks cut off."""
-    with file.open(encoding=encoding(file), errors="replace") as text:
+    with file.open(encoding=text_encoding(file), errors="replace") as text:
         for number, line in enumerate(text, 1):
             if line := line.strip().strip("\ufeff\u200b\x00").strip():
                 yield number, line
@@ -173,10 +173,10 @@ def lines(file: Path) -> Iterator[tuple[int, str]]:
 
 def read_text(file: Path) -> str:
     """The whole of a small text file."""
-    return file.read_text(encoding(file), errors="replace")
+    return file.read_text(text_encoding(file), errors="replace")
 
 
-def encoding(file: Path) -> str:
+def text_encoding(file: Path) -> str:
     """How a text file is encoded: by its byte order mark, else UTF-8 if all of it is, else Western Windows."""
     try:
         with file.open("rb") as raw:

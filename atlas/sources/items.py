@@ -60,7 +60,7 @@ class Distinct:
         return id
 
 
-def legible(text: object) -> str:
+def printable_line(text: object) -> str:
     """Any text on one line, without control characters and invisible marks, in what UTF-8 can hold; None is empty."""
     line = " ".join(_UNPRINTABLE.sub("", "" if text is None else str(text)).split())
     return line.encode("utf-8", "backslashreplace").decode("utf-8")
@@ -71,7 +71,7 @@ def identifier(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def changed(path: Path) -> tuple[int, int]:
+def size_and_mtime(path: Path) -> tuple[int, int]:
     """Size in bytes and time of the last change in ns; zeros for a file that is not there."""
     try:
         status = path.stat()
@@ -80,6 +80,6 @@ def changed(path: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def unreadable(reason: str) -> NoReturn:
+def raise_unreadable(reason: str) -> NoReturn:
     """The `load` of an item that is already known to be lost, so that it is listed with the others refused."""
     raise Unreadable(reason)

@@ -22,7 +22,7 @@ from atlas.sources.files import ROLES, Folder, Paths, Table
 from atlas.sources.items import Item, Source
 
 __all__ = ["Item", "Source", "join", "parse"]
-PACKAGED = ("emoji", "words", "texts")
+_PACKAGED = ("emoji", "words", "texts")
 
 
 def parse(spec: str) -> Source:
@@ -33,7 +33,7 @@ def parse(spec: str) -> Source:
     """
     body, options = _split(spec)
     kind, _, rest = body.partition(":")
-    if kind in PACKAGED:
+    if kind in _PACKAGED:
         source = _packaged(spec, kind, rest, options)
     elif kind == "hf":
         source = _hugging_face(spec, rest, _options(spec, options, _COLUMNS))
@@ -197,7 +197,7 @@ def _pattern(spec: str, body: str, given: Mapping[str, str]) -> Source:
     missing = next((file for file in found if not os.path.exists(file)), None)
     if missing is not None:
         where = f"{spec}: no such file or folder" + (f": {missing}" if missing != body else "")
-        raise Refused(f"{where} (built in are {', '.join(PACKAGED)})")
+        raise Refused(f"{where} (built in are {', '.join(_PACKAGED)})")
     if len({file.suffix for file in files}) > 1 or files[0].suffix not in (".tar", ".parquet"):
         raise Refused(f"{spec}: a pattern names .tar or .parquet shards, all of one kind; for images give their folder")
     parent = Path(os.path.commonpath([os.path.abspath(file.parent) for file in files]))

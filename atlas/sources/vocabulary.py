@@ -50,14 +50,14 @@ _PICTOGRAPHS = (range(0x1F300, 0x1F650), range(0x1F680, 0x1F700), range(0x1F900,
 _WORD = re.compile(r"[^\W\d_]{2,}(?:['’][^\W\d_]+)?")
 
 
-def english(top: int = 1000) -> tuple[str, ...]:
+def english_words(top: int = 1000) -> tuple[str, ...]:
     """The `top` most frequent English words, most frequent first: plain letters, two or more, or "a" and "i"."""
     plain = re.compile(r"[a-z]{2,}|a|i")
     ranked = _package("wordfreq").top_n_list("en", 2 * top + 100)
     return tuple([word for word in ranked if plain.fullmatch(word)][:top])
 
 
-def countries() -> tuple[str, ...]:
+def country_names() -> tuple[str, ...]:
     """Countries and territories by their common names, ordered by their three-letter ISO codes."""
     return tuple(_plain_country(getattr(c, "common_name", c.name)) for c in _package("pycountry").countries)
 
@@ -125,7 +125,7 @@ def pictograph_names() -> tuple[str, ...]:
     return tuple(sorted({name for name in named if name and "emoji modifier" not in name}))
 
 
-def classes() -> tuple[str, ...]:
+def imagenet_classes() -> tuple[str, ...]:
     """The thousand classes of ImageNet, as open_clip calls them."""
     return tuple(dict.fromkeys(import_module("open_clip.zero_shot_metadata").IMAGENET_CLASSNAMES))
 
@@ -135,8 +135,8 @@ def picture_words() -> tuple[str, ...]:
 
     Countries are in it where pycountry is installed, and emoji with their aliases where emoji is.
     """
-    lists = [SUBJECTS, classes(), EMOTIONS]
-    for wanted, otherwise in ((countries, tuple), (emoji_phrases, pictograph_names)):
+    lists = [SUBJECTS, imagenet_classes(), EMOTIONS]
+    for wanted, otherwise in ((country_names, tuple), (emoji_phrases, pictograph_names)):
         try:
             lists.append(wanted())
         except Refused:

@@ -15,7 +15,7 @@ from PIL import Image, ImageColor, ImageDraw, ImageFont, features
 from atlas.errors import Refused
 from atlas.sources.decoding import Unreadable
 
-SMALLEST = 6  # pixels: below this no letter can be told from another
+SMALLEST_LETTERS = 6  # pixels: below this no letter can be told from another
 _NOT_A_CHARACTER = "\uffff"  # no font has it, so it draws the box that stands for a missing glyph
 
 # The typographic attack of "Multimodal Neurons in Artificial Neural Networks": white letters of 20 pixels with a black
@@ -24,12 +24,12 @@ STICKER_SIDE, STICKER_SIZE, STICKER_EDGE = 288, 20, 2
 STICKER_PLACES = ((22, 22), (72, 47), (22, 72), (72, 97), (122, 122), (172, 147), (122, 172), (172, 197))
 
 
-def fonts() -> tuple[str, ...]:
+def installed_fonts() -> tuple[str, ...]:
     """The installed font families, as `font` takes them."""
     return tuple(sorted(fontpkg.families()))
 
 
-def render(
+def render_word(
     word: str,
     font: str = "open-sans",
     size: int = 32,
@@ -78,7 +78,7 @@ def sticker(image: Image.Image, text: str, font: str = "open-sans", size: int = 
     picture = image.convert("RGB")  # a copy, also of an RGB image
     wide, high = (length / STICKER_SIDE for length in picture.size)
     scale = min(wide, high)
-    face = _face(check_font(font), max(SMALLEST, round(size * scale)), _layout(text))
+    face = _face(check_font(font), max(SMALLEST_LETTERS, round(size * scale)), _layout(text))
     _check_letters(text, font)
     draw = ImageDraw.Draw(picture)
     edge = max(1, round(STICKER_EDGE * scale))
@@ -91,7 +91,7 @@ def check_font(name: str) -> str:
     """The family's own spelling of `name`; Refused, with the nearest installed families, where there is none."""
     slug = fontpkg.slugify(name)
     if slug not in fontpkg.families():
-        near = difflib.get_close_matches(slug, fonts(), 3, 0.4) or fonts()[:3]
+        near = difflib.get_close_matches(slug, installed_fonts(), 3, 0.4) or installed_fonts()[:3]
         raise Refused(
             f"font {name!r} is not installed; installed are {', '.join(near)}, ..., or: pip install fontpkg-{slug}"
         )
@@ -125,9 +125,9 @@ def _fit(word: str, font: str, size: int, side: int) -> tuple[str, ImageFont.Fre
     broken = [textwrap.fill(word, width, break_on_hyphens=False) for width in range(len(word), narrowest - 1, -1)]
     text = min(broken, key=lambda lines: extent(lines, size))
     points = min(size, int(size * room / extent(text, size)) + 1)
-    while points >= SMALLEST and extent(text, points) > room:
+    while points >= SMALLEST_LETTERS and extent(text, points) > room:
         points -= 1
-    if points < SMALLEST:
+    if points < SMALLEST_LETTERS:
         raise Unreadable(f"too long to be legible on {side} pixels")
     return text, _face(font, points, layout)
 

@@ -17,12 +17,12 @@ from atlas.console import Progress
 from atlas.errors import Refused
 from atlas.model.clip import Clip
 from atlas.sources import spec
-from atlas.store.listing import Job, compare_listing, fingerprint, jobs, listed_before, write_listing
-from atlas.store.shard_writer import Options, make_shards
-from atlas.store.shards import REJECTS, read_json, sha256, write_json
-from atlas.store.store import FORMAT, Store
+from atlas.store.listing import ShardJob, compare_listing, listed_before, listing_digest, shard_jobs, write_listing
+from atlas.store.shard_writer import CollectOptions, make_shards
+from atlas.store.shards import REJECT_SCHEMA, read_json, sha256, write_json
+from atlas.store.store import STORE_FORMAT, Store
 
-THUMB_BYTES = 1500  # of a 64 px WebP, a generous mean; for the estimate of disk need only
+_THUMB_BYTES = 1500  # of a 64 px WebP, a generous mean; for the estimate of disk need only
 
 
 def collect(
@@ -43,7 +43,7 @@ def collect(
     files that were added since. `engine`: "local" or "ray"; both give the same Store. Inputs that cannot be read are
     listed in `store.rejects`, with the reason. Raises `Refused` where the folder holds another request's Store.
     """
-    out, options = Path(out), Options(seed, thumb)
+    out, options = Path(out), CollectOptions(seed, thumb)
     if engine not in ("local", "ray"):
         raise Refused(f"engine={engine!r}: engines are local and ray")
     given = source if isinstance(source, list | tuple) else [source]
@@ -74,7 +74,7 @@ def _begin(source: Any, request: dict[str, Any], out: Path, append: bool) -> dic
         return _plan(source, out, request, [])
     manifest = read_json(out / "store.json")
     _refuse_other_request(manifest["request"], request, out)
-    if manifest["listing"] == fingerprint(source):
+    if manifest["listing"] == listing_digest(source):
         return manifest
     difference = compare_listing(source, out / "listing.parquet")
     if difference.changed or not append or not manifest["complete"]:
@@ -105,7 +105,7 @@ def _plan(source: Any, out: Path, request: dict[str, Any], earlier: list[dict[st
         raise Refused(f"{', '.join(request['sources'])}: nothing found to collect")
     generation = {"first_shard": first, "end_shard": listing.shards, **listing.counts}
     manifest = {
-        "format": FORMAT,
+        "format": STORE_FORMAT,
         "complete": False,
         "request": request,
         "listing": listing.sha256,
@@ -117,7 +117,7 @@ def _plan(source: Any, out: Path, request: dict[str, Any], earlier: list[dict[st
 
 
 def _work(
-    source: Any, clip: Clip, out: Path, options: Options, manifest: dict[str, Any], batch: int, engine: str
+    source: Any, clip: Clip, out: Path, options: CollectOptions, manifest: dict[str, Any], batch: int, engine: str
 ) -> None:
     """Make the shards that are missing, then finish the Store."""
     generation = manifest["generations"][-1]
@@ -126,7 +126,7 @@ def _work(
     shards = out / "shards"
     shards.mkdir(exist_ok=True)
     there = {path.name for path in shards.iterdir()}
-    wanted = (job for job in jobs(fresh, generation["first_shard"]) if job.name not in there)
+    wanted = (job for job in shard_jobs(fresh, generation["first_shard"]) if job.name not in there)
     total = sum(generation[kind] for kind in ("image", "word", "text"))
     _check_disk(out, clip, total)
     with Progress(total, f"collect {out.name}") as progress:
@@ -139,7 +139,7 @@ def _work(
 
 def _check_disk(out: Path, clip: Clip, rows: int) -> None:
     numbers = clip.dim + sum(4 * layer.neurons for layer in clip.layers() if layer.path in clip.hooked)
-    need, free = rows * (2 * numbers + THUMB_BYTES), shutil.disk_usage(out).free
+    need, free = rows * (2 * numbers + _THUMB_BYTES), shutil.disk_usage(out).free
     if need > free:
         raise Refused(
             f"{out} needs about {need / 1e9:.1f} GB for {rows:,} rows, and its disk has {free / 1e9:.1f} GB free; "
@@ -151,7 +151,7 @@ def _finish(out: Path, manifest: dict[str, Any]) -> None:
     """Gather the refused inputs and the shards' checksums, and declare the Store whole."""
     folders = sorted((out / "shards").iterdir())
     parts = [pq.read_table(folder / "rejects.parquet") for folder in folders if (folder / "rejects.parquet").exists()]
-    rejects = pa.concat_tables(parts) if parts else REJECTS.empty_table()
+    rejects = pa.concat_tables(parts) if parts else REJECT_SCHEMA.empty_table()
     partial = out / "partial" / "rejects.parquet"
     partial.parent.mkdir(exist_ok=True)
     pq.write_table(rejects, partial)
@@ -170,7 +170,7 @@ def _finish(out: Path, manifest: dict[str, Any]) -> None:
     write_json(out / "store.json", manifest)
 
 
-def _on_ray(wanted: Iterable[Job], clip: Clip, out: Path, options: Options, batch: int) -> Iterator[int]:
+def _on_ray(wanted: Iterable[ShardJob], clip: Clip, out: Path, options: CollectOptions, batch: int) -> Iterator[int]:
     """The same shards, each made by whichever Ray worker is free; `out` must be a folder that all of them see."""
     try:
         import ray
@@ -183,7 +183,7 @@ def _on_ray(wanted: Iterable[Job], clip: Clip, out: Path, options: Options, batc
     threads = torch.get_num_threads()
 
     @ray.remote(num_cpus=threads, num_gpus=gpus)
-    def make(job: Job, clip: Clip) -> int:
+    def make(job: ShardJob, clip: Clip) -> int:
         torch.set_num_threads(threads)  # sums are split by thread: as many as here give the same last bits
         return sum(make_shards([job], clip, out.absolute(), options, batch))
 

@@ -18,13 +18,13 @@ from atlas.errors import Refused
 from atlas.sources.spec import Item
 from atlas.store.shards import KINDS, SHARD_ROWS
 
-LISTING = pa.schema(
+_LISTING_SCHEMA = pa.schema(
     [("id", pa.string()), ("kind", pa.string()), ("size", pa.int64()), ("mtime", pa.int64()), ("shard", pa.int32())]
 )
 
 
 @dataclass(frozen=True)
-class Job:
+class ShardJob:
     """One shard to be made: its number, its kind, and the items that go in."""
 
     number: int
@@ -51,7 +51,7 @@ def id_hash(id: str, seed: int = 0) -> int:
     return int.from_bytes(hashlib.blake2b(f"{seed}\0{id}".encode(), digest_size=8).digest(), "big")
 
 
-def jobs(items: Iterable[Item], first: int = 0) -> Iterator[Job]:
+def shard_jobs(items: Iterable[Item], first: int = 0) -> Iterator[ShardJob]:
     """Items in their order, gathered into shards of one kind; only the shards being filled are in memory."""
     waiting: dict[str, list[Item]] = {kind: [] for kind in KINDS}
     number = first
@@ -59,12 +59,12 @@ def jobs(items: Iterable[Item], first: int = 0) -> Iterator[Job]:
         batch = waiting[item.kind]
         batch.append(item)
         if len(batch) == SHARD_ROWS:
-            yield Job(number, item.kind, batch)
+            yield ShardJob(number, item.kind, batch)
             waiting[item.kind] = []
             number += 1
     for kind, batch in waiting.items():
         if batch:
-            yield Job(number, kind, batch)
+            yield ShardJob(number, kind, batch)
             number += 1
 
 
@@ -72,13 +72,13 @@ def write_listing(items: Iterable[Item], path: Path, earlier: Path | None = None
     """Write the listing of `items`, after an `earlier` one if given, as Parquet; ids must be unique."""
     counts: dict[str, int] = dict.fromkeys(KINDS, 0)
     seen, shards = array("Q"), first
-    with pq.ParquetWriter(path, LISTING, compression="zstd") as writer:
+    with pq.ParquetWriter(path, _LISTING_SCHEMA, compression="zstd") as writer:
         for batch in pq.ParquetFile(earlier).iter_batches() if earlier else ():
             writer.write_batch(batch)
             seen.extend(id_hash(id) for id in batch["id"].to_pylist())
-        for job in jobs(items, first):
-            columns = [[getattr(item, name) for item in job.items] for name in LISTING.names[:-1]]
-            writer.write_table(pa.table([*columns, [job.number] * len(job.items)], LISTING))
+        for job in shard_jobs(items, first):
+            columns = [[getattr(item, name) for item in job.items] for name in _LISTING_SCHEMA.names[:-1]]
+            writer.write_table(pa.table([*columns, [job.number] * len(job.items)], _LISTING_SCHEMA))
             seen.extend(id_hash(item.id) for item in job.items)
             counts[job.kind] += len(job.items)
             shards = job.number + 1
@@ -97,7 +97,7 @@ def _refuse_repeats(hashes: np.ndarray, path: Path) -> None:
         )
 
 
-def fingerprint(items: Iterable[Item]) -> str:
+def listing_digest(items: Iterable[Item]) -> str:
     """A sha256 over what is listed, whatever the order, so that an appended Store knows its sources again."""
     return _combined((item.id, item.kind, item.size, item.mtime) for item in items)
 
@@ -110,7 +110,7 @@ def _combined(rows: Iterable[tuple[str, str, int, int]]) -> str:
 
 
 def _listed(path: Path) -> Iterator[tuple[str, str, int, int]]:
-    for batch in pq.ParquetFile(path).iter_batches(columns=LISTING.names[:-1]):
+    for batch in pq.ParquetFile(path).iter_batches(columns=_LISTING_SCHEMA.names[:-1]):
         yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
 

@@ -20,7 +20,9 @@ from atlas.sources.decoding import Unreadable
 from atlas.store.store import Store
 
 
-def prepared(store: Store, clip: Clip, rows: Sequence[int] | Int[np.ndarray, " n"]) -> UInt8[np.ndarray, "n s s 3"]:
+def original_pictures(
+    store: Store, clip: Clip, rows: Sequence[int] | Int[np.ndarray, " n"]
+) -> UInt8[np.ndarray, "n s s 3"]:
     """The pictures of some rows of images or words, as the Store's sources give them and `clip` reads them.
 
     Where a source is not there any more, or what it lists has another size or time of change than when the Store was

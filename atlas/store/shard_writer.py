@@ -22,18 +22,18 @@ from torch import Tensor
 from atlas.errors import Refused
 from atlas.sources.decoding import Unreadable
 from atlas.sources.spec import Item
-from atlas.store.listing import Job, id_hash
-from atlas.store.shards import REJECTS, ROWS, describe_files, layer_folder, write_json
+from atlas.store.listing import ShardJob, id_hash
+from atlas.store.shards import REJECT_SCHEMA, ROW_SCHEMA, describe_files, layer_folder, write_json
 
 if TYPE_CHECKING:
     from atlas.model.clip import Clip
 
 
-HANDFUL = 32  # items that a thread takes at a time
+_ITEMS_A_THREAD = 32  # items that a thread takes at a time
 
 
 @dataclass(frozen=True)
-class Options:
+class CollectOptions:
     """What, beside the model and the sources, decides the content of a Store."""
 
     seed: int = 0
@@ -64,7 +64,7 @@ class Rejected:
     reason: str
 
 
-def prepare(item: Item, clip: "Clip", thumb: int) -> Ready | Rejected:
+def prepare_item(item: Item, clip: "Clip", thumb: int) -> Ready | Rejected:
     """Load one item and bring it to the model's input size; never raises for what is wrong with the item."""
     if item.load is None:
         return Ready(item)
@@ -86,7 +86,9 @@ def _thumbnail(image: Image.Image, side: int) -> bytes:
     return out.getvalue()
 
 
-def make_shards(wanted: Iterable[Job], clip: "Clip", out: Path, options: Options, batch: int) -> Iterator[int]:
+def make_shards(
+    wanted: Iterable[ShardJob], clip: "Clip", out: Path, options: CollectOptions, batch: int
+) -> Iterator[int]:
     """Make shards one after the other; yields how many items each batch was.
 
     With a GPU, threads read batches ahead while it works. On a CPU the two take turns, so that reading does not
@@ -111,23 +113,23 @@ def make_shards(wanted: Iterable[Job], clip: "Clip", out: Path, options: Options
 
 
 def _prepare_all(items: Sequence[Item], clip: "Clip", thumb: int) -> list[Ready | Rejected]:
-    return [prepare(item, clip, thumb) for item in items]
+    return [prepare_item(item, clip, thumb) for item in items]
 
 
 def _read_ahead(
-    wanted: Iterable[Job], pool: ThreadPoolExecutor, read: Any, batch: int, depth: int
-) -> Iterator[tuple[Job, int, list[Ready | Rejected]]]:
+    wanted: Iterable[ShardJob], pool: ThreadPoolExecutor, read: Any, batch: int, depth: int
+) -> Iterator[tuple[ShardJob, int, list[Ready | Rejected]]]:
     """Batches of read items, in order, with the end of each in its shard; `depth` batches are being read meanwhile."""
-    waiting: deque[tuple[Job, int, list[Future[list[Ready | Rejected]]]]] = deque()
+    waiting: deque[tuple[ShardJob, int, list[Future[list[Ready | Rejected]]]]] = deque()
 
-    def first() -> tuple[Job, int, list[Ready | Rejected]]:
+    def first() -> tuple[ShardJob, int, list[Ready | Rejected]]:
         job, end, futures = waiting.popleft()
         return job, end, [result for future in futures for result in future.result()]
 
     for job in wanted:
         for start in range(0, len(job.items), batch):
             items = job.items[start : start + batch]
-            handfuls = [items[i : i + HANDFUL] for i in range(0, len(items), HANDFUL)]
+            handfuls = [items[i : i + _ITEMS_A_THREAD] for i in range(0, len(items), _ITEMS_A_THREAD)]
             waiting.append((job, start + len(items), [pool.submit(read, handful) for handful in handfuls]))
             if len(waiting) > depth:
                 yield first()
@@ -194,7 +196,7 @@ def reduce_map(A: Tensor, at: np.ndarray, rectified: bool, folder: str = "") -> 
 
 
 def write_shard(
-    job: Job,
+    job: ShardJob,
     ready: Sequence[Ready],
     rejected: Sequence[Rejected],
     arrays: Sequence[dict[str, np.ndarray]],
@@ -210,8 +212,8 @@ def write_shard(
         (aside / name).parent.mkdir(exist_ok=True)
         np.save(aside / f"{name}.npy", np.concatenate([part[name] for part in arrays]))
     if rejected:
-        columns = [[getattr(r.item, name) for r in rejected] for name in REJECTS.names[:-1]]
-        pq.write_table(pa.table([*columns, [r.reason for r in rejected]], REJECTS), aside / "rejects.parquet")
+        columns = [[getattr(r.item, name) for r in rejected] for name in REJECT_SCHEMA.names[:-1]]
+        pq.write_table(pa.table([*columns, [r.reason for r in rejected]], REJECT_SCHEMA), aside / "rejects.parquet")
     content = {"kind": job.kind, "rows": len(ready), "listed": len(job.items), "files": describe_files(aside)}
     write_json(aside / "shard.json", content)
     aside.replace(out / "shards" / job.name)
@@ -226,7 +228,7 @@ def _patches(ready: Sequence[Ready], clip: "Clip", seed: int) -> np.ndarray:
 
 
 def _rows(ready: Sequence[Ready], patches: np.ndarray) -> pa.Table:
-    columns = {name: [getattr(r.item, name) for r in ready] for name in ROWS.names[:6]}
+    columns = {name: [getattr(r.item, name) for r in ready] for name in ROW_SCHEMA.names[:6]}
     columns |= {name: [getattr(r, name) for r in ready] for name in ("width", "height", "thumb")}
     columns |= {"patch_row": patches[:, 0], "patch_col": patches[:, 1]}
-    return pa.table([pa.array(columns[f.name], f.type) for f in ROWS], ROWS)
+    return pa.table([pa.array(columns[f.name], f.type) for f in ROW_SCHEMA], ROW_SCHEMA)

@@ -19,7 +19,7 @@ from atlas.errors import Refused
 SHARD_ROWS = 1024
 KINDS = ("image", "word", "text")
 ARRAYS = ("embedding", "max", "argmax", "mean", "patch")
-ROWS = pa.schema(
+ROW_SCHEMA = pa.schema(
     [
         ("id", pa.string()),
         ("kind", pa.string()),
@@ -34,7 +34,9 @@ ROWS = pa.schema(
         ("thumb", pa.binary()),
     ]
 )
-REJECTS = pa.schema([("id", pa.string()), ("kind", pa.string()), ("source", pa.string()), ("reason", pa.string())])
+REJECT_SCHEMA = pa.schema(
+    [("id", pa.string()), ("kind", pa.string()), ("source", pa.string()), ("reason", pa.string())]
+)
 
 
 def sha256(path: Path) -> str:
@@ -150,7 +152,7 @@ def check_size(file: Path, expected: int) -> None:
         raise Refused(f"{file} {state}, expected {expected} bytes; restore it, or make its folder again")
 
 
-def faults(folder: Path, files: dict[str, dict[str, Any]]) -> list[str]:
+def checksum_faults(folder: Path, files: dict[str, dict[str, Any]]) -> list[str]:
     """The files whose sha256 is not the expected one, a line each."""
     return [
         f"{folder / file}: expected sha256 {stat['sha256'][:12]}, got {found[:12]}"

@@ -35,19 +35,19 @@ from atlas.formatting import display_text
 from atlas.store.shards import (
     ARRAYS,
     KINDS,
-    ROWS,
+    ROW_SCHEMA,
     Array,
     Shard,
     check_size,
+    checksum_faults,
     describe_files,
-    faults,
     layer_folder,
     read_json,
     sha256,
     write_json,
 )
 
-FORMAT = 1
+STORE_FORMAT = 1
 
 
 class Part(NamedTuple):
@@ -86,8 +86,8 @@ class Store:
         if not (path / "store.json").exists():
             raise Refused(f"{path} holds no Store (no store.json); make one: atlas collect SOURCE {path}")
         manifest = read_json(path / "store.json")
-        if manifest.get("format") != FORMAT:
-            raise Refused(f"{path}/store.json has format {manifest.get('format')!r}; this version reads {FORMAT}")
+        if manifest.get("format") != STORE_FORMAT:
+            raise Refused(f"{path}/store.json has format {manifest.get('format')!r}; this version reads {STORE_FORMAT}")
         if not manifest["complete"]:
             raise Refused(f"{path} is not finished; run the command that began it again and it goes on")
         return cls(path, manifest, list(_open_shards(path, manifest["shards"])))
@@ -107,14 +107,14 @@ class Store:
             "Layer": ", ".join(self.layers),
             "Derived": ", ".join(self.everything_derived()) or f"nothing yet: atlas build, or atlas stats {self.path}",
         }
-        pieces = [reprs.heading("Store", self.path), reprs.facts(about)]
+        pieces = [reprs.heading("Store", self.path), reprs.fact_table(about)]
         kind = next((kind for kind in ("image", "word") if kind in self.counts), None)
         if kind:
-            spread = np.linspace(0, self.counts[kind] - 1, min(reprs.SHOWN, self.counts[kind])).astype(int)
+            spread = np.linspace(0, self.counts[kind] - 1, min(reprs.SHOWN_IN_JUPYTER, self.counts[kind])).astype(int)
             rows = self.positions(kind)[spread].tolist()
             captions = map(display_text, self.rows["caption"].take(rows).to_pylist())
-            pieces.append(reprs.thumbnails(map(self.thumb, rows), captions))
-        return reprs.whole(pieces)
+            pieces.append(reprs.thumbnail_strip(map(self.thumb, rows), captions))
+        return reprs.notebook_html(pieces)
 
     @property
     def request(self) -> dict[str, Any]:
@@ -145,12 +145,12 @@ class Store:
     @cached_property
     def rows(self) -> pa.Table:
         """Every row but its thumbnail (`thumb(row)`): columns of rows.parquet, in Store order."""
-        return self.table([name for name in ROWS.names if name != "thumb"])
+        return self.table([name for name in ROW_SCHEMA.names if name != "thumb"])
 
     def table(self, columns: Sequence[str], kind: str | None = None) -> pa.Table:
         """Some columns of the rows of one kind, or of all."""
         tables = [shard.table(columns) for shard in self.of_kind(kind)]
-        return pa.concat_tables(tables) if tables else pa.schema([ROWS.field(c) for c in columns]).empty_table()
+        return pa.concat_tables(tables) if tables else pa.schema([ROW_SCHEMA.field(c) for c in columns]).empty_table()
 
     def of_kind(self, kind: str | None) -> list[Shard]:
         """The shards of one kind, or all of them; shards whose every input was refused are left out."""
@@ -225,7 +225,7 @@ class Store:
         partial.mkdir(parents=True)
         try:
             yield partial
-            made = {"format": FORMAT, "made": part.name, "command": part.command, "of": parents, "recipe": recipe}
+            made = {"format": STORE_FORMAT, "made": part.name, "command": part.command, "of": parents, "recipe": recipe}
             write_json(partial / "made.json", made | {"files": describe_files(partial)})
             _put(partial, self.path / part.name)
         finally:
@@ -281,10 +281,10 @@ class Store:
         """Verify every checksum; the faults found, a line each (empty: all is well)."""
         found = []
         for shard in self.shards:
-            found += faults(shard.folder, shard.files)
+            found += checksum_faults(shard.folder, shard.files)
         for name in self.everything_derived():
             try:
-                found += faults(self._derived(name), read_json(self.path / name / "made.json")["files"])
+                found += checksum_faults(self._derived(name), read_json(self.path / name / "made.json")["files"])
             except Refused as fault:
                 found.append(str(fault))
         return found
