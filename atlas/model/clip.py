@@ -129,7 +129,7 @@ class Clip:
         return self._find(layer or self.layer).rectified
 
     def describe(self) -> ModelDescription:
-        """The model, its weights' checksum, layers and preprocessing; with equal descriptions, images are read alike."""
+        """The model, its weights' checksum, layers and preprocessing; equal descriptions read images alike."""
         hooked = [
             {"path": each.path, "neurons": each.neurons, "grid": list(each.grid(token)), "rectified": each.rectified}
             for each, token in self._hooked.items()
