@@ -178,7 +178,8 @@ def _finish(out: Path, manifest: Manifest) -> None:
         shutil.rmtree(out / "shards")
         raise Refused(f"every input was refused, {len(rejects):,} in all; the first: {first['id']}: {first['reason']}")
     packages = ("multimodal-atlas", "torch", "open_clip_torch", "numpy", "pillow", "pyarrow")
-    manifest = manifest | {
+    manifest = {
+        **manifest,
         "complete": True,
         "versions": {name: version(name) for name in packages},
         "shards": {folder.name: sha256(folder / "shard.json") for folder in folders},
