@@ -109,7 +109,7 @@ class Moments:
     `count` is the sum of the weights.
     """
 
-    count: float
+    count: float | int
     mean: Float[np.ndarray, " u"]
     m2: Float[np.ndarray, " u"]
     m3: Float[np.ndarray, " u"]

@@ -23,7 +23,7 @@ from atlas.formatting import display_text
 from atlas.store.store import Store
 
 NONE = "none"  # the label of a neuron for which nothing is significant
-_PARTS_OF_NAME = 3  # words, images or texts in a name
+PARTS_OF_NAME = 3  # words, images or texts in a name
 _TELLING = 10  # with fewer distinct labels, labels are taken for names of folders
 
 NameSource = Literal["label", "word", "image", "text", "number"]
@@ -100,7 +100,7 @@ def _from_rows(store: Store, kind: NameSource, rows: RowNames) -> dict[int, Name
     table = pq.read_table(path, columns=["neuron", "top"])
     pairs = zip(table["neuron"].to_pylist(), np.stack(table["top"].to_numpy()).tolist(), strict=True)
     named = {
-        neuron: tuple(dict.fromkeys(filter(None, (rows[row] for row in top))))[:_PARTS_OF_NAME] for neuron, top in pairs
+        neuron: tuple(dict.fromkeys(filter(None, (rows[row] for row in top))))[:PARTS_OF_NAME] for neuron, top in pairs
     }
     return {neuron: Name(names, kind) for neuron, names in named.items() if names}
 
@@ -110,7 +110,7 @@ def _from_texts(store: Store) -> dict[int, Name]:
         return {}
     table = pq.read_table(store.derived(parts.TEXTS) / "texts.parquet", columns=["neuron", "texts"])
     return {
-        row["neuron"]: Name(tuple(map(display_text, row["texts"][:_PARTS_OF_NAME])), "text")
+        row["neuron"]: Name(tuple(map(display_text, row["texts"][:PARTS_OF_NAME])), "text")
         for row in table.to_pylist()
         if row["texts"]
     }

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int, UInt64
 
 from atlas.vectors import Comoments, Moments, scaled_rows
 
-_BINS, _BUCKETS, _PER_BUCKET, TOP_ROWS = 64, 10, 16, 24
+_BINS, _BUCKETS, PER_BUCKET, TOP_ROWS = 64, 10, 16, 24
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ class Reservoir:
 
     @classmethod
     def of(
-        cls, chunk: ActivationChunk, low: np.ndarray, high: np.ndarray, buckets: int = _BUCKETS, k: int = _PER_BUCKET
+        cls, chunk: ActivationChunk, low: np.ndarray, high: np.ndarray, buckets: int = _BUCKETS, k: int = PER_BUCKET
     ) -> "Reservoir":
         """Reservoir of one chunk; `low` and `high` (u,) come from the first pass."""
         bucket = bin_numbers(chunk.A, low, high, buckets)

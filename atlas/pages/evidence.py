@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from atlas.analysis.stats import _PER_BUCKET
+from atlas.analysis.stats import PER_BUCKET
 from atlas.formatting import display_text, format_difference, format_p, json_number
 from atlas.pages import columns
 from atlas.pages.frame import Frame, command
@@ -131,7 +131,7 @@ def _kind(neurons: Neurons, kind: str, stat: dict[str, Any]) -> Card:
         at = (neurons.position(row, stat["neuron"]) if kind == "image" else None for row in rows)
         found[tail] = [list(entry) for entry in zip(rows, values, at, strict=True)]
     found["bands"] = [
-        {"rows": rows[:BAND], "count": len(rows) if len(rows) < _PER_BUCKET else max(_PER_BUCKET, round(about))}
+        {"rows": rows[:BAND], "count": len(rows) if len(rows) < PER_BUCKET else max(PER_BUCKET, round(about))}
         for rows, about in zip(stat["reservoir"], rebinned(counts, len(stat["reservoir"])), strict=True)
     ]
     return found
