@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from atlas.console import command_line, exclusive, given, option, print_table, run_command, takes
+from atlas.console import command_line, exclusive, option, options_given, print_table, run_command, takes
 from atlas.errors import Refused
 from atlas.options import (
     ATLAS_COLLECTING,
@@ -64,7 +64,7 @@ def build_command(
 
     store, clip = _collect(source, out, **options)
     if derive(store, clip, force) or not store.current(SITE):
-        write_site(store, **given(max_mb=max_mb))
+        write_site(store, **options_given(max_mb=max_mb))
     print(store)
     print(store.derived(SITE) / "index.html")
     return _report_rejects(store, skip_bad)
@@ -98,7 +98,7 @@ def index_command(out: Path, seed: int | None, as_json: bool) -> int:
     from atlas.analysis.derivation import index_embeddings
 
     store = _open(out)
-    print(index_embeddings(store, **given(seed=seed)))
+    print(index_embeddings(store, **options_given(seed=seed)))
     print_table([{"kind": kind, **entry} for kind, entry in store.recipe(parts.EMBEDDINGS).items()], as_json)
     return 0
 
@@ -118,7 +118,7 @@ def map_command(out: Path, as_json: bool, **options: Unpack[MapOptionsGiven]) ->
     from atlas.analysis.derivation import draw_maps
 
     store = _open(out)
-    for folder in draw_maps(store, **given(**options)):
+    for folder in draw_maps(store, **options_given(**options)):
         print(folder)
     print_table([{"measure": name, "value": value} for name, value in store.recipe(parts.MAP).items()], as_json)
     return 0
@@ -165,7 +165,7 @@ def dream_command(
     if bool(neuron) == every:
         raise Refused("name neurons, as in 12 40-47, or ask for --all of them")
     chosen = range(clip.neurons) if every else [number for span in neuron for number in span]
-    found = write_drawings(store, clip, chosen, theme or ("",), **given(**options))
+    found = write_drawings(store, clip, chosen, theme or ("",), **options_given(**options))
     names, shown = NeuronNames.read(store), ("neuron", "theme", "repeat", "reached", "strongest")
     rows = [{name: row[name] for name in shown} | {"label": str(names[row["neuron"]])} for row in found]
     print_table(rows, as_json)
@@ -182,7 +182,7 @@ def page_command(out: Path, max_mb: float | None, single_file: bool) -> int:
     """Write the static site from all parts that were derived."""
     from atlas.pages.site import write_site
 
-    print(write_site(_open(out), single_file=single_file, **given(max_mb=max_mb)))
+    print(write_site(_open(out), single_file=single_file, **options_given(max_mb=max_mb)))
     return 0
 
 
@@ -217,12 +217,14 @@ def near_command(
 
     store = _open(out)
     if neuron is not None:
-        print_table(queries.neurons_near(store, neuron, **given(k=k, by=by)), as_json)
+        print_table(queries.neurons_near(store, neuron, **options_given(k=k, by=by)), as_json)
     elif row is not None:
-        print_table(queries.rows_near_row(store, int(row) if row.isdigit() else row, kind=kind, **given(k=k)), as_json)
+        print_table(
+            queries.rows_near_row(store, int(row) if row.isdigit() else row, kind=kind, **options_given(k=k)), as_json
+        )
     else:
         vector = queries.embed_query(store, text, image, pretrained)
-        print_table(queries.rows_near(store, vector, kind=kind, **given(k=k)), as_json)
+        print_table(queries.rows_near(store, vector, kind=kind, **options_given(k=k)), as_json)
         if store.current(parts.MAP) and not as_json:
             x, y = queries.place_on_map(store, vector, kind)
             print(f"place on the map, among the {kind}s: {x:.2f}, {y:.2f}")
@@ -257,7 +259,7 @@ def layers_command(model: str | None, pretrained: str | None, as_json: bool) -> 
     """List the layers of a model that can be hooked, with the shapes of their maps."""
     from atlas.model.clip import Clip
 
-    clip = Clip(**given(name=model), pretrained=pretrained, device="cpu")
+    clip = Clip(**options_given(name=model), pretrained=pretrained, device="cpu")
     rows = [{"path": x.path, "neurons": x.neurons, "height": x.height, "width": x.width} for x in clip.layers()]
     print_table([{**row, "default": "*" if row["path"] == clip.layer else ""} for row in rows], as_json)
     return 0
@@ -271,9 +273,9 @@ def _collect(source: list[str], out: Path, **options: Unpack[ModelOptionsGiven])
     from atlas.store.collection import collect
 
     own = ("name", "pretrained", "layer", "device", "token")
-    clip = Clip(**given(**{name: value for name, value in options.items() if name in own}))
+    clip = Clip(**options_given(**{name: value for name, value in options.items() if name in own}))
     rest = {name: value for name, value in options.items() if name not in own}
-    return collect(list(source), clip, out, **given(**rest)), clip
+    return collect(list(source), clip, out, **options_given(**rest)), clip
 
 
 def _open(out: Path) -> "Store":
@@ -294,7 +296,7 @@ def _report_rejects(store: "Store", skip_bad: bool) -> int:
     return 0 if skip_bad else 1
 
 
-COMMANDS = (
+ATLAS_COMMANDS = (
     demo_command,
     build_command,
     collect_command,
@@ -312,5 +314,5 @@ COMMANDS = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `atlas`; returns the exit code: 0 success, 1 something was refused, 2 wrong usage, 130 interrupted."""
-    parser = command_line("atlas", "See what the neurons of a CLIP model respond to.", COMMANDS)
+    parser = command_line("atlas", "See what the neurons of a CLIP model respond to.", ATLAS_COMMANDS)
     return run_command(parser, argv, "interrupted; finished work is kept, and the same command continues")

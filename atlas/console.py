@@ -37,13 +37,13 @@ class Option(NamedTuple):
 def option(*names: str, **settings: object) -> Option:
     """Declare an argument of a command; takes what `argparse.ArgumentParser.add_argument` takes.
 
-    An option that repeats a function's default gives none of its own: the parser passes None, `given` leaves it out,
+    An option that repeats a function's default gives none of its own: the parser passes None, `options_given` leaves it out,
     and the function's default holds. The help text names that default in brackets at its end.
     """
     return Option(names, settings)
 
 
-def given(**options: object) -> Record:
+def options_given(**options: object) -> Record:
     """The options that the user gave: those that are not None."""
     return {name: value for name, value in options.items() if value is not None}
 

@@ -8,7 +8,7 @@ import pytest
 
 import atlas
 from atlas.analysis import derivation, queries
-from atlas.cli import COMMANDS
+from atlas.cli import ATLAS_COMMANDS
 from atlas.dream.gallery import write_drawings
 from atlas.pages.site import write_site
 
@@ -29,7 +29,7 @@ OTHER_NAMES = {"model": "name", "neighbors": "n_neighbors"}
 def options() -> list[tuple[str, str, object, str]]:
     """Command, option, the parser's default and the default that the help text ends with."""
     found = []
-    for command in COMMANDS:
+    for command in ATLAS_COMMANDS:
         flat = [one for each in command.__dict__["options"] for one in each.settings.get("options", (each,))]
         for each in flat:
             if named := re.search(r"\(([^()]+)\)$", each.settings.get("help", "")):

@@ -47,7 +47,7 @@ class Theme:
         `at`: paths of layers; those of `lower_layers` if None. Raises `Refused` for fewer than 20 images of either
         kind, and for an unknown layer.
         """
-        seen = [mean_activations(clip, each, at or lower_layers(clip)) for each in (pictures, others)]
+        seen = [mean_over_positions(clip, each, at or lower_layers(clip)) for each in (pictures, others)]
         sizes = [len(next(iter(each.values()))) for each in seen]
         if min(sizes) < FEWEST_PICTURES:
             raise Refused(f"a theme is learnt from {FEWEST_PICTURES} pictures and as many others at least, got {sizes}")
@@ -87,7 +87,7 @@ def _later(clip: Clip, parts: str) -> list[str]:
     return [f"{parts}.{i}" for i in range((n - 1) // 2, n - 1, 2)]
 
 
-def mean_activations(clip: Clip, pictures: Pictures, paths: Sequence[str]) -> dict[str, Float[np.ndarray, "n c"]]:
+def mean_over_positions(clip: Clip, pictures: Pictures, paths: Sequence[str]) -> dict[str, Float[np.ndarray, "n c"]]:
     """Activations of layers, averaged over positions, after the closing ReLU if there is one: {path: (n, c)}."""
     found = {}
     for path in paths:

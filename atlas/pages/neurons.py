@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from atlas.analysis import parts
-from atlas.analysis.naming import PARTS_OF_NAME, NONE, NeuronNames
+from atlas.analysis.naming import NONE, PARTS_OF_NAME, NeuronNames
 from atlas.errors import Refused
 from atlas.formatting import display_text
 from atlas.pages.frame import Frame

@@ -27,11 +27,11 @@ from atlas.store.store import STORE_FORMAT, Manifest, Request, Store
 _THUMB_BYTES = 1500  # mean size of a 64-pixel WebP, rounded up; used only to estimate the space needed
 
 
-Given: TypeAlias = str | Path | Source  # a source, or its spec
+SourceOrSpec: TypeAlias = str | Path | Source  # a source, or its spec
 
 
 def collect(
-    source: Given | Sequence[Given],
+    source: SourceOrSpec | Sequence[SourceOrSpec],
     clip: Clip,
     out: str | Path,
     *,
@@ -63,7 +63,7 @@ def collect(
     out, options = Path(out), CollectOptions(seed, thumb)
     if engine not in ("local", "ray"):
         raise Refused(f"engine={engine!r}: engines are local and ray")
-    given = cast(Sequence[Given], source if isinstance(source, list | tuple) else [source])
+    given = cast(Sequence[SourceOrSpec], source if isinstance(source, list | tuple) else [source])
     joined = spec.join([spec.parse(str(s)) if isinstance(s, str | Path) else s for s in given])
     asked = {"sources": [str(s) if isinstance(s, str | Path) else s.name for s in given], "seed": seed, "thumb": thumb}
     request: Request = json.loads(json.dumps({"model": clip.describe(), **asked}))  # as read again: without tuples
