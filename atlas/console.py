@@ -37,8 +37,8 @@ class Option(NamedTuple):
 def option(*names: str, **settings: object) -> Option:
     """Declare an argument of a command; takes what `argparse.ArgumentParser.add_argument` takes.
 
-    An option that repeats a function's default gives none of its own: the parser passes None, `options_given` leaves it out,
-    and the function's default holds. The help text names that default in brackets at its end.
+    Options without a default are None if they are not given; `options_given` leaves them out, so that the default of
+    the called function applies. The help text ends with that default in brackets.
     """
     return Option(names, settings)
 
