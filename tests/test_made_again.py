@@ -4,6 +4,7 @@ import shlex
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -12,7 +13,7 @@ import decompose.cli
 from atlas.analysis import parts
 from atlas.analysis.derivation import index_embeddings, lay_out_rows
 from atlas.cli import main
-from atlas.dream.gallery import write_drawings
+from atlas.dream.gallery import DRAWINGS_FILE, write_drawings
 from atlas.errors import Refused
 from atlas.pages.site import SITE
 from atlas.store.part import Part
@@ -80,11 +81,12 @@ def test_stale_drawings_name_the_commands_that_draw_all_of_them(store, clip, mon
     out = shlex.quote(str(store.path))
     assert command == f"atlas dream {out} 3-4 --steps 1 && atlas dream {out} 9 --repeats 2 --steps 2 --seed 1"
     made = read_json(store.derived(parts.DRAWINGS) / "made.json")
-    before = (store.derived(parts.DRAWINGS) / "drawings.parquet").read_bytes()
+    columns = ["neuron", "repeat", "steps", "repeats", "seed"]
+    before = pq.read_table(store.derived(parts.DRAWINGS) / DRAWINGS_FILE, columns=columns)
     (store.derived(parts.DRAWINGS) / "made.json").unlink()
     run(command)
     assert read_json(store.derived(parts.DRAWINGS) / "made.json")["command"] == made["command"]
-    assert (store.derived(parts.DRAWINGS) / "drawings.parquet").read_bytes() == before
+    assert pq.read_table(store.derived(parts.DRAWINGS) / DRAWINGS_FILE, columns=columns).equals(before)
 
 
 def test_themes_are_quoted_and_named_with_the_neurons_they_were_drawn_for() -> None:
