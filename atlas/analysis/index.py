@@ -67,7 +67,7 @@ class Index:
     >>> import numpy as np
     >>> index = Index.build(np.array([[1, 0], [0, 2], [3, 4]], np.float32))
     >>> found = index.search(np.array([[0, 1]], np.float32), k=2)
-    >>> found.ids.tolist(), found.scores.round(3).tolist()
+    >>> found.ids.tolist(), found.scores.astype(float).round(3).tolist()
     ([[1, 2]], [[1.0, 0.8]])
     """
 

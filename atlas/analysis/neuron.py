@@ -30,6 +30,7 @@ class Neuron:
     >>> neuron = Neuron(store, 12)
     >>> len(neuron.images(2)), neuron.label
     (2, 'neuron 12')
+    >>> folder.cleanup()
     """
 
     def __init__(self, store: Store, number: int):

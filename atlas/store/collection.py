@@ -59,6 +59,7 @@ def collect(
     >>> store = collect(folder.name, atlas.Clip("mini", device="cpu"), f"{folder.name}/out")
     >>> store.counts, len(store.rejects), [id.split("/")[-1] for id in store.rows["id"].to_pylist()]
     ({'image': 3}, 0, ['blue.png', 'green.png', 'red.png'])
+    >>> folder.cleanup()
     """
     out, options = Path(out), CollectOptions(seed, thumb)
     if engine not in ("local", "ray"):

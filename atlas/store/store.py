@@ -76,6 +76,7 @@ class Store:
         >>> store = Store.open(f"{folder.name}/out")
         >>> len(store), store.counts, store.layers
         (3, {'image': 3}, ['visual.layer4'])
+        >>> folder.cleanup()
         """
         path = Path(path)
         if not (path / "store.json").exists():
@@ -172,6 +173,7 @@ class Store:
         >>> store = atlas.collect(folder.name, atlas.Clip("mini", device="cpu"), f"{folder.name}/out")
         >>> store.array("max", "image"), store.array("embedding")[0].shape
         (Array(shape=(3, 1024), dtype=float16, shards=1), (256,))
+        >>> folder.cleanup()
         """
         if name not in ARRAYS:
             raise Refused(f"no array {name!r}; arrays are {', '.join(ARRAYS)}")
