@@ -1,10 +1,10 @@
 """See what the neurons of a CLIP model respond to.
 
-Every name is imported when it is first used, so that `import atlas` stays light (no torch until a model is wanted).
+Each public name is imported when it is first used: `import atlas` is fast, and PyTorch loads with the first `Clip`.
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from atlas.analysis.index import Index
@@ -30,7 +30,7 @@ _HOME = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _HOME:
         raise AttributeError(f"module 'atlas' has no attribute {name!r}")
     return getattr(import_module(_HOME[name]), name)

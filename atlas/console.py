@@ -1,4 +1,4 @@
-"""The terminal: commands and their options, progress, tables, one line for a mistake, exit codes."""
+"""The command line: commands and their options, progress, tables, one-line errors and exit codes."""
 
 import argparse
 import json
@@ -8,18 +8,18 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeGuard, TypeVar
 
 from tqdm import tqdm
 
 from atlas.errors import Refused
-from atlas.formatting import format_p
+from atlas.formatting import Record, format_p
 
 T = TypeVar("T")
-CELL_WIDTH = 70  # characters of a table's cell
-DECIMALS = 5  # of a number in a table, at most
-SECONDS_BETWEEN_LINES = 15.0  # of progress where stderr is not a terminal
-_PROBABILITY = re.compile(r"(?:^|_)[pq](?:_|$)")  # names of columns of p-values and false discovery rates
+_CELL_WIDTH = 70  # longest text of a table cell, in characters
+_DECIMALS = 5  # most decimals of a number in a table
+_SECONDS_BETWEEN_LINES = 15.0  # between two lines of progress where stderr is not a terminal
+_PROBABILITY = re.compile(r"(?:^|_)[pq](?:_|$)")  # column names of p-values and false discovery rates
 
 
 # -- commands ----------------------------------------------------------------------------------------------------------
@@ -28,19 +28,28 @@ Command = Callable[..., int]
 
 
 class Option(NamedTuple):
-    """One argument of a command, as argparse's `add_argument` takes it."""
+    """One argument of a command, in the form that argparse's `add_argument` takes."""
 
     names: tuple[str, ...]
-    settings: dict[str, Any]
+    settings: Record
 
 
-def option(*names: str, **settings: Any) -> Option:
-    """An argument of a command: what `argparse.ArgumentParser.add_argument` takes."""
+def option(*names: str, **settings: object) -> Option:
+    """Declare an argument of a command; takes what `argparse.ArgumentParser.add_argument` takes.
+
+    Options without a default are None if they are not given; `options_given` leaves them out, so that the default of
+    the called function applies. The help text ends with that default in brackets.
+    """
     return Option(names, settings)
 
 
+def options_given(**options: object) -> Record:
+    """The options that the user gave: those that are not None."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
 def takes(*options: Option | Sequence[Option]) -> Callable[[Command], Command]:
-    """Decorator: the options of a command, which arrive as the function's keyword arguments."""
+    """Decorator that declares the options of a command; the function receives them as keyword arguments."""
 
     def mark(function: Command) -> Command:
         flat = [each for some in options for each in ((some,) if isinstance(some, Option) else some)]
@@ -51,14 +60,14 @@ def takes(*options: Option | Sequence[Option]) -> Callable[[Command], Command]:
 
 
 def exclusive(*options: Option) -> Option:
-    """Options of which exactly one must be given."""
+    """A group of options of which exactly one must be given."""
     return Option((), {"options": options})
 
 
 def command_line(program: str, about: str, commands: Sequence[Command]) -> argparse.ArgumentParser:
-    """The parser of a program: each command is a function `NAME_command` whose options `takes` listed.
+    """Build the parser of a program. Each command is a function `NAME_command` with options declared by `takes`.
 
-    The first sentence of the function's docstring is its help.
+    The docstring of the function is the help of its command.
     """
     whole = argparse.ArgumentParser(prog=program, description=about)
     subparsers = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -80,9 +89,9 @@ def command_line(program: str, about: str, commands: Sequence[Command]) -> argpa
 def run_command(
     parser: argparse.ArgumentParser, argv: Sequence[str] | None = None, interrupted: str = "interrupted"
 ) -> int:
-    """Run the command of a command line; returns its exit code.
+    """Parse a command line and run its command; returns the exit code.
 
-    0 done, 1 something was refused, 2 misuse, 130 interrupted. A mistake is one line on stderr.
+    Exit codes: 0 success, 1 something was refused, 2 wrong usage, 130 interrupted. An error is one line on stderr.
     """
     values = vars(parser.parse_args(argv))
     function, program = values.pop("function"), parser.prog
@@ -91,7 +100,7 @@ def run_command(
 
 
 def answer(program: str, function: Callable[[], int], interrupted: str = "interrupted") -> int:
-    """Call a function; returns its exit code, or 1 if it was refused, 130 if interrupted."""
+    """Call a function and return its exit code; 1 if it raised `Refused`, 130 if it was interrupted."""
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: print(f"{program}: {message}", file=sys.stderr)
@@ -111,9 +120,9 @@ def answer(program: str, function: Callable[[], int], interrupted: str = "interr
 
 
 class Progress:
-    """Progress on stderr: a bar on a terminal, else a plain line now and then. Use it as a context manager.
+    """Progress on stderr, used as a context manager: a bar on a terminal, otherwise a plain line every 15 seconds.
 
-    `total` and the counts are of `unit`s; rate and time left are shown.
+    `total`: the work in all, counted in `unit`. Rate and remaining time are shown.
     """
 
     def __init__(self, total: int, what: str, unit: str = "rows"):
@@ -132,11 +141,11 @@ class Progress:
             self._print_line()
 
     def advance(self, count: int) -> None:
-        """Count so many more as done."""
+        """Add `count` to the work done."""
         self.done += count
         if self.bar is not None:
             self.bar.update(count)
-        elif self.done < self.total and time.monotonic() - self.last_line > SECONDS_BETWEEN_LINES:
+        elif self.done < self.total and time.monotonic() - self.last_line > _SECONDS_BETWEEN_LINES:
             self.last_line = time.monotonic()
             self._print_line()
 
@@ -153,7 +162,7 @@ class Progress:
 
 
 def track(items: Iterable[T], total: int, what: str, unit: str = "shards") -> Iterator[T]:
-    """Yield the items and show progress as they are taken."""
+    """Yield the items and show progress."""
     with Progress(total, what, unit) as progress:
         for item in items:
             yield item
@@ -163,8 +172,8 @@ def track(items: Iterable[T], total: int, what: str, unit: str = "shards") -> It
 # -- tables ------------------------------------------------------------------------------------------------------------
 
 
-def print_table(rows: Sequence[dict[str, Any]], as_json: bool = False) -> None:
-    """Print rows of the same columns, aligned, numbers to the right; or as JSON, uncut."""
+def print_table(rows: Sequence[Record], as_json: bool = False) -> None:
+    """Print rows with the same columns as an aligned table, or as JSON with nothing cut."""
     if as_json:
         print(json.dumps(rows, ensure_ascii=False, indent=1))
         return
@@ -181,28 +190,28 @@ def print_table(rows: Sequence[dict[str, Any]], as_json: bool = False) -> None:
         print("  ".join(line).rstrip())
 
 
-def _numbers(values: Sequence[Any]) -> bool:
+def _numbers(values: Sequence[object]) -> TypeGuard[Sequence[float | None]]:
     return all(value is None or (isinstance(value, int | float) and not isinstance(value, bool)) for value in values)
 
 
-def _column(values: Sequence[Any]) -> list[str]:
-    """Cells of a column; numbers with as many decimals as give the largest of them three digits."""
+def _column(values: Sequence[object]) -> list[str]:
+    """Cells of a column; numbers get as many decimals as give the largest one three digits."""
     if not _numbers(values) or not any(isinstance(value, float) for value in values):
         return [_cell(value) for value in values]
     largest = max((abs(value) for value in values if value is not None and math.isfinite(value)), default=0)
-    decimals = min(max(2 - math.floor(math.log10(largest)), 0), DECIMALS) if largest else 0
+    decimals = min(max(2 - math.floor(math.log10(largest)), 0), _DECIMALS) if largest else 0
     return [_decimal(value, decimals) for value in values]
 
 
 def _decimal(value: float | None, decimals: int) -> str:
-    """A number with so many decimals; one too small for them, by its magnitude."""
+    """A number with `decimals` decimals; in scientific notation if that would round it to zero."""
     if value is None:
         return ""
     cell = f"{value:.{decimals}f}"
     return f"{value:.0e}" if value and math.isfinite(value) and float(cell) == 0 else cell
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -211,4 +220,4 @@ def _cell(value: Any) -> str:
         return f"{value:.4g}"
     if isinstance(value, dict):
         return ", ".join(f"{key} {_cell(inner)}" for key, inner in value.items())
-    return " ".join(str(value).split())[:CELL_WIDTH]
+    return " ".join(str(value).split())[:_CELL_WIDTH]

@@ -1,5 +1,5 @@
-"""The one error a user meets."""
+"""`Refused`, the only error that users should see."""
 
 
-class Refused(ValueError):  # noqa: N818 - it reads as what happened: the request was refused
-    """A request that cannot be met. The message is one line: what, where, and what to do instead."""
+class Refused(ValueError):  # noqa: N818 - the name states what happened: the request was refused
+    """A request that cannot be met. The message is one line: what is wrong, where, and what to do about it."""

@@ -1,7 +1,7 @@
-"""Rows of vectors: unit norm, cosines, blocks, samples, and moments that merge.
+"""Rows of vectors: unit norm, cosines, blocks, samples, and mergeable moments.
 
-Vectors are an array (n, d), a memory map of any float type, or anything else that is sliced like one (`Rows`). They
-are read in blocks, so that memory never holds all of them.
+Vectors are an array (n, d), a memory map of any float type, or any object that can be sliced like one (`Rows`). They
+are read in blocks, so they need not fit into memory.
 """
 
 import mmap
@@ -14,17 +14,17 @@ from jaxtyping import Float, Float32, Int64
 
 from atlas.errors import Refused
 
-BLOCK = 4096  # rows read at a time
+BLOCK_ROWS = 4096  # rows read at a time
 Unit = Float32[np.ndarray, "m d"]  # rows of unit norm
 
 
 @runtime_checkable
 class Rows(Protocol):
-    """An array (n, d), or anything that is sliced like one."""
+    """An array (n, d), or any object that can be sliced like one."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Rows, then columns."""
+        """Number of rows, then of columns."""
         ...
 
     def __len__(self) -> int: ...
@@ -35,10 +35,10 @@ class Rows(Protocol):
 
 
 def unit_rows(vectors: np.ndarray, name: str = "vectors", rows: Sequence[int] | np.ndarray | None = None) -> Unit:
-    """Rows (m, d) as float32, scaled to unit norm.
+    """Scale rows (m, d) to unit norm, as float32.
 
-    `name` and `rows` (the rows' own numbers) are for the message. Raises `Refused`, which names the first row that is
-    zero or not finite.
+    `name` and `rows` (the row numbers) are used in the error message only. Raises `Refused` for a row that is zero or
+    not finite, and names the first one.
     """
     vectors = np.array(vectors, np.float32)  # a copy, scaled in place
     norms = np.sqrt(np.einsum("md,md->m", vectors, vectors))
@@ -51,13 +51,13 @@ def unit_rows(vectors: np.ndarray, name: str = "vectors", rows: Sequence[int] | 
 
 
 def scaled_rows(vectors: Float[np.ndarray, "*shape d"]) -> Float[np.ndarray, "*shape d"]:
-    """Rows scaled to unit norm, in their own precision; rows of zeros stay zeros."""
+    """Scale rows to unit norm and keep their precision; rows of zeros stay zero."""
     norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0)
 
 
 def cosines(one: Float[np.ndarray, "n d"], other: Float[np.ndarray, "m d"] | None = None) -> Float[np.ndarray, "n m"]:
-    """Cosines between the rows of two arrays, or of one with itself; 0 with a row of zeros."""
+    """Cosines (n, m) between the rows of two arrays, or between all rows of one; 0 for a row of zeros."""
     own = scaled_rows(one)
     return own @ (own if other is None else scaled_rows(other)).T
 
@@ -65,34 +65,34 @@ def cosines(one: Float[np.ndarray, "n d"], other: Float[np.ndarray, "m d"] | Non
 # -- blocks and samples ------------------------------------------------------------------------------------------------
 
 
-def unit_blocks(vectors: Rows, rows: int = BLOCK) -> Iterator[tuple[int, Unit]]:
-    """Yield the vectors a block at a time: the position of its first row, and its rows at unit norm (float32)."""
+def unit_blocks(vectors: Rows, rows: int = BLOCK_ROWS) -> Iterator[tuple[int, Unit]]:
+    """Yield the vectors block by block: the position of the block's first row, and its rows at unit norm (float32)."""
     for start in range(0, len(vectors), rows):
         yield start, unit_rows(vectors[start : start + rows], "vectors", range(start, start + rows))
         _drop_pages(vectors)
 
 
 def sample_rows(vectors: Rows, size: int, seed: int) -> tuple[Int64[np.ndarray, " m"], Unit]:
-    """A seeded sample of at most `size` rows: their positions, in rising order, and the rows at unit norm."""
+    """Draw at most `size` rows: their positions in ascending order, and the rows at unit norm."""
     count = min(size, len(vectors))
     ids = np.sort(np.random.default_rng(seed).choice(len(vectors), count, replace=False)).astype(np.int64)
     return ids, take_rows(vectors, ids)
 
 
 def take_rows(vectors: Rows, ids: Int64[np.ndarray, " m"]) -> Unit:
-    """Some rows at unit norm; `ids` in rising order. Reads block by block, so that little of a memory map is mapped."""
+    """Rows `ids` (ascending) at unit norm, read block by block, so that little of a memory map is resident at once."""
     rows = np.empty((len(ids), vectors.shape[1]), np.float32)
-    for start in range(0, len(vectors), BLOCK):
-        first, last = np.searchsorted(ids, [start, start + BLOCK])
+    for start in range(0, len(vectors), BLOCK_ROWS):
+        first, last = np.searchsorted(ids, [start, start + BLOCK_ROWS])
         if first < last:
-            block = vectors[start : start + BLOCK][ids[first:last] - start]
+            block = vectors[start : start + BLOCK_ROWS][ids[first:last] - start]
             rows[first:last] = unit_rows(block, "vectors", ids[first:last])
             _drop_pages(vectors)
     return rows
 
 
 def _drop_pages(vectors: Rows) -> None:
-    """Release the pages read from read-only memory maps: until then they count as this process's memory."""
+    """Release the pages read so far from read-only memory maps; otherwise they count as this process's memory."""
     for part in getattr(vectors, "parts", (vectors,)):
         if isinstance(part, np.memmap) and part.mode == "r" and isinstance(part.base, mmap.mmap):
             part.base.madvise(mmap.MADV_DONTNEED)
@@ -103,13 +103,13 @@ def _drop_pages(vectors: Rows) -> None:
 
 @dataclass(frozen=True)
 class Moments:
-    """Count, mean, second and third central sums, and range: (u,) each, in float64.
+    """Count, mean, second and third central sums, minimum and maximum of each column: (u,) each, float64.
 
-    Moments of two sets of rows merge into those of both (Chan, Golub and LeVeque 1979). With weights, `count` is their
-    sum.
+    The moments of two sets of rows merge into the moments of their union (Chan, Golub and LeVeque 1979). With weights,
+    `count` is the sum of the weights.
     """
 
-    count: float
+    count: float | int
     mean: Float[np.ndarray, " u"]
     m2: Float[np.ndarray, " u"]
     m3: Float[np.ndarray, " u"]
@@ -118,12 +118,12 @@ class Moments:
 
     @classmethod
     def of(cls, A: Float[np.ndarray, "n u"], weights: Float[np.ndarray, " n"] | None = None) -> "Moments":
-        """Moments of the rows of A (one or more). `weights`: how much each row counts, positive numbers."""
+        """Moments of A, which has at least one row. `weights`: a positive weight for each row."""
         wide = A.astype(np.float64)
         low, high = wide.min(0), wide.max(0)
         if weights is not None:
             total = float(weights.sum())
-            mean = low + weights @ (wide - low) / total  # exact for a column that never changes
+            mean = low + weights @ (wide - low) / total  # exact for a constant column
             centred = wide - mean
             square = centred * centred
             return cls(total, mean, weights @ square, weights @ (square * centred), low, high)
@@ -133,7 +133,7 @@ class Moments:
         return cls(len(A), mean, square.sum(0), (square * centred).sum(0), low, high)
 
     def merge(self, other: "Moments") -> "Moments":
-        """Moments of both sets of rows."""
+        """Moments of the union of both sets of rows."""
         n, a, b = self.count + other.count, self.count, other.count
         delta = other.mean - self.mean
         m2 = self.m2 + other.m2 + delta**2 * (a * b / n)
@@ -143,21 +143,21 @@ class Moments:
 
     @property
     def std(self) -> Float[np.ndarray, " u"]:
-        """Standard deviation over all rows (divisor n)."""
+        """Standard deviation with divisor n."""
         return np.sqrt(self.m2 / self.count)
 
     @property
     def skew(self) -> Float[np.ndarray, " u"]:
-        """Fisher-Pearson skewness; 0 for a column that never changes."""
+        """Fisher-Pearson skewness; 0 for a constant column."""
         spread = np.sqrt(self.m2 / self.count)
         return np.divide(self.m3 / self.count, spread**3, out=np.zeros_like(spread), where=spread > 0)
 
 
 @dataclass(frozen=True)
 class Comoments:
-    """Count, means and summed products of deviations of the columns of A (n, u) and B (n, v), in float64.
+    """Count, means and summed products of deviations of the columns of A (n, u) and B (n, v), float64.
 
-    Comoments of two sets of rows merge into those of both.
+    The comoments of two sets of rows merge into the comoments of their union.
     """
 
     count: int
@@ -169,7 +169,7 @@ class Comoments:
 
     @classmethod
     def of(cls, A: Float[np.ndarray, "n u"], B: Float[np.ndarray, "n v"] | None = None) -> "Comoments":
-        """Comoments of some rows; of A with itself where there is no B."""
+        """Comoments of the columns of A and B, or of A with itself if B is None."""
         mean_a, a = _centred(A)
         if B is None:
             products = a.T @ a
@@ -178,7 +178,7 @@ class Comoments:
         return cls(len(A), mean_a, mean_b, a.T @ b, (a * a).sum(0), (b * b).sum(0))
 
     def merge(self, other: "Comoments") -> "Comoments":
-        """Comoments of both sets of rows."""
+        """Comoments of the union of both sets of rows."""
         n, share = self.count + other.count, other.count / (self.count + other.count)
         delta_a, delta_b = other.mean_a - self.mean_a, other.mean_b - self.mean_b
         weight = self.count * other.count / n
@@ -192,7 +192,7 @@ class Comoments:
         )
 
     def correlation(self) -> Float[np.ndarray, "u v"]:
-        """Pearson correlations; 0 with a column that never changes."""
+        """Pearson correlations (u, v); 0 for a constant column."""
         scales = [np.divide(1.0, s, out=np.zeros_like(s), where=s > 0) for s in map(np.sqrt, (self.m2_a, self.m2_b))]
         return self.products * scales[0][:, None] * scales[1]
 
@@ -204,7 +204,7 @@ def _centred(A: Float[np.ndarray, "n u"]) -> tuple[Float[np.ndarray, " u"], Floa
 
 
 def column_correlations(one: Float[np.ndarray, "n t"], other: Float[np.ndarray, "n t"]) -> Float[np.ndarray, " t"]:
-    """Pearson correlation of each column with the same column of the other array; 0 where one of them never changes."""
+    """Pearson correlation of each column with the same column of the other array; 0 where one of them is constant."""
     one, other = one - one.mean(0), other - other.mean(0)
     scale = np.sqrt((one**2).sum(0) * (other**2).sum(0))
     return np.divide((one * other).sum(0), scale, out=np.zeros_like(scale), where=scale > 1e-12)

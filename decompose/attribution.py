@@ -20,7 +20,7 @@ from torch import nn
 from atlas.errors import Refused
 from atlas.model.clip import Clip, Pictures
 from atlas.model.directions import Directions
-from atlas.model.layers import Layer, Token, edited
+from atlas.model.layers import Layer, Token, layer_replaced
 from atlas.store.store import Store
 from atlas.vectors import column_correlations, scaled_rows
 from decompose.renderings import things_of
@@ -197,7 +197,7 @@ def _take_apart(clip: Clip, image: Pictures, X: Float[np.ndarray, "t e"]) -> tup
     if clip.rectified():
         maps = np.maximum(maps, 0)
     layer, token = hooked(clip)
-    with _held_scale(clip), edited(clip.model, layer, lambda x: torch.cat([x, torch.zeros_like(x)]), token):
+    with _held_scale(clip), layer_replaced(clip.model, layer, lambda x: torch.cat([x, torch.zeros_like(x)]), token):
         whole, silent = _unnormalised(clip, image) @ X.T
     own = image if clip.basis_kind == "direct effect" else None  # this image's scale; elsewhere one basis fits all
     return maps[0].mean((1, 2)) * (X @ clip.basis(images=own).T), silent, whole
@@ -256,5 +256,5 @@ def silent_embedding(clip: Clip) -> Float[np.ndarray, " e"]:
     if clip.basis_kind != "exact on homogeneous maps":
         return np.zeros(clip.dim, np.float32)
     blank = np.zeros((1, clip.image_size, clip.image_size, 3), np.uint8)
-    with edited(clip.model, hooked(clip)[0], torch.zeros_like):
+    with layer_replaced(clip.model, hooked(clip)[0], torch.zeros_like):
         return _unnormalised(clip, blank)[0]

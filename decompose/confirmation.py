@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from atlas.analysis.naming import NONE
 from atlas.model.clip import Clip
 from atlas.model.directions import Directions
-from atlas.store.originals import prepared
+from atlas.store.originals import original_pictures
 from atlas.store.store import Store
 from decompose.attribution import Templates, check_model
 from decompose.labels import STRONGEST
@@ -56,7 +56,7 @@ def confirm_labels(
     tried = np.sort(shuffled[np.argsort(uses[shuffled], kind="stable")[:images]])
     held = ~(top[:, :, None] == items.of[tried]).any(1).T
     some = Directions.neurons(neurons, clip.neurons) if directions is None else directions[neurons]
-    pictures = prepared(store, clip, store.positions("image")[tried])
+    pictures = original_pictures(store, clip, store.positions("image")[tried])
     found = receipt(clip, pictures, concepts, some, templates, controls=controls, held=held, seed=seed)
     rows = []
     for neuron, each in zip(np.repeat(neurons, 2).tolist(), found, strict=True):

@@ -282,12 +282,12 @@ def basis_row(clip: Clip, neuron: int | Directions) -> Float[np.ndarray, " e"]:
 
 def default_texts() -> tuple[str, ...]:
     """Emotions, countries, names and aliases of emoji, and frequent English words, without repeats."""
-    lists = words.emotion_words(), words.countries(), words.emoji_phrases(), words.english(ENGLISH)
+    lists = words.emotion_words(), words.country_names(), words.emoji_phrases(), words.english_words(ENGLISH)
     return tuple({text.casefold(): text for each in lists for text in each}.values())
 
 
 def frequency_bands(texts: Sequence[str]) -> Int[np.ndarray, " t"]:
     """How frequent each text is, as a band of ranks in wordfreq's English list: that of its rarest word."""
-    rank = {word: place for place, word in enumerate(words.english(RANKED), 1)}
+    rank = {word: place for place, word in enumerate(words.english_words(RANKED), 1)}
     rarest = [max(rank.get(word, RANKED) for word in text.casefold().split() or [""]) for text in texts]
     return np.floor(np.log(rarest) / np.log(BANDS)).astype(np.int64)

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from atlas.analysis import parts
 from atlas.analysis.naming import NeuronNames
 from atlas.analysis.significance import p_values, q_values
-from atlas.analysis.stats import TOP
+from atlas.analysis.stats import TOP_ROWS
 from atlas.errors import Refused
 from atlas.model.directions import Directions
 from atlas.store.store import Store
@@ -66,7 +66,7 @@ def compare_neurons(
         one = answers.columns(slice(neuron, neuron + 1))
     if W is not None:
         basis = cosines(W, neuron.basis(W) if isinstance(neuron, Directions) else W[neuron][None])[:, 0]
-    overlap = _overlap(answers.strongest(TOP)[0], one.strongest(TOP)[0][0])
+    overlap = _overlap(answers.strongest(TOP_ROWS)[0], one.strongest(TOP_ROWS)[0][0])
     return _ranked({"response": _along(one, answers), "basis": basis, "images": overlap}, neuron, k, by)
 
 
@@ -165,7 +165,7 @@ def _along(one: Responses, all_: Responses) -> Float[np.ndarray, " u"]:
 
 def _tops(store: Store) -> Int[np.ndarray, "u k"]:
     column = pq.read_table(store.derived(parts.STATS) / f"{default_kind(store)}.parquet", columns=["top"])["top"]
-    return np.stack(column.to_numpy())[:, :TOP]
+    return np.stack(column.to_numpy())[:, :TOP_ROWS]
 
 
 def _basis(store: Store) -> Float[np.ndarray, "u e"] | None:

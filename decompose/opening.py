@@ -105,7 +105,7 @@ def sample_images(store: "Store | None", clip: "Clip", far: "np.ndarray | None" 
     """
     import numpy as np
 
-    from atlas.store.originals import prepared
+    from atlas.store.originals import original_pictures
 
     if store is None or "image" not in store.counts:
         raise Refused("receipts need images to try neurons on: give --store of one that holds some")
@@ -113,16 +113,16 @@ def sample_images(store: "Store | None", clip: "Clip", far: "np.ndarray | None" 
     if far is not None:
         cosine = np.asarray(store.array("embedding", "image"), np.float32) @ far
         rows = rows[np.sort(np.argsort(cosine, kind="stable")[: -(-len(rows) // 2)])]
-    return prepared(store, clip, rows[:: max(1, len(rows) // RECEIPT_IMAGES)][:RECEIPT_IMAGES])
+    return original_pictures(store, clip, rows[:: max(1, len(rows) // RECEIPT_IMAGES)][:RECEIPT_IMAGES])
 
 
 def word_list(file: Path) -> list[str]:
     """The words of a file, one a line; Refused where it is no file."""
-    from atlas.sources.files import lines
+    from atlas.sources.files import read_lines
 
     if not file.is_file():
         raise Refused(f"{file} is not a file; give one with a word a line")
-    return [line for _, line in lines(file)]
+    return [line for _, line in read_lines(file)]
 
 
 def command_again(name: str, *words: object) -> str:

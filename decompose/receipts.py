@@ -24,7 +24,7 @@ from atlas.console import track
 from atlas.errors import Refused
 from atlas.model.clip import Clip, Pictures
 from atlas.model.directions import Directions
-from atlas.model.layers import edited
+from atlas.model.layers import layer_replaced
 from decompose.attribution import Templates, chosen_templates, concept_embeddings, hooked
 
 Act = Literal["raise", "ablate"]
@@ -289,7 +289,7 @@ def _effects(
             chosen = np.arange(len(tried))[on]
             for which in np.split(chosen, range(VARIANTS, len(chosen), VARIANTS)):
                 at = torch.from_numpy(which).to(clip.device)
-                with edited(clip.model, layer, lambda x, change=change, at=at: change(x, at), token):
+                with layer_replaced(clip.model, layer, lambda x, change=change, at=at: change(x, at), token):
                     into[which] = (clip.encode_images(picture) - whole) @ X.T
         yield found[0], found[1]
 

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, ImageDraw, ImageFont
 
-from atlas.store.shards import KINDS, REJECTS, ROWS, SHARD_ROWS, describe_files, sha256, write_json
-from atlas.store.store import FORMAT, Store
+from atlas.store.shards import KINDS, REJECT_SCHEMA, ROW_SCHEMA, SHARD_ROWS, describe_files, sha256, write_json
+from atlas.store.store import STORE_FORMAT, Store
 
 VENDORS = ("Goog", "Twtr")  # openly licensed drawings: Apache 2.0 and CC-BY 4.0
 FONTS = ("open-sans", "pt-serif", "roboto-slab", "fira-code")
@@ -54,9 +54,9 @@ def fake_store(
     model = {"name": "fake", "pretrained": None, "weights_sha256": "0" * 64, "dim": dim, "layers": layers}
     model |= {"token": None, "preprocessing": {"size": 64}}
     request = {"model": model, "sources": ["emoji", "words", "texts"], "seed": 0, "thumb": 64}
-    pq.write_table(REJECTS.empty_table(), path / "rejects.parquet")
+    pq.write_table(REJECT_SCHEMA.empty_table(), path / "rejects.parquet")
     counts = {"image": images, "word": words, "text": texts}
-    manifest = {"format": FORMAT, "complete": True, "request": request, "counts": counts, "shards": digests}
+    manifest = {"format": STORE_FORMAT, "complete": True, "request": request, "counts": counts, "shards": digests}
     write_json(path / "store.json", manifest)
     store = Store.open(path)
     if derived:
@@ -69,7 +69,7 @@ def _row(id: str, kind: str, caption: str, label: str, group: str, picture: Imag
     if picture is not None:
         picture.save(out, "WebP", quality=75, method=0)
     content = (id, kind, kind + "s", caption, label, group, 64, 64, *patch, out.getvalue())
-    return dict(zip(ROWS.names, content, strict=True))
+    return dict(zip(ROW_SCHEMA.names, content, strict=True))
 
 
 def _images(n: int) -> Iterator[dict[str, Any]]:
@@ -125,7 +125,7 @@ def _texts(n: int) -> Iterator[dict[str, Any]]:
 
 def _write_shard(folder: Path, kind: str, rows: list, u: int, e: int, rng: np.random.Generator) -> None:
     folder.mkdir(parents=True)
-    pq.write_table(pa.Table.from_pylist(rows, ROWS), folder / "rows.parquet")
+    pq.write_table(pa.Table.from_pylist(rows, ROW_SCHEMA), folder / "rows.parquet")
     concepts = np.stack([np.random.default_rng(zlib.crc32(row["label"].encode())).normal(size=e) for row in rows])
     E = concepts + rng.normal(size=concepts.shape) / 2 + KINDS.index(kind)  # alike by label, apart by kind
     np.save(folder / "embedding.npy", (E / np.linalg.norm(E, axis=1, keepdims=True)).astype(np.float16))

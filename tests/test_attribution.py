@@ -13,7 +13,7 @@ import torch
 from atlas.errors import Refused
 from atlas.model.clip import Clip
 from atlas.model.directions import Directions
-from atlas.store.shards import ROWS, read_json, write_json
+from atlas.store.shards import ROW_SCHEMA, read_json, write_json
 from atlas.store.store import Store
 from decompose import attribution
 from decompose.attribution import TEMPLATES, attribute, completeness, concept_embeddings, explained, prompts
@@ -163,11 +163,11 @@ def test_one_thing_in_many_drawings_counts_once_for_what_a_neuron_varies_by(stor
     A = rewrite(store, "image", silenced)
     (shard,) = store.of_kind("image")
     couples = np.arange(len(A)) % 4 > 0  # three in four are one couple, in several tones
-    table = shard.table(ROWS.names)
+    table = shard.table(ROW_SCHEMA.names)
     names = [f"couple{' dark skin tone' * (i % 2)}" if couple else f"thing {i}" for i, couple in enumerate(couples)]
     groups = [f"vendor {i}" for i in range(len(A))]
     for name, values in (("label", names), ("group", groups)):
-        table = table.set_column(ROWS.names.index(name), name, pa.array(values))
+        table = table.set_column(ROW_SCHEMA.names.index(name), name, pa.array(values))
     pq.write_table(table, shard.folder / "rows.parquet")
     weights = np.where(couples, 1 / couples.sum(), 1)
     mean = np.average(A, axis=0, weights=weights)

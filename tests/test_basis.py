@@ -80,7 +80,7 @@ def test_the_attention_pool_is_exact_on_homogeneous_maps(build):
 def test_the_direct_effect_is_the_gradient_with_the_norms_scale_held(build, name):
     clip = build(name)
     layer, images, visual = clip._layers[clip.layer], noise(clip), clip.model.visual
-    W = basis.bilinear(clip.model, layer, images)
+    W = basis.bilinear_basis(clip.model, layer, images)
     assert clip.basis_kind == "direct effect"
     trunk = getattr(visual, "trunk", None)
     norms = [visual.ln_post] if trunk is None else [trunk.norm, trunk.fc_norm]
@@ -139,7 +139,7 @@ def test_a_unit_stands_after_the_relu(build):
     seen = []
     hook = clip.model.visual.layer4.register_forward_pre_hook(lambda _, args: seen.append(args[0].clone()))
     layers.tower_embeddings(clip.model, noise(clip))
-    with layers.pushed(clip.model, layer, torch.ones(layer.neurons)):
+    with layers.step_added(clip.model, layer, torch.ones(layer.neurons)):
         layers.tower_embeddings(clip.model, noise(clip))
     hook.remove()
     torch.testing.assert_close(seen[1] - seen[0], torch.ones_like(seen[0]))

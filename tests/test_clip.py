@@ -240,7 +240,7 @@ def test_images_are_read_as_open_clip_reads_them(mini, tmp_path):
 def test_batches_do_not_change_the_result(mini, monkeypatch):
     pixels = noise(mini, 5)
     whole = mini.encode_images(pixels)
-    monkeypatch.setattr("atlas.model.clip.IMAGES_A_BATCH", 2)
+    monkeypatch.setattr("atlas.model.clip._IMAGES_A_BATCH", 2)
     np.testing.assert_allclose(mini.encode_images(pixels), whole, atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(whole, axis=1), 1, atol=1e-5)
 
@@ -269,9 +269,9 @@ def test_random_weights_are_the_same_each_time_and_leave_the_seed_alone():
     torch.manual_seed(7)
     expected = torch.rand(1)
     torch.manual_seed(7)
-    first = weights.weights_sha256(weights.load("ViT-S-32", None)[0])
+    first = weights.weights_sha256(weights.load_model("ViT-S-32", None)[0])
     assert torch.equal(torch.rand(1), expected)
-    assert weights.weights_sha256(weights.load("ViT-S-32", None)[0]) == first
+    assert weights.weights_sha256(weights.load_model("ViT-S-32", None)[0]) == first
 
 
 def test_half_precision_files_are_read_as_float32(mini, checkpoint):

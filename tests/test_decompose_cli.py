@@ -159,7 +159,7 @@ def test_receipts_of_a_search_are_of_images_that_it_did_not_go_by(
         tried.extend(rows.tolist())
         raise Refused("seen enough")
 
-    monkeypatch.setattr("atlas.store.originals.prepared", stop)
+    monkeypatch.setattr("atlas.store.originals.original_pictures", stop)
     assert main(["search", "happy", "--store", str(store), "--receipts"]) == 1
     assert "seen enough" in capsys.readouterr().err
     opened = Store.open(store)

@@ -155,7 +155,7 @@ def test_the_command_line_goes_the_whole_way(tmp_path: Path, capsys: pytest.Capt
     assert cli.main(["near", str(out), "--text", "sad face", "-k", "3"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 5
-    assert lines[-1].startswith("its place on the map")
+    assert lines[-1].startswith("place on the map")
     assert cli.main(["export", str(out), str(tmp_path / "a.parquet")]) == 0
     exported = pq.read_table(tmp_path / "a.parquet")
     assert {"id", "embedding", "x", "y"} <= set(exported.column_names)

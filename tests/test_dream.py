@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from atlas.dream.facets import Theme, lower_layers, record_outputs
-from atlas.dream.visualisation import AT_ONCE, visualise
+from atlas.dream.visualisation import _AT_ONCE, visualise
 from atlas.errors import Refused
 from atlas.model.clip import Clip
 from tests.test_basis import CONFIGS, TEXT
@@ -90,9 +90,9 @@ def test_every_tower_is_drawn_for_and_left_as_it_was(build, name):
 
 
 def test_more_than_fit_at_once_come_in_order(build):
-    found = visualise(build("vit"), range(AT_ONCE + 2), steps=2)
-    assert len(found) == AT_ONCE + 2
-    last = visualise(build("vit"), AT_ONCE + 1, steps=2)[0]
+    found = visualise(build("vit"), range(_AT_ONCE + 2), steps=2)
+    assert len(found) == _AT_ONCE + 2
+    last = visualise(build("vit"), _AT_ONCE + 1, steps=2)[0]
     assert np.abs(found[-1].images.astype(int) - last.images).max() <= 1
 
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from atlas.model.clip import IMAGES_A_BATCH, Clip
-from atlas.model.folding import folded
+from atlas.model.clip import _IMAGES_A_BATCH, Clip
+from atlas.model.folding import fold_batch_norms
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def clip() -> Clip:
     return Clip("mini")
 
 
-def noise(clip: Clip, n: int = 2 * IMAGES_A_BATCH) -> np.ndarray:
+def noise(clip: Clip, n: int = 2 * _IMAGES_A_BATCH) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (n, clip.image_size, clip.image_size, 3), np.uint8)
 
 
@@ -35,7 +35,7 @@ def test_every_layer_is_read_as_it_is(clip, layer):
 
 def test_a_folded_tower_has_no_norms_left_and_leaves_the_model_as_it_was(clip):
     before = {name: tensor.clone() for name, tensor in clip.model.state_dict().items()}
-    tower = folded(clip.model)
+    tower = fold_batch_norms(clip.model)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in tower.modules())
     after = clip.model.state_dict()
     assert before.keys() == after.keys()
@@ -58,11 +58,11 @@ def test_a_hook_is_obeyed(clip):
     many, few = clip.encode_images(pixels), clip.encode_images(pixels[:2])
     hook.remove()
     assert np.abs(many[:2] - few).max() < 1e-5
-    assert folded(clip.model) is not clip.model
+    assert fold_batch_norms(clip.model) is not clip.model
 
 
 def test_towers_that_do_not_fold_stay_themselves():
     vit = Clip("ViT-B-32")
-    assert folded(vit.model) is vit.model
+    assert fold_batch_norms(vit.model) is vit.model
     training = Clip("mini").model.train()
-    assert folded(training) is training
+    assert fold_batch_norms(training) is training

@@ -14,7 +14,7 @@ import atlas
 from atlas.analysis.derivation import index_embeddings
 from atlas.cli import main
 from atlas.dream import gallery, visualise
-from atlas.dream.gallery import FILE, PLACE, SCHEMA, mean_colour, write_drawings
+from atlas.dream.gallery import DRAWINGS_FILE, DRAWINGS_SCHEMA, PLACE, mean_colour, write_drawings
 from atlas.errors import Refused
 from atlas.model.clip import Clip
 from atlas.pages import write_site
@@ -74,23 +74,25 @@ def test_a_drawing_is_kept_with_what_it_reaches(store, clip):
     strongest = np.asarray(store.array("mean", "image")[:], np.float32).max(0)
     assert found[0]["strongest"] == pytest.approx(strongest[3])
     assert found[2]["strongest"] == pytest.approx(strongest[700])
-    assert pq.read_table(store.derived(PLACE) / FILE).schema.equals(SCHEMA)
+    assert pq.read_table(store.derived(PLACE) / DRAWINGS_FILE).schema.equals(DRAWINGS_SCHEMA)
 
 
 def test_what_was_drawn_alike_is_not_drawn_again(store, clip, drawn):
     write_drawings(store, clip, [1, 2], steps=STEPS)
-    kept = pq.read_table(store.derived(PLACE) / FILE)
+    kept = pq.read_table(store.derived(PLACE) / DRAWINGS_FILE)
     both = write_drawings(store, clip, [2, 3, 2], steps=STEPS)
     assert drawn == [[1, 2], [3]]
     assert [row["neuron"] for row in both] == [2, 3]
-    assert pq.read_table(store.derived(PLACE) / FILE).slice(0, 2).equals(kept)
+    assert pq.read_table(store.derived(PLACE) / DRAWINGS_FILE).slice(0, 2).equals(kept)
     write_drawings(store, clip, [1], steps=STEPS + 1)
     assert drawn[2] == [1]
-    assert len(pq.read_table(store.derived(PLACE) / FILE)) == 3, "the same neuron and theme has one set of drawings"
+    assert len(pq.read_table(store.derived(PLACE) / DRAWINGS_FILE)) == 3, (
+        "the same neuron and theme has one set of drawings"
+    )
 
 
 def test_a_run_that_was_cut_off_goes_on(store, clip, drawn, monkeypatch):
-    monkeypatch.setattr(gallery, "at_once", lambda clip, repeats: 2)
+    monkeypatch.setattr(gallery, "directions_at_once", lambda clip, repeats: 2)
     draw = gallery.visualise
 
     def fail(clip, part, *args, **options):
@@ -108,7 +110,7 @@ def test_a_run_that_was_cut_off_goes_on(store, clip, drawn, monkeypatch):
 
 
 def test_themes_are_learnt_from_words_and_from_pictures_near_a_text(store, clip, monkeypatch):
-    monkeypatch.setattr(gallery, "NEAREST", 25)
+    monkeypatch.setattr(gallery, "_THEME_PICTURES", 25)
     asked, learn = [], gallery.Theme.learn
 
     def note(clip, own, others):
@@ -172,14 +174,14 @@ def test_mistakes_are_told_in_a_line(store, asked, said, capsys):
 
 def test_cards_show_drawings(tmp_path, browser):
     store = fake_store(tmp_path / "store", neurons=16)
-    picture = gallery.webp(np.random.default_rng(0).integers(0, 256, (112, 112, 3), np.uint8))
+    picture = gallery.encode_webp(np.random.default_rng(0).integers(0, 256, (112, 112, 3), np.uint8))
     hostile = "<b onmouseover=harm()>\"'"
     rows = [
         {"neuron": 3, "theme": theme, "repeat": 0, "image": picture, "reached": 0.5, "strongest": 0.25,
          "steps": 2, "strength": 1.0, "repeats": 1, "seed": 0} for theme in ("", hostile)
     ]  # fmt: skip
     with store.deriving(PLACE, {}) as folder:
-        pq.write_table(pa.Table.from_pylist(rows, SCHEMA), folder / FILE)
+        pq.write_table(pa.Table.from_pylist(rows, DRAWINGS_SCHEMA), folder / DRAWINGS_FILE)
     site = write_site(store).parent
     page = browser.new_page()
     page.goto((site / "neurons" / "0003.html").as_uri())

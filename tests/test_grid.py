@@ -67,7 +67,7 @@ def test_size_is_the_root_of_density():
 
 def test_blocks_change_nothing(layout, A, monkeypatch):
     whole = average_cells(layout, A)
-    monkeypatch.setattr("atlas.analysis.cells.BLOCK", 77)
+    monkeypatch.setattr("atlas.analysis.cells.BLOCK_ROWS", 77)
     parts = average_cells(layout, A)
     np.testing.assert_allclose(parts.direction, whole.direction, rtol=1e-6)
     assert [m.tolist() for m in parts.members] == [m.tolist() for m in whole.members]

@@ -109,8 +109,8 @@ def test_few_rows(n):
 
 
 def test_size_decides_the_kind(monkeypatch):
-    monkeypatch.setattr("atlas.analysis.index.FLAT_LIMIT", 100)
-    monkeypatch.setattr("atlas.analysis.index.IVF_LIMIT", 300)
+    monkeypatch.setattr("atlas.analysis.index._FLAT_LIMIT", 100)
+    monkeypatch.setattr("atlas.analysis.index._IVF_LIMIT", 300)
     assert [Index.build(clustered(n)).kind for n in (100, 101, 301)] == ["flat", "ivf", "ivfpq"]
 
 
@@ -154,7 +154,7 @@ def test_a_damaged_index_is_refused(vectors, tmp_path):
 
 @pytest.mark.parametrize("limit", [10_000, 100])
 def test_neighbours_are_exact_and_the_row_itself_comes_first(vectors, limit, monkeypatch):
-    monkeypatch.setattr("atlas.analysis.index.GRAPH_FLAT_LIMIT", limit)
+    monkeypatch.setattr("atlas.analysis.index._GRAPH_FLAT_LIMIT", limit)
     ids, distances = neighbour_graph(vectors, 8)
     assert (ids[:, 0] == np.arange(3000)).all()
     assert (distances[:, 0] == 0).all()

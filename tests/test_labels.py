@@ -12,7 +12,7 @@ from sklearn.metrics import silhouette_samples
 
 from atlas.errors import Refused
 from atlas.model.directions import Directions
-from atlas.store.shards import ROWS
+from atlas.store.shards import ROW_SCHEMA
 from atlas.store.store import Store
 from decompose.evidence import Evidence, basis_evidence, caption_evidence, concepts_in, image_evidence
 from decompose.facets import silhouettes, split_in_two, split_neurons
@@ -53,10 +53,10 @@ def write(
         np.save(shard.folder / "embedding.npy", X[at].astype(np.float16))
         for name in ("max", "mean"):
             np.save(shard.folder / f"{name}.npy", A[at].astype(np.float16))
-        table = shard.table([name for name in ROWS.names if name not in ("label", "group")])
+        table = shard.table([name for name in ROW_SCHEMA.names if name not in ("label", "group")])
         table = table.append_column("label", pa.array(called[at]))
         table = table.append_column("group", pa.array(["one"] * shard.rows))  # pictures of one group are different ones
-        pq.write_table(table.select(ROWS.names), shard.folder / "rows.parquet")
+        pq.write_table(table.select(ROW_SCHEMA.names), shard.folder / "rows.parquet")
 
 
 @pytest.fixture(scope="module")
@@ -153,10 +153,10 @@ def repeated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, FakeClip]
                 np.save(shard.folder / f"{name}.npy", noisy.astype(np.float16))
             Y = X[thing] + random.normal(size=(shard.rows, E)) / 50
             np.save(shard.folder / "embedding.npy", (Y / np.linalg.norm(Y, axis=1)[:, None]).astype(np.float16))
-            table = shard.table([name for name in ROWS.names if name not in ("label", "group")])
+            table = shard.table([name for name in ROW_SCHEMA.names if name not in ("label", "group")])
             table = table.append_column("label", pa.array([" ".join(pairs[i]) for i in thing]))
             table = table.append_column("group", pa.array([f"vendor {i}" for i in vendor]))
-            pq.write_table(table.select(ROWS.names), shard.folder / "rows.parquet")
+            pq.write_table(table.select(ROW_SCHEMA.names), shard.folder / "rows.parquet")
     return store, clip
 
 
@@ -186,9 +186,9 @@ def test_renderings_of_one_thing_are_no_evidence_of_a_meaning(repeated: tuple[St
 def call(store: Store, labels: list[str], groups: list[str]) -> None:
     """Call the images of a Store so."""
     for shard in store.of_kind("image"):
-        table = shard.table(ROWS.names)
+        table = shard.table(ROW_SCHEMA.names)
         for name, values in (("label", labels), ("caption", [""] * len(labels)), ("group", groups)):
-            table = table.set_column(ROWS.names.index(name), name, pa.array(values))
+            table = table.set_column(ROW_SCHEMA.names.index(name), name, pa.array(values))
         pq.write_table(table, shard.folder / "rows.parquet")
 
 

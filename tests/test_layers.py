@@ -51,10 +51,10 @@ def test_one_image_meets_every_edit_in_one_pass(build, name, path):
     token = "cls" if layer.cls and clip.token == "cls" else "patches"
     steps = torch.randn(3, layer.neurons, generator=torch.Generator().manual_seed(1))
     steps[1] = 0
-    with layers.edited(clip.model, layer, lambda x: x + steps[:, :, None, None], token):
+    with layers.layer_replaced(clip.model, layer, lambda x: x + steps[:, :, None, None], token):
         together = embed(clip, images[:1])
     for step, found in zip(steps, together, strict=True):
-        with layers.edited(clip.model, layer, lambda x, step=step: x + step[:, None, None], token):
+        with layers.layer_replaced(clip.model, layer, lambda x, step=step: x + step[:, None, None], token):
             alone = embed(clip, images[:1])[0]
         torch.testing.assert_close(found, alone, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(together[1], embed(clip, images)[0], atol=1e-5, rtol=1e-4)
@@ -66,9 +66,9 @@ def test_one_image_meets_every_edit_in_one_pass(build, name, path):
 def test_an_addition_is_a_push(build, path):
     clip, layer, images = build("resnet", path)
     step = torch.randn(layer.neurons, generator=torch.Generator().manual_seed(1))
-    with layers.edited(clip.model, layer, lambda x: x + step[:, None, None]):
+    with layers.layer_replaced(clip.model, layer, lambda x: x + step[:, None, None]):
         edited = embed(clip, images)
-    with layers.pushed(clip.model, layer, step):
+    with layers.step_added(clip.model, layer, step):
         torch.testing.assert_close(edited, embed(clip, images))
 
 
@@ -80,7 +80,7 @@ def test_what_is_edited_is_rectified_and_replaced_whole(build):
         seen.append(x.clone())
         return torch.zeros_like(x)
 
-    with layers.edited(clip.model, layer, silence):
+    with layers.layer_replaced(clip.model, layer, silence):
         embedding = embed(clip, images)
     assert seen[0].min() == 0
     expected = clip.model.visual.attnpool(torch.zeros(2, layer.neurons, *clip.grid()))
@@ -93,9 +93,9 @@ def test_an_edit_of_the_cls_token_leaves_the_patches(build):
     kept: list[torch.Tensor] = []
     hook = clip.model.visual.ln_post.register_forward_pre_hook(lambda _, args: kept.append(args[0].clone()))
     embed(clip, images)
-    with layers.edited(clip.model, layer, lambda x: x + 1, "cls"):
+    with layers.layer_replaced(clip.model, layer, lambda x: x + 1, "cls"):
         embed(clip, images)
-    with layers.edited(clip.model, layer, lambda x: x + 1, "patches"):
+    with layers.layer_replaced(clip.model, layer, lambda x: x + 1, "patches"):
         embed(clip, images)
     hook.remove()
     plain, cls, patches = kept

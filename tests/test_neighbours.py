@@ -67,7 +67,7 @@ def test_nearest_by_each_way_is_what_a_loop_finds(store: Store) -> None:
     assert first["neuron"] == 5
     assert first["basis"] > 0.99
     overlap = similar_neurons(store, 3, k=15, by="images").to_pylist()[0]
-    tops = [set(np.argsort(-A[:, i], kind="stable")[: stats.TOP].tolist()) for i in range(16)]
+    tops = [set(np.argsort(-A[:, i], kind="stable")[: stats.TOP_ROWS].tolist()) for i in range(16)]
     shares = [len(tops[3] & each) / len(tops[3] | each) for each in tops]
     assert overlap["images"] == pytest.approx(sorted(shares)[-2])
 

@@ -16,7 +16,7 @@ from PIL import Image
 from atlas.errors import Refused
 from atlas.pages import columns, thumbnails, write_site
 from atlas.pages.rows import PageRows
-from atlas.sources.word_images import render
+from atlas.sources.word_images import render_word
 from atlas.store.store import Store
 from tests.fakes import fake_store
 
@@ -220,7 +220,7 @@ def test_the_budget_steps_down_or_refuses_in_one_line(store: Store) -> None:
 
 
 def test_sheets_of_words_are_whole_where_that_is_smaller() -> None:
-    thumbs = [webp(render(word, "open-sans", 40)) for word in ("dotted", "drum", "duck", "earth") * 16]
+    thumbs = [webp(render_word(word, "open-sans", 40)) for word in ("dotted", "drum", "duck", "earth") * 16]
     noise = [webp(Image.fromarray(np.random.default_rng(i).integers(0, 256, (56, 56, 3), np.uint8))) for i in range(8)]
     size = thumbnails.Size(56, 75)
     page, lossy = (Image.open(BytesIO(thumbnails.sheet(thumbs, size, words))).convert("RGB") for words in (True, False))

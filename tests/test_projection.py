@@ -5,14 +5,14 @@ import sklearn.manifold
 from atlas.analysis.index import Index
 from atlas.analysis.layout import (
     Centred,
-    gap,
     group_means,
-    meets,
-    place,
-    preservation,
+    modality_gap,
+    neighbour_preservation,
+    place_new_rows,
     principal_components,
     project,
     trustworthiness,
+    word_meets_drawing,
 )
 from atlas.errors import Refused
 from tests.test_index import clustered, nearest
@@ -88,7 +88,7 @@ def test_centring_brings_the_kinds_of_a_concept_together():
     apart = [np.linalg.norm(y[:100] - y[100:], axis=1).mean() / y.std() for y in (layout, raw)]
     assert apart[0] < apart[1] / 3
     assert (raw == project(vectors)).all()
-    before, after = gap(vectors, groups), gap(Centred(vectors, groups), groups)
+    before, after = modality_gap(vectors, groups), modality_gap(Centred(vectors, groups), groups)
     assert list(before) == list(after) == ["image-word"]
     assert before["image-word"] > 1.2
     assert after["image-word"] < 0.05
@@ -116,7 +116,7 @@ def test_trustworthiness_of_a_sample_is_near_that_of_all(vectors, layout, monkey
     rough = np.round(layout + np.random.default_rng(0).standard_normal(layout.shape))
     whole = trustworthiness(vectors, rough, size=400)
     assert trustworthiness(vectors, rough, size=200) == pytest.approx(whole, abs=0.03)
-    monkeypatch.setattr("atlas.analysis.layout.SCORES", 1000)  # two queries at a time
+    monkeypatch.setattr("atlas.analysis.layout._SCORES_HELD", 1000)  # two queries at a time
     assert trustworthiness(vectors, rough, size=400) == whole
 
 
@@ -131,23 +131,23 @@ def test_preservation_is_the_share_of_neighbours_kept(vectors, layout):
     apart = -np.linalg.norm(layout[:, None] - layout[None], axis=2)
     on_map = np.argsort(-apart, axis=1, kind="stable")[:, 1:6]
     expected = [len(set(a) & set(b)) / 5 for a, b in zip(truth, on_map, strict=True)]
-    share = preservation(vectors, layout, k=5)
+    share = neighbour_preservation(vectors, layout, k=5)
     np.testing.assert_allclose(share, expected, atol=1e-6)
-    some = preservation(vectors, layout, k=5, rows=np.array([3, 50, 399]))
+    some = neighbour_preservation(vectors, layout, k=5, rows=np.array([3, 50, 399]))
     np.testing.assert_allclose(some[[3, 50, 399]], share[[3, 50, 399]])
     assert np.isnan(some).sum() == 397
 
 
 def test_a_plane_preserves_itself_and_a_single_row_nothing():
     circle = np.stack([np.cos(a := np.linspace(0, 6, 50)), np.sin(a)], axis=1).astype(np.float32)
-    assert (preservation(circle, circle, k=4) == 1).all()
-    assert np.isnan(preservation(circle[:1], circle[:1])).all()
+    assert (neighbour_preservation(circle, circle, k=4) == 1).all()
+    assert np.isnan(neighbour_preservation(circle[:1], circle[:1])).all()
 
 
 def test_a_copy_lands_on_its_original_and_a_stranger_among_its_neighbours(vectors, layout):
-    np.testing.assert_allclose(place(vectors[:9], Index.build(vectors), layout), layout[:9], atol=1e-3)
+    np.testing.assert_allclose(place_new_rows(vectors[:9], Index.build(vectors), layout), layout[:9], atol=1e-3)
     new = vectors[:50] + 0.02 * np.random.default_rng(0).standard_normal((50, 32)).astype(np.float32)
-    away = np.linalg.norm(place(new, vectors, layout) - layout[:50], axis=1)
+    away = np.linalg.norm(place_new_rows(new, vectors, layout) - layout[:50], axis=1)
     assert np.median(away) < layout.std() / 10
 
 
@@ -155,14 +155,16 @@ def test_a_word_meets_its_drawing_once_the_kinds_are_centred():
     vectors, _ = kinds(60)
     names = [f"Thing{i} face" for i in range(60)]
     words = [f"thing{i}" for i in range(60)]
-    assert meets(vectors[60:], words, vectors[:60], names) < 0.5
-    assert meets(vectors[60:], words, vectors[:60], names, centre=True) > 0.95
+    assert word_meets_drawing(vectors[60:], words, vectors[:60], names) < 0.5
+    assert word_meets_drawing(vectors[60:], words, vectors[:60], names, centre=True) > 0.95
 
 
 def test_meets_counts_only_words_that_a_drawing_carries():
     rows = np.eye(4, dtype=np.float32)
     drawings = ["hot dog", "Cat", "red heart", "sun"]
-    assert meets(rows, ["dog", "CAT", "red heart", "moon"], rows, drawings) == 1.0
-    assert meets(rows, ["dog", "sun", "heart", "moon"], rows, drawings) == pytest.approx(2 / 3)
-    assert meets(rows, ["hotdog", "do", "art", "moon"], rows, drawings) != meets(rows[:1], ["dog"], rows, drawings)
-    assert np.isnan(meets(rows, ["a", "b", "c", "d"], rows, drawings))
+    assert word_meets_drawing(rows, ["dog", "CAT", "red heart", "moon"], rows, drawings) == 1.0
+    assert word_meets_drawing(rows, ["dog", "sun", "heart", "moon"], rows, drawings) == pytest.approx(2 / 3)
+    assert word_meets_drawing(rows, ["hotdog", "do", "art", "moon"], rows, drawings) != word_meets_drawing(
+        rows[:1], ["dog"], rows, drawings
+    )
+    assert np.isnan(word_meets_drawing(rows, ["a", "b", "c", "d"], rows, drawings))

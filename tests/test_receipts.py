@@ -71,7 +71,7 @@ def test_the_effects_are_those_of_hooks_by_hand(clip, writer):
     for neuron, effect in zip(neurons, effects, strict=True):
         step = torch.zeros(clip.neurons)
         step[neuron] = FAR * max(float(A[:, neuron].std()), float(np.median(A.std(0)[A.std(0) > 0])))
-        with layers.pushed(clip.model, layer, step):
+        with layers.step_added(clip.model, layer, step):
             pushed = logits(clip, images)
         assert effect == pytest.approx(float((pushed - logits(clip, images)).mean()), abs=1e-6)
     assert len(set(effects)) == 3

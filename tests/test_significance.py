@@ -55,7 +55,7 @@ def test_enrichment_is_what_permutations_give() -> None:
 
 def test_random_texts_are_of_like_length_and_frequency() -> None:
     pytest.importorskip("wordfreq")
-    ranked = vocabulary.english(30_000)
+    ranked = vocabulary.english_words(30_000)
     rank = ranked.index("pizza")
     texts = random_texts("the pizza", 200)
     assert texts == random_texts("the pizza", 200) != random_texts("the pizza", 200, seed=1)

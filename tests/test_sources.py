@@ -323,7 +323,7 @@ def test_hugging_face(tmp_path, monkeypatch):
 def test_emoji():
     items = list(parse("emoji"))
     assert len(items) == len({item.id for item in items}) > 24_000
-    assert {item.group for item in items} == set(builtin.VENDORS)
+    assert {item.group for item in items} == set(builtin.EMOJI_VENDORS)
     car = next(item for item in items if item.id == "emoji/FB/U+1F697")
     assert (car.label, car.caption, car.group) == ("automobile", "automobile (car, red car)", "Meta")
     assert (car.kind, car.source, car.mtime) == ("image", "emoji", 0)

@@ -5,10 +5,17 @@ import pytest
 from scipy.stats import skew
 
 from atlas.analysis import stats
-from atlas.analysis.stats import Chunk, Extremes, Monosemanticity, Summary, average_runs, summarise
+from atlas.analysis.stats import (
+    ActivationChunk,
+    Extremes,
+    Monosemanticity,
+    Summary,
+    average_runs,
+    summarise_activations,
+)
 
 
-def draw(n: int, u: int = 5, seed: int = 0) -> Chunk:
+def draw(n: int, u: int = 5, seed: int = 0) -> ActivationChunk:
     """Activations with ties (rounded), one neuron that is always negative and one that never changes."""
     rng = np.random.default_rng(seed)
     A = np.round(rng.standard_normal((n, u)), 1).astype(np.float32)
@@ -16,26 +23,28 @@ def draw(n: int, u: int = 5, seed: int = 0) -> Chunk:
     A[:, 2] = 0.5
     E = rng.standard_normal((n, 3)).astype(np.float32)
     E /= np.linalg.norm(E, axis=1, keepdims=True)
-    return Chunk(np.arange(n), A, E, rng.integers(0, 2**63, n).astype(np.uint64))
+    return ActivationChunk(np.arange(n), A, E, rng.integers(0, 2**63, n).astype(np.uint64))
 
 
-def split(chunk: Chunk, cuts: list[int]) -> list[Chunk]:
+def split(chunk: ActivationChunk, cuts: list[int]) -> list[ActivationChunk]:
     bounds = [0, *cuts, len(chunk.rows)]
-    return [Chunk(chunk.rows[a:b], chunk.A[a:b], chunk.E[a:b], chunk.hashes[a:b]) for a, b in pairwise(bounds)]
+    return [
+        ActivationChunk(chunk.rows[a:b], chunk.A[a:b], chunk.E[a:b], chunk.hashes[a:b]) for a, b in pairwise(bounds)
+    ]
 
 
 @pytest.fixture(scope="module")
-def whole() -> tuple[Chunk, Summary]:
+def whole() -> tuple[ActivationChunk, Summary]:
     chunk = draw(400)
-    return chunk, summarise(lambda: [chunk])
+    return chunk, summarise_activations(lambda: [chunk])
 
 
 @pytest.mark.parametrize("cuts", [[1], [200], [7, 9, 300, 399]])
-def test_any_split_gives_the_same(whole: tuple[Chunk, Summary], cuts: list[int]) -> None:
+def test_any_split_gives_the_same(whole: tuple[ActivationChunk, Summary], cuts: list[int]) -> None:
     chunk, once = whole
     parts = split(chunk, cuts)
     for order in (parts, parts[::-1]):
-        again = summarise(lambda order=order: order)
+        again = summarise_activations(lambda order=order: order)
         np.testing.assert_array_equal(once.extremes.top[0], again.extremes.top[0])
         np.testing.assert_array_equal(once.extremes.bottom[1], again.extremes.bottom[1])
         np.testing.assert_array_equal(once.histogram.counts, again.histogram.counts)
@@ -46,7 +55,7 @@ def test_any_split_gives_the_same(whole: tuple[Chunk, Summary], cuts: list[int])
         np.testing.assert_allclose(once.covariance.correlation(), again.covariance.correlation(), rtol=0, atol=1e-9)
 
 
-def test_moments_are_numpy_s_and_scipy_s(whole: tuple[Chunk, Summary]) -> None:
+def test_moments_are_numpy_s_and_scipy_s(whole: tuple[ActivationChunk, Summary]) -> None:
     chunk, summary = whole
     wide = chunk.A.astype(np.float64)
     np.testing.assert_allclose(summary.moments.mean, wide.mean(0))
@@ -56,12 +65,12 @@ def test_moments_are_numpy_s_and_scipy_s(whole: tuple[Chunk, Summary]) -> None:
     np.testing.assert_allclose(summary.covariance.correlation()[0, 3], np.corrcoef(wide[:, 0], wide[:, 3])[0, 1])
 
 
-def test_extremes_are_exact_with_ties_to_the_earlier_row(whole: tuple[Chunk, Summary]) -> None:
+def test_extremes_are_exact_with_ties_to_the_earlier_row(whole: tuple[ActivationChunk, Summary]) -> None:
     chunk, summary = whole
     for tail, sign in ((summary.extremes.top, -1), (summary.extremes.bottom, 1)):
         rows, values = tail
         for neuron in range(chunk.A.shape[1]):
-            expected = np.argsort(sign * chunk.A[:, neuron], kind="stable")[: stats.TOP]
+            expected = np.argsort(sign * chunk.A[:, neuron], kind="stable")[: stats.TOP_ROWS]
             np.testing.assert_array_equal(rows[neuron], expected)
             np.testing.assert_array_equal(values[neuron], chunk.A[expected, neuron])
 
@@ -88,7 +97,7 @@ def test_monosemanticity_equals_the_loop_over_pairs() -> None:
     assert np.isnan(closed[2])
 
 
-def test_histogram_holds_every_row_and_both_ends(whole: tuple[Chunk, Summary]) -> None:
+def test_histogram_holds_every_row_and_both_ends(whole: tuple[ActivationChunk, Summary]) -> None:
     chunk, summary = whole
     np.testing.assert_array_equal(summary.histogram.counts.sum(1), 400)
     assert summary.histogram.counts[0, -1] >= (chunk.A[:, 0] == chunk.A[:, 0].max()).sum()
@@ -96,13 +105,13 @@ def test_histogram_holds_every_row_and_both_ends(whole: tuple[Chunk, Summary]) -
     assert np.abs(np.cumsum(expected) - np.cumsum(summary.histogram.counts[4])).max() <= 40  # float edges: neighbours
 
 
-def test_reservoir_holds_rows_of_the_right_bucket(whole: tuple[Chunk, Summary]) -> None:
+def test_reservoir_holds_rows_of_the_right_bucket(whole: tuple[ActivationChunk, Summary]) -> None:
     chunk, summary = whole
-    bucket = stats.bin_of(chunk.A, summary.moments.low, summary.moments.high, stats.BUCKETS)
+    bucket = stats.bin_numbers(chunk.A, summary.moments.low, summary.moments.high, stats._BUCKETS)
     for neuron in (0, 1, 3, 4):
         for b, rows in enumerate(summary.reservoir.rows[neuron]):
             members = np.flatnonzero(bucket[:, neuron] == b)
-            assert len(rows) == min(len(members), stats.PER_BUCKET)
+            assert len(rows) == min(len(members), stats._PER_BUCKET)
             assert set(rows) <= set(members.tolist())
 
 
@@ -123,8 +132,8 @@ def test_the_strongest_rows_are_the_same_however_they_come(size: int) -> None:
     rng = np.random.default_rng(0)
     A = np.round(rng.normal(size=(50, 6)), 1).astype(np.float16)  # with ties
     rows = np.arange(100, 150)
-    found, values = stats.strongest(((rows[i : i + size], A[i : i + size]) for i in range(0, 50, size)), 9)
+    found, values = stats.strongest_rows(((rows[i : i + size], A[i : i + size]) for i in range(0, 50, size)), 9)
     order = np.argsort(-A.astype(np.float32), axis=0, kind="stable")[:9].T
     np.testing.assert_array_equal(found, rows[order])
     np.testing.assert_array_equal(values, np.take_along_axis(A.T, order, 1))
-    assert stats.strongest([(rows, A)], 80)[0].shape == (6, 50)
+    assert stats.strongest_rows([(rows, A)], 80)[0].shape == (6, 50)

@@ -20,16 +20,16 @@ def test_lists_are_plain_and_without_repeats(name):
 
 
 def test_english_is_ranked():
-    words = vocabulary.english(10_000)
+    words = vocabulary.english_words(10_000)
     assert len(words) == 10_000
     assert words[:3] == ("the", "to", "and")
-    assert vocabulary.english(10) == words[:10]
+    assert vocabulary.english_words(10) == words[:10]
     assert all(word.isascii() and word.isalpha() for word in words)
     assert {word for word in words if len(word) == 1} == {"a", "i"}
 
 
 def test_countries_have_the_names_people_use():
-    countries = vocabulary.countries()
+    countries = vocabulary.country_names()
     assert len(countries) > 240
     named = {
         "Bolivia",

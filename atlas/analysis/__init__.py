@@ -1,1 +1,1 @@
-"""Everything derived from a Store: statistics, indexes, layouts, names, p-values, and queries on them."""
+"""Parts derived from a Store: statistics, indexes, layouts, names of neurons; p-values, and queries."""

@@ -1,4 +1,4 @@
-"""Activation-atlas cells (Carter et al. 2019): a layout of patches cut into squares, each named and shown by its mean.
+"""Cells of the activation atlas (Carter et al. 2019): a layout of patches is cut into squares, averaged and labelled.
 
 A (n, u) activations, one position an image;  Y (n, 2) layout;  M (c, u) mean directions of c cells
 W (u, e) basis;  T (t, e) text embeddings
@@ -12,16 +12,14 @@ import numpy as np
 from jaxtyping import Float, Float32, Int64
 
 from atlas.errors import Refused
-from atlas.vectors import Rows, scaled_rows
-
-BLOCK = 4096  # rows read at a time
+from atlas.vectors import BLOCK_ROWS, Rows, scaled_rows
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cells:
-    """The squares that hold enough patches, from the top left, row by row. All arrays are as long as there are cells.
+    """The squares with enough patches, from the top left, row by row; every array has one entry per cell.
 
-    `row` 0 is the top of the page, where y is largest; x and y are a cell's centre, 0..1, y upwards as on a map.
+    `row` 0 is the top of the page, where y is largest. x and y (0..1, y upwards) are the centre of a cell.
     """
 
     column: Int64[np.ndarray, " c"]
@@ -29,9 +27,9 @@ class Cells:
     x: Float32[np.ndarray, " c"]
     y: Float32[np.ndarray, " c"]
     count: Int64[np.ndarray, " c"]
-    size: Float32[np.ndarray, " c"]  # side of its picture, as a share of the square's
+    size: Float32[np.ndarray, " c"]  # side of the cell's picture, as a fraction of the square's side
     direction: Float32[np.ndarray, "c u"]  # mean activation
-    members: list[np.ndarray]  # a cell's rows (int64), nearest to its mean direction first
+    members: list[np.ndarray]  # rows of a cell (int64), nearest to its mean direction first
 
     def __len__(self) -> int:
         return len(self.count)
@@ -40,9 +38,9 @@ class Cells:
 def fit_to_square(
     layout: Float[np.ndarray, "n 2"], percentiles: tuple[float, float] = (1, 99), margin: float = 0.1
 ) -> Float32[np.ndarray, "n 2"]:
-    """Scale a layout to 0..1, strays drawn in to a margin about its percentiles, a share of their span.
+    """Scale a layout to 0..1 after clipping outliers to the percentiles plus a margin (a fraction of their span).
 
-    An axis without extent is put at 0.5. Raises `Refused` for an empty layout, or one that is not finite.
+    An axis without extent becomes 0.5. Raises `Refused` for a layout that is empty or not finite.
     """
     if not len(layout) or not np.isfinite(layout).all():
         raise Refused(f"a grid needs a finite layout of 1 point or more, got {len(layout)} points")
@@ -57,11 +55,11 @@ def fit_to_square(
 def average_cells(
     layout: Float[np.ndarray, "n 2"], A: Rows, columns: int = 20, minimum: int = 5, members: int = 24
 ) -> Cells:
-    """Cut a layout (n, 2) of activations A (n, u) into `columns` x `columns` squares; those with `minimum` rows count.
+    """Cut a layout (n, 2) of A (n, u) into `columns` x `columns` squares; a cell has `minimum` rows or more.
 
-    A picture's side is min(1, sqrt(count / (n / columns^2))): the squares hold n / columns^2 on average. Of each
-    cell at most `members` rows are listed, by cosine with its mean. A may be a memory map: it is read in blocks.
-    Raises `Refused` for empty input, for lengths that differ, and where no square holds enough.
+    The side of a cell's picture is min(1, sqrt(count / mean count)) with a mean count of n / columns^2. `members`:
+    most rows listed per cell, by cosine with its mean. A may be a memory map; it is read in blocks. Raises `Refused`
+    for empty input, for different lengths, and if no square has enough rows.
     """
     if len(layout) != len(A):
         raise Refused(f"the layout has {len(layout)} points for {len(A)} activations; give one each")
@@ -93,14 +91,13 @@ def average_cells(
 def label_cells(
     found: Cells, W: Float[np.ndarray, "u e"], T: Float[np.ndarray, "t e"], texts: Sequence[str]
 ) -> tuple[list[str], Float32[np.ndarray, " c"]]:
-    """Name each cell by the text that its mean direction speaks for more than other cells' do: texts, and scores.
+    """Label each cell with the text to which its mean direction is attributed most; returns texts and scores.
 
-    Attribution is unit(M) W Tᵀ, the texts' common part left out, then standardised over the cells, so that a text
-    near to everything does not name everything. The score is the standard deviations by which the cell stands out;
-    with one cell there is nothing to stand out from, and it is the attribution itself.
+    Attribution is unit(M) W Tᵀ with centred texts, standardised over the cells, so that a text near every cell does
+    not label them all. The score is in standard deviations over the cells; for a single cell it is the attribution.
     """
     if not len(texts) or len(texts) != len(T):
-        raise Refused(f"cells are named by 1 text or more, each with its embedding; got {len(texts)} and {len(T)}")
+        raise Refused(f"cells need 1 text or more, each with its embedding; got {len(texts)} texts and {len(T)}")
     attribution = scaled_rows(found.direction) @ W @ (T - T.mean(axis=0) if len(T) > 1 else T).T
     if len(found) > 1:
         attribution = attribution - attribution.mean(axis=0)
@@ -110,12 +107,12 @@ def label_cells(
 
 
 def _blocks(A: Rows) -> Iterator[tuple[int, Float32[np.ndarray, "m u"]]]:
-    for start in range(0, len(A), BLOCK):
-        yield start, np.asarray(A[start : start + BLOCK], np.float32)
+    for start in range(0, len(A), BLOCK_ROWS):
+        yield start, np.asarray(A[start : start + BLOCK_ROWS], np.float32)
 
 
 def _means(A: Rows, cell: Int64[np.ndarray, " n"], count: Int64[np.ndarray, " c"]) -> Float32[np.ndarray, "c u"]:
-    """Mean activation of each cell; rows of cell -1 belong to none. Summed in float64, whatever the blocks."""
+    """Mean activation of each cell, summed in float64; rows of cell -1 belong to no cell."""
     sums = np.zeros((len(count), A.shape[1]))
     for start, block in _blocks(A):
         here = cell[start : start + len(block)]
@@ -129,7 +126,7 @@ def _means(A: Rows, cell: Int64[np.ndarray, " n"], count: Int64[np.ndarray, " c"
 def _nearest_members(
     A: Rows, cell: Int64[np.ndarray, " n"], direction: Float32[np.ndarray, "c u"], most: int
 ) -> list[np.ndarray]:
-    """Of each cell the rows of the highest cosine with its direction, ties by row."""
+    """The rows of each cell with the highest cosine to its direction, ties by row."""
     cosine = np.zeros(len(cell))
     for start, block in _blocks(A):
         mean = direction[cell[start : start + len(block)]]

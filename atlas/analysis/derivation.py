@@ -1,14 +1,13 @@
-"""What is derived from a Store, one function a step: statistics, relations of neurons, indexes, maps, cells.
+"""The steps that derive parts from a Store: statistics, relations of neurons, indexes, maps, cells.
 
-Each reads the Store, calls the mathematics of its module, and writes one folder through `store.deriving`, so that a
-result always knows what it was made of. `derive` is the whole of it, in order.
+Each function reads the Store, calls the mathematics of its module, and writes one folder through `store.deriving`,
+which records parents, parameters and the command that makes the part again. `derive` runs all steps in order.
 """
 
 import json
 from collections.abc import Iterator
 from math import isqrt
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,29 +18,31 @@ from atlas.analysis.index import Index, neighbour_graph
 from atlas.analysis.terms import Terms, embed_terms
 from atlas.console import track
 from atlas.errors import Refused
+from atlas.formatting import Record
 from atlas.model import weights
 from atlas.model.clip import Clip
 from atlas.store.listing import id_hash
 from atlas.store.store import Store
 from atlas.vectors import cosines
 
-NEIGHBOURS = 20  # neurons listed near a neuron
-TEXTS = 12  # texts listed near a neuron
-PRESERVED = 15  # neighbours that the map is measured by
-CELL_ROWS = 20_000  # patches laid out for the activation atlas, a seeded sample of them
-CELL_COLUMNS = 20  # of the activation atlas, where there are enough patches
+_NEIGHBOURS = 20  # neurons listed near a neuron
+_TEXTS_LISTED = 12  # texts listed near a neuron
+_PRESERVED = 15  # neighbours by which the quality of the map is measured
+_CELL_ROWS = 20_000  # most patches of the activation atlas; a seeded sample if there are more
+_CELL_COLUMNS = 20  # columns of the activation atlas, if there are enough patches
 
 
 def clip_of(store: Store, pretrained: str | Path | None = None, device: str | None = None) -> Clip:
-    """The model that a Store was made with, its weights verified.
+    """The model that a Store was made with.
 
-    A Store remembers the name of a checkpoint file and not its place: `pretrained` says where it lies now.
+    `pretrained`: path of the checkpoint file, if the Store was made with one; a Store records its name only. Raises
+    `Refused` if that file is missing or the weights have another checksum.
     """
     model = store.request["model"]
-    if pretrained is None and weights.lost(model["name"], model["pretrained"]):
+    if pretrained is None and weights.is_missing_file(model["name"], model["pretrained"]):
         raise Refused(
-            f"{store.path} was made with the checkpoint file {model['pretrained']}, which is not here; say where it "
-            "lies now: --pretrained FILE"
+            f"{store.path} was made with the checkpoint file {model['pretrained']}, which is not here; name its path: "
+            "--pretrained FILE"
         )
     clip = Clip(model["name"], pretrained or model["pretrained"], store.layers, device, model["token"])
     if (found := clip.describe()["weights_sha256"]) != (expected := model["weights_sha256"]):
@@ -56,36 +57,36 @@ def clip_of(store: Store, pretrained: str | Path | None = None, device: str | No
 
 
 def summarise_neurons(store: Store) -> Path:
-    """neurons/stats: image.parquet and word.parquet, one row a neuron, and correlation.npy (u, u) over images."""
-    with store.deriving(parts.STATS, {"array": "max", "layer": store.layer, "top": stats.TOP}) as folder:
+    """Make neurons/stats: a table of one row per neuron for images and for words, and correlation.npy (u, u)."""
+    with store.deriving(parts.STATS, {"array": "max", "layer": store.layer, "top": stats.TOP_ROWS}) as folder:
         for kind in ("image", "word"):
             if kind in store.counts:
-                summary = stats.summarise(lambda kind=kind: _chunks(store, kind))
+                summary = stats.summarise_activations(lambda kind=kind: _chunks(store, kind))
                 pq.write_table(summary_table(summary), folder / f"{kind}.parquet")
                 if kind == "image" or "image" not in store.counts:
                     np.save(folder / "correlation.npy", summary.covariance.correlation().astype(np.float32))
     return store.derived(parts.STATS)
 
 
-def _chunks(store: Store, kind: str) -> Iterator[stats.Chunk]:
-    """Shard by shard; words are averaged over their fonts and sizes."""
+def _chunks(store: Store, kind: str) -> Iterator[stats.ActivationChunk]:
+    """Yield the rows of a kind shard by shard; words are averaged over fonts and sizes."""
     plain = _labelled_chunks(store, kind)
     return stats.average_runs(plain) if kind == "word" else (chunk for chunk, _ in plain)
 
 
-def _labelled_chunks(store: Store, kind: str) -> Iterator[tuple[stats.Chunk, list[str]]]:
+def _labelled_chunks(store: Store, kind: str) -> Iterator[tuple[stats.ActivationChunk, list[str]]]:
     shards = store.of_kind(kind)
     for shard in track(shards, len(shards), f"stats of {kind}s"):
         table = shard.table(["id", "label"])
         hashes = np.array([id_hash(id) for id in table["id"].to_pylist()], np.uint64)
         A, E = (shard.array(name).astype(np.float32) for name in ("max", "embedding"))
-        yield stats.Chunk(shard.positions, A, E, hashes), table["label"].to_pylist()
+        yield stats.ActivationChunk(shard.positions, A, E, hashes), table["label"].to_pylist()
 
 
 def summary_table(summary: stats.Summary) -> pa.Table:
-    """One row a neuron; lists run from the strongest activation, and from the least activated bucket."""
+    """Statistics as a table with one row per neuron; top rows begin with the strongest, buckets with the weakest."""
     moments, u = summary.moments, len(summary.moments.mean)
-    columns: dict[str, Any] = {"neuron": np.arange(u), "count": np.full(u, moments.count)}
+    columns: Record = {"neuron": np.arange(u), "count": np.full(u, moments.count)}
     columns |= {name: getattr(moments, name) for name in ("mean", "std", "skew")}
     columns |= {"min": moments.low, "max": moments.high, "monosemanticity": summary.monosemanticity}
     for name in ("top", "bottom"):
@@ -97,7 +98,7 @@ def summary_table(summary: stats.Summary) -> pa.Table:
 
 
 def relate_neurons(store: Store, clip: Clip) -> Path:
-    """neurons/basis: W (u, e); neurons/neighbours: nearest neurons."""
+    """Make neurons/basis, W (u, e), and neurons/neighbours, the nearest neurons by basis and by response."""
     W = clip.basis()
     with store.deriving(parts.BASIS, {"kind": clip.basis_kind, "layer": store.layer}) as folder:
         np.save(folder / "basis.npy", W)
@@ -111,9 +112,10 @@ def relate_neurons(store: Store, clip: Clip) -> Path:
 
 
 def relate_texts(store: Store, clip: Clip) -> Path:
-    """neurons/texts: the Store's texts nearest to each neuron; without any, the terms of index/terms, made for that.
+    """Make neurons/texts: the texts of the Store nearest to each neuron, or the built-in vocabulary if it has none.
 
-    By the cosine of their centred embedding with a neuron's basis row: what all texts share says nothing.
+    Texts are compared by the cosine of their centred embedding with a neuron's basis row. The vocabulary is embedded
+    into index/terms first.
     """
     of = [parts.BASIS]
     if "text" not in store.counts:
@@ -122,7 +124,7 @@ def relate_texts(store: Store, clip: Clip) -> Path:
     texts, E = _texts(store, "caption")
     W = np.load(store.derived(parts.BASIS) / "basis.npy")
     score = cosines(W, E - E.mean(0))
-    best = np.argsort(-score, axis=1, kind="stable")[:, :TEXTS]
+    best = np.argsort(-score, axis=1, kind="stable")[:, :_TEXTS_LISTED]
     columns = {"neuron": np.arange(len(W)), "texts": [[texts[i] for i in row] for row in best]}
     columns["score"] = list(np.take_along_axis(score, best, 1))
     with store.deriving(parts.TEXTS, {"score": "cosine, texts centred"}, of=of) as folder:
@@ -131,7 +133,7 @@ def relate_texts(store: Store, clip: Clip) -> Path:
 
 
 def _texts(store: Store, column: str) -> tuple[list[str], np.ndarray]:
-    """The Store's texts by a column of theirs, else its terms, with embeddings (t, e); none where it has neither."""
+    """Texts of the Store (from `column`) or its terms, with embeddings (t, e); empty if it has neither."""
     if "text" in store.counts:
         texts = store.table([column], "text")[column].to_pylist()
         return texts, np.asarray(store.array("embedding", "text"), np.float32)
@@ -139,8 +141,8 @@ def _texts(store: Store, column: str) -> tuple[list[str], np.ndarray]:
     return (terms.texts, terms.E) if terms else ([], np.zeros((0, 0), np.float32))
 
 
-def most_similar(similarity: np.ndarray, k: int = NEIGHBOURS) -> np.ndarray:
-    """For each row of a square matrix the k other rows most similar, best first: (n, min(k, n - 1))."""
+def most_similar(similarity: np.ndarray, k: int = _NEIGHBOURS) -> np.ndarray:
+    """The k other rows most similar to each row of a square matrix, best first: (n, min(k, n - 1))."""
     others = similarity.astype(np.float32, copy=True)
     np.fill_diagonal(others, -np.inf)
     return np.argsort(-others, axis=1, kind="stable")[:, : min(k, len(others) - 1)]
@@ -150,43 +152,84 @@ def most_similar(similarity: np.ndarray, k: int = NEIGHBOURS) -> np.ndarray:
 
 
 def index_embeddings(store: Store, seed: int = 0) -> Path:
-    """index/embedding: one FAISS index a kind; the recipe holds each one's type and measured recall@10."""
+    """Make index/embedding: one FAISS index per kind; the recipe has the type and measured recall@10 of each."""
     built = {kind: Index.build(store.array("embedding", kind), seed=seed) for kind in store.counts}
     recipe = {kind: {"type": i.kind, "rows": len(i), "recall_at_10": i.recall} for kind, i in built.items()}
-    with store.deriving(parts.EMBEDDINGS, recipe) as folder:
+    with store.deriving(parts.EMBEDDINGS.made_with(seed=seed or None), recipe) as folder:
         for kind, index in built.items():
             index.save(folder / kind)
     return store.derived(parts.EMBEDDINGS)
 
 
 def open_index(store: Store, kind: str) -> Index:
-    """The index over the embeddings of one kind; its ids count within the kind (`store.positions(kind)[id]`)."""
+    """The index of the embeddings of one kind; id i is the row `store.positions(kind)[i]`."""
     if kind not in store.counts:
         raise Refused(f"{store.path} holds no rows of kind {kind}; it holds {', '.join(store.counts)}")
     return Index.open(store.derived(parts.EMBEDDINGS) / kind)
 
 
+def draw_maps(
+    store: Store,
+    n_neighbors: int = layout.N_NEIGHBORS,
+    min_dist: float = layout.MIN_DIST,
+    centre: bool = True,
+    columns: int | None = None,
+    seed: int = 0,
+) -> list[Path]:
+    """Make layout/map, layout/neurons and layout/cells (if there are images), as `atlas map` does."""
+    options = _map_options(n_neighbors, min_dist, centre, columns, seed)
+    made = [lay_out_rows(store, seed, centre, n_neighbors, min_dist, options)]
+    made.append(lay_out_neurons(store, seed, options))
+    return made + ([lay_out_cells(store, columns, seed=seed, options=options)] if "image" in store.counts else [])
+
+
+def _map_options(
+    n_neighbors: int = layout.N_NEIGHBORS,
+    min_dist: float = layout.MIN_DIST,
+    centre: bool = True,
+    columns: int | None = None,
+    seed: int = 0,
+) -> Record:
+    """The options of `atlas map` that differ from their defaults."""
+    return {
+        "neighbors": None if n_neighbors == layout.N_NEIGHBORS else n_neighbors,
+        "min_dist": None if min_dist == layout.MIN_DIST else min_dist,
+        "raw": not centre,
+        "columns": columns,
+        "seed": seed or None,
+    }
+
+
 def lay_out_rows(
-    store: Store, seed: int = 0, centre: bool = True, n_neighbors: int = 15, min_dist: float = 0.1
+    store: Store,
+    seed: int = 0,
+    centre: bool = True,
+    n_neighbors: int = layout.N_NEIGHBORS,
+    min_dist: float = layout.MIN_DIST,
+    options: Record | None = None,
 ) -> Path:
-    """layout/map: every row's place, its 8 nearest rows of all kinds, and how honest the map is (quality.json)."""
+    """Make layout/map: the place of every row, its 8 nearest rows of all kinds, and the map's quality (quality.json).
+
+    `centre`: close the modality gap. `options`: those of the recorded `atlas map` command; by default those given here.
+    """
+    part = parts.MAP.made_with(**(options or _map_options(n_neighbors, min_dist, centre, seed=seed)))
     vectors = store.array("embedding")
     groups = np.array(store.table(["kind"])["kind"].to_pylist())
     measured = layout.Centred(vectors, groups) if centre else vectors
-    graph = neighbour_graph(measured, max(n_neighbors, PRESERVED + 1), seed)
+    graph = neighbour_graph(measured, max(n_neighbors, _PRESERVED + 1), seed)
     places = layout.project(measured, n_neighbors, min_dist, seed=seed, graph=graph)
-    kept = layout.preservation(measured, places, PRESERVED, graph=graph)
-    options = {"n_neighbors": n_neighbors, "min_dist": min_dist, "seed": seed, "centre": centre}
+    kept = layout.neighbour_preservation(measured, places, _PRESERVED, graph=graph)
+    umap = {"n_neighbors": n_neighbors, "min_dist": min_dist, "seed": seed, "centre": centre}
     quality = {
         "trustworthiness": layout.trustworthiness(measured, places, seed=seed),
         "preservation": float(np.nanmean(kept)),
         "modality_gap": {
-            "raw": layout.gap(vectors, groups),
-            "centred": layout.gap(layout.Centred(vectors, groups), groups),
+            "raw": layout.modality_gap(vectors, groups),
+            "centred": layout.modality_gap(layout.Centred(vectors, groups), groups),
         },
         **_words_meet_drawings(store),
     }
-    with store.deriving(parts.MAP, {"umap": options, **quality}) as folder:
+    with store.deriving(part, {"umap": umap, **quality}) as folder:
         columns = {"row": np.arange(len(store)), "x": places[:, 0], "y": places[:, 1], "preservation": kept}
         pq.write_table(pa.table(columns), folder / "points.parquet")
         np.save(folder / "near.npy", graph[0][:, 1:9].astype(np.uint32))
@@ -194,56 +237,66 @@ def lay_out_rows(
     return store.derived(parts.MAP)
 
 
-def _words_meet_drawings(store: Store) -> dict[str, Any]:
+def _words_meet_drawings(store: Store) -> Record:
     if not {"image", "word"} <= set(store.counts):
         return {}
     words, images = (store.array("embedding", kind) for kind in ("word", "image"))
-    said, shown = (store.table(["label"], kind)["label"].to_pylist() for kind in ("word", "image"))
+    word_labels, image_labels = (store.table(["label"], kind)["label"].to_pylist() for kind in ("word", "image"))
     ways = {"raw": False, "centred": True}
-    found = {way: layout.meets(words, said, images, shown, centre) for way, centre in ways.items()}
-    return {} if np.isnan(found["raw"]) else {"word_meets_drawing": found}  # no drawing carries any of the words
+    found = {
+        way: layout.word_meets_drawing(words, word_labels, images, image_labels, centre) for way, centre in ways.items()
+    }
+    return {} if np.isnan(found["raw"]) else {"word_meets_drawing": found}  # no image has a word in its label
 
 
-def lay_out_neurons(store: Store, seed: int = 0) -> Path:
-    """layout/neurons: neurons placed by how their responses to images correlate."""
+def lay_out_neurons(store: Store, seed: int = 0, options: Record | None = None) -> Path:
+    """Make layout/neurons: a map of the neurons by the correlation of their responses to images.
+
+    `options`: those of the recorded `atlas map` command; by default those given here.
+    """
     correlation = np.load(store.derived(parts.STATS) / "correlation.npy")
-    np.fill_diagonal(correlation, 1.0)  # a neuron that never changes correlates with itself alone
-    places = layout.project(correlation, n_neighbors=30, min_dist=0.5, seed=seed)  # apart enough to be seen
+    np.fill_diagonal(correlation, 1.0)  # constant neurons have 0 there
+    places = layout.project(correlation, n_neighbors=30, min_dist=0.5, seed=seed)  # far enough apart to be told apart
     columns = {"neuron": np.arange(len(places)), "x": places[:, 0], "y": places[:, 1]}
-    with store.deriving(parts.NEURON_MAP, {"seed": seed}, of=(parts.STATS,)) as folder:
+    part = parts.NEURON_MAP.made_with(**(options or _map_options(seed=seed)))
+    with store.deriving(part, {"seed": seed}, of=(parts.STATS,)) as folder:
         pq.write_table(pa.table(columns), folder / "points.parquet")
     return store.derived(parts.NEURON_MAP)
 
 
-def lay_out_cells(store: Store, columns: int | None = None, minimum: int = 5, seed: int = 0) -> Path:
-    """layout/cells: the activation atlas over one random patch an image (Carter et al. 2019).
+def lay_out_cells(
+    store: Store, columns: int | None = None, minimum: int = 5, seed: int = 0, options: Record | None = None
+) -> Path:
+    """Make layout/cells: the activation atlas over one random patch of each image (Carter et al. 2019).
 
-    `columns`: 20, or fewer where squares would hold less than `minimum` patches on average.
+    `columns`: by default 20, or fewer if squares would have less than `minimum` patches on average. `options`: those
+    of the recorded `atlas map` command; by default those given here.
     """
+    part = parts.CELLS.made_with(**(options or _map_options(columns=columns, seed=seed)))
     positions = store.positions("image")
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(positions))[:CELL_ROWS])
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(positions))[:_CELL_ROWS])
     A: np.ndarray = store.array("patch", "image")[chosen].astype(np.float32)
     if store.request["model"]["layers"][0]["rectified"]:
         A = np.maximum(A, 0)
-    alive = A.any(1)  # a position where nothing fires has no direction to be placed by
+    alive = A.any(1)  # a position without any activation has no direction
     A, rows = A[alive], positions[chosen[alive]]
     places = layout.project(A, n_neighbors=20, min_dist=0.01, seed=seed)
     minimum = min(minimum, max(1, len(A)))
-    columns = columns or min(CELL_COLUMNS, max(1, isqrt(len(A) // minimum)))
+    columns = columns or min(_CELL_COLUMNS, max(1, isqrt(len(A) // minimum)))
     found = cells.average_cells(places, A, columns=columns, minimum=minimum)
     labels, scores = _label_cells(store, found)
     table = {name: getattr(found, name) for name in ("column", "row", "x", "y", "count", "size")}
     table |= {"label": labels, "score": scores, "members": [[int(rows[i]) for i in cell] for cell in found.members]}
     recipe = {"columns": columns, "minimum": minimum, "patches": len(A), "seed": seed}
     of = [name for name in (parts.BASIS, parts.TERMS) if store.has(name)]
-    with store.deriving(parts.CELLS, recipe, of=of) as folder:
+    with store.deriving(part, recipe, of=of) as folder:
         pq.write_table(pa.table(table), folder / "cells.parquet")
         np.save(folder / "directions.npy", found.direction)
     return store.derived(parts.CELLS)
 
 
 def _label_cells(store: Store, found: cells.Cells) -> tuple[list[str], np.ndarray]:
-    """Name each cell by the text its mean direction is attributed to; without basis or texts, not at all."""
+    """Label each cell with the text to which its mean direction is attributed most; "" without basis or texts."""
     texts, E = _texts(store, "label") if store.has(parts.BASIS) else ([], np.zeros((0, 0)))
     if not texts:
         return [""] * len(found.count), np.full(len(found.count), np.nan)
@@ -252,7 +305,7 @@ def _label_cells(store: Store, found: cells.Cells) -> tuple[list[str], np.ndarra
 
 
 def derive(store: Store, clip: Clip, force: bool = False) -> list[str]:
-    """All of it, in order, but for what is there and current already (unless `force`); returns what was made."""
+    """Derive all parts in order, except those that are current (unless `force`); returns the names of those made."""
     steps = {
         parts.STATS: lambda: summarise_neurons(store),
         parts.NEIGHBOURS: lambda: relate_neurons(store, clip),

@@ -1,19 +1,19 @@
-"""FAISS over unit vectors, by cosine: embeddings, neurons, anything with rows and columns.
+"""Nearest-neighbour search by cosine, with FAISS, over embeddings or any other vectors.
 
     flat     exact; up to 50,000 rows
-    ivf      rows filed under sqrt(n) k-means cells, and only the cells nearest to a query are scanned
-    ivfpq    the same with product-quantised rows, a sixteenth of the memory; for millions
+    ivf      rows in sqrt(n) k-means cells; a search scans only the cells nearest to the query
+    ivfpq    ivf with product-quantised rows, which take a sixteenth of the memory; above two million rows
 
-HNSW is left out: its parallel insertion gives another graph in every run, and everything here is reproducible.
-How many cells a search scans is not guessed: it is doubled until recall@10 against exact search is reached.
+HNSW is not offered: its parallel insertion gives another graph in every run, so results could not be repeated. The
+number of cells that a search scans is doubled until recall@10 against exact search is high enough.
 
-Vectors may be an array, a memory map of any float type, or a Store's array: they are read in blocks of rows.
+Vectors may be an array, a memory map of any float type, or a Store's array; they are read in blocks of rows.
 """
 
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import faiss
 import numpy as np
@@ -23,45 +23,55 @@ from atlas import reprs
 from atlas.errors import Refused
 from atlas.vectors import Rows, Unit, sample_rows, unit_blocks, unit_rows
 
-FORMAT = 1
-FLAT_LIMIT, IVF_LIMIT = 50_000, 2_000_000  # rows up to which an index stays flat, or unquantised
-GRAPH_FLAT_LIMIT = 10_000  # a k-NN graph asks n queries, so that filing the rows pays off sooner
-SCAN_LIMIT = 1 / 8  # share of the rows above which scanning cells is no gain over scanning all
-SAMPLE = 500  # queries by which recall is measured
-RECALL = 0.99  # recall@10 at which a search scans enough cells
-GPU_LIMIT = 2048  # the largest k that FAISS serves on a GPU
+_FORMAT = 1
+_FLAT_LIMIT, _IVF_LIMIT = 50_000, 2_000_000  # most rows of a flat index, and of one that is not quantised
+_GRAPH_FLAT_LIMIT = 10_000  # most rows of a k-NN graph made by exact search; lower, since a graph needs n queries
+_SCAN_LIMIT = 1 / 8  # fraction of the rows above which scanning cells is not faster than scanning all
+_RECALL_SAMPLE = 500  # queries used to measure recall
+_RECALL_WANTED = 0.99  # recall@10 that a search must reach
+_GPU_LIMIT = 2048  # largest k of FAISS on a GPU
 
-KINDS = ("flat", "ivf", "ivfpq")
-Found = tuple[Float32[np.ndarray, "m k"], Int64[np.ndarray, "m k"]]  # cosines, and ids
+INDEX_KINDS = ("flat", "ivf", "ivfpq")
+_Faiss: TypeAlias = Any  # an index of FAISS, whose bindings have no types
+_Found = tuple[Float32[np.ndarray, "m k"], Int64[np.ndarray, "m k"]]  # cosines, and ids
 
 
 @dataclass(frozen=True, slots=True)
-class Description:
-    """What an index is, saved beside it as index.json."""
+class IndexDescription:
+    """Description of an index, saved next to it as index.json."""
 
     kind: str  # flat | ivf | ivfpq
     rows: int
     dim: int
-    recall_at_10: float  # share of the exact ten nearest that a search finds, over seeded sample rows
-    nprobe: int  # cells that a search scans; 1 where there are none
+    recall_at_10: float  # fraction of the ten nearest rows that a search finds, over seeded sample rows
+    nprobe: int  # cells that a search scans; 1 for a flat index
     seed: int
-    format: int = FORMAT
+    format: int = _FORMAT
 
 
-class Nearest(NamedTuple):
-    """What a search found: cosines (m, k), highest first, and ids (m, k). A table in Jupyter."""
+class SearchResult(NamedTuple):
+    """The result of a search: cosines (m, k), highest first, and ids (m, k). Shown as a table in Jupyter."""
 
     scores: Float32[np.ndarray, "m k"]
     ids: Int64[np.ndarray, "m k"]
 
     def _repr_html_(self) -> str:
-        return reprs.nearest(self.scores, self.ids)
+        return reprs.search_table(self.scores, self.ids)
 
 
 class Index:
-    """Nearest rows by cosine: `Index.build(vectors)`, or `Index.open(path)`. On a GPU when FAISS sees one."""
+    """An index of vectors that finds the nearest rows by cosine; on a GPU if FAISS finds one.
 
-    def __init__(self, index: Any, description: Description):
+    `Index.build(vectors)` builds one, `Index.open(path)` reads one.
+
+    >>> import numpy as np
+    >>> index = Index.build(np.array([[1, 0], [0, 2], [3, 4]], np.float32))
+    >>> found = index.search(np.array([[0, 1]], np.float32), k=2)
+    >>> found.ids.tolist(), found.scores.astype(float).round(3).tolist()
+    ([[1, 2]], [[1.0, 0.8]])
+    """
+
+    def __init__(self, index: _Faiss, description: IndexDescription):
         self._cpu, self.description = index, description
         on_gpu = faiss.get_num_gpus() > 0
         self._index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index) if on_gpu else index
@@ -74,31 +84,31 @@ class Index:
 
     @property
     def kind(self) -> str:
-        """How rows are kept: flat | ivf | ivfpq."""
+        """Kind of the index: flat | ivf | ivfpq."""
         return self.description.kind
 
     @property
     def scanned(self) -> float:
-        """Share of the rows that a search looks at."""
+        """Fraction of the rows that a search scans."""
         return 1.0 if self.kind == "flat" else self.description.nprobe / self._cpu.nlist
 
     @property
     def recall(self) -> float:
-        """Recall@10 against exact search, measured when the index was built."""
+        """Recall@10 against exact search, measured at build time."""
         return self.description.recall_at_10
 
     @classmethod
     def build(cls, vectors: Rows, kind: str | None = None, seed: int = 0) -> "Index":
-        """Index the rows of `vectors` (n, d), each scaled to unit norm; ids are positions, 0 .. n-1.
+        """Index the rows of `vectors` (n, d), scaled to unit norm; ids are positions, 0 .. n-1.
 
-        `kind` goes by size unless given. The same vectors and seed give the same index. Beyond the index itself,
-        memory holds a block of rows and, while k-means trains, a sample of them.
-        Raises `Refused` where there are no rows, or where one is zero or not finite.
+        `kind`: flat | ivf | ivfpq; chosen by the number of rows if None. The same vectors and seed give the same
+        index. Besides the index, memory holds one block of rows and a sample for k-means. Raises `Refused` if there are
+        no rows, and for a row that is zero or not finite.
         """
         if len(vectors.shape) != 2 or not len(vectors):
             raise Refused(f"an index needs vectors of shape (n, d) with n > 0, got {tuple(vectors.shape)}")
-        if kind is not None and kind not in KINDS:
-            raise Refused(f"no index kind {kind!r}; kinds are {', '.join(KINDS)}")
+        if kind is not None and kind not in INDEX_KINDS:
+            raise Refused(f"no index kind {kind!r}; kinds are {', '.join(INDEX_KINDS)}")
         kind = kind or _kind_for(len(vectors))
         index = _empty(kind, *vectors.shape)
         if kind == "flat":
@@ -108,27 +118,27 @@ class Index:
             _fill_ivf(index, vectors)
         recall = _tune(index, vectors, kind, seed)
         nprobe = 1 if kind == "flat" else index.nprobe
-        return cls(index, Description(kind, *vectors.shape, recall_at_10=recall, nprobe=nprobe, seed=seed))
+        return cls(index, IndexDescription(kind, *vectors.shape, recall_at_10=recall, nprobe=nprobe, seed=seed))
 
-    def search(self, queries: Float[np.ndarray, "m d"], k: int) -> Nearest:
+    def search(self, queries: Float[np.ndarray, "m d"], k: int) -> SearchResult:
         """The k rows nearest to each query: cosines (m, k) float32, highest first, and ids (m, k) int64.
 
-        Equal cosines stand in the order of their ids; k is cut to the number of rows. Raises `Refused` where
-        the width is another, or where a query is zero or not finite.
+        Equal cosines are ordered by id; k is capped at the number of rows. Raises `Refused` if queries have another
+        number of columns, and for a query that is zero or not finite.
         """
         if queries.shape[1] != self.description.dim:
             raise Refused(f"queries have {queries.shape[1]} columns, the index has {self.description.dim}")
         if k < 1:
             raise Refused(f"k is {k}; ask for at least 1 neighbour")
         k, queries = min(k, len(self)), unit_rows(queries, "queries")
-        scores, ids = (self._index if k <= GPU_LIMIT else self._cpu).search(queries, k)
-        short = (ids < 0).any(axis=1)  # the scanned cells held fewer than k rows: scan them all
+        scores, ids = (self._index if k <= _GPU_LIMIT else self._cpu).search(queries, k)
+        short = (ids < 0).any(axis=1)  # the scanned cells had fewer than k rows: scan all cells
         if short.any():
             everywhere = faiss.SearchParametersIVF()
             everywhere.nprobe = self._cpu.nlist
             scores[short], ids[short] = self._cpu.search(queries[short], k, params=everywhere)
         order = np.lexsort((ids, -scores), axis=1)
-        return Nearest(np.take_along_axis(scores, order, axis=1), np.take_along_axis(ids, order, axis=1))
+        return SearchResult(np.take_along_axis(scores, order, axis=1), np.take_along_axis(ids, order, axis=1))
 
     def save(self, path: str | Path) -> None:
         """Write `path`/vectors.faiss, FAISS's own format for the CPU, and `path`/index.json."""
@@ -140,13 +150,13 @@ class Index:
 
     @classmethod
     def open(cls, path: str | Path) -> "Index":
-        """Open a saved index. Raises `Refused` where there is none, or where its two files do not match."""
+        """Open a saved index. Raises `Refused` if there is none, or if its two files do not match."""
         path = Path(path)
         if not (path / "index.json").exists() or not (path / "vectors.faiss").exists():
             raise Refused(f"{path} holds no index (vectors.faiss and index.json); build it again")
         about = json.loads((path / "index.json").read_text())
-        if about.get("format") != FORMAT:
-            raise Refused(f"{path}/index.json has format {about.get('format')!r}; this version reads {FORMAT}")
+        if about.get("format") != _FORMAT:
+            raise Refused(f"{path}/index.json has format {about.get('format')!r}; this version reads {_FORMAT}")
         try:
             index = faiss.read_index(str(path / "vectors.faiss"))
         except RuntimeError as error:
@@ -154,18 +164,18 @@ class Index:
         found, expected = (index.ntotal, index.d), (about["rows"], about["dim"])
         if found != expected:
             raise Refused(f"{path}/vectors.faiss holds {found} rows and columns, index.json says {expected}")
-        return cls(index, Description(**about))
+        return cls(index, IndexDescription(**about))
 
 
 def neighbour_graph(
     vectors: Rows, k: int, seed: int = 0
 ) -> tuple[Int64[np.ndarray, "n k"], Float32[np.ndarray, "n k"]]:
-    """The k-NN graph: for every row the ids (n, k) of its k nearest and their cosine distances, itself first.
+    """The k-NN graph: ids (n, k) and cosine distances of the k nearest rows of each row, the row itself first.
 
-    k counts the row itself and is cut to the number of rows. Exact up to 10,000 rows, at recall@10 0.99 above.
+    k counts the row itself and is capped at the number of rows. Exact up to 10,000 rows, above with recall@10 of 0.99.
     """
-    index = Index.build(vectors, kind="flat" if len(vectors) <= GRAPH_FLAT_LIMIT else "ivf", seed=seed)
-    if index.kind != "flat" and index.scanned > SCAN_LIMIT:  # rows without clusters: one large product is faster
+    index = Index.build(vectors, kind="flat" if len(vectors) <= _GRAPH_FLAT_LIMIT else "ivf", seed=seed)
+    if index.kind != "flat" and index.scanned > _SCAN_LIMIT:  # without clusters exact search is faster
         index = Index.build(vectors, kind="flat", seed=seed)
     found = [_self_first(start, index.search(block, k)) for start, block in unit_blocks(vectors)]
     ids, distances = zip(*found, strict=True)
@@ -173,10 +183,10 @@ def neighbour_graph(
 
 
 def _kind_for(n: int) -> str:
-    return "flat" if n <= FLAT_LIMIT else "ivf" if n <= IVF_LIMIT else "ivfpq"
+    return "flat" if n <= _FLAT_LIMIT else "ivf" if n <= _IVF_LIMIT else "ivfpq"
 
 
-def _empty(kind: str, n: int, d: int) -> Any:
+def _empty(kind: str, n: int, d: int) -> _Faiss:
     if kind == "flat":
         return faiss.IndexFlatIP(d)
     quantizer, cells = faiss.IndexFlatIP(d), max(1, round(n**0.5))
@@ -188,18 +198,18 @@ def _empty(kind: str, n: int, d: int) -> Any:
     return index
 
 
-def _train(index: Any, vectors: Rows, seed: int) -> None:
-    """k-means on a seeded sample: 64 rows a cell, and what the product quantiser's 256 codes need."""
+def _train(index: _Faiss, vectors: Rows, seed: int) -> None:
+    """Train k-means, and the product quantiser with its 256 codes, on a seeded sample of 64 rows per cell or code."""
     clusterings = [index.cp, index.pq.cp] if hasattr(index, "pq") else [index.cp]
     for clustering in clusterings:
         clustering.seed = seed
-        clustering.min_points_per_centroid = 1  # no warning on stderr: a small index is asked for in earnest
+        clustering.min_points_per_centroid = 1  # silences FAISS's warning about small training sets
     index.cp.spherical = True
     index.train(sample_rows(vectors, max(64 * index.nlist, 64 * 256 * (len(clusterings) - 1)), seed)[1])
 
 
-def _fill_flat(index: Any, vectors: Rows) -> None:
-    """Write the rows into the index's own memory: FAISS's `add` would double its buffer, and hold both."""
+def _fill_flat(index: _Faiss, vectors: Rows) -> None:
+    """Write the rows into the index's memory; FAISS's `add` would need twice the memory while its buffer grows."""
     n, d = vectors.shape
     index.codes.resize(n * d * 4)
     index.ntotal = n
@@ -208,8 +218,8 @@ def _fill_flat(index: Any, vectors: Rows) -> None:
         memory[start : start + len(block)] = block
 
 
-def _fill_ivf(index: Any, vectors: Rows) -> None:
-    """File each row under its cell, the cells made as large as they will be first: growing ones hold a half for air."""
+def _fill_ivf(index: _Faiss, vectors: Rows) -> None:
+    """Add each row to its cell; lists are pre-allocated, since FAISS over-allocates by up to half when they grow."""
     cells = np.concatenate([index.quantizer.search(block, 1)[1][:, 0] for _, block in unit_blocks(vectors)])
     for cell, size in enumerate(np.bincount(cells, minlength=index.nlist).tolist()):
         index.invlists.resize(cell, size)
@@ -219,22 +229,22 @@ def _fill_ivf(index: Any, vectors: Rows) -> None:
         index.add_core(len(block), faiss.swig_ptr(block), None, faiss.swig_ptr(filed))
 
 
-def _tune(index: Any, vectors: Rows, kind: str, seed: int) -> float:
-    """Recall@10 on sample rows, after doubling the cells that a search scans until it is reached or gains nothing."""
-    own, queries = sample_rows(vectors, SAMPLE, seed)
-    k = min(11, len(vectors))  # a row finds itself: ten more
+def _tune(index: _Faiss, vectors: Rows, kind: str, seed: int) -> float:
+    """Double the number of scanned cells until recall@10 is high enough or stops rising; returns the recall."""
+    own, queries = sample_rows(vectors, _RECALL_SAMPLE, seed)
+    k = min(11, len(vectors))  # each row finds itself and ten others
     truth = _exact(queries, vectors, k)
     recall = _recall(index.search(queries, k), truth, own, kind)
-    while kind != "flat" and recall < RECALL and index.nprobe < index.nlist:
+    while kind != "flat" and recall < _RECALL_WANTED and index.nprobe < index.nlist:
         index.nprobe = min(2 * index.nprobe, index.nlist)
         gained = _recall(index.search(queries, k), truth, own, kind) - recall
         recall += gained
-        if kind == "ivfpq" and gained < 0.002:  # what is left is the quantiser's error, not the cells'
+        if kind == "ivfpq" and gained < 0.002:  # the remaining error comes from the quantiser
             break
     return recall
 
 
-def _exact(queries: Unit, vectors: Rows, k: int) -> Found:
+def _exact(queries: Unit, vectors: Rows, k: int) -> _Found:
     heap = faiss.ResultHeap(len(queries), k, keep_max=True)
     for start, block in unit_blocks(vectors):
         scores, ids = faiss.knn(queries, block, min(k, len(block)), metric=faiss.METRIC_INNER_PRODUCT)
@@ -243,8 +253,8 @@ def _exact(queries: Unit, vectors: Rows, k: int) -> Found:
     return heap.D, heap.I
 
 
-def _recall(found: Found, truth: Found, own: Int64[np.ndarray, " m"], kind: str) -> float:
-    """Share of the true neighbours found. Of rows equally near any will do, where scores are exact."""
+def _recall(found: _Found, truth: _Found, own: Int64[np.ndarray, " m"], kind: str) -> float:
+    """Fraction of the true neighbours found; if scores are exact, any row as near as the last true one counts."""
     scores, ids = found
     hit = (ids[:, :, None] == truth[1][:, None, :]).any(axis=2)
     if kind != "ivfpq":
@@ -254,12 +264,12 @@ def _recall(found: Found, truth: Found, own: Int64[np.ndarray, " m"], kind: str)
     return float(np.minimum(hit.sum(axis=1), wanted).mean() / wanted) if wanted else 1.0
 
 
-def _self_first(start: int, found: Found) -> tuple[Int64[np.ndarray, "m k"], Float32[np.ndarray, "m k"]]:
-    """Put each row before its neighbours, at distance 0: among many copies FAISS may list it late, or not at all."""
+def _self_first(start: int, found: _Found) -> tuple[Int64[np.ndarray, "m k"], Float32[np.ndarray, "m k"]]:
+    """Put each row before its neighbours, at distance 0; among many copies FAISS may list it late or not at all."""
     scores, ids = found
     own = np.arange(start, start + len(ids))[:, None]
     is_self = ids == own
-    is_self[~is_self.any(axis=1), -1] = True  # crowded out: it takes the place of the farthest
+    is_self[~is_self.any(axis=1), -1] = True  # not listed: the row replaces the farthest one
     order = np.argsort(~is_self, axis=1, kind="stable")
     distances = np.maximum(1 - np.take_along_axis(scores, order, axis=1), 0)
     ids = np.take_along_axis(ids, order, axis=1)

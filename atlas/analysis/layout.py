@@ -1,9 +1,9 @@
-"""UMAP on FAISS neighbours, and how honest the map is.
+"""Maps by UMAP on FAISS neighbours, and their quality: trustworthiness, neighbour preservation, modality gap.
 
-    V (n, d) vectors, read by their direction only;  Y (n, 2) layout, the map;  k neighbours
+    V (n, d) vectors, of which only the direction is used;  Y (n, 2) layout, the map;  k neighbours
 
-CLIP keeps pictures and texts in two narrow cones far apart (the modality gap; Liang et al. 2022, "Mind the gap"), and
-so do drawings and rendered words. Subtracting each kind's mean (`Centred`) lets the kinds of one concept meet.
+CLIP embeds images and texts in two narrow cones far apart (the modality gap; Liang et al. 2022, "Mind the gap"), and
+drawings and rendered words likewise. Subtracting the mean of each kind (`Centred`) brings equal concepts together.
 """
 
 import warnings
@@ -22,17 +22,19 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", "Tensorflow not installed", ImportWarning)
     import umap
 
-SCORES = 2**25  # cosines held at a time while ranking: 128 MB of float32
+N_NEIGHBORS, MIN_DIST = 15, 0.1  # defaults of UMAP
+_SCORES_HELD = 2**25  # cosines in memory at a time while ranking: 128 MB of float32
 
 Layout = Float[np.ndarray, "n 2"]
-Labels = Sequence[str] | np.ndarray  # one a row
-Graph = tuple[Int64[np.ndarray, "n k"], Float32[np.ndarray, "n k"]]  # ids and distances, itself first
+Labels = Sequence[str] | np.ndarray  # one per row
+Graph = tuple[Int64[np.ndarray, "n k"], Float32[np.ndarray, "n k"]]  # ids and distances, the row itself first
 
 
 class Centred:
-    """Vectors of which each group's mean is subtracted, the rest scaled to unit norm: a view, made as it is read.
+    """A view on vectors that subtracts the mean of each row's group and scales to unit norm, computed when read.
 
-    `means` by group are measured from the rows; give another view's to put new rows into its space.
+    `means`: {group: mean}; computed from the rows if None. New rows are brought into the space of another view by its
+    means. Raises `Refused` if vectors and groups have different lengths, or if a mean is missing.
     """
 
     def __init__(
@@ -57,12 +59,12 @@ class Centred:
         rows = unit_rows(self.vectors[at])
         centred = rows - np.stack([self.means[group] for group in self.groups[at]])
         norms = np.linalg.norm(centred, axis=1, keepdims=True)
-        # A row that is its group's mean (a group of one) has no direction left; it keeps its own.
+        # A row that equals its group's mean (a group of one) would have no direction; it is left as it is.
         return np.where(norms > 1e-6, centred / np.maximum(norms, 1e-6), rows)
 
 
 def group_means(vectors: Rows, groups: Labels) -> dict[str, Float32[np.ndarray, " d"]]:
-    """Mean of the unit vectors of each group (d,), in the groups' sorted order."""
+    """Mean (d,) of the unit vectors of each group: {group: mean}, sorted by group."""
     groups = np.asarray(groups, dtype=object)
     sums = {group: np.zeros(vectors.shape[1]) for group in sorted(set(groups))}
     for start, block in unit_blocks(vectors):
@@ -74,8 +76,8 @@ def group_means(vectors: Rows, groups: Labels) -> dict[str, Float32[np.ndarray, 
 
 def project(
     vectors: Rows,
-    n_neighbors: int = 15,
-    min_dist: float = 0.1,
+    n_neighbors: int = N_NEIGHBORS,
+    min_dist: float = MIN_DIST,
     metric: str = "cosine",
     seed: int = 0,
     groups: Labels | None = None,
@@ -83,14 +85,20 @@ def project(
     n_epochs: int | None = None,
     graph: Graph | None = None,
 ) -> Float32[np.ndarray, "n 2"]:
-    """Lay vectors (n, d) out on a plane (n, 2) by UMAP (McInnes et al. 2018), cosine, neighbours taken from FAISS.
+    """Map vectors (n, d) to the plane (n, 2) by UMAP (McInnes et al. 2018) on cosine neighbours found with FAISS.
 
-    `groups`, a label a row (image | word | text), closes the modality gap by `Centred`, unless `centre` is false.
-    Starts from the principal components: UMAP's own spectral start is no better, and on a graph in one piece can
-    take longer than all the rest. `n_epochs` is 500 up to 10,000 rows, as UMAP's own, and 100 above, half of UMAP's:
-    of trustworthiness nothing was lost on 50,000 rows in clusters. `n_neighbors` counts the row itself. The same
-    seed gives the same map. `graph`, what `neighbours` gave for these (centred) vectors, saves finding them again.
-    Raises `Refused` for another metric, where there are no rows, or where one is zero or not finite.
+    `n_neighbors`: neighbours of each row, the row itself included. `groups`: a label per row (image | word | text);
+    the modality gap between groups is closed by `Centred`, unless `centre` is false. `n_epochs`: by default 500 up to
+    10,000 rows, as in UMAP, and 100 above, which is half of UMAP's (trustworthiness was the same on 50,000 rows in
+    clusters). `graph`: a `neighbour_graph` of these (centred) vectors, if there is one already.
+
+    UMAP starts from the principal components: its spectral start is not better, and can take most of the time. The
+    same seed gives the same map. Raises `Refused` for another metric, if there are no rows, and for a row that is zero
+    or not finite.
+
+    >>> import numpy as np
+    >>> project(np.random.default_rng(0).normal(size=(30, 8)).astype(np.float32), n_neighbors=5, n_epochs=10).shape
+    (30, 2)
     """
     if metric != "cosine":
         raise Refused(f"no metric {metric!r}: vectors are laid out by their direction; the metric is cosine")
@@ -101,7 +109,7 @@ def project(
     start = principal_components(vectors)
     if len(vectors) < 5:  # too few for a graph
         return start
-    start += np.random.default_rng(seed).normal(scale=1e-4, size=start.shape)  # as UMAP does: no copies, no flat axis
+    start += np.random.default_rng(seed).normal(scale=1e-4, size=start.shape)  # as UMAP does: no two rows at one point
     k = min(n_neighbors, len(vectors) - 1)
     ids, distances = (part[:, :k] for part in graph or neighbour_graph(vectors, k, seed))
     with warnings.catch_warnings():
@@ -113,15 +121,15 @@ def project(
             n_epochs=n_epochs or (500 if len(vectors) <= 10_000 else 100),
             init=start,  # pyright: ignore[reportArgumentType] - UMAP takes an array too
             random_state=seed,
-            n_jobs=1,  # what a random_state comes to anyway; said here, UMAP does not warn of it
+            n_jobs=1,  # random_state implies it, and UMAP warns unless it is given
             precomputed_knn=(ids.astype(np.int32), distances),
         )
-        # With its neighbours and start given, all that UMAP asks of the data is how many rows there are.
+        # Given neighbours and a start, UMAP uses only the number of rows of its data.
         return np.asarray(mapper.fit_transform(start), np.float32)
 
 
 def principal_components(vectors: Rows) -> Float32[np.ndarray, "n 2"]:
-    """The first two principal components of the unit rows, scaled to -10..10, UMAP's range, and always signed alike."""
+    """The first two principal components of the unit rows, scaled to UMAP's range -10..10, with a fixed sign."""
     moment, total = np.zeros((vectors.shape[1],) * 2), np.zeros(vectors.shape[1])
     for _, block in unit_blocks(vectors):
         moment += block.T @ block
@@ -135,10 +143,10 @@ def principal_components(vectors: Rows) -> Float32[np.ndarray, "n 2"]:
 
 
 def trustworthiness(vectors: Rows, layout: Layout, k: int = 15, size: int = 5000, seed: int = 0) -> float:
-    """Whether neighbours on the map are neighbours indeed: 1 is all (Venna and Kaski 2001), 0.5 is chance.
+    """How many neighbours on the map are neighbours in the vectors too (Venna and Kaski 2001): 1 is all, 0.5 is chance.
 
-    `size` seeded rows are asked, their neighbours ranked against all rows by cosine. k is cut to what the formula
-    bears, under half the rows; NaN for fewer than 3 rows.
+    Measured on `size` seeded rows, whose map neighbours are ranked by cosine among all rows. k is capped at
+    (n - 1) // 2. NaN for fewer than 3 rows.
     """
     n = len(layout)
     k = min(k, (n - 1) // 2)
@@ -146,7 +154,7 @@ def trustworthiness(vectors: Rows, layout: Layout, k: int = 15, size: int = 5000
         return float("nan")
     rows, queries = sample_rows(vectors, size, seed)
     near = _map_neighbours(layout, rows, k)
-    step = max(1, SCORES // n)
+    step = max(1, _SCORES_HELD // n)
     penalty = 0
     for first in range(0, len(rows), step):
         part = slice(first, first + step)
@@ -154,7 +162,7 @@ def trustworthiness(vectors: Rows, layout: Layout, k: int = 15, size: int = 5000
     return float(1 - 2 * penalty / (len(rows) * k * (2 * n - 3 * k - 1)))
 
 
-def preservation(
+def neighbour_preservation(
     vectors: Rows,
     layout: Layout,
     k: int = 15,
@@ -162,9 +170,10 @@ def preservation(
     seed: int = 0,
     graph: Graph | None = None,
 ) -> Float32[np.ndarray, " n"]:
-    """For each point the share of its k nearest rows that are among its k nearest on the map: (n,), 0..1.
+    """Fraction of each row's k nearest rows that are also among its k nearest on the map: (n,), 0..1.
 
-    All points, or `rows` only (positions, rising), NaN elsewhere. NaN where there is only one row.
+    `rows`: positions, ascending, of the rows to measure (the others are NaN); all rows by default. NaN for a single
+    row.
     """
     n = len(layout)
     k = min(k, n - 1)
@@ -181,13 +190,13 @@ def preservation(
     return share
 
 
-def place(
+def place_new_rows(
     new: Float[np.ndarray, "m d"], vectors: Rows | Index, layout: Layout, k: int = 15
 ) -> Float32[np.ndarray, "m 2"]:
-    """Where new vectors (m, d) belong on the map (m, 2): the mean of their k nearest rows' places.
+    """Places (m, 2) of new vectors (m, d) on the map: the weighted mean of the places of their k nearest rows.
 
-    Weighted by 1 / distance^2 (Shepard 1968), the distance being cosine: a copy of a mapped vector lands on it.
-    Vectors of a centred map are centred first, by its means: `Centred(new, groups, means)`.
+    Weights are 1 / cosine distance^2 (Shepard 1968), so a copy of a mapped vector gets its place. For a centred map,
+    centre the vectors by its means first: `Centred(new, groups, means)`.
     """
     index = vectors if isinstance(vectors, Index) else Index.build(vectors)
     scores, ids = index.search(new, k)
@@ -196,20 +205,22 @@ def place(
     return np.einsum("mk,mkc->mc", weights, layout[ids]).astype(np.float32)
 
 
-def gap(vectors: Rows, groups: Labels) -> dict[str, float]:
-    """The modality gap between every two groups, "image-word" -> distance of their mean unit vectors, 0..2.
+def modality_gap(vectors: Rows, groups: Labels) -> dict[str, float]:
+    """The modality gap of each pair of groups: {"image-word": distance of their mean unit vectors}, 0..2.
 
-    Ask it of the vectors and of `Centred(vectors, groups)`: before and after.
+    `modality_gap(Centred(vectors, groups), groups)` gives the gap that is left after centring.
     """
     means = group_means(vectors, groups)
     return {f"{a}-{b}": float(np.linalg.norm(means[a] - means[b])) for a, b in combinations(means, 2)}
 
 
-def meets(words: Rows, word_labels: Labels, drawings: Rows, drawing_labels: Labels, centre: bool = False) -> float:
-    """How often a rendered word's nearest drawing carries its name: a share of the words that some drawing carries.
+def word_meets_drawing(
+    words: Rows, word_labels: Labels, drawings: Rows, drawing_labels: Labels, centre: bool = False
+) -> float:
+    """How often the drawing nearest to a rendered word has that word in its label: a fraction of the words, 0..1.
 
-    A drawing carries a word where its label is the word, or has it among its words, case aside. `centre` subtracts
-    the mean of each side first. NaN where no drawing carries any of the words.
+    Only words that occur in the label of some drawing are counted; case is ignored. `centre`: subtract the mean of
+    words and of drawings first. NaN if there are no such words.
     """
     names = [{label.casefold(), *label.casefold().split()} for label in drawing_labels]
     known = set().union(*names)
@@ -224,12 +235,12 @@ def meets(words: Rows, word_labels: Labels, drawings: Rows, drawing_labels: Labe
 
 
 def _map_neighbours(layout: Layout, rows: Int64[np.ndarray, " m"], k: int) -> Int64[np.ndarray, "m k"]:
-    """The k nearest points of some points on the map, themselves left out; exact: in the plane a tree beats FAISS."""
+    """The k nearest points of some points on the map, without the points themselves; exact, by a k-d tree."""
     return _without_self(KDTree(layout).query(layout[rows], k + 1, return_distance=False), rows)
 
 
 def _without_self(ids: Int64[np.ndarray, "m k1"], rows: Int64[np.ndarray, " m"]) -> np.ndarray:
-    """Leave each row out of its own neighbours, or the last of them where copies have crowded it out."""
+    """Remove each row from its own neighbours; if copies have displaced it, remove the last neighbour."""
     is_self = ids == rows[:, None]
     is_self[~is_self.any(axis=1), -1] = True
     return ids[~is_self].reshape(len(ids), -1)
@@ -238,7 +249,7 @@ def _without_self(ids: Int64[np.ndarray, "m k1"], rows: Int64[np.ndarray, " m"])
 def _ranks(
     queries: Unit, vectors: Rows, rows: Int64[np.ndarray, " m"], near: Int64[np.ndarray, "m k"]
 ) -> Int64[np.ndarray, "m k"]:
-    """Rank (1 is the nearest) of each query's map neighbours `near` among all rows but the query itself."""
+    """Ranks (1 is the nearest) of each query's map neighbours `near` among all other rows."""
     scores = np.empty((len(rows), len(vectors)), np.float32)
     for start, block in unit_blocks(vectors):
         scores[:, start : start + len(block)] = queries @ block.T

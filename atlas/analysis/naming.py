@@ -1,10 +1,10 @@
-"""What a neuron is called: one rule for the command line, `Neuron`, the pages and every table of `decompose`.
+"""Names of neurons: one rule for the command line, `Neuron`, the pages and all tables of `decompose`.
 
-The first of these that a Store has:
+A neuron is named by the first of these sources that the Store has for it:
 
     label    its significant labels (`decompose label`)
     word     the rendered words that activate it most, averaged over fonts and sizes
-    image    the names of its strongest images, if names tell the images apart: a folder's name does not
+    image    the names of the images that activate it most, if labels tell images apart (names of folders do not)
     text     the texts nearest to its basis row
     number   "neuron 12"
 """
@@ -23,14 +23,14 @@ from atlas.formatting import display_text
 from atlas.store.store import Store
 
 NONE = "none"  # the label of a neuron for which nothing is significant
-PARTS = 3  # words, images or texts in a name
-TELLING = 10  # distinct labels from which on labels tell rows apart; fewer are names of folders
+PARTS_OF_NAME = 3  # words, images or texts in a name
+_TELLING = 10  # with fewer distinct labels, labels are taken for names of folders
 
 NameSource = Literal["label", "word", "image", "text", "number"]
 
 
 class Name(NamedTuple):
-    """What a neuron is called: one to three parts, best first, and where they come from."""
+    """The name of a neuron: its parts, best first, and their source."""
 
     parts: tuple[str, ...]
     source: NameSource
@@ -40,10 +40,7 @@ class Name(NamedTuple):
 
 
 class RowNames:
-    """What each row of a Store is called.
-
-    That is its label or, where all rows have the same one, its caption or file name.
-    """
+    """Names of a Store's rows: the label; if all rows have the same label, the caption or file name."""
 
     def __init__(self, store: Store):
         table = store.table(["id", "caption", "label"])
@@ -56,8 +53,8 @@ class RowNames:
 
     @cached_property
     def telling(self) -> bool:
-        """Whether labels say what rows show, rather than in which folder they lie."""
-        return len(set(self.labels)) >= TELLING
+        """Whether labels describe rows; a few labels for all rows are taken for names of folders."""
+        return len(set(self.labels)) >= _TELLING
 
     def __getitem__(self, row: int) -> str:
         return self.captions[row] if self.alike else self.labels[row] or self.captions[row]
@@ -65,13 +62,13 @@ class RowNames:
 
 @dataclass(frozen=True)
 class NeuronNames:
-    """The names of all neurons of a Store; a neuron of which nothing is known goes by its number."""
+    """The names of all neurons of a Store; a neuron without any source is named by its number."""
 
     found: Mapping[int, Name]
 
     @classmethod
     def read(cls, store: Store, rows: RowNames | None = None) -> "NeuronNames":
-        """Read the names from the Store's tables. `rows`: names of its rows, where they are known already."""
+        """Read the names from the Store's tables. `rows`: names of its rows, if they were read before."""
         found = _from_texts(store)
         rows = rows or RowNames(store)
         if store.has(parts.STATS):
@@ -89,7 +86,7 @@ def _from_labels(store: Store) -> dict[int, Name]:
         return {}
     files = sorted(store.derived(parts.LABELS).glob("*.parquet"))
     table = pa.concat_tables([pq.read_table(file, columns=["neuron", "label"]) for file in files])
-    given: dict[int, dict[str, None]] = {}  # a dictionary keeps the order, and each label once
+    given: dict[int, dict[str, None]] = {}  # a dictionary, as an ordered set
     for row in table.to_pylist():
         if row["label"] not in (None, "", NONE):
             given.setdefault(row["neuron"], {})[display_text(row["label"])] = None
@@ -102,7 +99,9 @@ def _from_rows(store: Store, kind: NameSource, rows: RowNames) -> dict[int, Name
         return {}
     table = pq.read_table(path, columns=["neuron", "top"])
     pairs = zip(table["neuron"].to_pylist(), np.stack(table["top"].to_numpy()).tolist(), strict=True)
-    named = {neuron: tuple(dict.fromkeys(filter(None, (rows[row] for row in top))))[:PARTS] for neuron, top in pairs}
+    named = {
+        neuron: tuple(dict.fromkeys(filter(None, (rows[row] for row in top))))[:PARTS_OF_NAME] for neuron, top in pairs
+    }
     return {neuron: Name(names, kind) for neuron, names in named.items() if names}
 
 
@@ -111,7 +110,7 @@ def _from_texts(store: Store) -> dict[int, Name]:
         return {}
     table = pq.read_table(store.derived(parts.TEXTS) / "texts.parquet", columns=["neuron", "texts"])
     return {
-        row["neuron"]: Name(tuple(map(display_text, row["texts"][:PARTS])), "text")
+        row["neuron"]: Name(tuple(map(display_text, row["texts"][:PARTS_OF_NAME])), "text")
         for row in table.to_pylist()
         if row["texts"]
     }

@@ -1,8 +1,7 @@
-"""One neuron: its images, its words, its histogram, its neighbours, its label; shows itself in Jupyter."""
+"""`Neuron`: the images, words, histogram, neighbours and label of one neuron; shown as a card in Jupyter."""
 
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -11,12 +10,28 @@ from atlas import reprs
 from atlas.analysis import parts
 from atlas.analysis.naming import NONE, NeuronNames
 from atlas.errors import Refused
-from atlas.formatting import display_text, format_p
+from atlas.formatting import Record, display_text, format_p
 from atlas.store.store import Store
 
 
 class Neuron:
-    """Neuron `number` of a Store whose statistics were made (`atlas stats`). `Refused` where it has no such neuron."""
+    """Neuron `number` of a Store with statistics (`atlas stats`).
+
+    Raises `Refused` if the Store has no such neuron, or no statistics.
+
+    >>> import atlas, tempfile
+    >>> from PIL import Image
+    >>> from atlas.analysis.derivation import summarise_neurons
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> for name in ("red", "green", "blue"):
+    ...     Image.new("RGB", (32, 32), name).save(f"{folder.name}/{name}.png")
+    >>> store = atlas.collect(folder.name, atlas.Clip("mini", device="cpu"), f"{folder.name}/out")
+    >>> _ = summarise_neurons(store)
+    >>> neuron = Neuron(store, 12)
+    >>> len(neuron.images(2)), neuron.label
+    (2, 'neuron 12')
+    >>> folder.cleanup()
+    """
 
     def __init__(self, store: Store, number: int):
         self.store, self.number = store, number
@@ -34,8 +49,8 @@ class Neuron:
         return f"Neuron({self.number} of {self.store.layer}: {self.label})"
 
     @cached_property
-    def labels(self) -> list[dict[str, Any]]:
-        """Its significant labels, each with evidence, p and q; none where no labels were made (`decompose label`)."""
+    def labels(self) -> list[Record]:
+        """Significant labels with evidence, p and q; empty if labels were not made (`decompose label`)."""
         if not self.store.has(parts.LABELS):
             return []
         files = sorted(self.store.derived(parts.LABELS).glob("*.parquet"))
@@ -44,18 +59,18 @@ class Neuron:
 
     @cached_property
     def label(self) -> str:
-        """What it is called, by the one rule of `atlas.analysis.naming`."""
+        """Name of the neuron, by the rule of `atlas.analysis.naming`."""
         return str(NeuronNames.read(self.store)[self.number])
 
-    def images(self, k: int = 12, tail: str = "top") -> list[dict[str, Any]]:
-        """Rows of its strongest (or, with tail="bottom", weakest) images: row, value, id, caption, label, group."""
+    def images(self, k: int = 12, tail: str = "top") -> list[Record]:
+        """The k images that activate it most (or least, with tail="bottom"): row, value, id, caption, label, group."""
         return self._rows("image", k, tail)
 
     def words(self, k: int = 12, tail: str = "top") -> list[str]:
-        """The rendered words that it answers to most (least), averaged over fonts and sizes."""
+        """The k rendered words that activate it most (or least), averaged over fonts and sizes."""
         return [row["label"] for row in self._rows("word", k, tail)]
 
-    def _rows(self, kind: str, k: int, tail: str) -> list[dict[str, Any]]:
+    def _rows(self, kind: str, k: int, tail: str) -> list[Record]:
         if tail not in ("top", "bottom"):
             raise Refused(f"tail={tail!r}: tails are top and bottom")
         if kind not in self.stats:
@@ -65,40 +80,42 @@ class Neuron:
         return [{"row": r, "value": v, **entry} for r, v, entry in zip(rows, values, table, strict=True)]
 
     def histogram(self, kind: str = "image") -> tuple[np.ndarray, np.ndarray]:
-        """Counts (bins,) and edges (bins + 1,) of its activations."""
+        """Histogram of its activations: counts (bins,) and edges (bins + 1,)."""
         return np.array(self.stats[kind]["counts"]), np.array(self.stats[kind]["edges"])
 
     @cached_property
     def neighbours(self) -> dict[str, list[int]]:
-        """Neurons near it, nearest first: by_basis (direction in embedding space) and by_response (correlation)."""
+        """Similar neurons, most similar first: by_basis (cosine of basis rows) and by_response (correlation)."""
         row = _row(self.store.derived(parts.NEIGHBOURS) / "neighbours.parquet", self.number)
         return {name: row[name] for name in ("by_basis", "by_response")}
 
     @cached_property
     def texts(self) -> list[str]:
-        """The Store's texts nearest to its basis direction."""
+        """The texts of the Store nearest to its basis row."""
         return _row(self.store.derived(parts.TEXTS) / "texts.parquet", self.number)["texts"]
 
     def _repr_html_(self) -> str:
         about = f"of {self.store.layer} · {display_text(self.label)}"
         labels = [f"{display_text(row['label'])} (p {format_p(row['p'])})" for row in self.labels]
-        pieces = [reprs.heading(f"Neuron {self.number}", about), reprs.line("Labels", labels)]
+        pieces = [reprs.heading(f"Neuron {self.number}", about), reprs.labelled_line("Labels", labels)]
         if "image" in self.stats:
-            rows = self.images(reprs.SHOWN)
+            rows = self.images(reprs.SHOWN_IN_JUPYTER)
             names = [f"{display_text(row['caption'] or row['label'])}: {row['value']:.3g}" for row in rows]
-            pieces.append(reprs.thumbnails((self.store.thumb(row["row"]) for row in rows), names))
+            pieces.append(reprs.thumbnail_strip((self.store.thumb(row["row"]) for row in rows), names))
         if "word" in self.stats:
-            pieces.append(reprs.line("Words", [display_text(word) for word in self.words(reprs.SHOWN)]))
-        pieces.append(reprs.histogram(self.stats))
+            pieces.append(
+                reprs.labelled_line("Words", [display_text(word) for word in self.words(reprs.SHOWN_IN_JUPYTER)])
+            )
+        pieces.append(reprs.histogram_svg(self.stats))
         if self.store.has(parts.NEIGHBOURS):
-            near = self.neighbours["by_response"][: reprs.SHOWN]
-            pieces.append(reprs.line("Similar neurons", [str(number) for number in near]))
-        return reprs.whole(pieces)
+            near = self.neighbours["by_response"][: reprs.SHOWN_IN_JUPYTER]
+            pieces.append(reprs.labelled_line("Similar neurons", [str(number) for number in near]))
+        return reprs.notebook_html(pieces)
 
 
-def _rows(path: Path, number: int) -> list[dict[str, Any]]:
+def _rows(path: Path, number: int) -> list[Record]:
     return pq.read_table(path, filters=[("neuron", "==", number)]).to_pylist()
 
 
-def _row(path: Path, number: int) -> dict[str, Any]:
+def _row(path: Path, number: int) -> Record:
     return _rows(path, number)[0]

@@ -1,4 +1,4 @@
-"""What is derived from a Store: the folder of each part, and the command that makes it."""
+"""The derived parts of a Store: the folder of each, and the command that makes it."""
 
 from atlas.store.store import Part
 
@@ -13,7 +13,7 @@ NEURON_MAP = Part("layout/neurons", "atlas map {store}")
 CELLS = Part("layout/cells", "atlas map {store}")  # the activation atlas
 DRAWINGS = Part("neurons/drawings", "atlas dream {store} NEURON...")  # feature visualisations
 
-# Tables about neurons that `decompose` writes; names and pages use them where they are there.
+# Tables about neurons that `decompose` writes; names and pages use them if they are there.
 LABELS = Part("neurons/labels", "decompose label {store}")
 FACETS = Part("neurons/facets", "decompose label {store}")
 RECEIPTS = Part("neurons/receipts", "decompose label {store}")

@@ -1,7 +1,6 @@
-"""Nearest-neighbour queries on a Store, and its export: what a script or the command line asks."""
+"""Nearest-neighbour queries on a Store, and its export to one Parquet file."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,15 +11,16 @@ from atlas.analysis.derivation import clip_of, open_index
 from atlas.analysis.naming import NeuronNames
 from atlas.analysis.neuron import Neuron
 from atlas.errors import Refused
-from atlas.store.shards import ROWS, Shard
+from atlas.formatting import Record
+from atlas.store.shards import ROW_SCHEMA, Shard
 from atlas.store.store import Store
 from atlas.vectors import unit_rows
 
-_Table = list[dict[str, Any]]
+_Table = list[Record]
 
 
 def rows_near(store: Store, vector: np.ndarray, k: int = 10, kind: str = "image") -> _Table:
-    """The k rows of a kind nearest to an embedding (e,): rank, score (cosine), row, id, caption, group."""
+    """The k rows of a kind nearest to an embedding (e,), with rank, score (cosine), row, id, caption and group."""
     if k < 1:
         raise Refused(f"k={k}: ask for at least one row")
     scores, ids = open_index(store, kind).search(vector[None].astype(np.float32), k)
@@ -35,7 +35,7 @@ def rows_near(store: Store, vector: np.ndarray, k: int = 10, kind: str = "image"
 def embed_query(
     store: Store, text: str | None = None, image: str | Path | None = None, pretrained: str | None = None
 ) -> np.ndarray:
-    """Embedding (e,) of a text or of an image file, by the Store's own model; `pretrained` as in `clip_of`."""
+    """Embedding (e,) of a text or an image file by the Store's model. `pretrained`: as in `clip_of`."""
     if text is not None and not text.strip():
         raise Refused("the text is empty; give a word or a sentence")
     clip = clip_of(store, pretrained)
@@ -43,7 +43,7 @@ def embed_query(
 
 
 def rows_near_row(store: Store, row: int | str, k: int = 10, kind: str = "image") -> _Table:
-    """Rows nearest to a row of the Store (by position or id), itself left out."""
+    """The k rows of a kind nearest to a row of the Store (given by position or id), without that row."""
     row = store.find(row)
     vector = np.asarray(store.array("embedding")[row], np.float32)
     others = [entry for entry in rows_near(store, vector, k + 1, kind) if entry["row"] != row][:k]
@@ -51,7 +51,7 @@ def rows_near_row(store: Store, row: int | str, k: int = 10, kind: str = "image"
 
 
 def neurons_near(store: Store, number: int, k: int = 10, by: str = "response") -> _Table:
-    """The k neurons nearest to one, by basis direction or by response: rank, neuron, label, mean, std."""
+    """The k neurons most similar to one, by basis or by response, with rank, neuron, label, mean and std."""
     if by not in ("basis", "response"):
         raise Refused(f"by={by!r}: neurons are compared by basis or by response")
     found = Neuron(store, number).neighbours[f"by_{by}"][:k]
@@ -64,19 +64,19 @@ def neurons_near(store: Store, number: int, k: int = 10, by: str = "response") -
 
 
 def place_on_map(store: Store, vector: np.ndarray, kind: str) -> np.ndarray:
-    """Where a new image or text (its embedding, (e,)) belongs on the map: (2,), from its neighbours of a kind."""
+    """Place (2,) of an embedding (e,) on the map, from its nearest rows of a kind."""
     points = pq.read_table(store.derived(parts.MAP) / "points.parquet", columns=["x", "y"])
     places = np.stack([points["x"].to_numpy(), points["y"].to_numpy()], 1)[store.positions(kind)]
-    return layout.place(vector[None].astype(np.float32), open_index(store, kind), places)[0]
+    return layout.place_new_rows(vector[None].astype(np.float32), open_index(store, kind), places)[0]
 
 
 def export_parquet(store: Store, path: str | Path) -> Path:
-    """One Parquet file of every row, for other tools; a row group a shard, so that memory holds one at a time.
+    """Write all rows to one Parquet file for other tools, one row group per shard.
 
-    Beside the columns of `store.rows`: image (bytes and path, as Hugging Face writes them; null for texts), embedding
-    (e,) float32, and where a map was drawn x, y, preservation and neighbors: ids (rows of this file) and cosine
-    distances in the space of the map. `embedding-atlas FILE --x x --y y --neighbors neighbors --image image
-    --text caption` opens it as it is. `Refused` where the file's folder is not there.
+    Columns: those of `store.rows`; image (a struct of bytes and path, as Hugging Face writes; null for texts);
+    embedding (e,) float32; and if there is a map, x, y, preservation and neighbors (ids are rows of this file,
+    distances are cosine distances in the space of the map). The file opens with `embedding-atlas FILE --x x --y y
+    --neighbors neighbors --image image --text caption`. Raises `Refused` if the file's folder does not exist.
     """
     path = Path(path)
     if not path.parent.is_dir():
@@ -99,7 +99,7 @@ def export_parquet(store: Store, path: str | Path) -> Path:
 
 
 def _exported(shard: Shard) -> pa.Table:
-    table = shard.table(ROWS.names)
+    table = shard.table(ROW_SCHEMA.names)
     thumbs, ids = table["thumb"].to_pylist(), table["id"].to_pylist()
     pictures = [{"bytes": thumb, "path": id} if thumb else None for thumb, id in zip(thumbs, ids, strict=True)]
     E = shard.array("embedding").astype(np.float32)
@@ -113,7 +113,7 @@ def _exported(shard: Shard) -> pa.Table:
 
 
 class _Mapped:
-    """What the map knows of rows: place, honesty, and the nearest rows in its space."""
+    """The columns that the map adds to rows: place, neighbour preservation, and nearest rows."""
 
     def __init__(self, store: Store):
         folder = store.derived(parts.MAP)
@@ -125,7 +125,7 @@ class _Mapped:
         self.means = layout.group_means(self.vectors, self.kinds) if centre else None
 
     def join(self, table: pa.Table, shard: Shard) -> pa.Table:
-        """The table of a shard with the columns of its rows."""
+        """The table of a shard with the columns of the map added."""
         for name in ("x", "y", "preservation"):
             if name in self.points.column_names:
                 table = table.append_column(name, self.points[name].slice(shard.start, shard.rows))
@@ -139,6 +139,6 @@ class _Mapped:
         return table.append_column("neighbors", pa.array([{"ids": i, "distances": d} for i, d in pairs], kind))
 
     def placed(self, rows: np.ndarray) -> np.ndarray:
-        """Rows (m,) in the space that the map was drawn from: (m, e), unit norm."""
+        """Vectors (m, e) of rows (m,) in the space of the map, at unit norm."""
         vectors = self.vectors[rows]
         return unit_rows(vectors) if self.means is None else layout.Centred(vectors, self.kinds[rows], self.means)[:]

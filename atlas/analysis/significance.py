@@ -99,7 +99,7 @@ def random_texts(like: str, count: int, seed: int = 0) -> list[str]:
     Of like frequency are the ranks from half to twice its own in wordfreq's list; a word that the list does not know,
     in any script, stands at its end. The words of `like` themselves are left out.
     """
-    ranked = vocabulary.english(RANKED)
+    ranked = vocabulary.english_words(RANKED)
     place = {word: rank for rank, word in enumerate(ranked)}
     own = re.findall(r"\w+", like.casefold())[:LONGEST] or [like]
     random = np.random.default_rng(seed)

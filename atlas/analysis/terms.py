@@ -1,6 +1,6 @@
-"""What a Store without texts is named by: words and phrases that come with the program, in the model's space.
+"""The built-in vocabulary with its embeddings, used to name things when a Store has no texts.
 
-E (t, e) embeddings of the terms, as the text tower writes them
+E (t, e) embeddings of the terms by the text tower
 """
 
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ from atlas.sources import vocabulary
 from atlas.store.store import Store
 from atlas.vectors import unit_rows
 
-if TYPE_CHECKING:  # the pages read terms, and must not wait for PyTorch
+if TYPE_CHECKING:  # the pages read terms without loading PyTorch
     from atlas.model.clip import Clip
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Terms:
-    """Words and phrases with their embeddings (t, e); the first `general` of them say what kind of thing it is."""
+    """Words and phrases with their embeddings (t, e); the first `general` of them are general subjects."""
 
     texts: list[str]
     E: Float32[np.ndarray, "t e"]
@@ -32,13 +32,13 @@ class Terms:
 
     @classmethod
     def embed(cls, clip: "Clip") -> "Terms":
-        """The terms of `vocabulary.picture_words`, through a model's text tower."""
+        """Embed the terms of `vocabulary.picture_words` by a model's text tower."""
         texts = list(vocabulary.picture_words())
         return cls(texts, clip.encode_texts(texts), len(vocabulary.SUBJECTS))
 
     @property
     def centred(self) -> Float32[np.ndarray, "t e"]:
-        """Their directions from their own mean: what all texts share would hide what tells them apart."""
+        """The embeddings, centred and at unit norm; the mean of all texts carries no information about any of them."""
         return unit_rows(self.E - self.E.mean(axis=0), "terms")
 
     def save(self, folder: Path) -> None:
@@ -49,7 +49,10 @@ class Terms:
 
     @classmethod
     def read(cls, store: Store) -> "Terms | None":
-        """The terms of a Store; None where it holds texts itself, or they were not made. `Refused` where not whole."""
+        """The terms of a Store; None if it has texts itself or the terms were not made.
+
+        Raises `Refused` if they are stale or incomplete.
+        """
         if "text" in store.counts or not store.has(parts.TERMS):
             return None
         folder = store.derived(parts.TERMS)
@@ -61,7 +64,7 @@ class Terms:
 
 
 def embed_terms(store: Store, clip: "Clip") -> Path:
-    """index/terms: the terms and their embeddings, for a Store that holds no texts."""
+    """Make index/terms: the terms and their embeddings, for a Store without texts."""
     found = Terms.embed(clip)
     with store.deriving(parts.TERMS, {"terms": len(found.texts), "general": found.general}) as folder:
         found.save(folder)

@@ -1,1 +1,1 @@
-"""Feature visualisation: pictures optimised so that a neuron, a direction or a text responds."""
+"""Feature visualisation: images optimised to activate a neuron, a direction or a text."""

@@ -1,7 +1,7 @@
-"""Themes: what a faceted feature visualisation is steered by, learnt from pictures (Goh et al. 2021, appendix).
+"""Themes of faceted feature visualisations, learnt from images (Goh et al. 2021, appendix).
 
-A theme is a linear probe at lower layers, one a layer, that tells pictures of the theme from others. No data set is
-needed: a Store's own pictures nearest to a text make one.
+A theme is a set of linear probes, one at each of some lower layers, that tell images of the theme from others. The
+images can be those of a Store that are nearest to a text, so no labelled data set is needed.
 
     A (n, c, h, w) a lower layer's maps, after its ReLU    w (c,) the probe's weights, the largest 1
 """
@@ -23,34 +23,39 @@ from torch import Tensor, nn
 from atlas.errors import Refused
 from atlas.model.clip import Clip, Pictures
 
-FEWEST = 20  # pictures of a theme, and of others
-PENALTY = 0.01  # C of the logistic regression: there are more channels than pictures
-FOLDS = 5
-PARTS = ("visual.transformer.resblocks", "visual.trunk.blocks", "visual.trunk.stages")  # what towers are made of
+FEWEST_PICTURES = 20  # least number of images of a theme, and of others
+_PENALTY = 0.01  # C of the logistic regression; small, since there are more channels than images
+_FOLDS = 5
+_TOWER_PARTS = (
+    "visual.transformer.resblocks",
+    "visual.trunk.blocks",
+    "visual.trunk.stages",
+)  # blocks or stages of a tower
 
 
 @dataclass(frozen=True, eq=False)
 class Theme:
-    """A probe's weights by layer, and how well the probes tell unseen pictures apart (accuracy, 0.5 is chance)."""
+    """Weights of the probes by layer, and their mean cross-validated accuracy (0.5 is chance)."""
 
     weights: Mapping[str, Float[np.ndarray, " c"]]
     accuracy: float
 
     @classmethod
     def learn(cls, clip: Clip, pictures: Pictures, others: Pictures, at: Sequence[str] | None = None) -> "Theme":
-        """Probes that tell `pictures` of a theme from `others`, at the layers `at`; None: `lower` of the model.
+        """Fit probes that tell `pictures` of a theme from `others`.
 
-        Raises Refused for fewer than 20 of either, and for a layer that the model has not.
+        `at`: paths of layers; those of `lower_layers` if None. Raises `Refused` for fewer than 20 images of either
+        kind, and for an unknown layer.
         """
-        seen = [pooled(clip, each, at or lower_layers(clip)) for each in (pictures, others)]
+        seen = [mean_over_positions(clip, each, at or lower_layers(clip)) for each in (pictures, others)]
         sizes = [len(next(iter(each.values()))) for each in seen]
-        if min(sizes) < FEWEST:
-            raise Refused(f"a theme is learnt from {FEWEST} pictures and as many others at least, got {sizes}")
+        if min(sizes) < FEWEST_PICTURES:
+            raise Refused(f"a theme is learnt from {FEWEST_PICTURES} pictures and as many others at least, got {sizes}")
         y, weights, right = np.repeat([1, 0], sizes), {}, []
         for path in seen[0]:
             X = np.concatenate([each[path] for each in seen])
-            probe = make_pipeline(StandardScaler(), LogisticRegression(C=PENALTY, class_weight="balanced"))
-            right.append(cross_val_score(probe, X, y, cv=FOLDS, scoring="balanced_accuracy").mean())
+            probe = make_pipeline(StandardScaler(), LogisticRegression(C=_PENALTY, class_weight="balanced"))
+            right.append(cross_val_score(probe, X, y, cv=_FOLDS, scoring="balanced_accuracy").mean())
             scale, fitted = (step for _, step in probe.fit(X, y).steps)
             w = (fitted.coef_[0] / scale.scale_).astype(np.float32)
             weights[path] = w / np.abs(w).max()
@@ -58,21 +63,23 @@ class Theme:
 
 
 def lower_layers(clip: Clip) -> list[str]:
-    """The layers where themes are told: every second block of a ResNet's third stage, as in the paper; of other towers
-    every second block, or stage, of the later half. Refused where the neurons lie no higher, or nothing is known.
+    """The layers at which themes are probed, all below the first hooked layer.
+
+    In a ResNet: every second block of the third stage, as in the paper. In other towers: every second block or stage of
+    the later half. Raises `Refused` if there are none.
     """
     visual = clip.model.visual
     if isinstance(visual, ModifiedResNet):
         paths = [f"visual.layer3.{i}" for i in range(0, len(visual.layer3), 2)]
     else:
-        paths = next((each for each in map(partial(_later, clip), PARTS) if each), [])
+        paths = next((each for each in map(partial(_later, clip), _TOWER_PARTS) if each), [])
     if found := [path for path in paths if clip.precedes(path)]:
         return found
-    raise Refused(f"no layers are known below {clip.layer} at which {clip.name} tells themes; name some of layers()")
+    raise Refused(f"no layers below {clip.layer} of {clip.name} are known to probe for themes; name some of layers()")
 
 
 def _later(clip: Clip, parts: str) -> list[str]:
-    """Every second of a tower's parts in its later half, but for the last, where the neurons are."""
+    """Every second block in the later half of a tower, without the last, which holds the neurons."""
     try:
         n = len(list(clip.model.get_submodule(parts).children()))
     except AttributeError:
@@ -80,8 +87,8 @@ def _later(clip: Clip, parts: str) -> list[str]:
     return [f"{parts}.{i}" for i in range((n - 1) // 2, n - 1, 2)]
 
 
-def pooled(clip: Clip, pictures: Pictures, paths: Sequence[str]) -> dict[str, Float[np.ndarray, "n c"]]:
-    """Each layer's mean over positions, after its ReLU."""
+def mean_over_positions(clip: Clip, pictures: Pictures, paths: Sequence[str]) -> dict[str, Float[np.ndarray, "n c"]]:
+    """Activations of layers, averaged over positions, after the closing ReLU if there is one: {path: (n, c)}."""
     found = {}
     for path in paths:
         maps = clip.activations(pictures, path, "patches")
@@ -91,7 +98,7 @@ def pooled(clip: Clip, pictures: Pictures, paths: Sequence[str]) -> dict[str, Fl
 
 @contextmanager
 def record_outputs(tower: nn.Module, paths: Sequence[str]) -> Iterator[dict[str, Tensor]]:
-    """While the body runs the tower, keep these modules' own outputs, on the graph: what lies above depends on them."""
+    """Context that records the outputs of modules during a forward pass, within the autograd graph: {path: tensor}."""
     found: dict[str, Tensor] = {}
 
     def keep(path: str, output: Tensor) -> None:

@@ -1,9 +1,8 @@
-"""Drawings of a Store's neurons, neurons/drawings: made a few at a time, so that a run that was cut off goes on."""
+"""Feature visualisations of a Store's neurons, neurons/drawings; written in batches, so that a run can be continued."""
 
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from io import BytesIO
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,24 +13,27 @@ from PIL import Image
 from atlas.analysis import parts, queries
 from atlas.console import Progress
 from atlas.dream.facets import Theme
-from atlas.dream.visualisation import STEPS, Drawing, at_once, visualise
+from atlas.dream.visualisation import DREAM_STEPS, NeuronDrawing, directions_at_once, visualise
 from atlas.errors import Refused
+from atlas.formatting import Record
 from atlas.model.clip import Clip
-from atlas.store.originals import prepared
+from atlas.store.originals import original_pictures
 from atlas.store.store import Part, Store
 
-FILE = "drawings.parquet"
-WORDS = "words"  # the theme that rendered words are of
-NEAREST, OTHERS = 200, 400  # pictures that a theme is learnt from
-SAMPLE = 256  # thumbnails whose mean colour a drawing begins with
-QUALITY = 85  # of WebP
-SCHEMA = pa.schema(
+DRAWINGS_FILE = "drawings.parquet"
+WORDS_THEME = "words"  # the theme that is learnt from rendered words
+_THEME_PICTURES, _OTHER_PICTURES = 200, 400  # images of the theme, and others, that a theme is learnt from
+_COLOUR_SAMPLE = 256  # thumbnails over which the mean colour is taken
+_WEBP_QUALITY = 85
+DRAWINGS_SCHEMA = pa.schema(
     {"neuron": pa.int64(), "theme": pa.string(), "repeat": pa.int64(), "image": pa.binary(), "reached": pa.float32(),
      "strongest": pa.float32(), "steps": pa.int64(), "strength": pa.float64(), "repeats": pa.int64(),
      "seed": pa.int64()}
 )  # fmt: skip
 
-_Table = list[dict[str, Any]]
+_DEFAULTS = {"repeats": 1, "steps": DREAM_STEPS, "seed": 0}  # of `atlas dream`
+
+_Table = list[Record]
 
 
 def write_drawings(
@@ -40,16 +42,19 @@ def write_drawings(
     neurons: Iterable[int],
     themes: Sequence[str] = ("",),
     repeats: int = 1,
-    steps: int = STEPS,
+    steps: int = DREAM_STEPS,
     strength: float = 1.0,
     seed: int = 0,
 ) -> _Table:
-    """Draw what drives neurons, each by itself ("") or as it answers to themes, and keep it as neurons/drawings.
+    """Make feature visualisations of neurons, plain ("") or by theme, and keep them in neurons/drawings.
 
-    A theme is a text, whose nearest pictures of the Store teach it, or "words", which the Store's rendered words do.
-    What was drawn alike before is not drawn again. Returns a row a drawing: neuron, theme, repeat, image (WebP),
-    reached (mean over positions, and views, of what the layer passes on) and strongest (the same of the Store's image
-    that has most of it; None where there are no images). Raises Refused as `dream.visualise` and `Theme.learn` do.
+    `themes`: each is a text, whose theme is learnt from the Store's images nearest to it, or "words", which is learnt
+    from the rendered words. Visualisations that were made with the same options before are not made again. The other
+    options are those of `visualise`. Raises `Refused` as `visualise` and `Theme.learn` do.
+
+    Returns one row per visualisation: neuron, theme, repeat, image (WebP), reached (mean activation over positions and
+    views, after the ReLU), strongest (the largest mean activation of an image of the Store; None without images), and
+    the options.
     """
     wanted = list(dict.fromkeys(neurons))
     options = {"repeats": repeats, "steps": steps, "seed": seed}
@@ -60,87 +65,108 @@ def write_drawings(
     strongest = _strongest(store)
     with Progress(sum(map(len, todo.values())), "drawings", "drawings") as progress:
         for theme, missing in todo.items():
-            learnt = learn(store, clip, theme, seed) if theme and missing else None
-            size = at_once(clip, repeats)
+            learnt = learn_theme(store, clip, theme, seed) if theme and missing else None
+            size = directions_at_once(clip, repeats)
             for some in (missing[i : i + size] for i in range(0, len(missing), size)):
                 found = visualise(clip, some, repeats, steps, learnt, strength, about=begin, seed=seed)
                 fresh = list(_rows(some, found, theme, strongest, asked[theme]))
                 table = [row for row in table if (row["neuron"], row["theme"]) not in {(n, theme) for n in some}]
                 table = sorted(table + fresh, key=lambda row: (row["neuron"], row["theme"], row["repeat"]))
-                with store.deriving(_remade(table, themes, asked), {"drawings": len(table)}) as folder:
-                    pq.write_table(pa.Table.from_pylist(table, SCHEMA), folder / FILE)
+                with store.deriving(_remade(table), {"drawings": len(table)}) as folder:
+                    pq.write_table(pa.Table.from_pylist(table, DRAWINGS_SCHEMA), folder / DRAWINGS_FILE)
                 progress.advance(len(some))
     return [row for row in table if row["neuron"] in set(wanted) and row["theme"] in asked]
 
 
-def learn(store: Store, clip: Clip, theme: str, seed: int = 0) -> Theme:
-    """A theme of a Store by its text, or of its rendered words ("words")."""
+def learn_theme(store: Store, clip: Clip, theme: str, seed: int = 0) -> Theme:
+    """Learn a theme from a Store's images nearest to a text, or, for "words", from its rendered words."""
     random, images = np.random.default_rng(seed), store.positions("image")
-    if theme == WORDS and "word" in store.counts:
+    if theme == WORDS_THEME and "word" in store.counts:
         words = store.positions("word")
-        own = random.choice(words, min(NEAREST, len(words)), replace=False)
+        own = random.choice(words, min(_THEME_PICTURES, len(words)), replace=False)
     else:
-        own = np.array([row["row"] for row in queries.rows_near(store, clip.encode_texts([theme])[0], NEAREST)])
+        own = np.array([row["row"] for row in queries.rows_near(store, clip.encode_texts([theme])[0], _THEME_PICTURES)])
     rest = np.setdiff1d(images, own)
-    others = random.choice(rest, min(OTHERS, len(rest)), replace=False)
+    others = random.choice(rest, min(_OTHER_PICTURES, len(rest)), replace=False)
     if not len(own) or not len(others):
-        raise Refused(f"{store.path} has no pictures to learn the theme {theme!r} from, and others besides")
-    return Theme.learn(clip, prepared(store, clip, own), prepared(store, clip, others))
+        raise Refused(f"{store.path} has too few images to learn the theme {theme!r}: it needs some of it and others")
+    return Theme.learn(clip, original_pictures(store, clip, own), original_pictures(store, clip, others))
 
 
 def mean_colour(store: Store) -> tuple[float, float, float] | None:
-    """The mean colour of a Store's images, 0 to 1, by a seeded sample of thumbnails; None where it has none."""
+    """The mean colour (0 to 1) of a Store's images, over a seeded sample of thumbnails; None without images."""
     if "image" not in store.counts:
         return None
     rows = store.positions("image")
-    chosen = np.sort(np.random.default_rng(0).choice(rows, min(SAMPLE, len(rows)), replace=False))
+    chosen = np.sort(np.random.default_rng(0).choice(rows, min(_COLOUR_SAMPLE, len(rows)), replace=False))
     means = [np.asarray(Image.open(BytesIO(store.thumb(int(row)))).convert("RGB")).mean((0, 1)) / 255 for row in chosen]
-    red, green, blue = np.clip(np.mean(means, 0), 0.05, 0.95).tolist()  # black and white leave no room on one side
+    red, green, blue = np.clip(np.mean(means, 0), 0.05, 0.95).tolist()  # not black or white, whose logits are infinite
     return red, green, blue
 
 
-def webp(image: UInt8[np.ndarray, "h w 3"]) -> bytes:
-    """A picture as WebP."""
+def encode_webp(image: UInt8[np.ndarray, "h w 3"]) -> bytes:
+    """Encode an image as WebP."""
     written = BytesIO()
-    Image.fromarray(image).save(written, "WEBP", quality=QUALITY)
+    Image.fromarray(image).save(written, "WEBP", quality=_WEBP_QUALITY)
     return written.getvalue()
 
 
 def _drawn(store: Store) -> _Table:
-    """What was drawn before; nothing where that was of another state of the Store."""
-    return pq.read_table(store.derived(parts.DRAWINGS) / FILE).to_pylist() if store.current(parts.DRAWINGS) else []
+    """The visualisations made before; none if they are stale."""
+    return (
+        pq.read_table(store.derived(parts.DRAWINGS) / DRAWINGS_FILE).to_pylist()
+        if store.current(parts.DRAWINGS)
+        else []
+    )
 
 
-def _remade(table: _Table, themes: Sequence[str], asked: dict[str, dict[str, Any]]) -> Part:
-    """The drawings, with the command that makes all of them again."""
-    numbers = sorted({row["neuron"] for row in table})
-    first = [n for n in numbers if n - 1 not in numbers]
-    last = [n for n in numbers if n + 1 not in numbers]
-    spans = " ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in zip(first, last, strict=True))
-    options = next(iter(asked.values()))
-    named = " ".join(["--theme", *map(shlex.quote, themes)]) if any(themes) else ""
-    part = Part(parts.DRAWINGS.name, f"atlas dream {{store}} {spans} {named}".rstrip())
-    strength = max(each["strength"] for each in asked.values()) or None
-    return part.made_with(steps=options["steps"], repeats=options["repeats"], strength=strength, seed=options["seed"])
+def _remade(table: _Table) -> Part:
+    """The part of the drawings, with the commands that make all of them again: one for each set of options."""
+    neurons: dict[tuple[tuple[str, float], ...], dict[str, set[int]]] = {}
+    for row in table:
+        changed = {"strength": row["strength"] if row["theme"] else 1.0} | {name: row[name] for name in _DEFAULTS}
+        options = tuple((name, value) for name, value in changed.items() if value != _DEFAULTS.get(name, 1.0))
+        neurons.setdefault(options, {}).setdefault(row["theme"], set()).add(row["neuron"])
+    commands = []
+    for options, by_theme in neurons.items():
+        themes: dict[str, list[str]] = {}  # the themes that have the same neurons share a command
+        for theme, numbers in by_theme.items():
+            themes.setdefault(_spans(numbers), []).append(theme)
+        for spans, names in themes.items():
+            named = " ".join(["--theme", *map(shlex.quote, names)]) if any(names) else ""
+            part = Part(parts.DRAWINGS.name, f"atlas dream {{store}} {spans} {named}".rstrip())
+            commands.append(part.made_with(**dict(options)).command)
+    return Part(parts.DRAWINGS.name, " && ".join(commands))
 
 
-def _has(table: _Table, neuron: int, theme: str, options: dict[str, Any]) -> bool:
+def _spans(numbers: set[int]) -> str:
+    """Numbers as `atlas dream` takes them: {1, 40, 41, 42} is "1 40-42"."""
+    first = sorted(n for n in numbers if n - 1 not in numbers)
+    last = sorted(n for n in numbers if n + 1 not in numbers)
+    return " ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in zip(first, last, strict=True))
+
+
+def _has(table: _Table, neuron: int, theme: str, options: Record) -> bool:
     mine = (row for row in table if (row["neuron"], row["theme"]) == (neuron, theme))
     return any(all(row[name] == value for name, value in options.items()) for row in mine)
 
 
 def _strongest(store: Store) -> np.ndarray | None:
-    """The largest of what the layer passes on of each neuron, mean over positions, among the images: (u,)."""
+    """The largest mean activation of each neuron over the images, after the ReLU: (u,)."""
     if "image" not in store.counts:
         return None
     return np.max([shard.array("mean").max(0) for shard in store.of_kind("image")], 0).astype(np.float32)
 
 
 def _rows(
-    neurons: Sequence[int], found: Sequence[Drawing], theme: str, strongest: np.ndarray | None, options: dict[str, Any]
-) -> Iterator[dict[str, Any]]:
+    neurons: Sequence[int],
+    found: Sequence[NeuronDrawing],
+    theme: str,
+    strongest: np.ndarray | None,
+    options: Record,
+) -> Iterator[Record]:
     for neuron, drawing in zip(neurons, found, strict=True):
         most = None if strongest is None else float(strongest[neuron])
         for repeat, (image, reached) in enumerate(zip(drawing.images, drawing.reached.tolist(), strict=True)):
             figures = {"reached": reached, "strongest": most, "repeat": repeat}
-            yield {"neuron": neuron, "theme": theme, "image": webp(image), **figures, **options}
+            yield {"neuron": neuron, "theme": theme, "image": encode_webp(image), **figures, **options}

@@ -125,12 +125,12 @@ def reading(clip: Clip, sample: int = 1000) -> dict[str, Any]:
     rng = np.random.default_rng(5)
     picked = [known[i] for i in rng.choice(len(known), sample, replace=False)]
     fonts = rng.choice(packages.HELD_OUT_FONTS, sample)
-    pages = [word_images.render(word, str(font), 40) for word, font in zip(picked, fonts, strict=True)]
+    pages = [word_images.render_word(word, str(font), 40) for word, font in zip(picked, fonts, strict=True)]
     figures = {"words": len(among), "seen": share(_named(clip, pages, T, among) == np.array(picked))}
     for name in ("nouns", "countries", "feelings"):
         group = getattr(words, f"HELD_OUT_{name.upper()}")
         each = [(word, font) for word in group for font in packages.HELD_OUT_FONTS]
-        pages = [word_images.render(word, font, 40) for word, font in each]
+        pages = [word_images.render_word(word, font, 40) for word, font in each]
         truth = [word for word, _ in each]
         figures[f"held-out {name}"] = share(_named(clip, pages, T, among) == np.array(truth), truth)
     return figures
@@ -178,7 +178,7 @@ def _responses(
     """Mean rectified activations (n, u), and which concept each row is: of drawings, and of renderings of the name."""
     number = {name: i for i, name in enumerate(concepts)}
     items = [item for item in drawings(vendors) if item.label in number]
-    pages = [(word_images.render(name, font, 40), name) for name in concepts for font in fonts]
+    pages = [(word_images.render_word(name, font, 40), name) for name in concepts for font in fonts]
     drawn = _mean(clip, [_load(item) for item in items]), np.array([number[item.label] for item in items])
     return [drawn, (_mean(clip, [page for page, _ in pages]), np.array([number[name] for _, name in pages]))]
 
@@ -256,7 +256,7 @@ def regions(clip: Clip) -> dict[str, Any]:
         own = np.arange(len(items))
         E = _embed(clip, items)
         T = clip.encode_texts([f"the flag of {item.label}" for item in items])
-        W = clip.encode_images([word_images.render(item.label, "open-sans", 40) for item in items])
+        W = clip.encode_images([word_images.render_word(item.label, "open-sans", 40) for item in items])
         to_country.append((E @ T.T).argmax(1) == own)
         by_text.append((T @ E.T).argmax(1) == own)
         by_word.append((W @ E.T).argmax(1) == own)
@@ -298,10 +298,10 @@ def stroop(clip: Clip) -> dict[str, Any]:
     """A colour's name in another colour's ink: which does "my favorite word, written in the color ..." follow."""
     T = clip.encode_texts([f"my favorite word, written in the color {name}" for name in INKS])
     each = [(w, ink, font) for w in INKS for ink in INKS if w != ink for font in packages.HELD_OUT_FONTS]
-    said = _named(clip, [word_images.render(w, font, 40, ink=INKS[ink]) for w, ink, font in each], T, list(INKS))
+    said = _named(clip, [word_images.render_word(w, font, 40, ink=INKS[ink]) for w, ink, font in each], T, list(INKS))
     plain = [(ink, font) for ink in INKS for font in packages.HELD_OUT_FONTS]
     written, inks, alone = [w for w, _, _ in each], [ink for _, ink, _ in each], [ink for ink, _ in plain]
-    neutral = _named(clip, [word_images.render("example", f, 40, ink=INKS[i]) for i, f in plain], T, list(INKS))
+    neutral = _named(clip, [word_images.render_word("example", f, 40, ink=INKS[i]) for i, f in plain], T, list(INKS))
     return {
         "word": share(said == np.array(written), written),
         "ink": share(said == np.array(inks), inks),

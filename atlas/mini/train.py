@@ -306,7 +306,7 @@ class Trainer:
 def heard(drawings: Drawings) -> list[str]:
     """What the text tower hears of without a picture: names, keywords, feelings, places and common words."""
     names = [n for n in drawings.names if n in corpus.unicode_names()]
-    places = [*vocabulary.countries(), *(capital for capital, _ in corpus.countries().values() if capital)]
+    places = [*vocabulary.country_names(), *(capital for capital, _ in corpus.countries().values() if capital)]
     texts = [*names, *drawings.named, *vocabulary.emotion_words() * 3, *(p.lower() for p in places), *plain(9000)]
     return list(texts)
 

@@ -1,1 +1,1 @@
-"""A CLIP model whose layers can be read: towers, layers, the basis of the bilinear form, directions, weights."""
+"""CLIP models: embeddings and activations, layers, the basis of the bilinear form, directions, weights."""

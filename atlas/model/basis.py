@@ -1,12 +1,12 @@
-"""W of the bilinear form: what one unit of a neuron adds to the image embedding before it is normalised.
+"""W (neurons, dim) of the bilinear form: the change of the image embedding per unit of a neuron's activation.
 
-The unit stands after the layer's ReLU, if one closes it, and at every position. Three ways, by family:
-the attention pool's own matrices (Goh et al. 2021, "Multimodal Neurons"), the direct effect through the final layer
-norm, and for everything else the Jacobian averaged over images.
+The activation is meant after the closing ReLU, if there is one, and at every position; the embedding is meant before
+normalisation. W is computed in one of three ways, by model family: from the matrices of the attention pool (Goh et al.
+2021, "Multimodal Neurons"), as the direct effect through the final layer norm, or as an averaged Jacobian.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -18,42 +18,44 @@ from timm.models.vision_transformer import Block
 from timm.models.vision_transformer_relpos import RelPosBlock
 from torch import Tensor, nn
 
-from atlas.model.layers import Layer, closing_relu, pooled_token, pushed, tower_embeddings
+from atlas.model.layers import Layer, OpenClip, closing_relu, pooled_token, step_added, tower_embeddings
 
-Kind = Literal["exact on homogeneous maps", "direct effect", "averaged Jacobian"]
+BasisKind = Literal["exact on homogeneous maps", "direct effect", "averaged Jacobian"]
 
 
-def basis_kind(model: Any, layer: Layer) -> Kind:
-    """Which of the three ways `bilinear` takes for this layer."""
+def basis_kind(model: OpenClip, layer: Layer) -> BasisKind:
+    """Which of the three computations `bilinear_basis` uses for this layer."""
     if _feeds_attention_pool(model, layer):
         return "exact on homogeneous maps"
     return "direct effect" if _residual_path(model.visual, layer.path) else "averaged Jacobian"
 
 
-def bilinear(model: Any, layer: Layer, images: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "u d"]:
-    """W (neurons, dim) of a layer, from the current weights.
+def bilinear_basis(model: OpenClip, layer: Layer, images: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "u d"]:
+    """W (neurons, dim) of a layer, computed from the current weights.
 
-    `images`, preprocessed, are those whose layer-norm scales or Jacobians are averaged; an attention pool needs none.
+    `images`: preprocessed images over which layer-norm scales or Jacobians are averaged; not used for attention pools.
     """
     if _feeds_attention_pool(model, layer):
-        return attention_pool(model.visual.attnpool)
+        return attention_pool_basis(model.visual.attnpool)
     if path := _residual_path(model.visual, layer.path):
         return direct_effect(model, path, images)
     return averaged_jacobian(model, layer, images)
 
 
-def attention_pool(pool: Any) -> Float[Tensor, "u d"]:
-    """(W_o W_v)^T. Exact where all positions hold the same values and the positional embedding is zero: whatever the
-    attention's weights are, they then average equal values, and the values pass through W_v and W_o alone.
+def attention_pool_basis(pool: OpenClip) -> Float[Tensor, "u d"]:
+    """(W_o W_v)^T of an attention pool.
+
+    Exact if all positions hold the same values and the positional embedding is zero: attention then averages equal
+    values, whatever its weights, and only W_v and W_o act on them.
     """
     with torch.no_grad():
         return (pool.c_proj.weight @ pool.v_proj.weight).T.float()
 
 
-def averaged_jacobian(model: Any, layer: Layer, images: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "u d"]:
-    """Derivative of the embedding by a step taken at every position of the layer at once, averaged over images."""
+def averaged_jacobian(model: OpenClip, layer: Layer, images: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "u d"]:
+    """Derivative of the embedding with respect to a step at all positions of the layer, averaged over images."""
     delta = torch.zeros(layer.neurons, device=images.device, requires_grad=True)
-    with torch.enable_grad(), pushed(model, layer, delta):
+    with torch.enable_grad(), step_added(model, layer, delta):
         mean = tower_embeddings(model, images).mean(0)
     columns = [torch.autograd.grad(each, delta, retain_graph=True)[0] for each in mean]
     return torch.stack(columns, dim=1)
@@ -61,19 +63,19 @@ def averaged_jacobian(model: Any, layer: Layer, images: Float[Tensor, "n 3 s s"]
 
 @dataclass(frozen=True, slots=True)
 class _ResidualPath:
-    """The way of an MLP's hidden units to the embedding: residual stream, final layer norm, pooling, projection."""
+    """The path from an MLP's hidden units to the embedding: residual stream, final layer norm, pooling, projection."""
 
-    write: Float[Tensor, "w u"]  # what each unit writes into the residual stream
+    write: Float[Tensor, "w u"]  # the vector that each unit adds to the residual stream
     norm: nn.LayerNorm
     project: Float[Tensor, "w d"]
-    cls: bool  # CLS pooling; else the patches' average
+    cls: bool  # CLS pooling; otherwise patches are averaged
     prefix: int  # tokens before the patches
 
 
-def direct_effect(model: Any, path: _ResidualPath, images: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "u d"]:
-    """What a unit adds through the residual stream, with the final layer norm's scale held at its mean 1/sigma.
+def direct_effect(model: OpenClip, path: _ResidualPath, images: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "u d"]:
+    """The direct effect of a unit through the residual stream, with the final layer norm's scale fixed at its mean.
 
-    The mean is over `images`, and over their patches where the norm comes before an average over these.
+    The mean of 1/sigma is taken over `images`, and over their patches too if the norm comes before average pooling.
     """
     seen: list[Tensor] = []
     hook = path.norm.register_forward_pre_hook(lambda _, args: seen.append(args[0].float()))
@@ -91,17 +93,19 @@ def direct_effect(model: Any, path: _ResidualPath, images: Float[Tensor, "n 3 s 
         return (centred * path.norm.weight[:, None] * scale).T.float() @ path.project.float()
 
 
-def _feeds_attention_pool(model: Any, layer: Layer) -> bool:
-    """Is this the map a ModifiedResNet pools: its last stage, that stage's last block, or the ReLU that closes it?"""
+def _feeds_attention_pool(model: OpenClip, layer: Layer) -> bool:
+    """Whether a ModifiedResNet pools this map: its last stage, the last block of that stage, or the closing ReLU."""
     if not isinstance(model.visual, ModifiedResNet):
         return False
     module = model.get_submodule(layer.path)
     return (closing_relu(module) or module) is closing_relu(model.visual.layer4)
 
 
-def _residual_path(visual: Any, path: str) -> _ResidualPath | None:
-    """The way to the embedding of the last MLP's hidden units; None for other layers, and for towers whose way is not
-    linear but for one layer norm (attention poolers, gated or normalised projections, blocks that norm afterwards).
+def _residual_path(visual: nn.Module, path: str) -> _ResidualPath | None:
+    """The path of the last MLP's hidden units to the embedding, if only one layer norm on it is not linear.
+
+    None for other layers, and for towers with attention poolers, gated or normalised projections, or norms after the
+    blocks.
     """
     if isinstance(visual, VisionTransformer):
         return _open_clip_path(visual, path)
@@ -112,21 +116,21 @@ def _open_clip_path(visual: VisionTransformer, path: str) -> _ResidualPath | Non
     last = len(visual.transformer.resblocks) - 1
     if path != f"visual.transformer.resblocks.{last}.mlp.gelu" or visual.attn_pool is not None:
         return None
-    block: Any = visual.transformer.resblocks[last]
+    block: OpenClip = visual.transformer.resblocks[last]
     write = _scaled(block.mlp.c_proj.weight, block.ls_2)
-    norm: Any = visual.ln_post
+    norm: OpenClip = visual.ln_post
     project = torch.eye(len(write), device=write.device) if visual.proj is None else visual.proj.detach()
     return _ResidualPath(write, norm, project, pooled_token(visual) == "cls", 1)
 
 
 def _timm_path(visual: TimmModel, path: str) -> _ResidualPath | None:
-    trunk: Any = visual.trunk
-    block: Any = trunk.blocks[-1] if getattr(trunk, "blocks", None) else None
+    trunk: OpenClip = visual.trunk
+    block: OpenClip = trunk.blocks[-1] if getattr(trunk, "blocks", None) else None
     if not isinstance(block, (Block, RelPosBlock)) or getattr(trunk, "attn_pool", None) is not None:
         return None
-    mlp: Any = block.mlp
-    norms: list[Any] = [norm for norm in (trunk.norm, trunk.fc_norm) if not isinstance(norm, nn.Identity)]
-    head: list[Any] = [
+    mlp: OpenClip = block.mlp
+    norms: list[OpenClip] = [norm for norm in (trunk.norm, trunk.fc_norm) if not isinstance(norm, nn.Identity)]
+    head: list[OpenClip] = [
         module for module in (trunk.head, *visual.head.children()) if not isinstance(module, nn.Identity | nn.Dropout)
     ]
     plain = (
@@ -149,6 +153,6 @@ def _timm_path(visual: TimmModel, path: str) -> _ResidualPath | None:
 
 
 def _scaled(weight: Float[Tensor, "w u"], layer_scale: nn.Module) -> Float[Tensor, "w u"]:
-    """An output matrix times the LayerScale that follows it, if one does."""
+    """An output matrix times the LayerScale after it, if there is one."""
     gamma = getattr(layer_scale, "gamma", None)
     return weight.detach() if gamma is None else gamma.detach()[:, None] * weight.detach()

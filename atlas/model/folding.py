@@ -1,7 +1,7 @@
-"""A ResNet tower with its batch norms folded into the convolutions before them: the same numbers, sooner.
+"""Fold the batch norms of a ResNet tower into the convolutions before them: numerically equivalent, faster.
 
-A folded tower is made for one call and thrown away: it costs less than a batch, holds no memory between calls, and
-follows every edit of the model's weights. What is not a convolution is shared with the model, not copied.
+A folded tower is built for one call and then dropped. Building one takes less time than a batch, and a new one always
+has the current weights. All modules but the convolutions share their tensors with the model.
 """
 
 import copy
@@ -12,11 +12,12 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
-def folded(model: nn.Module) -> nn.Module:
-    """A stand-in for `model` that has its image tower alone, folded; the model itself where folding does not serve.
+def fold_batch_norms(model: nn.Module) -> nn.Module:
+    """A module with the folded image tower of `model` as `visual`; `model` itself if its tower cannot be folded.
 
-    Every module keeps its path and its output but the folded convolutions, whose output is now their norm's. A model
-    that is hooked, in training or no ModifiedResNet (whose norms all follow their convolution directly) is left alone.
+    Modules keep their paths and outputs, except that a folded convolution returns what its norm returned before.
+    Towers that are hooked, in training mode or no ModifiedResNet are not folded: only a ModifiedResNet is known to
+    have each norm directly after its convolution.
     """
     visual = model.get_submodule("visual")
     hooked = any(module._forward_hooks or module._forward_pre_hooks for module in visual.modules())

@@ -1,7 +1,7 @@
-"""What can be hooked in an image tower, and how its tensors are read as maps (images, neurons, height, width).
+"""Layers of an image tower: which modules can be hooked, and how their tensors become maps (images, neurons, h, w).
 
-A ResNet's stage or block means its sum before the closing ReLU; every other module means its own output. Nothing is
-listed by hand: one forward pass of blank images tells each module's shape, and the shape tells how its axes lie.
+The map of a ResNet stage or block is its sum before the closing ReLU; the map of any other module is its output.
+Layers are found by one forward pass of blank images: the shape of a module's output tells the order of its axes.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,25 +19,26 @@ from timm.layers.mlp import Mlp
 from torch import Tensor, nn
 
 Token = Literal["cls", "patches"]
-OpenClip = Any  # a model of open_clip: its classes share no base that says what they have
-_PROBE = 2  # blank images in the survey: no tower has an axis of 2 elsewhere, so the batch axis shows itself
+OpenClip = Any  # an open_clip model, its tower, or a module of it: they share no base class that declares their members
+_Args = tuple[object, ...]  # positional arguments of a module's forward, as hooks receive them
+_PROBE = 2  # blank images in the survey: no other axis of a tower has length 2, so this length marks the batch axis
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A module that can be hooked, and how to read it."""
+    """A module that can be hooked, and how its tensor is read as a map."""
 
     path: str  # as in model.get_submodule(path)
     neurons: int
-    height: int  # positions; of a token layer, the grid of its patches
+    height: int  # of the map; for token layers, of the grid of patches
     width: int
-    rectified: bool  # the model puts a ReLU right after this map (ResNet blocks and stages)
+    rectified: bool  # the model applies a ReLU directly to this map (ResNet blocks and stages)
     axes: Literal["NC", "NCHW", "NHWC", "NLD", "LND"]
     prefix: int = 0  # tokens before the patches
     cls: bool = False  # the first of them is a CLS token
 
     def map(self, raw: Float[Tensor, "..."], token: Token = "patches") -> Float[Tensor, "n u h w"]:
-        """The module's tensor as a map, a view of it; token="cls" keeps the CLS token alone, as one position."""
+        """The module's tensor as a map (a view); token="cls" gives the CLS token alone, as a map of one position."""
         if self.axes == "NC":
             return raw[:, :, None, None]
         if self.axes == "NCHW":
@@ -54,14 +55,15 @@ class Layer:
         return (1, 1) if token == "cls" else (self.height, self.width)
 
 
-def survey(visual: nn.Module, image_size: int) -> dict[str, Layer]:
-    """Every module of the tower that can be hooked, by path ("visual.layer4"), in the order the tower runs them.
+def survey_layers(visual: nn.Module, image_size: int) -> dict[str, Layer]:
+    """All modules of the tower that can be hooked: {path: layer}, in the order in which the tower runs them.
 
-    Left out: modules that run never or more than once, and those whose output is no map, token or vector per image.
+    Modules that do not run exactly once are left out, and so are those whose output is no map, token sequence or
+    vector per image. Paths begin with "visual", as in "visual.layer4".
     """
     shapes: dict[str, list[tuple[int, ...]]] = {}
 
-    def note(path: str, module: nn.Module, args: Any, output: Any) -> None:
+    def note(path: str, module: nn.Module, args: _Args, output: object) -> None:
         tensor = _tensor(output)
         shapes.setdefault(path, []).append(tuple(tensor.shape) if isinstance(tensor, Tensor) else ())
 
@@ -76,18 +78,18 @@ def survey(visual: nn.Module, image_size: int) -> dict[str, Layer]:
     return {layer.path: layer for layer in found if layer}
 
 
-def default(visual: nn.Module, layers: Mapping[str, Layer]) -> str:
-    """Path of the papers' layer: a ResNet's last block, a ViT's last MLP's hidden units, else the last stage."""
+def default_layer(visual: nn.Module, layers: Mapping[str, Layer]) -> str:
+    """Path of the default layer: a ResNet's last stage, the hidden units of a ViT's last MLP, else the last stage."""
     candidates = []
     if isinstance(visual, ModifiedResNet):
         candidates = ["visual.layer4"]
     elif isinstance(visual, VisionTransformer):
         candidates = [f"visual.transformer.resblocks.{len(visual.transformer.resblocks) - 1}.mlp.gelu"]
     elif isinstance(visual, TimmModel):
-        trunk: Any = visual.trunk
+        trunk: OpenClip = visual.trunk
         blocks = getattr(trunk, "blocks", [])
         if len(blocks) and (mlp := getattr(blocks[-1], "mlp", None)):
-            # A gated MLP multiplies after its activation; what fc2 reads is then the output of `norm`.
+            # A gated MLP multiplies after its activation; its fc2 then reads the output of `norm`.
             hidden = "act" if isinstance(mlp, Mlp) else "norm"
             candidates.append(f"visual.trunk.blocks.{len(blocks) - 1}.mlp.{hidden}")
         candidates += [f"visual.trunk.{stage['module']}" for stage in list(getattr(trunk, "feature_info", []))[-1:]]
@@ -96,7 +98,7 @@ def default(visual: nn.Module, layers: Mapping[str, Layer]) -> str:
 
 
 def pooled_token(visual: nn.Module) -> Token | None:
-    """Which tokens the tower pools: "cls", or "patches"; None for a tower without tokens."""
+    """The tokens that the tower pools, "cls" or "patches"; None for a tower without tokens."""
     if _token_layout(visual) is None:
         return None
     if isinstance(visual, VisionTransformer):
@@ -105,7 +107,7 @@ def pooled_token(visual: nn.Module) -> Token | None:
 
 
 def closing_relu(module: nn.Module) -> nn.ReLU | None:
-    """The ReLU that ends a residual block, or a stage's last block; None for any other module."""
+    """The ReLU that ends a residual block or the last block of a stage; None for any other module."""
     if isinstance(module, nn.Sequential) and len(module):
         return closing_relu(module[-1])
     if not hasattr(module, "downsample"):  # open_clip's and timm's blocks all have it
@@ -114,21 +116,22 @@ def closing_relu(module: nn.Module) -> nn.ReLU | None:
     return act if isinstance(act, nn.ReLU) else None
 
 
-def tower_embeddings(model: Any, images: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "m d"]:
-    """The image embedding before it is normalised; m is n, unless an edit (`edited`) makes more of one image."""
+def tower_embeddings(model: OpenClip, images: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "m d"]:
+    """Image embeddings before normalisation; m is n unless `layer_replaced` makes several variants of one image."""
     return _tensor(model.visual(images))
 
 
 @contextmanager
-def tapped(model: nn.Module, tokens: Mapping[Layer, Token]) -> Iterator[dict[str, Float[Tensor, "n _ _ _"]]]:
-    """Read maps while the body runs the model: {path: float32 (n, u, h, w)}, filled by the pass. No hook stays behind.
+def record_maps(model: nn.Module, tokens: Mapping[Layer, Token]) -> Iterator[dict[str, Float[Tensor, "n _ _ _"]]]:
+    """Context that records the maps of layers during a forward pass: {path: float32 (n, u, h, w)}.
 
-    Each map is a copy, taken before any in-place operation can overwrite it; gradients flow through it.
+    Each map is a copy, taken before an in-place operation can overwrite it; gradients flow through it. The hooks are
+    removed at the end.
     """
     maps: dict[str, Tensor] = {}
 
-    def keep(layer: Layer, module: nn.Module, args: Any, output: Any = None) -> None:
-        value = args if output is None else output  # what a pre-hook sees, or what a hook sees
+    def keep(layer: Layer, module: nn.Module, args: _Args, output: object = None) -> None:
+        value = args if output is None else output  # a pre-hook receives no output
         maps[layer.path] = layer.map(_tensor(value), tokens[layer]).to(torch.float32, copy=True)
 
     with ExitStack() as hooks:
@@ -143,11 +146,11 @@ def tapped(model: nn.Module, tokens: Mapping[Layer, Token]) -> Iterator[dict[str
 
 
 @contextmanager
-def pushed(model: nn.Module, layer: Layer, delta: Float[Tensor, " u"]) -> Iterator[None]:
-    """While the body runs the model, add `delta` at every position of a layer: after its ReLU where one closes it."""
+def step_added(model: nn.Module, layer: Layer, delta: Float[Tensor, " u"]) -> Iterator[None]:
+    """Context in which `delta` is added at every position of a layer, after the closing ReLU if there is one."""
     step = delta[:, None, None] if layer.axes == "NCHW" else delta
 
-    def push(_: nn.Module, args: Any, output: Any) -> Any:
+    def push(_: nn.Module, args: _Args, output: OpenClip) -> object:
         return (output[0] + step, *output[1:]) if isinstance(output, tuple) else output + step
 
     with _hook(model.get_submodule(layer.path).register_forward_hook(push)):
@@ -155,19 +158,19 @@ def pushed(model: nn.Module, layer: Layer, delta: Float[Tensor, " u"]) -> Iterat
 
 
 @contextmanager
-def edited(
+def layer_replaced(
     model: nn.Module,
     layer: Layer,
     change: Callable[[Float[Tensor, "n u h w"]], Float[Tensor, "m u h w"]],
     token: Token = "patches",
 ) -> Iterator[None]:
-    """While the body runs the model, put `change(map)` in a layer's place: after its ReLU where one closes it.
+    """Context in which a layer's map is replaced by `change(map)`, after the closing ReLU if there is one.
 
-    The batch may leave larger than it came where it came as one image: the rest of the tower then runs once for all m
-    variants, and what bypasses the layer (a residual stream) is broadcast to them. Other tokens keep their values.
+    With a batch of one image, `change` may return m variants of the map: the rest of the tower then runs once for all
+    of them, and the residual stream that bypasses the layer is broadcast. Other tokens keep their values.
     """
 
-    def put(_: nn.Module, args: Any, output: Any) -> Any:
+    def put(_: nn.Module, args: _Args, output: object) -> object:
         raw = _tensor(output)
         after = change(layer.map(raw, token))
         shape = list(raw.shape)
@@ -188,8 +191,8 @@ def _hook(handle: torch.utils.hooks.RemovableHandle) -> Iterator[None]:
         handle.remove()
 
 
-def _tensor(value: Any) -> Any:
-    """Attention modules and CoCa's tower return a tuple that begins with the tensor meant."""
+def _tensor(value: object) -> OpenClip:
+    """The output tensor of a module: attention modules and CoCa's tower return it as the first entry of a tuple."""
     return value[0] if isinstance(value, Sequence) and len(value) else value
 
 
@@ -202,7 +205,7 @@ class _Tokens(NamedTuple):
     cls: bool  # the first of them is a CLS token
 
     def of(self, length: int) -> "_Tokens":
-        """The layout of a sequence of this length; any other than the patches' (a pooler's) is one row."""
+        """The layout of a sequence of this length; a length that does not fit the patches becomes a grid of one row."""
         if length == self.height * self.width + self.prefix:
             return self
         if length == self.height * self.width:
@@ -211,10 +214,10 @@ class _Tokens(NamedTuple):
 
 
 def _token_layout(visual: nn.Module) -> _Tokens | None:
-    """None for a tower without tokens."""
+    """The token layout of a tower; None if it has no tokens."""
     if isinstance(visual, VisionTransformer):
         return _Tokens(*visual.grid_size, prefix=1, cls=True)
-    trunk: Any = getattr(visual, "trunk", None)
+    trunk: OpenClip = getattr(visual, "trunk", None)
     size = getattr(getattr(trunk, "patch_embed", None), "grid_size", None)
     if size is None or not hasattr(trunk, "num_prefix_tokens"):
         return None
@@ -222,7 +225,7 @@ def _token_layout(visual: nn.Module) -> _Tokens | None:
 
 
 def _layer(path: str, module: nn.Module, shape: tuple[int, ...], tokens: _Tokens | None) -> Layer | None:
-    """The layer whose module gave a tensor of this shape for the probe; None if it is no map, token or vector."""
+    """The layer of a module whose output for the probe has this shape; None if it is no map, token or vector."""
     rectified = closing_relu(module) is not None
     match shape:
         case (n, u) if n == _PROBE:

@@ -1,6 +1,6 @@
-"""open_clip's models by name, and the checkpoints their weights come from: a tag, a file, the embedded one, or none.
+"""Load open_clip models by name, with weights from a tag, a file, the embedded checkpoint, or random ones.
 
-Checkpoints are safetensors, or are read by torch.load(weights_only=True): nothing here runs code found in a file.
+Checkpoints are safetensors or are read by torch.load(weights_only=True), so no code in a file is ever run.
 """
 
 import hashlib
@@ -18,14 +18,15 @@ from torch import nn
 
 from atlas.errors import Refused
 
-EMBEDDED = Path(__file__).parent.parent / "mini"
+_EMBEDDED = Path(__file__).parents[1] / "mini"
 
 
-def load(name: str, pretrained: str | Path | None) -> tuple[nn.Module, str]:
-    """Build a model on the CPU; returns it and one line that says where its weights come from.
+def load_model(name: str, pretrained: str | Path | None) -> tuple[nn.Module, str]:
+    """Build a model on the CPU; returns the model and one line on the origin of its weights.
 
-    `pretrained` is one of open_clip's tags, a checkpoint file, or None: the embedded weights for "mini", random ones
-    (the same each time) for every other name. Raises Refused for what cannot be had or does not fit.
+    `pretrained`: one of open_clip's tags, a checkpoint file, or None, which means the embedded weights for "mini" and
+    random weights (the same each time) for other names. Raises `Refused` for an unknown name, tag or file, and for
+    weights that do not fit the model.
     """
     register_mini()
     if name.startswith(("hf-hub:", "local-dir:")):
@@ -34,13 +35,12 @@ def load(name: str, pretrained: str | Path | None) -> tuple[nn.Module, str]:
         return _create(name, None), f"the weights in {name.split(':', 1)[0]}"
     name = name.replace("/", "-")
     if name not in open_clip.list_models():
-        raise Refused(
-            f"no model is called {name!r}{similar_names(name, open_clip.list_models())}; open_clip.list_models() has all"
-        )
+        near = similar_names(name, open_clip.list_models())
+        raise Refused(f"no model is called {name!r}{near}; open_clip.list_models() has all")
     if pretrained is None and name != "mini":
         return _create(name, None), "random weights"
     if pretrained is None:
-        return _create(name, _checked(EMBEDDED / "mini.safetensors", name)), "the embedded weights"
+        return _create(name, _checked(_EMBEDDED / "mini.safetensors", name)), "the embedded weights"
     if origin := _tag(name, str(pretrained)):
         return _create(name, str(pretrained)), origin
     path = _checked(Path(pretrained), name)
@@ -49,13 +49,13 @@ def load(name: str, pretrained: str | Path | None) -> tuple[nn.Module, str]:
     ), "a checkpoint file: whether it was trained with this config's QuickGELU cannot be checked"
 
 
-def lost(name: str, pretrained: str | None) -> bool:
-    """Whether this names a checkpoint file, and there is none at that place."""
+def is_missing_file(name: str, pretrained: str | None) -> bool:
+    """Whether `pretrained` is the path of a checkpoint file, not a tag, and no such file exists."""
     return bool(pretrained) and not _tag(name.replace("/", "-"), pretrained) and not Path(pretrained).is_file()
 
 
 def weights_sha256(model: nn.Module) -> str:
-    """Checksum of every parameter and buffer as it is now, the same on every device."""
+    """Sha256 of all current parameters and buffers; the same on every device."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
@@ -64,23 +64,23 @@ def weights_sha256(model: nn.Module) -> str:
 
 
 def similar_names(name: str, known: Iterable[str]) -> str:
-    """A clause that names up to three known names like `name`, to end an error line with; empty if none is like it."""
+    """Up to three known names similar to `name`, as the end of an error line: " (near: a, b)"; "" if there are none."""
     spelled = {each.lower(): each for each in known}
     matches = [spelled[each] for each in get_close_matches(name.lower(), spelled, n=3, cutoff=0.5)]
     return f" (near: {', '.join(matches)})" if matches else ""
 
 
 def register_mini() -> None:
-    """Make "mini" a name open_clip knows."""
+    """Register the name "mini" with open_clip."""
     if "mini" not in open_clip.list_models():
-        open_clip.add_model_config(EMBEDDED / "mini.json")
+        open_clip.add_model_config(_EMBEDDED / "mini.json")
 
 
 def _tag(name: str, tag: str) -> str:
-    """One line on a pretrained tag, empty if it is none of this model's.
+    """The origin of a tag's weights as one line; "" if the model has no such tag.
 
-    Weights trained with QuickGELU need the config that has it, and others the one without: the wrong one is refused,
-    by the name of the right one. A config and its twin differ in nothing else.
+    A model and its -quickgelu twin differ in the activation only. Weights run wrongly, without any error, under the
+    activation that they were not trained with; that is refused, and the message names the right twin.
     """
     twin = name.removesuffix("-quickgelu") if name.endswith("-quickgelu") else f"{name}-quickgelu"
     config = get_pretrained_cfg(name, tag) or get_pretrained_cfg(twin, tag)
@@ -100,10 +100,10 @@ def _has_quickgelu(name: str) -> bool:
 
 
 def _checked(path: Path, name: str) -> str:
-    """The path of a file that may be a checkpoint; what is none is refused before open_clip reads it."""
+    """The path of a checkpoint file. Raises `Refused` if there is no such file, or if the file holds code."""
     tags = list_pretrained_tags_by_model(name)
     if not path.is_file():
-        if path.parent == EMBEDDED:
+        if path.parent == _EMBEDDED:
             raise Refused(f"the embedded weights {path.name} are missing: install multimodal-atlas again")
         known = f"; its tags: {', '.join(tags)}" if tags else ""
         raise Refused(f"{str(path)!r} is neither a file nor a tag of {name}{similar_names(str(path), tags)}{known}")
@@ -117,7 +117,7 @@ def _checked(path: Path, name: str) -> str:
 
 
 def _is_torchscript(path: Path) -> bool:
-    """A TorchScript archive is a zip that holds code; a checkpoint written by torch.save is a zip that holds none."""
+    """Whether a file is a TorchScript archive: a zip with code in it (the zip that torch.save writes has none)."""
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
@@ -126,11 +126,11 @@ def _is_torchscript(path: Path) -> bool:
 
 def _create(name: str, pretrained: str | None) -> nn.Module:
     try:
-        # Weights that no checkpoint fills are drawn from one seed, so that a run on random weights can be repeated.
+        # A fixed seed for weights that no checkpoint fills, so that runs on random weights can be repeated.
         with _quiet(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             return open_clip.create_model(name, pretrained=pretrained)
-    except Exception as error:  # a file or a download can fail in any way; the cause stays chained
+    except Exception as error:  # files and downloads fail with many types of error
         reason = " ".join(str(error).split())[:300]
         what = f"{name} from {pretrained}" if pretrained else name
         raise Refused(f"cannot load {what}: {type(error).__name__}: {reason}") from error
@@ -138,7 +138,7 @@ def _create(name: str, pretrained: str | None) -> nn.Module:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without open_clip's log lines: random weights were asked for, and errors are raised as well as logged."""
+    """Silence open_clip's log, which warns of random weights (intended here) and repeats errors that are raised."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from atlas.analysis.stats import strongest
+from atlas.analysis.stats import strongest_rows
 from atlas.console import track
 from atlas.pages.columns import smallest
 from atlas.pages.frame import Frame
@@ -35,7 +35,7 @@ def write_drivers(frame: Frame) -> None:
     """
     kinds = [kind for kind in frame.store.counts if kind != "text"]
     neurons = frame.store.request["model"]["layers"][0]["neurons"]
-    rows, values = strongest(_activations(frame.store, kinds), depth(neurons))
+    rows, values = strongest_rows(_activations(frame.store, kinds), depth(neurons))
     order = np.argsort(rows, axis=1)
     gaps = np.diff(np.take_along_axis(rows, order, 1), axis=1, prepend=0)
     least, most = values[:, -1:], values[:, :1]

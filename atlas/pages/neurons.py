@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from atlas.analysis import parts
-from atlas.analysis.naming import NONE, PARTS, NeuronNames
+from atlas.analysis.naming import NONE, PARTS_OF_NAME, NeuronNames
 from atlas.errors import Refused
 from atlas.formatting import display_text
 from atlas.pages.frame import Frame
@@ -81,7 +81,7 @@ class Neurons:
         """
         if self.claims is not None:
             return self.significant(neuron)
-        images = self.named("image", neuron, PARTS) if "image" in self.stats and self.rows.names.telling else []
+        images = self.named("image", neuron, PARTS_OF_NAME) if "image" in self.stats and self.rows.names.telling else []
         return list(dict.fromkeys([*images, *self.names[neuron].parts]))
 
     def label(self, neuron: int) -> str:

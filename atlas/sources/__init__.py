@@ -1,1 +1,1 @@
-"""Inputs: what one types becomes a source of items; each item is one picture, rendered word or text, read lazily."""
+"""Inputs: a spec that the user types becomes a source of items; an item is one image, rendered word or text."""

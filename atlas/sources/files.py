@@ -1,4 +1,4 @@
-"""Images that are files of their own: in a folder, on a list, or in a table with captions."""
+"""Sources of image files: a folder, a list of paths, or a table with captions."""
 
 import csv
 import json
@@ -11,9 +11,9 @@ from pathlib import Path
 
 from atlas.errors import Refused
 from atlas.sources.decoding import decode
-from atlas.sources.items import Distinct, Item, changed, identifier, legible, unreadable
+from atlas.sources.items import Distinct, Item, identifier, printable_line, raise_unreadable, size_and_mtime
 
-# Everything else is offered, and refused with its reason if it is no image.
+# Files with other suffixes are tried; those that are no images are listed as rejects.
 NOT_IMAGES = frozenset((
     ".txt", ".json", ".jsonl", ".csv", ".tsv", ".md", ".rst", ".html", ".htm", ".xml", ".yaml", ".yml", ".toml",
     ".ini", ".cfg", ".log", ".py", ".ipynb", ".sh", ".npy", ".npz", ".pt", ".pth", ".ckpt", ".safetensors", ".pkl",
@@ -31,7 +31,7 @@ ROLES = {
 
 @dataclass(frozen=True)
 class Folder:
-    """Every image below a folder, by name. A .txt file of the same name is its caption; hidden files are left out."""
+    """All images below a folder, sorted by name, without hidden files. A .txt file of the same name is the caption."""
 
     name: str
     spec: str
@@ -43,7 +43,7 @@ class Folder:
     def _below(self, folder: Path, inside: str, above: tuple[tuple[int, int], ...]) -> Iterator[Item]:
         status = folder.stat()
         here = status.st_dev, status.st_ino
-        if here in above:  # a link to a folder around it would never end
+        if here in above:  # a link to an enclosing folder: following it would never end
             return
         entries = _visible(folder)
         names = {entry.name for entry in entries}
@@ -57,7 +57,7 @@ class Folder:
         caption = read_text(path.with_suffix(".txt")) if f"{path.stem}.txt" in beside else ""
         folders = inside.split("/")[:-1] or [self.name]
         id = f"{self.name}/{inside}{path.name}"
-        return loose(id, self.spec, path, caption, label=folders[-1], group=folders[0])
+        return image_file_item(id, self.spec, path, caption, label=folders[-1], group=folders[0])
 
 
 def _visible(folder: Path) -> list[os.DirEntry[str]]:
@@ -70,7 +70,7 @@ def _visible(folder: Path) -> list[os.DirEntry[str]]:
 
 @dataclass(frozen=True)
 class Paths:
-    """The images that a text file lists, one path a line, relative to the list."""
+    """The images listed in a text file, one path per line, relative to that file."""
 
     name: str
     spec: str
@@ -78,74 +78,73 @@ class Paths:
 
     def __iter__(self) -> Iterator[Item]:
         distinct = Distinct()
-        for _, line in lines(self.file):
+        for _, line in read_lines(self.file):
             path = self.file.parent / line
-            yield loose(
+            yield image_file_item(
                 distinct(f"{self.name}/{line}"), self.spec, path, label=path.parent.name, group=path.parent.name
             )
 
 
 @dataclass(frozen=True)
 class Table:
-    """The images that a CSV, TSV or JSONL table lists, with captions, labels and groups. Paths are relative to it."""
+    """The images listed in a CSV, TSV or JSONL table, with captions, labels and groups; paths are relative to it.
+
+    `columns` maps a role to its column, where that has a name that `ROLES` lacks.
+    """
 
     name: str
     spec: str
     file: Path
-    columns: Mapping[str, str] = field(
-        default_factory=dict
-    )  # role -> column, where it has another name than ROLES knows
+    columns: Mapping[str, str] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Item]:
         distinct, found = Distinct(), None
         for number, row in _rows(self.file):
-            found = found or roles(list(row), self.columns, self.spec)
+            found = found or column_roles(list(row), self.columns, self.spec)
             cells = {role: row.get(column) for role, column in found.items()}
             path = "" if cells["image"] is None else str(cells["image"]).strip().strip("\ufeff")
-            texts = {role: legible(cells.get(role)) for role in ("caption", "label", "group")}
+            texts = {role: printable_line(cells.get(role)) for role in ("caption", "label", "group")}
             if not path:
-                lost = partial(unreadable, f"line {number} of the table names no image")
+                lost = partial(raise_unreadable, f"line {number} of the table names no image")
                 yield Item(
                     distinct(f"{self.name}/line {number}"), "image", self.spec, **texts, size=0, mtime=0, load=lost
                 )
             else:
-                yield loose(distinct(f"{self.name}/{path}"), self.spec, self.file.parent / path, **texts)
+                yield image_file_item(distinct(f"{self.name}/{path}"), self.spec, self.file.parent / path, **texts)
 
 
-def loose(id: str, spec: str, path: Path, caption: str = "", label: str = "", group: str = "") -> Item:
-    """The item of one image file, whether it exists or not: `load` says."""
-    size, mtime = changed(path)
+def image_file_item(id: str, spec: str, path: Path, caption: str = "", label: str = "", group: str = "") -> Item:
+    """The item of one image file; a missing file shows only when `load` is called."""
+    size, mtime = size_and_mtime(path)
     load = partial(decode, path)
     if not size and re.search("(http|https|s3|gs|data):", str(path)):
-        load = partial(unreadable, "an address, not a file: download it first")
-    texts = (legible(text) for text in (caption, label, group))
+        load = partial(raise_unreadable, "an address, not a file: download it first")
+    texts = (printable_line(text) for text in (caption, label, group))
     return Item(identifier(id), "image", spec, *texts, size=size, mtime=mtime, load=load)
 
 
-def roles(found: Sequence[str], asked: Mapping[str, str], where: str) -> dict[str, str]:
-    """Which of the columns found holds the image, the caption, the label and the group, those asked for first.
+def column_roles(found: Sequence[str], asked: Mapping[str, str], where: str) -> dict[str, str]:
+    """Find the columns of the image, the caption, the label and the group: {role: column}.
 
-    Raises:
-        Refused: a column asked for is missing, or none holds images.
+    `found`: the columns of a table. `asked`: columns named by the user, which take precedence. Raises `Refused` if
+    one of those is missing, or if no column holds images; `where` begins the message.
     """
     for column in asked.values():
         if column not in found:
-            raise Refused(f"{where}: no column {column!r}; found: {', '.join(map(legible, found))}")
-    plain = {legible(column).lower(): column for column in reversed(found)}
+            raise Refused(f"{where}: no column {column!r}; found: {', '.join(map(printable_line, found))}")
+    plain = {printable_line(column).lower(): column for column in reversed(found)}
     known = {role: next((plain[name] for name in names if name in plain), None) for role, names in ROLES.items()}
     chosen = {role: column for role, column in {**known, **asked}.items() if column is not None}
     if "image" not in chosen:
-        wanted = "image, path or file"
-        raise Refused(
-            f"{where}: no column {wanted}; found: {', '.join(map(legible, found)) or 'none'} (name it: ?image=COLUMN)"
-        )
+        there = ", ".join(map(printable_line, found)) or "none"
+        raise Refused(f"{where}: no column image, path or file; found: {there} (name it: ?image=COLUMN)")
     return chosen
 
 
 def _rows(file: Path) -> Iterator[tuple[int, dict[str, object]]]:
-    """(line number, column -> cell) of every row; a blank line is none."""
+    """Yield (line number, {column: cell}) for every row; blank lines are skipped."""
     if file.suffix.lower() == ".jsonl":
-        for number, line in lines(file):
+        for number, line in read_lines(file):
             try:
                 row = json.loads(line)
             except ValueError as error:
@@ -154,7 +153,7 @@ def _rows(file: Path) -> Iterator[tuple[int, dict[str, object]]]:
                 raise Refused(f"{file}: line {number} is not a JSON object")
             yield number, row
         return
-    with file.open(encoding=encoding(file), newline="", errors="replace") as text:
+    with file.open(encoding=text_encoding(file), newline="", errors="replace") as text:
         reader = csv.DictReader(text, delimiter="\t" if file.suffix.lower() == ".tsv" else ",", restkey="")
         try:
             for row in reader:
@@ -163,21 +162,21 @@ def _rows(file: Path) -> Iterator[tuple[int, dict[str, object]]]:
             raise Refused(f"{file}: line {reader.line_num} is not {file.suffix[1:].upper()} ({error})") from None
 
 
-def lines(file: Path) -> Iterator[tuple[int, str]]:
-    """(number, line) of every line of a text file that is not blank, ends and marks cut off."""
-    with file.open(encoding=encoding(file), errors="replace") as text:
+def read_lines(file: Path) -> Iterator[tuple[int, str]]:
+    """Yield (number, line) for every line that is not blank, without surrounding white space and byte order marks."""
+    with file.open(encoding=text_encoding(file), errors="replace") as text:
         for number, line in enumerate(text, 1):
             if line := line.strip().strip("\ufeff\u200b\x00").strip():
                 yield number, line
 
 
 def read_text(file: Path) -> str:
-    """The whole of a small text file."""
-    return file.read_text(encoding(file), errors="replace")
+    """The content of a small text file."""
+    return file.read_text(text_encoding(file), errors="replace")
 
 
-def encoding(file: Path) -> str:
-    """How a text file is encoded: by its byte order mark, else UTF-8 if all of it is, else Western Windows."""
+def text_encoding(file: Path) -> str:
+    """The encoding of a text file: UTF-16 with a byte order mark, UTF-8 if it decodes, otherwise Windows-1252."""
     try:
         with file.open("rb") as raw:
             if raw.read(2) in (b"\xff\xfe", b"\xfe\xff"):

@@ -1,4 +1,4 @@
-"""Item: one thing to look at, before anything has been read of it. And what every source must be able to do."""
+"""`Item`, one input that is loaded lazily, and `Source`, the interface of everything that lists items."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -15,43 +15,43 @@ _UNPRINTABLE = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u200b\ufeff]")
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One image, rendered word or text. Cheap to make and to send to another process: nothing is read before `load`."""
+    """One image, rendered word or text. Cheap to create and to pickle: nothing is read before `load` is called.
 
-    id: str  # unique in its source and the same on every run: "emoji/Appl/U+1F600", "photos/cats/001.jpg"
-    kind: str  # "image", "word" (an image that shows one) or "text"
-    source: str  # the spec it came from
+    `load` returns the RGB image or raises `decoding.Unreadable`; it is None for a text, which is its own caption.
+    `size` and `mtime` show whether a file has changed; both are 0 where there is no file.
+    """
+
+    id: str  # unique within the source and the same on every run: "emoji/Appl/U+1F600", "photos/cats/001.jpg"
+    kind: str  # "image", "word" (an image of a word) or "text"
+    source: str  # the spec of its source
     caption: str
-    label: str  # what it shows: the emoji's name, the word, the folder a picture lies in
-    group: str  # how it shows it: the vendor, the font, the top folder
-    size: (
-        int  # bytes, and the time of the last change in ns: together they tell a changed file; 0 where there is no file
-    )
-    mtime: int
-    load: (
-        Callable[[], Image.Image] | None
-    )  # the RGB image, or decoding.Unreadable; None for a text, which is its caption
+    label: str  # the subject: name of the emoji, the word, the folder of the picture
+    group: str  # the style: vendor, font, top folder
+    size: int  # in bytes
+    mtime: int  # time of the last change, in ns
+    load: Callable[[], Image.Image] | None
 
 
 @runtime_checkable
 class Source(Protocol):
-    """Anything that lists items in a fixed order, lazily, and the same each time."""
+    """An object that lists items lazily, in a fixed order, and the same items each time."""
 
     @property
     def name(self) -> str:
-        """What its ids begin with."""
+        """Prefix of the ids."""
         ...
 
     def __iter__(self) -> Iterator[Item]: ...
 
 
 class Distinct:
-    """Ids that are asked for twice get a number: a.jpg, a.jpg#2, a.jpg#3."""
+    """Makes ids unique: repeated ids get a number (a.jpg, a.jpg#2, a.jpg#3)."""
 
     def __init__(self) -> None:
         self._seen: dict[str, int] = {}
 
     def __call__(self, id: str) -> str:
-        """The id itself the first time, then the next free numbered one."""
+        """The id itself the first time, afterwards the id with the next free number."""
         first = id
         while id in self._seen:
             self._seen[first] += 1
@@ -60,26 +60,26 @@ class Distinct:
         return id
 
 
-def legible(text: object) -> str:
-    """Any text on one line, without control characters and invisible marks, in what UTF-8 can hold; None is empty."""
+def printable_line(text: object) -> str:
+    """Text on one line, without control characters, invisible marks or lone surrogates; "" for None."""
     line = " ".join(_UNPRINTABLE.sub("", "" if text is None else str(text)).split())
     return line.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def identifier(text: str) -> str:
-    """A path as part of an id: what cannot be printed is escaped, so that two files never share one."""
+    """A path as part of an id; unprintable characters are escaped, so that different files have different ids."""
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def changed(path: Path) -> tuple[int, int]:
-    """Size in bytes and time of the last change in ns; zeros for a file that is not there."""
+def size_and_mtime(path: Path) -> tuple[int, int]:
+    """Size in bytes and time of the last change in ns; zeros if there is no such file."""
     try:
         status = path.stat()
-    except (OSError, ValueError):  # a name with a null byte, or longer than names can be
+    except (OSError, ValueError):  # a name with a null byte, or one that is too long
         return 0, 0
     return status.st_size, status.st_mtime_ns
 
 
-def unreadable(reason: str) -> NoReturn:
-    """The `load` of an item that is already known to be lost, so that it is listed with the others refused."""
+def raise_unreadable(reason: str) -> NoReturn:
+    """The `load` of an item that is known to be unreadable: it raises, so that the item is listed with its reason."""
     raise Unreadable(reason)

@@ -1,4 +1,4 @@
-"""Where items come from: a spec as one types it to a source of items.
+"""Specs: the text that a user types for a source, such as a folder or "emoji", becomes a `Source`.
 
 emoji  words  words:countries?fonts=open-sans,pt-serif&sizes=24,48  texts:captions.txt?template=a photo of {}
 photos/  paths.txt  captions.csv  shards/{00000..00099}.tar  rows.parquet  folder:emoji  hf:beans:train
@@ -10,30 +10,30 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote
 
 from braceexpand import braceexpand
 
 from atlas.errors import Refused
+from atlas.formatting import Record
 from atlas.sources import builtin
 from atlas.sources.archives import HuggingFace, Parquet, Tars
 from atlas.sources.files import ROLES, Folder, Paths, Table
 from atlas.sources.items import Item, Source
 
 __all__ = ["Item", "Source", "join", "parse"]
-PACKAGED = ("emoji", "words", "texts")
+_PACKAGED = ("emoji", "words", "texts")
 
 
 def parse(spec: str) -> Source:
-    """The source that a spec asks for, with at least one item in it.
+    """The source of a spec; it lists at least one item.
 
-    Raises:
-        Refused: nothing there, no images in it, an unknown option or value, or a package that is missing.
+    Raises `Refused` if there is nothing at the path, if it holds no images, for an unknown option or value, and for a
+    missing package.
     """
     body, options = _split(spec)
     kind, _, rest = body.partition(":")
-    if kind in PACKAGED:
+    if kind in _PACKAGED:
         source = _packaged(spec, kind, rest, options)
     elif kind == "hf":
         source = _hugging_face(spec, rest, _options(spec, options, _COLUMNS))
@@ -49,7 +49,7 @@ def parse(spec: str) -> Source:
 
 @dataclass(frozen=True)
 class Joined:
-    """Several sources as one, in their order."""
+    """Several sources, one after the other, as one source."""
 
     name: str
     parts: tuple[Source, ...]
@@ -61,18 +61,16 @@ class Joined:
             if times[part.name] == 1:
                 yield from part
                 continue
-            second = f"{part.name}~{times[part.name]}"  # a later source never renames an earlier one's ids
+            second = f"{part.name}~{times[part.name]}"  # so that a later source never changes the ids of an earlier one
             for item in part:
                 yield replace(item, id=second + item.id[len(part.name) :])
 
 
 def join(sources: Iterable[Source | str]) -> Source:
-    """One source of several, given as such or as specs.
+    """Join sources, or specs of sources, to one source.
 
-    Ids stay unique: of two folders named photos, those of the later one begin with photos~2.
-
-    Raises:
-        Refused: none given, or the same one twice.
+    Ids stay unique: of two folders named photos, the ids of the second one begin with photos~2. Raises `Refused` if
+    no source is given, or the same one twice.
     """
     parts = tuple(parse(source) if isinstance(source, str) else source for source in sources)
     if not parts:
@@ -84,7 +82,7 @@ def join(sources: Iterable[Source | str]) -> Source:
 
 
 def _split(spec: str) -> tuple[str, dict[str, str]]:
-    """ "words?top=10&side=64" -> "words", its options. A file whose name has a question mark is taken at its name."""
+    """ "words?top=10&side=64" -> ("words", {"top": "10", "side": "64"}); a path that exists is never split."""
     asked = re.fullmatch(r"([^?]+)\?([^?/]*=.*)", spec, re.DOTALL)
     if not asked or Path(spec).exists():
         return spec, {}
@@ -92,8 +90,8 @@ def _split(spec: str) -> tuple[str, dict[str, str]]:
     return asked[1], {name: unquote(value) for name, _, value in pairs}
 
 
-def _options(spec: str, given: Mapping[str, str], known: Mapping[str, Callable[[str], Any]]) -> dict[str, Any]:
-    """The options given, each one read as its kind."""
+def _options(spec: str, given: Mapping[str, str], known: Mapping[str, Callable[[str], object]]) -> Record:
+    """The values of the options in `given`, converted by the functions in `known`."""
     for name in given:
         if name not in known:
             raise Refused(f"{spec}: no option {name!r}; it takes {', '.join(known) or 'none'}")
@@ -163,12 +161,12 @@ def _name(path: Path) -> str:
 
 
 def _path(spec: str, body: str, given: Mapping[str, str]) -> Source:
-    """A source by what the path is: a folder of images or of shards, a list, a table, or shards."""
-    path = Path(body).expanduser().absolute()  # so that another process finds it from elsewhere
+    """The source at a path: a folder of images or of shards, a list, a table, or a shard."""
+    path = Path(body).expanduser().absolute()  # absolute, so that processes with another working folder find it
     if not path.exists():
         return _pattern(spec, body, given)
     if path.is_dir():
-        for suffix in (".tar", ".parquet"):  # tar first: img2dataset leaves a Parquet file of figures beside each shard
+        for suffix in (".tar", ".parquet"):  # tar first: img2dataset writes a Parquet file of metadata next to each tar
             if shards := sorted(path.glob(f"*{suffix}")):
                 return _shards(spec, shards, _name(path), path, given)
         _options(spec, given, {})
@@ -187,7 +185,7 @@ def _path(spec: str, body: str, given: Mapping[str, str]) -> Source:
 
 
 def _pattern(spec: str, body: str, given: Mapping[str, str]) -> Source:
-    """Shards by a glob or by braces."""
+    """The shards that a glob or a brace expression names."""
     try:
         asked = list(braceexpand(body))
     except ValueError:
@@ -197,7 +195,7 @@ def _pattern(spec: str, body: str, given: Mapping[str, str]) -> Source:
     missing = next((file for file in found if not os.path.exists(file)), None)
     if missing is not None:
         where = f"{spec}: no such file or folder" + (f": {missing}" if missing != body else "")
-        raise Refused(f"{where} (built in are {', '.join(PACKAGED)})")
+        raise Refused(f"{where} (built in are {', '.join(_PACKAGED)})")
     if len({file.suffix for file in files}) > 1 or files[0].suffix not in (".tar", ".parquet"):
         raise Refused(f"{spec}: a pattern names .tar or .parquet shards, all of one kind; for images give their folder")
     parent = Path(os.path.commonpath([os.path.abspath(file.parent) for file in files]))
@@ -205,7 +203,7 @@ def _pattern(spec: str, body: str, given: Mapping[str, str]) -> Source:
 
 
 def _shards(spec: str, files: list[Path], name: str, parent: Path, given: Mapping[str, str]) -> Source:
-    """Tar or Parquet files; ids carry the file's place below the parent, but for a file given alone."""
+    """A source of tar or Parquet files; ids contain the path of the file below `parent`, unless it is the only one."""
     inside = [os.path.relpath(file, parent) for file in files]
     named = tuple(("" if place == "." else f"{place}/", file) for place, file in zip(inside, files, strict=True))
     if files[0].suffix == ".parquet":

@@ -1,16 +1,17 @@
-"""Lists of words: common English, countries, emotions, the names of emoji, and what pictures show.
+"""Word lists: frequent English words, countries, emotions, names of emoji, and subjects of pictures.
 
-Every list is a tuple in a fixed order without repeats. English comes from wordfreq, countries from pycountry (ISO
-3166-1) and emoji names from the emoji package (Unicode CLDR); the emotions and the subjects are written out below.
+Each list is a tuple in a fixed order without repetitions. English words come from wordfreq, countries from pycountry
+(ISO 3166-1), names of emoji from the package emoji (Unicode CLDR). Emotions and subjects are written out below.
 """
 
 import re
 import unicodedata
 from functools import cache
 from importlib import import_module
-from typing import Any
+from types import ModuleType
 
 from atlas.errors import Refused
+from atlas.formatting import Record
 
 # Gloria Willcox, "The Feeling Wheel", Transactional Analysis Journal 12(4), 1982, in the drawing that "Multimodal
 # Neurons in Artificial Neural Networks" (Goh et al., Distill 2021, CC-BY 4.0) decomposes: 130 entries, 126 different.
@@ -30,7 +31,7 @@ EMOTIONS = (
     "perplexed", "disillusioned", "startled", "dismayed", "shocked", "bad", "tired", "unfocused", "sleepy",
     "stressed", "out of control", "busy", "rushed", "pressured", "bored", "apathetic", "indifferent",
 )  # fmt: skip
-# What pictures are of, in the words that one would sort them by.
+# General subjects of pictures.
 SUBJECTS = (
     "animal", "dog", "cat", "horse", "bird", "fish", "insect", "reptile", "wild animal", "farm animal",
     "flower", "tree", "plant", "garden", "fruit", "vegetable", "food", "dessert", "bread", "meal", "drink", "bottle",
@@ -46,24 +47,24 @@ SUBJECTS = (
     "screenshot", "phone", "camera", "medicine", "drawing", "painting", "cartoon", "sculpture", "pattern", "texture",
     "circle", "square", "heart",
 )  # fmt: skip
-_PICTOGRAPHS = (range(0x1F300, 0x1F650), range(0x1F680, 0x1F700), range(0x1F900, 0x1FB00))  # Unicode's blocks of them
+_PICTOGRAPHS = (range(0x1F300, 0x1F650), range(0x1F680, 0x1F700), range(0x1F900, 0x1FB00))  # Unicode blocks
 _WORD = re.compile(r"[^\W\d_]{2,}(?:['’][^\W\d_]+)?")
 
 
-def english(top: int = 1000) -> tuple[str, ...]:
-    """The `top` most frequent English words, most frequent first: plain letters, two or more, or "a" and "i"."""
+def english_words(top: int = 1000) -> tuple[str, ...]:
+    """The `top` most frequent English words, most frequent first; words of plain letters only."""
     plain = re.compile(r"[a-z]{2,}|a|i")
     ranked = _package("wordfreq").top_n_list("en", 2 * top + 100)
     return tuple([word for word in ranked if plain.fullmatch(word)][:top])
 
 
-def countries() -> tuple[str, ...]:
-    """Countries and territories by their common names, ordered by their three-letter ISO codes."""
+def country_names() -> tuple[str, ...]:
+    """Common names of countries and territories, in the order of their three-letter ISO codes."""
     return tuple(_plain_country(getattr(c, "common_name", c.name)) for c in _package("pycountry").countries)
 
 
 def _plain_country(name: str) -> str:
-    """ "Virgin Islands, British" -> "British Virgin Islands"; what stands in brackets goes."""
+    """ "Virgin Islands, British" -> "British Virgin Islands"; text in brackets is removed."""
     name = re.sub(r" \(.*?\)", "", name)
     turned = re.fullmatch(r"([^,]+), ((?:The )?[^,]*(?: of(?: the)?|British|U\.S\.))", name)
     return f"{turned[2].removeprefix('The ')} {turned[1]}" if turned else name
@@ -75,7 +76,7 @@ def emotion_words() -> tuple[str, ...]:
 
 
 def emotion_families() -> dict[str, str]:
-    """Emotion -> its family, one of the seven at the wheel's hub; a word that stands in two has the first."""
+    """{emotion: family}: the family is one of the seven words at the hub; a word in two families gets the first."""
     hubs = ("fearful", "angry", "disgusted", "sad", "happy", "surprised", "bad")
     family, families = hubs[0], {}
     for word in EMOTIONS:
@@ -85,13 +86,13 @@ def emotion_families() -> dict[str, str]:
 
 
 def emoji_name(sequence: str) -> str | None:
-    """English name of an emoji sequence, in plain lower-case words, or None where Unicode has none."""
+    """English name of an emoji sequence in lower-case words, or None if Unicode has no name for it."""
     entry = _emoji(sequence)
     return entry["en"].strip(":").replace("_", " ").lower() if entry else None
 
 
 def emoji_aliases(sequence: str) -> tuple[str, ...]:
-    """What else an emoji is called, in plain words: only what says more than its name ("joy", not "flag for Italy")."""
+    """Further names of an emoji, in plain words, that add to its name ("joy", but not "flag for Italy")."""
     name = set(_WORD.findall(emoji_name(sequence) or ""))
     plain = (alias.strip(":").replace("_", " ").lower() for alias in (_emoji(sequence) or {}).get("alias", ()))
     new = (alias for alias in plain if re.fullmatch(r"\D{3,}", alias) and not alias.startswith("flag for "))
@@ -99,13 +100,13 @@ def emoji_aliases(sequence: str) -> tuple[str, ...]:
 
 
 def _same(alias: str, name: set[str]) -> bool:
-    """Is the alias the name written together ("thumbsup")?"""
+    """Whether the alias is the name without spaces ("thumbsup")."""
     letters = re.sub(r"\W", "", alias)
     return sorted(letters) == sorted("".join(name))
 
 
 def emoji_names(skin: bool = False) -> tuple[str, ...]:
-    """The names of all emoji in alphabetical order, those with a skin tone only when `skin`."""
+    """Names of all emoji in alphabetical order; with `skin` also of those with a skin tone."""
     return tuple(sorted(name for name in _aliases() if skin or "skin tone" not in name))
 
 
@@ -115,28 +116,28 @@ def emoji_phrases() -> tuple[str, ...]:
 
 
 def emoji_words() -> tuple[str, ...]:
-    """The single words, two letters or longer, of the names and aliases of emoji, in alphabetical order."""
+    """Single words of two or more letters in the names and aliases of emoji, in alphabetical order."""
     return tuple(sorted({word for phrase in emoji_phrases() for word in _WORD.findall(phrase)}))
 
 
 def pictograph_names() -> tuple[str, ...]:
-    """Python's own names of Unicode's pictographs, in alphabetical order: emoji without a package."""
+    """Unicode names of pictographs, in alphabetical order; a substitute where the package emoji is not installed."""
     named = (unicodedata.name(chr(code), "").lower() for block in _PICTOGRAPHS for code in block)
     return tuple(sorted({name for name in named if name and "emoji modifier" not in name}))
 
 
-def classes() -> tuple[str, ...]:
-    """The thousand classes of ImageNet, as open_clip calls them."""
+def imagenet_classes() -> tuple[str, ...]:
+    """The 1,000 class names of ImageNet in open_clip's wording."""
     return tuple(dict.fromkeys(import_module("open_clip.zero_shot_metadata").IMAGENET_CLASSNAMES))
 
 
 def picture_words() -> tuple[str, ...]:
-    """What pictures may show, the general subjects first: what they are named by where nobody has.
+    """Words for what pictures show, general subjects first: the built-in vocabulary of Stores without texts.
 
-    Countries are in it where pycountry is installed, and emoji with their aliases where emoji is.
+    Countries are included if pycountry is installed, and names and aliases of emoji if emoji is.
     """
-    lists = [SUBJECTS, classes(), EMOTIONS]
-    for wanted, otherwise in ((countries, tuple), (emoji_phrases, pictograph_names)):
+    lists = [SUBJECTS, imagenet_classes(), EMOTIONS]
+    for wanted, otherwise in ((country_names, tuple), (emoji_phrases, pictograph_names)):
         try:
             lists.append(wanted())
         except Refused:
@@ -149,19 +150,19 @@ def picture_words() -> tuple[str, ...]:
 
 @cache
 def _aliases() -> dict[str, tuple[str, ...]]:
-    """Name -> aliases, of every emoji that a keyboard can offer."""
+    """{name: aliases} of all fully qualified emoji and components."""
     package = _package("emoji")
     whole = package.STATUS["fully_qualified"], package.STATUS["component"]
     sequences = (sequence for sequence, entry in package.EMOJI_DATA.items() if entry["status"] in whole)
     return {emoji_name(sequence) or "": emoji_aliases(sequence) for sequence in sequences}
 
 
-def _emoji(sequence: str) -> dict[str, Any] | None:
+def _emoji(sequence: str) -> Record | None:
     data = _package("emoji").EMOJI_DATA
-    return data.get(sequence) or data.get(sequence + "\ufe0f")  # some fonts leave out "draw this in colour"
+    return data.get(sequence) or data.get(sequence + "\ufe0f")  # some lists omit the variation selector
 
 
-def _package(name: str) -> Any:
+def _package(name: str) -> ModuleType:
     try:
         return import_module(name)
     except ImportError:

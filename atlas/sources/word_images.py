@@ -1,6 +1,6 @@
-"""Words as images, and words onto images.
+"""Render words as images, and draw words onto images.
 
-Fonts are packages (fontpkg), so every machine draws the same pixels.
+Fonts are Python packages (fontpkg), so that every machine draws the same pixels.
 """
 
 import difflib
@@ -15,21 +15,21 @@ from PIL import Image, ImageColor, ImageDraw, ImageFont, features
 from atlas.errors import Refused
 from atlas.sources.decoding import Unreadable
 
-SMALLEST = 6  # pixels: below this no letter can be told from another
-_NOT_A_CHARACTER = "\uffff"  # no font has it, so it draws the box that stands for a missing glyph
+SMALLEST_LETTERS = 6  # pixels: smaller letters cannot be told apart
+_NOT_A_CHARACTER = "\uffff"  # no font has this character, so it is drawn as the missing glyph
 
-# The typographic attack of "Multimodal Neurons in Artificial Neural Networks": white letters of 20 pixels with a black
-# edge of 2, eight times at these places of a 288-pixel image.
+# The typographic attack of Goh et al. 2021: white letters of 20 pixels with a black edge of 2 pixels, eight times, at
+# these positions of an image of 288 pixels.
 STICKER_SIDE, STICKER_SIZE, STICKER_EDGE = 288, 20, 2
 STICKER_PLACES = ((22, 22), (72, 47), (22, 72), (72, 97), (122, 122), (172, 147), (122, 172), (172, 197))
 
 
-def fonts() -> tuple[str, ...]:
-    """The installed font families, as `font` takes them."""
+def installed_fonts() -> tuple[str, ...]:
+    """Names of the installed font families."""
     return tuple(sorted(fontpkg.families()))
 
 
-def render(
+def render_word(
     word: str,
     font: str = "open-sans",
     size: int = 32,
@@ -37,21 +37,15 @@ def render(
     ink: str = "black",
     paper: str = "white",
 ) -> Image.Image:
-    """The word in the middle of a square RGB image.
+    """Draw a word in the middle of a square RGB image.
 
-    A word or phrase that is too wide is broken into lines at its spaces, then drawn smaller, until it fits.
+    Text that is too wide is broken into lines at its spaces and then drawn smaller until it fits. `word`: a word or
+    phrase. `font`: one of `installed_fonts()`. `size`: largest height of the letters (the em) in pixels. `side`: width
+    and height of the image in pixels. `ink`, `paper`: colours of the letters and the background, named as in Pillow
+    ("black", "#102030").
 
-    Args:
-        word: what to write; white space counts as one space.
-        font: family, one of `fonts()`.
-        size: height of the letters in pixels (the em), the largest that may be used.
-        side: width and height of the image in pixels.
-        ink: colour of the letters, as Pillow names it ("black", "#102030").
-        paper: colour of the ground.
-
-    Raises:
-        Refused: no such font or colour, or a size that cannot be drawn.
-        Unreadable: the font lacks a letter of the word, or the word is too long to be legible.
+    Raises `Refused` for an unknown font or colour and for a size that cannot be drawn, and `Unreadable` if the font
+    lacks a letter of the word or the word is too long to be legible.
     """
     if not 0 < size <= side:
         raise Refused(f"letters of {size} pixels on {side}: give a size from 1 to the side of the image")
@@ -66,19 +60,15 @@ def render(
 
 
 def sticker(image: Image.Image, text: str, font: str = "open-sans", size: int = STICKER_SIZE) -> Image.Image:
-    """A copy of the image with the text stuck on it eight times, as in the paper's typographic attack.
+    """A copy of the image with the text drawn onto it eight times, as in the typographic attack of Goh et al. 2021.
 
-    The places, the edge and `size` are pixels of an image of 288 x 288 and scale with the image. The paper drew DejaVu
-    Sans, which Open Sans resembles.
-
-    Raises:
-        Refused: no such font.
-        Unreadable: the font lacks a letter of the text.
+    Positions, edge and `size` are pixels of an image of 288 x 288 and scale with the image. The paper used DejaVu
+    Sans, which resembles Open Sans. Raises `Refused` for an unknown font, and `Unreadable` if the font lacks a letter.
     """
     picture = image.convert("RGB")  # a copy, also of an RGB image
     wide, high = (length / STICKER_SIDE for length in picture.size)
     scale = min(wide, high)
-    face = _face(check_font(font), max(SMALLEST, round(size * scale)), _layout(text))
+    face = _face(check_font(font), max(SMALLEST_LETTERS, round(size * scale)), _layout(text))
     _check_letters(text, font)
     draw = ImageDraw.Draw(picture)
     edge = max(1, round(STICKER_EDGE * scale))
@@ -88,10 +78,10 @@ def sticker(image: Image.Image, text: str, font: str = "open-sans", size: int = 
 
 
 def check_font(name: str) -> str:
-    """The family's own spelling of `name`; Refused, with the nearest installed families, where there is none."""
+    """The family name of a font as fontpkg spells it. Raises `Refused` with similar families if it is not there."""
     slug = fontpkg.slugify(name)
     if slug not in fontpkg.families():
-        near = difflib.get_close_matches(slug, fonts(), 3, 0.4) or fonts()[:3]
+        near = difflib.get_close_matches(slug, installed_fonts(), 3, 0.4) or installed_fonts()[:3]
         raise Refused(
             f"font {name!r} is not installed; installed are {', '.join(near)}, ..., or: pip install fontpkg-{slug}"
         )
@@ -106,7 +96,7 @@ def _colour(name: str) -> tuple[int, ...]:
 
 
 def _fit(word: str, font: str, size: int, side: int) -> tuple[str, ImageFont.FreeTypeFont]:
-    """The word, broken into lines where that lets it be larger, and the largest font that holds it."""
+    """The word, broken into lines where that allows larger letters, and the largest font in which it fits."""
     if not word:
         raise Unreadable("an empty word")
     _check_letters(word, font)
@@ -125,15 +115,15 @@ def _fit(word: str, font: str, size: int, side: int) -> tuple[str, ImageFont.Fre
     broken = [textwrap.fill(word, width, break_on_hyphens=False) for width in range(len(word), narrowest - 1, -1)]
     text = min(broken, key=lambda lines: extent(lines, size))
     points = min(size, int(size * room / extent(text, size)) + 1)
-    while points >= SMALLEST and extent(text, points) > room:
+    while points >= SMALLEST_LETTERS and extent(text, points) > room:
         points -= 1
-    if points < SMALLEST:
+    if points < SMALLEST_LETTERS:
         raise Unreadable(f"too long to be legible on {side} pixels")
     return text, _face(font, points, layout)
 
 
 def _layout(word: str) -> ImageFont.Layout:
-    """How letters are set. Basic is the same everywhere; scripts from Hebrew on join or reorder and need Raqm."""
+    """The layout engine of a word. Basic gives the same pixels everywhere; scripts from Hebrew on need Raqm."""
     if all(letter < "\u0590" or "\u1e00" <= letter < "\u2100" for letter in word):
         return ImageFont.Layout.BASIC
     if not features.check("raqm"):

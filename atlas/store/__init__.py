@@ -1,1 +1,1 @@
-"""The Store, a collection on disk: shards, listing, how it is collected, and the originals read once more."""
+"""The Store, a collection on disk: its shards, its listing, how it is collected, and access to the original images."""

@@ -1,12 +1,12 @@
-"""Source x Clip -> Store: one forward pass an image, resumable at any moment, here or on Ray."""
+"""`collect`: run every item of a source through a model once, into a Store; resumable, locally or on Ray."""
 
 import errno
 import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias, cast
 
 import filelock
 import pyarrow as pa
@@ -15,18 +15,23 @@ import torch
 
 from atlas.console import Progress
 from atlas.errors import Refused
+from atlas.formatting import Record
 from atlas.model.clip import Clip
 from atlas.sources import spec
-from atlas.store.listing import Job, compare_listing, fingerprint, jobs, listed_before, write_listing
-from atlas.store.shard_writer import Options, make_shards
-from atlas.store.shards import REJECTS, read_json, sha256, write_json
-from atlas.store.store import FORMAT, Store
+from atlas.sources.items import Source
+from atlas.store.listing import ShardJob, compare_listing, listed_before, listing_digest, shard_jobs, write_listing
+from atlas.store.shard_writer import CollectOptions, make_shards
+from atlas.store.shards import REJECT_SCHEMA, read_json, sha256, write_json
+from atlas.store.store import STORE_FORMAT, Manifest, Request, Store
 
-THUMB_BYTES = 1500  # of a 64 px WebP, a generous mean; for the estimate of disk need only
+_THUMB_BYTES = 1500  # mean size of a 64-pixel WebP, rounded up; used only to estimate the space needed
+
+
+SourceOrSpec: TypeAlias = str | Path | Source  # a source, or its spec
 
 
 def collect(
-    source: Any,
+    source: SourceOrSpec | Sequence[SourceOrSpec],
     clip: Clip,
     out: str | Path,
     *,
@@ -36,20 +41,33 @@ def collect(
     engine: str = "local",
     append: bool = False,
 ) -> Store:
-    """Run every item of `source` through `clip` once and keep what came out, in a Store at `out`.
+    """Run every item of `source` through `clip` once and store embeddings and reduced activations at `out`.
 
-    `source`: a path or spec such as "emoji", any object of `atlas.sources.spec`, or a list of them. Killed at any moment,
-    the same call goes on and ends with the same bytes; of a finished Store it returns at once. `append` takes in
-    files that were added since. `engine`: "local" or "ray"; both give the same Store. Inputs that cannot be read are
-    listed in `store.rejects`, with the reason. Raises `Refused` where the folder holds another request's Store.
+    `source`: a path, a spec such as "emoji", a `Source`, or a list of these. `seed`: of the random patch positions.
+    `thumb`: longest side of thumbnails in pixels. `batch`: images per forward pass. `engine`: "local" or "ray"; both
+    give identical Stores. `append`: add files that are new since the last run.
+
+    If a run is interrupted, the same call continues it and gives the same bytes; for a finished Store it returns at
+    once. Inputs that cannot be read are listed in `store.rejects` with the reason. Raises `Refused` if the folder
+    holds the Store of another request, if nothing is found, and if the disk is too small.
+
+    >>> import atlas, tempfile
+    >>> from PIL import Image
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> for name in ("red", "green", "blue"):
+    ...     Image.new("RGB", (32, 32), name).save(f"{folder.name}/{name}.png")
+    >>> store = collect(folder.name, atlas.Clip("mini", device="cpu"), f"{folder.name}/out")
+    >>> store.counts, len(store.rejects), [id.split("/")[-1] for id in store.rows["id"].to_pylist()]
+    ({'image': 3}, 0, ['blue.png', 'green.png', 'red.png'])
+    >>> folder.cleanup()
     """
-    out, options = Path(out), Options(seed, thumb)
+    out, options = Path(out), CollectOptions(seed, thumb)
     if engine not in ("local", "ray"):
         raise Refused(f"engine={engine!r}: engines are local and ray")
-    given = source if isinstance(source, list | tuple) else [source]
+    given = cast(Sequence[SourceOrSpec], source if isinstance(source, list | tuple) else [source])
     joined = spec.join([spec.parse(str(s)) if isinstance(s, str | Path) else s for s in given])
     asked = {"sources": [str(s) if isinstance(s, str | Path) else s.name for s in given], "seed": seed, "thumb": thumb}
-    request = json.loads(json.dumps({"model": clip.describe(), **asked}))  # as it will be read again: no tuples
+    request: Request = json.loads(json.dumps({"model": clip.describe(), **asked}))  # as read again: without tuples
     out.mkdir(parents=True, exist_ok=True)
     try:
         with filelock.FileLock(out / ".lock", timeout=0):
@@ -61,20 +79,20 @@ def collect(
         raise Refused(f"{out} is being written by another run; wait for it, or choose another folder") from None
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            raise Refused(f"the disk of {out} is full; free some space and run the same command: it goes on") from None
+            raise Refused(f"the disk of {out} is full; free some space, then the same command continues") from None
         raise
     return Store.open(out)
 
 
-def _begin(source: Any, request: dict[str, Any], out: Path, append: bool) -> dict[str, Any]:
-    """The manifest to work on: a new one, that of an unfinished run, or one that takes in added files."""
+def _begin(source: Source, request: Request, out: Path, append: bool) -> Manifest:
+    """The manifest to work on: a new one, that of an unfinished run, or one with a generation of added files."""
     if not (out / "store.json").exists():
         if others := [path.name for path in out.iterdir() if path.name not in (".lock", "partial")]:
             raise Refused(f"{out} holds {others[0]} and is no Store; name a new or empty folder")
         return _plan(source, out, request, [])
-    manifest = read_json(out / "store.json")
-    _refuse_other_request(manifest["request"], request, out)
-    if manifest["listing"] == fingerprint(source):
+    manifest = cast(Manifest, read_json(out / "store.json"))
+    _refuse_other_request(cast(Record, manifest["request"]), cast(Record, request), out)
+    if manifest["listing"] == listing_digest(source):
         return manifest
     difference = compare_listing(source, out / "listing.parquet")
     if difference.changed or not append or not manifest["complete"]:
@@ -83,7 +101,7 @@ def _begin(source: Any, request: dict[str, Any], out: Path, append: bool) -> dic
     return _plan(source, out, request, manifest["generations"]) if difference.added else manifest
 
 
-def _refuse_other_request(held: dict[str, Any], asked: dict[str, Any], out: Path) -> None:
+def _refuse_other_request(held: Record, asked: Record, out: Path) -> None:
     for name in asked:
         if held.get(name) != asked[name]:
             one, other = held.get(name), asked[name]
@@ -92,8 +110,8 @@ def _refuse_other_request(held: dict[str, Any], asked: dict[str, Any], out: Path
             raise Refused(f"{out} was collected with {name} = {one}, and this asks for {other}; name another folder")
 
 
-def _plan(source: Any, out: Path, request: dict[str, Any], earlier: list[dict[str, int]]) -> dict[str, Any]:
-    """Write listing.parquet and an unfinished store.json; a generation is what one (appending) run took in."""
+def _plan(source: Source, out: Path, request: Request, earlier: list[dict[str, int]]) -> Manifest:
+    """Write listing.parquet and an unfinished store.json with a new generation."""
     first = earlier[-1]["end_shard"] if earlier else 0
     held = out / "listing.parquet" if earlier else None
     known = listed_before(held, first) if held else set()
@@ -104,8 +122,8 @@ def _plan(source: Any, out: Path, request: dict[str, Any], earlier: list[dict[st
     if not any(listing.counts.values()):
         raise Refused(f"{', '.join(request['sources'])}: nothing found to collect")
     generation = {"first_shard": first, "end_shard": listing.shards, **listing.counts}
-    manifest = {
-        "format": FORMAT,
+    manifest: Manifest = {
+        "format": STORE_FORMAT,
         "complete": False,
         "request": request,
         "listing": listing.sha256,
@@ -117,16 +135,16 @@ def _plan(source: Any, out: Path, request: dict[str, Any], earlier: list[dict[st
 
 
 def _work(
-    source: Any, clip: Clip, out: Path, options: Options, manifest: dict[str, Any], batch: int, engine: str
+    source: Source, clip: Clip, out: Path, options: CollectOptions, manifest: Manifest, batch: int, engine: str
 ) -> None:
-    """Make the shards that are missing, then finish the Store."""
+    """Make the missing shards, then finish the Store."""
     generation = manifest["generations"][-1]
     known = listed_before(out / "listing.parquet", generation["first_shard"])
     fresh = (item for item in source if item.id not in known)
     shards = out / "shards"
     shards.mkdir(exist_ok=True)
     there = {path.name for path in shards.iterdir()}
-    wanted = (job for job in jobs(fresh, generation["first_shard"]) if job.name not in there)
+    wanted = (job for job in shard_jobs(fresh, generation["first_shard"]) if job.name not in there)
     total = sum(generation[kind] for kind in ("image", "word", "text"))
     _check_disk(out, clip, total)
     with Progress(total, f"collect {out.name}") as progress:
@@ -139,7 +157,7 @@ def _work(
 
 def _check_disk(out: Path, clip: Clip, rows: int) -> None:
     numbers = clip.dim + sum(4 * layer.neurons for layer in clip.layers() if layer.path in clip.hooked)
-    need, free = rows * (2 * numbers + THUMB_BYTES), shutil.disk_usage(out).free
+    need, free = rows * (2 * numbers + _THUMB_BYTES), shutil.disk_usage(out).free
     if need > free:
         raise Refused(
             f"{out} needs about {need / 1e9:.1f} GB for {rows:,} rows, and its disk has {free / 1e9:.1f} GB free; "
@@ -147,11 +165,11 @@ def _check_disk(out: Path, clip: Clip, rows: int) -> None:
         )
 
 
-def _finish(out: Path, manifest: dict[str, Any]) -> None:
-    """Gather the refused inputs and the shards' checksums, and declare the Store whole."""
+def _finish(out: Path, manifest: Manifest) -> None:
+    """Write rejects.parquet and the checksums of the shards, and mark the Store as complete."""
     folders = sorted((out / "shards").iterdir())
     parts = [pq.read_table(folder / "rejects.parquet") for folder in folders if (folder / "rejects.parquet").exists()]
-    rejects = pa.concat_tables(parts) if parts else REJECTS.empty_table()
+    rejects = pa.concat_tables(parts) if parts else REJECT_SCHEMA.empty_table()
     partial = out / "partial" / "rejects.parquet"
     partial.parent.mkdir(exist_ok=True)
     pq.write_table(rejects, partial)
@@ -161,7 +179,8 @@ def _finish(out: Path, manifest: dict[str, Any]) -> None:
         shutil.rmtree(out / "shards")
         raise Refused(f"every input was refused, {len(rejects):,} in all; the first: {first['id']}: {first['reason']}")
     packages = ("multimodal-atlas", "torch", "open_clip_torch", "numpy", "pillow", "pyarrow")
-    manifest = manifest | {
+    manifest = {
+        **manifest,
         "complete": True,
         "versions": {name: version(name) for name in packages},
         "shards": {folder.name: sha256(folder / "shard.json") for folder in folders},
@@ -170,8 +189,8 @@ def _finish(out: Path, manifest: dict[str, Any]) -> None:
     write_json(out / "store.json", manifest)
 
 
-def _on_ray(wanted: Iterable[Job], clip: Clip, out: Path, options: Options, batch: int) -> Iterator[int]:
-    """The same shards, each made by whichever Ray worker is free; `out` must be a folder that all of them see."""
+def _on_ray(wanted: Iterable[ShardJob], clip: Clip, out: Path, options: CollectOptions, batch: int) -> Iterator[int]:
+    """Make the shards on Ray workers; `out` must be a folder that all of them can write to."""
     try:
         import ray
     except ImportError:
@@ -183,13 +202,13 @@ def _on_ray(wanted: Iterable[Job], clip: Clip, out: Path, options: Options, batc
     threads = torch.get_num_threads()
 
     @ray.remote(num_cpus=threads, num_gpus=gpus)
-    def make(job: Job, clip: Clip) -> int:
-        torch.set_num_threads(threads)  # sums are split by thread: as many as here give the same last bits
+    def make(job: ShardJob, clip: Clip) -> int:
+        torch.set_num_threads(threads)  # sums depend on the number of threads in their last bits
         return sum(make_shards([job], clip, out.absolute(), options, batch))
 
     try:
         shared = ray.put(clip)
-        running: list[Any] = []
+        running: list[ray.ObjectRef] = []
         slots = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)) // threads)
         for job in wanted:
             running.append(make.remote(job, shared))

@@ -1,7 +1,7 @@
-"""What a collection was asked for: the listing of its sources, and how it falls into shards.
+"""The listing of a collection's inputs, and their division into shards.
 
-The listing is written before any work is done and is what makes a collection resumable: the same listing falls into
-the same shards, and a file that has changed since is noticed by its size or modification time.
+The listing is written before any work is done, and it makes a collection resumable: the same listing is divided into
+the same shards, and a file that has changed is noticed by its size or modification time.
 """
 
 import hashlib
@@ -18,14 +18,14 @@ from atlas.errors import Refused
 from atlas.sources.spec import Item
 from atlas.store.shards import KINDS, SHARD_ROWS
 
-LISTING = pa.schema(
+_LISTING_SCHEMA = pa.schema(
     [("id", pa.string()), ("kind", pa.string()), ("size", pa.int64()), ("mtime", pa.int64()), ("shard", pa.int32())]
 )
 
 
 @dataclass(frozen=True)
-class Job:
-    """One shard to be made: its number, its kind, and the items that go in."""
+class ShardJob:
+    """One shard to be made: its number, kind and items."""
 
     number: int
     kind: str
@@ -39,7 +39,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Listing:
-    """How many items of each kind were listed, into how many shards, and the sha256 of it all."""
+    """The size of a listing: items of each kind, number of shards; and the sha256 of the listing."""
 
     counts: dict[str, int]
     shards: int
@@ -47,38 +47,41 @@ class Listing:
 
 
 def id_hash(id: str, seed: int = 0) -> int:
-    """A 64-bit hash of a row's id, the same on every machine: seeds what is random about a row, orders reservoirs."""
+    """A 64-bit hash of a row's id, the same on every machine: the seed of random choices about the row."""
     return int.from_bytes(hashlib.blake2b(f"{seed}\0{id}".encode(), digest_size=8).digest(), "big")
 
 
-def jobs(items: Iterable[Item], first: int = 0) -> Iterator[Job]:
-    """Items in their order, gathered into shards of one kind; only the shards being filled are in memory."""
+def shard_jobs(items: Iterable[Item], first: int = 0) -> Iterator[ShardJob]:
+    """Yield shards of items of one kind, in order; only the shards being filled are in memory."""
     waiting: dict[str, list[Item]] = {kind: [] for kind in KINDS}
     number = first
     for item in items:
         batch = waiting[item.kind]
         batch.append(item)
         if len(batch) == SHARD_ROWS:
-            yield Job(number, item.kind, batch)
+            yield ShardJob(number, item.kind, batch)
             waiting[item.kind] = []
             number += 1
     for kind, batch in waiting.items():
         if batch:
-            yield Job(number, kind, batch)
+            yield ShardJob(number, kind, batch)
             number += 1
 
 
 def write_listing(items: Iterable[Item], path: Path, earlier: Path | None = None, first: int = 0) -> Listing:
-    """Write the listing of `items`, after an `earlier` one if given, as Parquet; ids must be unique."""
+    """Write the listing of `items` as Parquet, after the rows of an `earlier` listing if there is one.
+
+    `first`: number of the first new shard. Raises `Refused` if an id occurs twice.
+    """
     counts: dict[str, int] = dict.fromkeys(KINDS, 0)
     seen, shards = array("Q"), first
-    with pq.ParquetWriter(path, LISTING, compression="zstd") as writer:
+    with pq.ParquetWriter(path, _LISTING_SCHEMA, compression="zstd") as writer:
         for batch in pq.ParquetFile(earlier).iter_batches() if earlier else ():
             writer.write_batch(batch)
             seen.extend(id_hash(id) for id in batch["id"].to_pylist())
-        for job in jobs(items, first):
-            columns = [[getattr(item, name) for item in job.items] for name in LISTING.names[:-1]]
-            writer.write_table(pa.table([*columns, [job.number] * len(job.items)], LISTING))
+        for job in shard_jobs(items, first):
+            columns = [[getattr(item, name) for item in job.items] for name in _LISTING_SCHEMA.names[:-1]]
+            writer.write_table(pa.table([*columns, [job.number] * len(job.items)], _LISTING_SCHEMA))
             seen.extend(id_hash(item.id) for item in job.items)
             counts[job.kind] += len(job.items)
             shards = job.number + 1
@@ -97,8 +100,8 @@ def _refuse_repeats(hashes: np.ndarray, path: Path) -> None:
         )
 
 
-def fingerprint(items: Iterable[Item]) -> str:
-    """A sha256 over what is listed, whatever the order, so that an appended Store knows its sources again."""
+def listing_digest(items: Iterable[Item]) -> str:
+    """Sha256 of a listing that does not depend on the order, so that a Store after --append matches its sources."""
     return _combined((item.id, item.kind, item.size, item.mtime) for item in items)
 
 
@@ -110,13 +113,13 @@ def _combined(rows: Iterable[tuple[str, str, int, int]]) -> str:
 
 
 def _listed(path: Path) -> Iterator[tuple[str, str, int, int]]:
-    for batch in pq.ParquetFile(path).iter_batches(columns=LISTING.names[:-1]):
+    for batch in pq.ParquetFile(path).iter_batches(columns=_LISTING_SCHEMA.names[:-1]):
         yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How a source differs from an earlier listing of it: ids of files added, changed and gone."""
+    """The difference of a source from an earlier listing: ids of the files added, changed and gone."""
 
     added: list[str]
     changed: list[str]
@@ -128,7 +131,7 @@ class Difference:
 
 
 def compare_listing(items: Iterable[Item], path: Path) -> Difference:
-    """What has changed in a source since its listing was written to `path`."""
+    """Compare a source with its listing at `path`."""
     table = pq.read_table(path, columns=["id", "size", "mtime"])
     known = {row["id"]: (row["size"], row["mtime"]) for batch in table.to_batches() for row in batch.to_pylist()}
     added, changed = [], []
@@ -142,6 +145,6 @@ def compare_listing(items: Iterable[Item], path: Path) -> Difference:
 
 
 def listed_before(path: Path, shard: int) -> set[str]:
-    """Ids of the listed items that belong to shards before `shard`."""
+    """Ids of the listed items in shards before number `shard`."""
     table = pq.read_table(path, columns=["id"], filters=[("shard", "<", shard)])
     return set(table["id"].to_pylist())

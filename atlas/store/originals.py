@@ -1,6 +1,6 @@
-"""The pictures that a Store was made from, read once more from where they still lie.
+"""The original images of a Store, read again from its sources.
 
-A Store keeps thumbnails, which are for looking at. What runs a model again needs the pictures themselves.
+A Store holds thumbnails only, which are made for display. To run a model again, the originals are needed.
 """
 
 import sys
@@ -20,16 +20,18 @@ from atlas.sources.decoding import Unreadable
 from atlas.store.store import Store
 
 
-def prepared(store: Store, clip: Clip, rows: Sequence[int] | Int[np.ndarray, " n"]) -> UInt8[np.ndarray, "n s s 3"]:
-    """The pictures of some rows of images or words, as the Store's sources give them and `clip` reads them.
+def original_pictures(
+    store: Store, clip: Clip, rows: Sequence[int] | Int[np.ndarray, " n"]
+) -> UInt8[np.ndarray, "n s s 3"]:
+    """The original images of some rows, resized and cropped for `clip`; `rows` are images or words.
 
-    Where a source is not there any more, or what it lists has another size or time of change than when the Store was
-    made, the row's thumbnail stands in; one line on stderr says for how many.
+    A thumbnail is used in place of an image that is gone or has changed since the Store was made; one line on stderr
+    gives their number.
     """
     ids = store.table(["id"])["id"].take(np.asarray(rows, np.int64)).to_pylist()
     found: dict[str, np.ndarray] = {}
     for id, picture in _unchanged(store, set(ids)):
-        found[id] = clip.prepare(picture)  # at once: sixty photographs in full would not fit every memory
+        found[id] = clip.prepare(picture)  # resized at once: many photographs in full size may not fit into memory
         if len(found) == len(set(ids)):
             break
     for id, row in zip(ids, rows, strict=True):
@@ -39,7 +41,7 @@ def prepared(store: Store, clip: Clip, rows: Sequence[int] | Int[np.ndarray, " n
 
 
 def _unchanged(store: Store, ids: set[str]) -> Iterator[tuple[str, Image.Image]]:
-    """Of those ids, the pictures that the Store's sources still list as they did."""
+    """Yield (id, image) for those of the ids whose size and time of change in the sources are as listed."""
     asked = pc.field("id").isin(sorted(ids))
     listed = pq.read_table(store.path / "listing.parquet", columns=["id", "size", "mtime"], filters=asked)
     known = {row["id"]: (row["size"], row["mtime"]) for row in listed.to_pylist()}
@@ -52,12 +54,12 @@ def _unchanged(store: Store, ids: set[str]) -> Iterator[tuple[str, Image.Image]]
                 except Unreadable:
                     continue
                 left -= 1
-    except Refused:  # gone, or never a spec: an object of Python's
+    except Refused:  # the source is gone, or it was a Python object and has no spec
         pass
     if left:
         side = store.request["thumb"]
         print(
-            f"{left:,} of {len(ids):,} pictures are not where {store.path} was made from: their thumbnails, {side} "
-            "pixels wide, stand in",
+            f"{left:,} of {len(ids):,} original images of {store.path} are gone or changed: their thumbnails of {side} "
+            "pixels are used",
             file=sys.stderr,
         )

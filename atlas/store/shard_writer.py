@@ -1,16 +1,16 @@
-"""From listed items to one finished shard: read ahead in threads, one forward pass, reduce, write aside, rename."""
+"""Make shards from listed items: read ahead in threads, run the model once, reduce its maps, write, rename."""
 
 import os
 import shutil
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -22,19 +22,19 @@ from torch import Tensor
 from atlas.errors import Refused
 from atlas.sources.decoding import Unreadable
 from atlas.sources.spec import Item
-from atlas.store.listing import Job, id_hash
-from atlas.store.shards import REJECTS, ROWS, describe_files, layer_folder, write_json
+from atlas.store.listing import ShardJob, id_hash
+from atlas.store.shards import REJECT_SCHEMA, ROW_SCHEMA, describe_files, layer_folder, write_json
 
 if TYPE_CHECKING:
     from atlas.model.clip import Clip
 
 
-HANDFUL = 32  # items that a thread takes at a time
+_ITEMS_A_THREAD = 32  # items that a thread takes at a time
 
 
 @dataclass(frozen=True)
-class Options:
-    """What, beside the model and the sources, decides the content of a Store."""
+class CollectOptions:
+    """Options that decide the content of a Store, besides the model and the sources."""
 
     seed: int = 0
     thumb: int = 64
@@ -47,7 +47,7 @@ class Options:
 
 @dataclass
 class Ready:
-    """An item that was read: pixels as the model takes them, thumbnail, and size of the original in pixels."""
+    """An item that was read: pixels for the model, thumbnail, and the size of the original in pixels."""
 
     item: Item
     pixels: np.ndarray | None = None
@@ -58,14 +58,14 @@ class Ready:
 
 @dataclass
 class Rejected:
-    """An item that could not be read, and why."""
+    """An item that could not be read, with the reason."""
 
     item: Item
     reason: str
 
 
-def prepare(item: Item, clip: "Clip", thumb: int) -> Ready | Rejected:
-    """Load one item and bring it to the model's input size; never raises for what is wrong with the item."""
+def prepare_item(item: Item, clip: "Clip", thumb: int) -> Ready | Rejected:
+    """Load one item and resize it for the model; an item that cannot be read gives `Rejected`, not an error."""
     if item.load is None:
         return Ready(item)
     try:
@@ -86,11 +86,13 @@ def _thumbnail(image: Image.Image, side: int) -> bytes:
     return out.getvalue()
 
 
-def make_shards(wanted: Iterable[Job], clip: "Clip", out: Path, options: Options, batch: int) -> Iterator[int]:
-    """Make shards one after the other; yields how many items each batch was.
+def make_shards(
+    wanted: Iterable[ShardJob], clip: "Clip", out: Path, options: CollectOptions, batch: int
+) -> Iterator[int]:
+    """Make shards one after the other; yields the number of items of each finished batch.
 
-    With a GPU, threads read batches ahead while it works. On a CPU the two take turns, so that reading does not
-    compete with the model's own threads for the cores.
+    With a GPU, threads read the next batches meanwhile. On a CPU, reading and the model take turns, because they would
+    compete for the same cores.
     """
     ahead = 4 if clip.device.type == "cuda" else 0
     with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode") as pool:
@@ -111,23 +113,27 @@ def make_shards(wanted: Iterable[Job], clip: "Clip", out: Path, options: Options
 
 
 def _prepare_all(items: Sequence[Item], clip: "Clip", thumb: int) -> list[Ready | Rejected]:
-    return [prepare(item, clip, thumb) for item in items]
+    return [prepare_item(item, clip, thumb) for item in items]
 
 
 def _read_ahead(
-    wanted: Iterable[Job], pool: ThreadPoolExecutor, read: Any, batch: int, depth: int
-) -> Iterator[tuple[Job, int, list[Ready | Rejected]]]:
-    """Batches of read items, in order, with the end of each in its shard; `depth` batches are being read meanwhile."""
-    waiting: deque[tuple[Job, int, list[Future[list[Ready | Rejected]]]]] = deque()
+    wanted: Iterable[ShardJob],
+    pool: ThreadPoolExecutor,
+    read: Callable[[Sequence[Item]], list[Ready | Rejected]],
+    batch: int,
+    depth: int,
+) -> Iterator[tuple[ShardJob, int, list[Ready | Rejected]]]:
+    """Yield batches of read items in order, each with its shard and its end there; `depth` more are being read."""
+    waiting: deque[tuple[ShardJob, int, list[Future[list[Ready | Rejected]]]]] = deque()
 
-    def first() -> tuple[Job, int, list[Ready | Rejected]]:
+    def first() -> tuple[ShardJob, int, list[Ready | Rejected]]:
         job, end, futures = waiting.popleft()
         return job, end, [result for future in futures for result in future.result()]
 
     for job in wanted:
         for start in range(0, len(job.items), batch):
             items = job.items[start : start + batch]
-            handfuls = [items[i : i + HANDFUL] for i in range(0, len(items), HANDFUL)]
+            handfuls = [items[i : i + _ITEMS_A_THREAD] for i in range(0, len(items), _ITEMS_A_THREAD)]
             waiting.append((job, start + len(items), [pool.submit(read, handful) for handful in handfuls]))
             if len(waiting) > depth:
                 yield first()
@@ -136,7 +142,7 @@ def _read_ahead(
 
 
 def _measure(ready: Sequence[Ready], clip: "Clip", seed: int) -> dict[str, np.ndarray]:
-    """What a Store keeps of one batch, by array name (and folder of the layer): one forward pass."""
+    """The arrays of one batch, from one forward pass: {array name, with the layer's folder if it has one: array}."""
     if ready[0].pixels is None:
         return {"embedding": clip.encode_texts([r.item.caption for r in ready]).astype(np.float16)}
     pixels = np.stack([r.pixels for r in ready if r.pixels is not None])
@@ -154,14 +160,14 @@ def _measure(ready: Sequence[Ready], clip: "Clip", seed: int) -> dict[str, np.nd
 
 
 def _forward(clip: "Clip", pixels: np.ndarray) -> Iterator[tuple[np.ndarray, dict[str, Tensor]]]:
-    """One pass; where the GPU's memory does not hold the batch, its halves."""
+    """Yield the embeddings and maps of a batch; in halves if the GPU's memory is too small for it."""
     try:
         readout = clip.read(pixels)
     except torch.cuda.OutOfMemoryError:
         if len(pixels) == 1:
             raise Refused("the GPU's memory does not hold a single image; choose --device cpu") from None
         half = len(pixels) // 2
-        print(f"CUDA is out of memory: this batch of {len(pixels)} goes on in halves", file=sys.stderr)
+        print(f"CUDA is out of memory: this batch of {len(pixels)} images is read in halves", file=sys.stderr)
         torch.cuda.empty_cache()
         yield from _forward(clip, pixels[:half])
         yield from _forward(clip, pixels[half:])
@@ -170,9 +176,9 @@ def _forward(clip: "Clip", pixels: np.ndarray) -> Iterator[tuple[np.ndarray, dic
 
 
 def patch_positions(ids: Sequence[str], grid: tuple[int, int], seed: int) -> np.ndarray:
-    """One random position an image, off the edges where the map is 5 wide or more: int64 (n,), row * w + column."""
+    """One random position per image, not on the edge of maps 5 or more wide: int64 (n,), row * width + column."""
     height, width = grid
-    edge = 1 if min(grid) >= 5 else 0  # Activation Atlas avoids the edges; a 3 x 3 map would have its centre alone
+    edge = 1 if min(grid) >= 5 else 0  # as in Carter et al. 2019; of a 3 x 3 map only the centre would be left
     hashes = [id_hash(id, seed) for id in ids]
     rows = [edge + h % (height - 2 * edge) for h in hashes]
     columns = [edge + (h >> 32) % (width - 2 * edge) for h in hashes]
@@ -180,7 +186,7 @@ def patch_positions(ids: Sequence[str], grid: tuple[int, int], seed: int) -> np.
 
 
 def reduce_map(A: Tensor, at: np.ndarray, rectified: bool, folder: str = "") -> dict[str, np.ndarray]:
-    """Reduce maps (n, u, h, w) to max, argmax, mean (of the map as the next layer sees it) and patch: (n, u) each."""
+    """Reduce maps (n, u, h, w) over positions to max, argmax, mean (after the ReLU) and patch: (n, u) each."""
     flat = A.flatten(2)
     largest, where = flat.max(2)
     mean = (flat.relu() if rectified else flat).mean(2)
@@ -194,14 +200,14 @@ def reduce_map(A: Tensor, at: np.ndarray, rectified: bool, folder: str = "") -> 
 
 
 def write_shard(
-    job: Job,
+    job: ShardJob,
     ready: Sequence[Ready],
     rejected: Sequence[Rejected],
     arrays: Sequence[dict[str, np.ndarray]],
     patches: np.ndarray,
     out: Path,
 ) -> None:
-    """Write a shard aside and rename it into place: it is there whole or not at all."""
+    """Write a shard to another folder and rename it into place, so that it is there whole or not at all."""
     aside = out / "partial" / job.name
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
@@ -210,15 +216,15 @@ def write_shard(
         (aside / name).parent.mkdir(exist_ok=True)
         np.save(aside / f"{name}.npy", np.concatenate([part[name] for part in arrays]))
     if rejected:
-        columns = [[getattr(r.item, name) for r in rejected] for name in REJECTS.names[:-1]]
-        pq.write_table(pa.table([*columns, [r.reason for r in rejected]], REJECTS), aside / "rejects.parquet")
+        columns = [[getattr(r.item, name) for r in rejected] for name in REJECT_SCHEMA.names[:-1]]
+        pq.write_table(pa.table([*columns, [r.reason for r in rejected]], REJECT_SCHEMA), aside / "rejects.parquet")
     content = {"kind": job.kind, "rows": len(ready), "listed": len(job.items), "files": describe_files(aside)}
     write_json(aside / "shard.json", content)
     aside.replace(out / "shards" / job.name)
 
 
 def _patches(ready: Sequence[Ready], clip: "Clip", seed: int) -> np.ndarray:
-    """(n, 2): row and column of each image's random position in the first layer's map; -1 for texts."""
+    """Row and column (n, 2) of each image's random position in the map of the first layer; -1 for texts."""
     grid = clip.grid(clip.hooked[0])
     at = patch_positions([r.item.id for r in ready], grid, seed)
     seen = np.array([r.pixels is not None for r in ready], bool)
@@ -226,7 +232,7 @@ def _patches(ready: Sequence[Ready], clip: "Clip", seed: int) -> np.ndarray:
 
 
 def _rows(ready: Sequence[Ready], patches: np.ndarray) -> pa.Table:
-    columns = {name: [getattr(r.item, name) for r in ready] for name in ROWS.names[:6]}
+    columns = {name: [getattr(r.item, name) for r in ready] for name in ROW_SCHEMA.names[:6]}
     columns |= {name: [getattr(r, name) for r in ready] for name in ("width", "height", "thumb")}
     columns |= {"patch_row": patches[:, 0], "patch_col": patches[:, 1]}
-    return pa.table([pa.array(columns[f.name], f.type) for f in ROWS], ROWS)
+    return pa.table([pa.array(columns[f.name], f.type) for f in ROW_SCHEMA], ROW_SCHEMA)

@@ -1,25 +1,25 @@
-"""The shards of a Store: folders of at most 1,024 rows, and the view that joins their arrays.
+"""The shards of a Store: folders of at most 1,024 rows, and a view that joins their arrays.
 
-(Sources that come packed in tar or Parquet shards are `atlas.sources.archives`.)
+(Sources in tar or Parquet shards are read by `atlas.sources.archives`.)
 """
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from atlas.errors import Refused
+from atlas.formatting import Record
 
 SHARD_ROWS = 1024
 KINDS = ("image", "word", "text")
 ARRAYS = ("embedding", "max", "argmax", "mean", "patch")
-ROWS = pa.schema(
+ROW_SCHEMA = pa.schema(
     [
         ("id", pa.string()),
         ("kind", pa.string()),
@@ -34,32 +34,34 @@ ROWS = pa.schema(
         ("thumb", pa.binary()),
     ]
 )
-REJECTS = pa.schema([("id", pa.string()), ("kind", pa.string()), ("source", pa.string()), ("reason", pa.string())])
+REJECT_SCHEMA = pa.schema(
+    [("id", pa.string()), ("kind", pa.string()), ("source", pa.string()), ("reason", pa.string())]
+)
 
 
 def sha256(path: Path) -> str:
-    """Hex sha256 of a file, read in pieces."""
+    """Sha256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file; `Refused` names the file if it cannot be read as one."""
+def read_json(path: Path) -> Record:
+    """Read a JSON object from a file. Raises `Refused` if the file cannot be read as JSON."""
     try:
         return json.loads(path.read_text("utf-8"))
     except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise Refused(f"{path} cannot be read as JSON ({error}); restore it, or make the folder anew") from None
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON file aside, then rename it: a reader sees the old content or the new, never a part."""
+def write_json(path: Path, content: Mapping[str, object]) -> None:
+    """Write a JSON file under another name and rename it, so that readers see the old or the new content."""
     partial = path.with_name(path.name + ".partial")
     partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
     partial.replace(path)
 
 
-def describe_files(folder: Path) -> dict[str, dict[str, Any]]:
-    """Size and sha256 of every file under a folder, by relative path, in a fixed order."""
+def describe_files(folder: Path) -> dict[str, Record]:
+    """Size and sha256 of all files under a folder: {relative path: {"bytes", "sha256"}}, sorted by path."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {
         path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in files
@@ -68,17 +70,17 @@ def describe_files(folder: Path) -> dict[str, dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Shard:
-    """At most 1,024 rows of one kind: rows `start` to `start + rows` of the Store."""
+    """At most 1,024 rows of one kind: the rows `start` to `start + rows` of the Store."""
 
     folder: Path
     kind: str
     start: int
     rows: int
-    files: dict[str, dict[str, Any]] = field(repr=False)
+    files: dict[str, Record] = field(repr=False)
 
     @property
     def positions(self) -> np.ndarray:
-        """The shard's rows, as positions in the Store: int64 (rows,)."""
+        """Positions of the shard's rows in the Store: int64 (rows,)."""
         return np.arange(self.start, self.start + self.rows)
 
     def array(self, name: str, layer: str = "") -> np.ndarray:
@@ -86,12 +88,12 @@ class Shard:
         return np.load(self.folder / layer / f"{name}.npy", mmap_mode="r", allow_pickle=False)
 
     def table(self, columns: Sequence[str]) -> pa.Table:
-        """The given columns of rows.parquet."""
+        """Columns of rows.parquet."""
         return pq.read_table(self.folder / "rows.parquet", columns=list(columns), memory_map=True)
 
 
 class Array:
-    """A sliceable view (n, d) on the shards' memory maps: what is not asked for is not read."""
+    """A view (n, d) on the memory maps of shards; slicing and indexing read only the rows asked for."""
 
     def __init__(self, parts: list[np.ndarray]):
         self.parts = parts
@@ -132,28 +134,45 @@ class Array:
             out[here] = self.parts[number][at[here] - self.starts[number]]
         return out
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    def __array__(self, dtype: np.dtype | type | None = None, copy: bool | None = None) -> np.ndarray:
         whole = self[:]
         return whole if dtype is None else whole.astype(dtype)
 
 
 def layer_folder(layers: Sequence[str], layer: str) -> str:
-    """Where in a shard a layer's arrays lie: beside the rows for the first layer, else in a folder of its name."""
+    """The folder of a layer's arrays in a shard: "" for the first layer, otherwise the path of the layer."""
     return "" if layer == layers[0] else layer
 
 
 def check_size(file: Path, expected: int) -> None:
-    """`Refused` unless the file is there and has the expected number of bytes."""
+    """Raise `Refused` unless the file is there and has the expected number of bytes."""
     found = file.stat().st_size if file.exists() else None
     if found != expected:
         state = "is missing" if found is None else f"has {found} bytes"
         raise Refused(f"{file} {state}, expected {expected} bytes; restore it, or make its folder again")
 
 
-def faults(folder: Path, files: dict[str, dict[str, Any]]) -> list[str]:
-    """The files whose sha256 is not the expected one, a line each."""
+def checksum_faults(folder: Path, files: dict[str, Record]) -> list[str]:
+    """The files whose sha256 differs from the expected one, one line each."""
     return [
         f"{folder / file}: expected sha256 {stat['sha256'][:12]}, got {found[:12]}"
         for file, stat in files.items()
         if (found := sha256(folder / file) if (folder / file).exists() else "no file") != stat["sha256"]
     ]
+
+
+def open_shards(path: Path, digests: Mapping[str, str]) -> Iterator[Shard]:
+    """Open the shards of a Store in order; raises `Refused` for the first one that does not match its checksum."""
+    start = 0
+    for name, expected in digests.items():
+        folder = path / "shards" / name
+        manifest = folder / "shard.json"
+        if not manifest.exists():
+            raise Refused(f"{folder} is missing; restore it, or remove {path} and collect again")
+        if (found := sha256(manifest)) != expected:
+            raise Refused(f"{manifest} does not match store.json: expected sha256 {expected[:12]}, got {found[:12]}")
+        content = read_json(manifest)
+        for file, stat in content["files"].items():
+            check_size(folder / file, stat["bytes"])
+        yield Shard(folder, content["kind"], start, content["rows"], content["files"])
+        start += content["rows"]

@@ -1,28 +1,26 @@
-"""Store: the one thing that flows. A folder of shards that any tool of the ecosystem can read without us.
+"""Store: a collection on disk (Parquet and NumPy shards), readable without this package.
 
-    store.json           what was asked, versions, counts, and the sha256 of every shard
-    listing.parquet      every input that was asked for: id, kind, size, mtime, shard
-    rejects.parquet      every input refused, with the reason
+    store.json           the request, versions, and the sha256 of every shard
+    listing.parquet      every input: id, kind, size, mtime, shard
+    rejects.parquet      every input that was refused, with the reason
     shards/00000/        at most 1,024 rows of one kind (image | word | text)
-        shard.json       kind, rows, and size and sha256 of each file beside it
+        shard.json       kind, rows, and the size and sha256 of each file in the folder
         rows.parquet     id, kind, source, caption, label, group, width, height, patch_row, patch_col, thumb (WebP)
-        embedding.npy    (n, e) float16, unit norm; text shards hold no more than this
-        max.npy argmax.npy mean.npy patch.npy       (n, u); further layers lie in a folder named by their path
-    neurons/ index/ layout/ site/ single/           derived; made.json in each records the sha256 of its parents
+        embedding.npy    (n, e) float16, unit norm; the only array of text shards
+        max.npy argmax.npy mean.npy patch.npy       (n, u); further layers have folders named by their paths
+    neurons/ index/ layout/ site/ single/           derived parts; made.json in each has the sha256 of its parents
 
-A *row* is a position in the Store, 0 .. n-1; everything derived refers to rows by it.
+A *row* is a position in the Store, 0 .. n-1; derived parts refer to rows by this number.
 """
 
 import hashlib
 import json
-import os
-import shlex
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -31,66 +29,64 @@ import pyarrow.parquet as pq
 
 from atlas import reprs
 from atlas.errors import Refused
-from atlas.formatting import display_text
+from atlas.formatting import Record, display_text
+from atlas.store.manifest import STORE_FORMAT, Manifest, Request
+from atlas.store.part import Part, fill_command, put_folder, remove_if_empty
 from atlas.store.shards import (
     ARRAYS,
     KINDS,
-    ROWS,
+    ROW_SCHEMA,
     Array,
     Shard,
     check_size,
+    checksum_faults,
     describe_files,
-    faults,
     layer_folder,
+    open_shards,
     read_json,
     sha256,
     write_json,
 )
 
-FORMAT = 1
-
-
-class Part(NamedTuple):
-    """Something derived from a Store: its folder there, and the command that makes it ({store} stands for the path)."""
-
-    name: str
-    command: str
-
-    def made_with(self, **options: object) -> "Part":
-        """The same part, its command with options: `made_with(min_dist=0.2, k=8)` adds --min-dist 0.2 -k 8.
-
-        True adds a bare flag; None and False add nothing.
-        """
-        words = [self.command]
-        for name, value in options.items():
-            if value is not None and value is not False:
-                words += [("-" if len(name) == 1 else "--") + name.replace("_", "-")]
-                words += [] if value is True else [shlex.quote(str(value))]
-        return self._replace(command=" ".join(words))
+__all__ = ["STORE_FORMAT", "Manifest", "Part", "Request", "Store"]
 
 
 class Store:
-    """A finished collection: `Store.open(path)`; rows, arrays, thumbnails, and what was derived from them."""
+    """A finished collection: its rows, arrays and thumbnails, and the parts derived from them.
 
-    def __init__(self, path: Path, manifest: dict[str, Any], shards: list[Shard]):
+    `Store.open(path)` opens one; `atlas.collect` makes one.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest, shards: list[Shard]):
         self.path, self.manifest, self.shards = path, manifest, shards
-        self._thumbs: tuple[Shard, pa.ChunkedArray] | None = None  # the shard last asked: neighbours come together
+        self._thumbs: tuple[Shard, pa.ChunkedArray] | None = None  # of the last shard: requests come in clusters
 
     @classmethod
     def open(cls, path: str | Path) -> "Store":
-        """Open a Store after checking its format version and the size of every file.
+        """Open a Store; its format version and the size of every file are checked.
 
-        Raises `Refused` where the folder is no Store, is not finished, or does not match its manifest.
+        Raises `Refused` if the folder is no Store, is not finished, or does not match its manifest.
+
+        >>> import atlas, tempfile
+        >>> from PIL import Image
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> for name in ("red", "green", "blue"):
+        ...     Image.new("RGB", (32, 32), name).save(f"{folder.name}/{name}.png")
+        >>> made = atlas.collect(folder.name, atlas.Clip("mini", device="cpu"), f"{folder.name}/out")
+        >>> store = Store.open(f"{folder.name}/out")
+        >>> len(store), store.counts, store.layers
+        (3, {'image': 3}, ['visual.layer4'])
+        >>> folder.cleanup()
         """
         path = Path(path)
         if not (path / "store.json").exists():
             raise Refused(f"{path} holds no Store (no store.json); make one: atlas collect SOURCE {path}")
         manifest = read_json(path / "store.json")
-        if manifest.get("format") != FORMAT:
-            raise Refused(f"{path}/store.json has format {manifest.get('format')!r}; this version reads {FORMAT}")
+        if manifest.get("format") != STORE_FORMAT:
+            raise Refused(f"{path}/store.json has format {manifest.get('format')!r}; this version reads {STORE_FORMAT}")
         if not manifest["complete"]:
             raise Refused(f"{path} is not finished; run the command that began it again and it goes on")
-        return cls(path, manifest, list(_open_shards(path, manifest["shards"])))
+        return cls(path, cast(Manifest, manifest), list(open_shards(path, manifest["shards"])))
 
     def __len__(self) -> int:
         return sum(shard.rows for shard in self.shards)
@@ -107,28 +103,28 @@ class Store:
             "Layer": ", ".join(self.layers),
             "Derived": ", ".join(self.everything_derived()) or f"nothing yet: atlas build, or atlas stats {self.path}",
         }
-        pieces = [reprs.heading("Store", self.path), reprs.facts(about)]
+        pieces = [reprs.heading("Store", self.path), reprs.fact_table(about)]
         kind = next((kind for kind in ("image", "word") if kind in self.counts), None)
         if kind:
-            spread = np.linspace(0, self.counts[kind] - 1, min(reprs.SHOWN, self.counts[kind])).astype(int)
+            spread = np.linspace(0, self.counts[kind] - 1, min(reprs.SHOWN_IN_JUPYTER, self.counts[kind])).astype(int)
             rows = self.positions(kind)[spread].tolist()
             captions = map(display_text, self.rows["caption"].take(rows).to_pylist())
-            pieces.append(reprs.thumbnails(map(self.thumb, rows), captions))
-        return reprs.whole(pieces)
+            pieces.append(reprs.thumbnail_strip(map(self.thumb, rows), captions))
+        return reprs.notebook_html(pieces)
 
     @property
-    def request(self) -> dict[str, Any]:
-        """What was asked: model, layers, preprocessing, sources, seed."""
+    def request(self) -> Request:
+        """The request of the collection: model (with layers and preprocessing), sources, seed, size of thumbnails."""
         return self.manifest["request"]
 
     @property
     def counts(self) -> dict[str, int]:
-        """Rows of each kind, in the order of KINDS; kinds without rows are left out."""
+        """Number of rows of each kind, in the order of KINDS, without kinds that have no rows."""
         return {kind: n for kind in KINDS if (n := sum(s.rows for s in self.shards if s.kind == kind))}
 
     @property
     def layers(self) -> list[str]:
-        """Paths of the collected layers; the first is the one everything uses unless told otherwise."""
+        """Paths of the collected layers; the first one is the default everywhere."""
         return [layer["path"] for layer in self.request["model"]["layers"]]
 
     @property
@@ -138,35 +134,46 @@ class Store:
 
     @property
     def digest(self) -> str:
-        """Sha256 of the Store: of its request and of every shard's own."""
-        content = {"request": self.request, "shards": self.manifest["shards"]}
+        """Sha256 of the Store, made of its request and the sha256 of its shards."""
+        content = {"request": self.request, "shards": self.manifest.get("shards")}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     @cached_property
     def rows(self) -> pa.Table:
-        """Every row but its thumbnail (`thumb(row)`): columns of rows.parquet, in Store order."""
-        return self.table([name for name in ROWS.names if name != "thumb"])
+        """All rows without their thumbnails (see `thumb`): the columns of rows.parquet, in Store order."""
+        return self.table([name for name in ROW_SCHEMA.names if name != "thumb"])
 
     def table(self, columns: Sequence[str], kind: str | None = None) -> pa.Table:
-        """Some columns of the rows of one kind, or of all."""
+        """Columns of the rows of one kind, or of all rows."""
         tables = [shard.table(columns) for shard in self.of_kind(kind)]
-        return pa.concat_tables(tables) if tables else pa.schema([ROWS.field(c) for c in columns]).empty_table()
+        return pa.concat_tables(tables) if tables else pa.schema([ROW_SCHEMA.field(c) for c in columns]).empty_table()
 
     def of_kind(self, kind: str | None) -> list[Shard]:
-        """The shards of one kind, or all of them; shards whose every input was refused are left out."""
+        """The shards of one kind, or all shards, without those that hold no rows."""
         if kind is not None and kind not in KINDS:
             raise Refused(f"no kind {kind!r}; kinds are {', '.join(KINDS)}")
         return [shard for shard in self.shards if shard.rows and kind in (None, shard.kind)]
 
     def positions(self, kind: str | None = None) -> np.ndarray:
-        """Rows of one kind as positions in the Store: int64 (n,). Entry i belongs to row i of `array(.., kind)`."""
+        """Positions in the Store of the rows of one kind: int64 (n,), in the order of `array(name, kind)`."""
         return np.concatenate([np.empty(0, np.int64), *(shard.positions for shard in self.of_kind(kind))])
 
     def array(self, name: str, kind: str | None = None, layer: str | None = None) -> Array:
-        """One array of one kind as a view (n, d) on memory maps.
+        """An array (n, d) of the rows of one kind, as a view on memory maps.
 
-        `name`: embedding | max | argmax | mean | patch. `kind`: image | word | text; None for all (embedding only,
-        unless the Store has no texts). `layer`: a collected layer's path; the first by default.
+        `name`: embedding | max | argmax | mean | patch. `kind`: image | word | text; None means all rows, and only
+        embeddings exist for texts. `layer`: path of a collected layer; the first one by default. Raises `Refused` for
+        another name, kind or layer.
+
+        >>> import atlas, tempfile
+        >>> from PIL import Image
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> for name in ("red", "green", "blue"):
+        ...     Image.new("RGB", (32, 32), name).save(f"{folder.name}/{name}.png")
+        >>> store = atlas.collect(folder.name, atlas.Clip("mini", device="cpu"), f"{folder.name}/out")
+        >>> store.array("max", "image"), store.array("embedding")[0].shape
+        (Array(shape=(3, 1024), dtype=float16, shards=1), (256,))
+        >>> folder.cleanup()
         """
         if name not in ARRAYS:
             raise Refused(f"no array {name!r}; arrays are {', '.join(ARRAYS)}")
@@ -181,7 +188,7 @@ class Store:
         return Array([shard.array(name, folder) for shard in shards])
 
     def thumb(self, row: int | str) -> bytes:
-        """WebP thumbnail of a row (its position or its id); empty for texts."""
+        """WebP thumbnail of a row, given by position or id; b"" for texts."""
         row = self.find(row)
         shard = self.shard_of(row)
         if self._thumbs is None or self._thumbs[0] is not shard:
@@ -194,7 +201,7 @@ class Store:
         return self.shards[int(np.searchsorted(starts, row, side="right")) - 1]
 
     def find(self, row: int | str) -> int:
-        """Position of a row given by position or by id; `Refused` where there is none."""
+        """Position of a row given by position or id. Raises `Refused` if there is no such row."""
         if isinstance(row, str):
             position = pc.index(self.rows["id"], row).as_py()
             if position < 0:
@@ -206,17 +213,18 @@ class Store:
 
     @property
     def rejects(self) -> pa.Table:
-        """Every input refused: id, kind, source, reason."""
+        """All inputs that were refused: id, kind, source, reason."""
         return pq.read_table(self.path / "rejects.parquet")
 
-    # -- what is derived -------------------------------------------------------------------------------------------
+    # -- derived parts ---------------------------------------------------------------------------------------------
 
     @contextmanager
-    def deriving(self, part: Part, recipe: dict[str, Any], of: Sequence[Part] = ()) -> Iterator[Path]:
-        """Yield a folder to write `part` into; it is renamed into place when the block ends without an error.
+    def deriving(self, part: Part, recipe: Record, of: Sequence[Part] = ()) -> Iterator[Path]:
+        """Context that yields a folder to write `part` into; the folder is renamed into place if no error occurs.
 
-        `of`: derived parents, beside the Store itself. `recipe`: what it takes to make the part again (JSON). The
-        part's command is recorded too: whoever finds the part stale is told it.
+        `of`: derived parts that this one is made from, besides the Store itself. `recipe`: parameters and measured
+        quality (JSON values). made.json records them, the sha256 of all parents, and the command of the part, which is
+        shown to the user when the part is stale.
         """
         parents = {"store": self.digest}
         parents |= {parent.name: sha256(self.derived(parent) / "made.json") for parent in of}
@@ -225,21 +233,25 @@ class Store:
         partial.mkdir(parents=True)
         try:
             yield partial
-            made = {"format": FORMAT, "made": part.name, "command": part.command, "of": parents, "recipe": recipe}
+            made = {"format": STORE_FORMAT, "made": part.name, "command": part.command, "of": parents, "recipe": recipe}
             write_json(partial / "made.json", made | {"files": describe_files(partial)})
-            _put(partial, self.path / part.name)
+            put_folder(partial, self.path / part.name)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-            _remove_if_empty(partial.parent)
+            remove_if_empty(partial.parent)
 
     def derived(self, part: Part) -> Path:
-        """Folder of something derived; `Refused` if it is absent, incomplete, or made of another state of the Store."""
+        """Folder of a derived part.
+
+        Raises `Refused` if the part is missing, incomplete, or stale (a parent has changed since); the message names
+        the command that makes the part again.
+        """
         return self._derived(part.name, part.command)
 
     def _derived(self, name: str, command: str | None = None) -> Path:
         folder = self.path / name
         if not (folder / "made.json").exists():
-            raise Refused(f"{folder} is not there yet; make it: {self._filled(command)}")
+            raise Refused(f"{folder} is not there yet; make it: {fill_command(command, self.path)}")
         made = read_json(folder / "made.json")
         command = made.get("command") or command
         for parent, expected in made["of"].items():
@@ -247,78 +259,40 @@ class Store:
             if found != expected:
                 raise Refused(
                     f"{folder} was made of {parent} {expected[:12]}, but {parent} is now {found[:12]}; "
-                    f"make it again: {self._filled(command)}"
+                    f"make it again: {fill_command(command, self.path)}"
                 )
         for file, stat in made["files"].items():
             check_size(folder / file, stat["bytes"])
         return folder
 
-    def _filled(self, command: str | None) -> str:
-        """The command with this Store's path in it."""
-        return (command or "the command that made it").replace("{store}", shlex.quote(str(self.path)))
-
     def has(self, part: Part) -> bool:
-        """Whether something derived is there (it may still be stale: `derived` says)."""
+        """Whether a derived part is there; it may be stale."""
         return (self.path / part.name / "made.json").exists()
 
     def current(self, part: Part) -> bool:
-        """Whether something derived is there, whole, and made of what is there now."""
+        """Whether a derived part is there, complete and not stale."""
         try:
             return self.derived(part).exists()
         except Refused:
             return False
 
-    def recipe(self, part: Part) -> dict[str, Any]:
-        """How something derived was made, and what was measured when it was."""
+    def recipe(self, part: Part) -> Record:
+        """Parameters of a derived part, and its measured quality. Raises `Refused` as `derived` does."""
         return read_json(self.derived(part) / "made.json")["recipe"]
 
     def everything_derived(self) -> list[str]:
-        """Names of all that was derived, in a fixed order."""
+        """Names of all derived parts, sorted."""
         made = [path.parent.relative_to(self.path).as_posix() for path in self.path.rglob("made.json")]
         return sorted(name for name in made if not name.startswith("partial"))
 
     def check(self) -> list[str]:
-        """Verify every checksum; the faults found, a line each (empty: all is well)."""
+        """Verify all checksums; returns the faults, one line each."""
         found = []
         for shard in self.shards:
-            found += faults(shard.folder, shard.files)
+            found += checksum_faults(shard.folder, shard.files)
         for name in self.everything_derived():
             try:
-                found += faults(self._derived(name), read_json(self.path / name / "made.json")["files"])
+                found += checksum_faults(self._derived(name), read_json(self.path / name / "made.json")["files"])
             except Refused as fault:
                 found.append(str(fault))
         return found
-
-
-def _open_shards(path: Path, digests: dict[str, str]) -> Iterator[Shard]:
-    start = 0
-    for name, expected in digests.items():
-        folder = path / "shards" / name
-        manifest = folder / "shard.json"
-        if not manifest.exists():
-            raise Refused(f"{folder} is missing; restore it, or remove {path} and collect again")
-        if (found := sha256(manifest)) != expected:
-            raise Refused(f"{manifest} does not match store.json: expected sha256 {expected[:12]}, got {found[:12]}")
-        content = read_json(manifest)
-        for file, stat in content["files"].items():
-            check_size(folder / file, stat["bytes"])
-        yield Shard(folder, content["kind"], start, content["rows"], content["files"])
-        start += content["rows"]
-
-
-def _put(partial: Path, target: Path) -> None:
-    """Rename a finished folder into place, over an earlier one if there is one."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if target.exists():
-        old = partial.with_name(partial.name + "-old")
-        shutil.rmtree(old, ignore_errors=True)
-        os.replace(target, old)
-        os.replace(partial, target)
-        shutil.rmtree(old)
-    else:
-        os.replace(partial, target)
-
-
-def _remove_if_empty(folder: Path) -> None:
-    if folder.exists() and not any(folder.iterdir()):
-        folder.rmdir()

@@ -19,7 +19,7 @@ import decompose
 from atlas.analysis.derivation import relate_neurons, relate_texts, summarise_neurons
 from atlas.model.clip import Clip
 from atlas.model.directions import Directions
-from atlas.store.originals import prepared
+from atlas.store.originals import original_pictures
 from atlas.store.store import Store
 from decompose.receipts import match_controls, mean_activations
 
@@ -59,7 +59,9 @@ def store(clip: Clip, tmp_path_factory: pytest.TempPathFactory) -> Store:
 @pytest.fixture(scope="module")
 def images(store: Store, clip: Clip) -> np.ndarray:
     """Some of them at random."""
-    return prepared(store, clip, np.random.default_rng(0).choice(store.positions("image"), IMAGES, replace=False))
+    return original_pictures(
+        store, clip, np.random.default_rng(0).choice(store.positions("image"), IMAGES, replace=False)
+    )
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from atlas.analysis.index import neighbour_graph
-from atlas.analysis.layout import preservation, trustworthiness
+from atlas.analysis.layout import neighbour_preservation, trustworthiness
 from tests.test_index import clustered
 
 
@@ -71,7 +71,7 @@ def test_trustworthiness_of_50_000(benchmark, vectors):
 
 
 def test_preservation_of_50_000(benchmark, vectors):
-    assert benchmark.pedantic(preservation, args=(vectors, vectors[:, :2]), rounds=1).shape == (50_000,)
+    assert benchmark.pedantic(neighbour_preservation, args=(vectors, vectors[:, :2]), rounds=1).shape == (50_000,)
 
 
 def test_neighbours_of_50_000(benchmark, vectors):

@@ -1,0 +1,75 @@
+"""Options that several commands of `atlas` share, and the types of the options that commands pass on.
+
+An option without a default gives None if it is not given; the default of the called function then applies.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict
+
+from atlas.console import option
+
+if TYPE_CHECKING:
+    from atlas.model.layers import Token
+
+ATLAS_OUT = option("out", type=Path, help="folder of the Store")
+ATLAS_JSON = option("--json", action="store_true", dest="as_json", help="print JSON instead of a table")
+ATLAS_SEED = option("--seed", type=int, help="seed of random choices (0)")
+ATLAS_DEVICE = option("--device", help="cpu, cuda, cuda:1, mps; by default a GPU if there is one")
+ATLAS_WEIGHTS = option("--pretrained", help="path of the checkpoint file, if the Store was made with one")
+ATLAS_MAX_MB = option("--max-mb", type=float, help="largest size of the site in MB (25)")
+ATLAS_FORCE = option("--force", action="store_true", help="derive and write everything again")
+ATLAS_MODEL = (
+    option("--model", dest="name", metavar="MODEL", help="an open_clip model, or the embedded one (mini)"),
+    option("--pretrained", metavar="TAG|FILE", help="open_clip's tag or a checkpoint file; without: random weights"),
+    option("--layer", nargs="+", metavar="L", help="module paths; `atlas layers MODEL` lists them"),
+    option("--token", choices=("cls", "patches"), help="tokens to read of a ViT; by default those that it pools"),
+)
+ATLAS_COLLECTING = (
+    ATLAS_DEVICE,
+    option("--batch", type=int, help="images per forward pass (64)"),
+    ATLAS_SEED,
+    option("--thumb", type=int, help="longest side of thumbnails in pixels (64)"),
+    option("--engine", choices=("local", "ray"), help="where the work runs (local)"),
+    option("--skip-bad", action="store_true", help="exit with 0 although inputs were refused"),
+    option("--append", action="store_true", help="add files that are new since the last run"),
+)
+ATLAS_SOURCES = option("source", nargs="+", help="emoji, words, texts, a folder, list, table, tar, Parquet, hf:NAME")
+
+
+class CollectOptionsGiven(TypedDict):
+    """Options of `collect` and the device; None for those not given."""
+
+    device: str | None
+    batch: int | None
+    seed: int | None
+    thumb: int | None
+    engine: str | None
+    append: bool
+
+
+class ModelOptionsGiven(CollectOptionsGiven):
+    """The same, with the model that the user names."""
+
+    name: str | None
+    pretrained: str | None
+    layer: list[str] | None
+    token: "Token | None"
+
+
+class MapOptionsGiven(TypedDict):
+    """Options of `atlas map`; None for those not given."""
+
+    n_neighbors: int | None
+    min_dist: float | None
+    centre: bool | None
+    columns: int | None
+    seed: int | None
+
+
+class DreamOptionsGiven(TypedDict):
+    """Options of `atlas dream`; None for those not given."""
+
+    strength: float | None
+    repeats: int | None
+    steps: int | None
+    seed: int | None

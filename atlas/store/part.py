@@ -1,0 +1,51 @@
+"""`Part`: something derived from a Store, and the command that makes it again."""
+
+import os
+import shlex
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Part(NamedTuple):
+    """A derived part of a Store: its folder there, and the command that makes it ({store} stands for the Store's path).
+
+    >>> Part("layout/map", "atlas map {store}").made_with(min_dist=0.2, raw=True, seed=None).command
+    'atlas map {store} --min-dist 0.2 --raw'
+    """
+
+    name: str
+    command: str
+
+    def made_with(self, **options: object) -> "Part":
+        """The same part with options added to its command; True adds a flag, None and False add nothing."""
+        words = [self.command]
+        for name, value in options.items():
+            if value is not None and value is not False:
+                words += [("-" if len(name) == 1 else "--") + name.replace("_", "-")]
+                words += [] if value is True else [shlex.quote(str(value))]
+        return self._replace(command=" ".join(words))
+
+
+def fill_command(command: str | None, store: Path) -> str:
+    """The command with the path of a Store in it, as a shell runs it."""
+    return (command or "run the command that made it").replace("{store}", shlex.quote(str(store)))
+
+
+def put_folder(partial: Path, target: Path) -> None:
+    """Rename a finished folder to its place, and replace the folder that was there."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        old = partial.with_name(partial.name + "-old")
+        shutil.rmtree(old, ignore_errors=True)
+        os.replace(target, old)
+        os.replace(partial, target)
+        shutil.rmtree(old)
+    else:
+        os.replace(partial, target)
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Remove a folder if it is there and holds nothing."""
+    if folder.exists() and not any(folder.iterdir()):
+        folder.rmdir()

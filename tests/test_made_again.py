@@ -1,0 +1,123 @@
+"""A derived part that is stale names the command that makes it again, with the options it was made with."""
+
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+import atlas
+import decompose.cli
+from atlas.analysis import parts
+from atlas.analysis.derivation import index_embeddings, lay_out_rows
+from atlas.cli import main
+from atlas.dream.gallery import DRAWINGS_FILE, write_drawings
+from atlas.errors import Refused
+from atlas.pages.site import SITE
+from atlas.store.part import Part
+from atlas.store.shards import read_json
+from atlas.store.store import Store
+from decompose.lookup import VOCABULARY
+
+PROGRAMS = {"atlas": main, "decompose": decompose.cli.main}
+
+
+@pytest.fixture(scope="module")
+def clip() -> atlas.Clip:
+    return atlas.Clip("mini", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def store(clip: atlas.Clip, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    folder = tmp_path_factory.mktemp("a place")  # a space, so that the printed command needs quotes
+    (folder / "photos").mkdir()
+    for number in range(50):
+        rough = np.random.default_rng(number).integers(0, 256, (12, 12, 3), np.uint8)
+        Image.fromarray(rough).resize((48, 48)).save(folder / "photos" / f"{number}.png")
+    return atlas.collect(folder / "photos", clip, folder / "out")
+
+
+def stale(store: Store, part: Part, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The command that is named when the Store has changed since the part was made."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "digest", "0" * 64)
+        with pytest.raises(Refused, match=f"{part.name} was made of store .* make it again: ") as refused:
+            store.derived(part)
+    return str(refused.value).split("make it again: ")[1]
+
+
+def run(command: str) -> None:
+    """Run what was printed, as a shell would split it."""
+    for each in command.split(" && "):
+        program, *words = shlex.split(each)
+        assert PROGRAMS[program](words) == 0
+
+
+def test_an_index_and_maps_keep_the_options_that_differ_from_the_defaults(store, monkeypatch) -> None:
+    out = shlex.quote(str(store.path))
+    index_embeddings(store)
+    assert stale(store, parts.EMBEDDINGS, monkeypatch) == f"atlas index {out}"
+    index_embeddings(store, seed=3)
+    lay_out_rows(store)
+    assert stale(store, parts.MAP, monkeypatch) == f"atlas map {out}"
+    assert main(["stats", str(store.path)]) == 0
+    options = ["--neighbors", "5", "--min-dist", "0.3", "--raw", "--columns", "2", "--seed", "4"]
+    assert main(["map", str(store.path), *options]) == 0
+    named = {part: stale(store, part, monkeypatch) for part in (parts.MAP, parts.NEURON_MAP, parts.CELLS)}
+    assert set(named.values()) == {f"atlas map {out} {' '.join(options)}"}, "each of the maps names one command"
+    before = {part: (store.derived(part) / "made.json").read_bytes() for part in (*named, parts.EMBEDDINGS)}
+    run(named[parts.MAP])
+    run(stale(store, parts.EMBEDDINGS, monkeypatch))
+    assert {part: (store.derived(part) / "made.json").read_bytes() for part in before} == before
+
+
+def test_stale_drawings_name_the_commands_that_draw_all_of_them(store, clip, monkeypatch) -> None:
+    index_embeddings(store)
+    write_drawings(store, clip, [3, 4, 9], steps=1)
+    write_drawings(store, clip, [9], steps=2, seed=1, repeats=2)
+    command = stale(store, parts.DRAWINGS, monkeypatch)
+    out = shlex.quote(str(store.path))
+    assert command == f"atlas dream {out} 3-4 --steps 1 && atlas dream {out} 9 --repeats 2 --steps 2 --seed 1"
+    made = read_json(store.derived(parts.DRAWINGS) / "made.json")
+    columns = ["neuron", "repeat", "steps", "repeats", "seed"]
+    before = pq.read_table(store.derived(parts.DRAWINGS) / DRAWINGS_FILE, columns=columns)
+    (store.derived(parts.DRAWINGS) / "made.json").unlink()
+    run(command)
+    assert read_json(store.derived(parts.DRAWINGS) / "made.json")["command"] == made["command"]
+    assert pq.read_table(store.derived(parts.DRAWINGS) / DRAWINGS_FILE, columns=columns).equals(before)
+
+
+def test_themes_are_quoted_and_named_with_the_neurons_they_were_drawn_for() -> None:
+    from atlas.dream.gallery import _remade
+
+    options = {"repeats": 1, "steps": 200, "seed": 0}
+    rows = [{"neuron": n, "theme": "", "strength": 0.0, **options} for n in (1, 2)]
+    rows += [{"neuron": 2, "theme": theme, "strength": 1.0, **options} for theme in ("a face", "words")]
+    rows += [{"neuron": 7, "theme": "sea", "strength": 0.5, **options}]
+    commands = _remade(rows).command.split(" && ")
+    assert commands == [
+        "atlas dream {store} 1-2",
+        "atlas dream {store} 2 --theme 'a face' words",
+        "atlas dream {store} 7 --theme sea --strength 0.5",
+    ]
+
+
+def test_a_stale_vocabulary_names_its_command(store, monkeypatch) -> None:
+    monkeypatch.setattr("decompose.lookup.default_texts", lambda: ("cat", "dog", "sun"))
+    first = ["texts", "5", "--store", str(store.path), "--templates", "a drawing of {}", "-k", "1"]
+    assert decompose.cli.main(first) == 0
+    command = stale(store, VOCABULARY, monkeypatch)
+    assert command.startswith("decompose texts 0 --store ")
+    assert shlex.split(command)[-1] == "a drawing of {}"
+    before = (store.derived(VOCABULARY) / "made.json").read_bytes()
+    (store.derived(VOCABULARY) / "made.json").unlink()
+    run(command)
+    assert (store.derived(VOCABULARY) / "made.json").read_bytes() == before
+
+
+def test_a_stale_site_names_its_command(store, monkeypatch) -> None:
+    with store.deriving(SITE, {}) as folder:
+        (Path(folder) / "index.html").write_text("a page")
+    assert stale(store, SITE, monkeypatch) == f"atlas page {shlex.quote(str(store.path))}"
