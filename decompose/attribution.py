@@ -26,9 +26,9 @@ from atlas.vectors import column_correlations, scaled_rows
 from decompose.renderings import things_of
 from decompose.responses import Responses, default_kind
 
-SCALE = 100.0  # inverse temperature of cosines, where no model says its own: trained CLIPs end with this
-LONGEST = 1000  # characters of a text: towers read some 77 tokens and would cut the rest unseen
-TEMPLATES = {
+LOGIT_SCALE = 100.0  # inverse temperature of cosines, where no model says its own: trained CLIPs end with this
+_LONGEST_TEXT = 1000  # characters of a text: towers read some 77 tokens and would cut the rest unseen
+PROMPT_TEMPLATES = {
     "plain": ("{}",),
     "neutral": ("this is {}", "it shows {}", "an example of {}", "something like {}"),
     "drawing": ("a drawing of {}", "{}, a drawing", "an icon of {}", "a cartoon of {}"),
@@ -41,7 +41,7 @@ TEMPLATES = {
         "a photo of me with a {} expression on my face",
     ),
 }
-TRYING = ("neutral", "drawing", "photo")  # what was chosen by one of these is tried with another
+_RECEIPT_TEMPLATES = ("neutral", "drawing", "photo")  # what was chosen by one of these is tried with another
 Templates = str | Sequence[str] | None
 
 
@@ -58,8 +58,8 @@ def prompts(texts: str | Sequence[str], templates: Templates = None) -> list[lis
         which = "the text" if len(texts) == 1 else f"text {place}"
         if not text.strip():
             raise Refused(f"{which} is empty; give a word or a sentence")
-        if len(text) > LONGEST:
-            raise Refused(f"{which} ({text[:20]!r}...) has {len(text):,} characters; {LONGEST:,} are the most")
+        if len(text) > _LONGEST_TEXT:
+            raise Refused(f"{which} ({text[:20]!r}...) has {len(text):,} characters; {_LONGEST_TEXT:,} are the most")
     return [[template.replace("{}", text) for template in chosen_templates(templates)] for text in texts]
 
 
@@ -67,9 +67,11 @@ def chosen_templates(templates: Templates) -> tuple[str, ...]:
     """Templates by name, as one string, or as several; Refused where one has no {}."""
     if templates is None or isinstance(templates, str):
         name = "plain" if templates is None else templates
-        if "{}" not in name and name not in TEMPLATES:
-            raise Refused(f"no templates {name!r}: the sets are {', '.join(TEMPLATES)}, or write one with {{}} in it")
-        return TEMPLATES.get(name, (name,))
+        if "{}" not in name and name not in PROMPT_TEMPLATES:
+            raise Refused(
+                f"no templates {name!r}: the sets are {', '.join(PROMPT_TEMPLATES)}, or write one with {{}} in it"
+            )
+        return PROMPT_TEMPLATES.get(name, (name,))
     if not templates:
         raise Refused("no template given; '{}' is the plainest")
     for template in templates:
@@ -81,8 +83,8 @@ def chosen_templates(templates: Templates) -> tuple[str, ...]:
 def other_templates(templates: Templates) -> str:
     """A set (its name) that shares no template with these, to try with what was chosen by these."""
     chosen = set(chosen_templates(templates))
-    for name in (*TRYING, *TEMPLATES):
-        if not chosen & set(TEMPLATES[name]):
+    for name in (*_RECEIPT_TEMPLATES, *PROMPT_TEMPLATES):
+        if not chosen & set(PROMPT_TEMPLATES[name]):
             return name
     raise Refused("the templates hold one of every set, and none is left to try with; choose by fewer")
 
@@ -128,7 +130,7 @@ def attribute(
     return found.astype(np.float32)
 
 
-def hooked(clip: Clip) -> tuple[Layer, Token]:
+def hooked_layer(clip: Clip) -> tuple[Layer, Token]:
     """The layer that the model reads, and which of its tokens."""
     layer = next(each for each in clip.layers() if each.path == clip.layer)
     return layer, "cls" if layer.cls and clip.token == "cls" else "patches"
@@ -196,7 +198,7 @@ def _take_apart(clip: Clip, image: Pictures, X: Float[np.ndarray, "t e"]) -> tup
     maps = clip.activations(image)
     if clip.rectified():
         maps = np.maximum(maps, 0)
-    layer, token = hooked(clip)
+    layer, token = hooked_layer(clip)
     with _held_scale(clip), edited(clip.model, layer, lambda x: torch.cat([x, torch.zeros_like(x)]), token):
         whole, silent = _unnormalised(clip, image) @ X.T
     own = image if clip.basis_kind == "direct effect" else None  # this image's scale; elsewhere one basis fits all
@@ -256,5 +258,5 @@ def silent_embedding(clip: Clip) -> Float[np.ndarray, " e"]:
     if clip.basis_kind != "exact on homogeneous maps":
         return np.zeros(clip.dim, np.float32)
     blank = np.zeros((1, clip.image_size, clip.image_size, 3), np.uint8)
-    with edited(clip.model, hooked(clip)[0], torch.zeros_like):
+    with edited(clip.model, hooked_layer(clip)[0], torch.zeros_like):
         return _unnormalised(clip, blank)[0]

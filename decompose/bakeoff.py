@@ -23,7 +23,7 @@ from decompose.responses import default_kind
 def compare_solvers(
     clip: Clip,
     concepts: Sequence[str],
-    methods: Sequence[coding.Method] = coding.METHODS,
+    methods: Sequence[coding.Method] = coding.CODING_METHODS,
     ks: Sequence[int] = (2, 4, 8),
     templates: Templates = "drawing",
     held: Templates = None,

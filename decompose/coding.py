@@ -24,17 +24,21 @@ from torch.nn.functional import softplus
 from atlas.errors import Refused
 from decompose.solvers.activeset import lasso
 from decompose.solvers.logistic import logistic_codes
-from decompose.solvers.pursuit import iht, omp, prune
+from decompose.solvers.pursuit import iht, omp, pruned_codes
 
 Method = Literal["lasso", "nnls", "omp", "iht", "logistic"]
-METHODS = ("lasso", "nnls", "omp", "iht", "logistic")
-CHOICE = 4  # atoms in use for each term that nnls keeps: to the end there would be hundreds
-TRIALS = 16  # of the search for a penalty
-DESCENT = 0.6  # down by this factor until there are too many terms, then halved
-FEW = 64  # targets whose steps are so small that a second thread only waits: for seconds, where others want the cores
-ENOUGH = 0.99  # of the deviance: where prompts are told apart, ever fainter penalties only make codes ever larger
+CODING_METHODS = ("lasso", "nnls", "omp", "iht", "logistic")
+_ATOMS_A_TERM = 4  # atoms in use for each term that nnls keeps: to the end there would be hundreds
+PENALTY_TRIALS = 16  # of the search for a penalty
+_DESCENT = 0.6  # down by this factor until there are too many terms, then halved
+FEW_TARGETS = (
+    64  # targets whose steps are so small that a second thread only waits: for seconds, where others want the cores
+)
+_ENOUGH_DEVIANCE = (
+    0.99  # of the deviance: where prompts are told apart, ever fainter penalties only make codes ever larger
+)
 
-Codes = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # (penalties, of which targets) -> their codes, good enough
+_Codes = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # (penalties, of which targets) -> their codes, good enough
 
 
 def solve_sparse(
@@ -58,7 +62,7 @@ def solve_sparse(
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     single = np.float64 not in (T.dtype, D.dtype) and method != "logistic"
     T_, D_ = (torch.from_numpy(np.ascontiguousarray(x, np.float32 if single else np.float64)).to(where) for x in (T, D))
-    with _threads(1 if len(T) <= FEW else torch.get_num_threads()):
+    with _threads(1 if len(T) <= FEW_TARGETS else torch.get_num_threads()):
         if method in ("lasso", "logistic"):
             Z = _penalised(T_, D_, method, penalty, k, signed)
         else:
@@ -81,7 +85,7 @@ def discriminate(
     return concepts, np.stack([solve_sparse(T, X.T, "logistic", penalty, device=device) for penalty in penalties])
 
 
-def kkt(
+def kkt_violation(
     T: Float[np.ndarray, "n d"],
     D: Float[np.ndarray, "m d"],
     Z: Float[np.ndarray, "n m"],
@@ -107,8 +111,8 @@ def kkt(
 
 
 def _check(T: np.ndarray, D: np.ndarray, method: str, penalty: float | int | None, k: int | None, signed: bool) -> None:
-    if method not in METHODS:
-        raise Refused(f"no method {method!r}; methods are {', '.join(METHODS)}")
+    if method not in CODING_METHODS:
+        raise Refused(f"no method {method!r}; methods are {', '.join(CODING_METHODS)}")
     if T.shape[1] != D.shape[1]:
         raise Refused(f"targets have {T.shape[1]} dimensions, the dictionary has {D.shape[1]}; they must be the same")
     for name, array in (("targets", T), ("the dictionary", D)):
@@ -170,19 +174,19 @@ def _penalised(
 def _told_apart(T: Float[Tensor, "n d"], y: Float[Tensor, "n d"]) -> Bool[Tensor, " n"]:
     """Whether the logits y explain all but a hundredth of the deviance of a logit that is the same everywhere."""
     left, whole = ((softplus(x) - T * x).sum(1) for x in (y, T.mean(1, keepdim=True).logit().expand_as(T)))
-    return left < (1 - ENOUGH) * whole
+    return left < (1 - _ENOUGH_DEVIANCE) * whole
 
 
-def _penalty_for(codes: Codes, top: Float[Tensor, " n"], k: int) -> Float[Tensor, " n"]:
+def _penalty_for(codes: _Codes, top: Float[Tensor, " n"], k: int) -> Float[Tensor, " n"]:
     """About the smallest penalty of each target that leaves at most k terms; `top` leaves none.
 
     Targets that are told apart well enough (glmnet's `fdev` and `devmax`) go no further: below, codes only grow.
     """
     low, high = torch.zeros_like(top), top.clone()
     going = torch.ones_like(top, dtype=torch.bool)
-    for _ in range(TRIALS):
+    for _ in range(PENALTY_TRIALS):
         a, b = low[going], high[going]
-        trial = torch.where(a > 0, torch.sqrt(a * b), DESCENT * b)  # faint penalties are dear: not too far
+        trial = torch.where(a > 0, torch.sqrt(a * b), _DESCENT * b)  # faint penalties are dear: not too far
         Z, done = codes(trial, going)
         many = (Z != 0).sum(1) > k
         low[going], high[going] = torch.where(many, trial, a), torch.where(many, b, trial)
@@ -196,5 +200,5 @@ def _greedy(
     T: Float[Tensor, "n d"], D: Float[Tensor, "m d"], method: str, k: int, signed: bool
 ) -> Float[Tensor, "n m"]:
     if method == "nnls":
-        return prune(T, D, lasso(T, D, T.new_zeros(len(T)), enough=CHOICE * k), k)
+        return pruned_codes(T, D, lasso(T, D, T.new_zeros(len(T)), enough=_ATOMS_A_TERM * k), k)
     return (omp if method == "omp" else iht)(T, D, k, signed)

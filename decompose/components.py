@@ -20,9 +20,12 @@ from decompose.nmf import Choice, SparseNMF, choose_n_components
 from decompose.renderings import without_tone
 
 COMPONENTS = Part("neurons/components", "decompose nmf {store}")
-NEURONS, WORDS, ROWS = 6, 12, 16  # of each, what a component is shown with
-BLOCK = 4096
-TRIED, CHOSEN_BY = (2, 4, 8, 16, 32), 2000  # numbers of components to choose from, and images that they are tried on
+_SHOWN_NEURONS, _SHOWN_WORDS, _SHOWN_ROWS = 6, 12, 16  # of each, what a component is shown with
+_CODE_BLOCK = 4096
+_TRIED_NUMBERS, _CHOICE_IMAGES = (
+    (2, 4, 8, 16, 32),
+    2000,
+)  # numbers of components to choose from, and images that they are tried on
 
 
 @dataclass(frozen=True)
@@ -64,13 +67,13 @@ def factor_activations(
     order = np.argsort(-np.bincount(Z.argmax(1), minlength=k), kind="stable")
     D, Z = D[order], Z[:, order]
     images, own = store.positions("image"), Z.argmax(1)
-    rows = images[np.argsort(-Z, 0, kind="stable")[:ROWS]].T
+    rows = images[np.argsort(-Z, 0, kind="stable")[:_SHOWN_ROWS]].T
     labels = np.array([without_tone(label or "") for label in store.table(["label"])["label"].to_pylist()])
     words = _words(store, model, norm, order)
     found = [
         Component(
             i,
-            tuple((int(j), round(float(D[i, j]), 3)) for j in np.argsort(-np.abs(D[i]))[:NEURONS] if D[i, j]),
+            tuple((int(j), round(float(D[i, j]), 3)) for j in np.argsort(-np.abs(D[i]))[:_SHOWN_NEURONS] if D[i, j]),
             _first(labels[rows[i]]),
             words[i],
             tuple(rows[i].tolist()),
@@ -82,14 +85,14 @@ def factor_activations(
     return Directions.components(D), found
 
 
-def choose_components(store: Store, tried: Sequence[int] = TRIED, alpha: float = 0.0, seed: int = 0) -> Choice:
+def choose_components(store: Store, tried: Sequence[int] = _TRIED_NUMBERS, alpha: float = 0.0, seed: int = 0) -> Choice:
     """How many components, by their held-out error and stability (`nmf.choose`) on a sample of the Store's images.
 
     Raises Refused for a Store without images, or with too few images or neurons for any of the numbers tried.
     """
     _check(store)
     A = store.array("mean", "image")
-    rows = np.sort(np.random.default_rng(seed).permutation(len(A))[:CHOSEN_BY])
+    rows = np.sort(np.random.default_rng(seed).permutation(len(A))[:_CHOICE_IMAGES])
     most = min(len(rows), A.shape[1]) // 2  # folds hold out rows, and half the neurons
     possible = [k for k in tried if k <= most]
     if not possible:
@@ -110,7 +113,7 @@ def _split(store: Store) -> Literal["sign"] | None:
 
 
 def _codes(model: SparseNMF, A: Rows) -> Float[np.ndarray, "n k"]:
-    blocks = (np.asarray(A[i : i + BLOCK], np.float32) for i in range(0, len(A), BLOCK))
+    blocks = (np.asarray(A[i : i + _CODE_BLOCK], np.float32) for i in range(0, len(A), _CODE_BLOCK))
     return np.concatenate([model.transform(block) for block in blocks])
 
 
@@ -126,4 +129,4 @@ def _words(store: Store, model: SparseNMF, norm: np.ndarray, order: np.ndarray) 
 
 
 def _first(labels: np.ndarray) -> tuple[str, ...]:
-    return tuple(label for label in dict.fromkeys(labels.tolist()) if label)[:WORDS]
+    return tuple(label for label in dict.fromkeys(labels.tolist()) if label)[:_SHOWN_WORDS]

@@ -13,13 +13,13 @@ from atlas.model.directions import Directions
 from atlas.store.originals import prepared
 from atlas.store.store import Store
 from decompose.attribution import Templates, check_model
-from decompose.labels import STRONGEST
+from decompose.labels import STRONGEST_THINGS
 from decompose.receipts import receipt
 from decompose.renderings import strongest_things, things_of
 from decompose.responses import Responses
 
-IMAGES = 32  # that all labels of a layer are tried on at once
-COLUMNS = pa.schema(
+_TRIED_IMAGES = 32  # that all labels of a layer are tried on at once
+RECEIPT_COLUMNS = pa.schema(
     [("neuron", pa.int32()), ("concept", pa.string()), ("act", pa.string())]
     + [(name, pa.float32()) for name in ("effect", "low", "high", "p", "control")]
     + [("confirmed", pa.bool_())]
@@ -30,8 +30,8 @@ def confirm_labels(
     store: Store,
     clip: Clip,
     labels: pa.Table,
-    images: int = IMAGES,
-    chosen_by: int = STRONGEST,
+    images: int = _TRIED_IMAGES,
+    chosen_by: int = STRONGEST_THINGS,
     templates: Templates = "neutral",
     controls: int = 64,
     seed: int = 0,
@@ -48,7 +48,7 @@ def confirm_labels(
     given = labels.filter(pc.field("label") != NONE)
     neurons, concepts = given["neuron"].to_pylist(), given["label"].to_pylist()
     if not neurons:
-        return pa.Table.from_pylist([], COLUMNS)
+        return pa.Table.from_pylist([], RECEIPT_COLUMNS)
     items = things_of(store, "image")
     top = strongest_things(Responses.of(store, "image", directions), items, chosen_by)[neurons]
     uses = np.bincount(top.ravel(), minlength=len(items))[items.of]
@@ -60,6 +60,6 @@ def confirm_labels(
     found = receipt(clip, pictures, concepts, some, templates, controls=controls, held=held, seed=seed)
     rows = []
     for neuron, each in zip(np.repeat(neurons, 2).tolist(), found, strict=True):
-        row = {name: getattr(each, name) for name in COLUMNS.names[2:]}
+        row = {name: getattr(each, name) for name in RECEIPT_COLUMNS.names[2:]}
         rows.append(row | {"neuron": neuron, "concept": each.text})
-    return pa.Table.from_pylist(rows, COLUMNS)
+    return pa.Table.from_pylist(rows, RECEIPT_COLUMNS)

@@ -30,18 +30,23 @@ from atlas.model.clip import Clip
 from atlas.sources import vocabulary
 from atlas.store.store import Store
 from atlas.vectors import scaled_rows
-from decompose.affect import compare_norms, norms
+from decompose.affect import compare_norms, word_norms
 from decompose.attribution import Templates, chosen_templates, concept_embeddings, prompts, response_spread
 from decompose.coding import discriminate
-from decompose.equations import Equation, name_neurons, printed
-from decompose.families import agreement
+from decompose.equations import Equation, name_neurons, printed_terms
+from decompose.families import family_agreement
 from decompose.nmf import SparseNMF
 
-LEVELS = (0.5, 1.5, 3.0, 4.7)  # mean number of neurons a word: about what the published tables have at their four
-FACTORED = 2  # the level that is factored, as the published atlas is made from the third
-SOFTEST, HARDEST, HALVINGS = 1e-5, 0.1, 8  # the search for a level's penalty
-SWEEPS = 1000  # of NMF, at most; the published factors are the same after 200
-DRAWS = 20  # of the random basis
+SPARSITY_LEVELS = (
+    0.5,
+    1.5,
+    3.0,
+    4.7,
+)  # mean number of neurons a word: about what the published tables have at their four
+_FACTORED_LEVEL = 2  # the level that is factored, as the published atlas is made from the third
+_LEAST_PENALTY, _LARGEST_PENALTY, _BISECTIONS = 1e-5, 0.1, 8  # the search for a level's penalty
+_NMF_SWEEPS = 1000  # of NMF, at most; the published factors are the same after 200
+RANDOM_BASES = 20  # of the random basis
 
 
 @dataclass(frozen=True)
@@ -98,26 +103,28 @@ def study_emotions(
     scale, W = 1.0 if store is None else response_spread(store, clip), clip.basis()
     X = E @ W.T * scale
     labels = [word for word, row in zip(words, rows, strict=True) for _ in row]
-    codes = levels(X, labels)
+    codes = codes_at_levels(X, labels)
     named = name_neurons(clip, np.flatnonzero(codes.any((0, 1))).tolist(), W, store)
     known = families or vocabulary.emotion_families()
-    rows_as_long = random_bases(W * np.reshape(scale, (-1, 1)), DRAWS, seed)
+    rows_as_long = random_bases(W * np.reshape(scale, (-1, 1)), RANDOM_BASES, seed)
     T = concept_embeddings(clip, words, templates)
     compared = {
-        "neurons": codes[FACTORED],
-        "random basis": np.stack([levels(E @ R.T, labels, [LEVELS[FACTORED]])[0] for R in rows_as_long]),
+        "neurons": codes[_FACTORED_LEVEL],
+        "random basis": np.stack(
+            [codes_at_levels(E @ R.T, labels, [SPARSITY_LEVELS[_FACTORED_LEVEL]])[0] for R in rows_as_long]
+        ),
         "text embeddings": T - T.mean(0),
     }
     means = X.reshape(len(words), -1, X.shape[1]).mean(1) - X.mean(0)
-    factored = {k: factor_codes(codes[FACTORED], k, named) for k in factors}
+    factored = {k: factor_codes(codes[_FACTORED_LEVEL], k, named) for k in factors}
     return Study(
         words,
         chosen_templates(templates),
         codes,
         tuple(_equation(word, code, named, x) for word, code, x in zip(words, codes[-1], means, strict=True)),
         factored,
-        disc(T, seed),
-        agreements(compared, [known.get(word, "") for word in words], max(factors), seed),
+        disc_cells(T, seed),
+        factor_agreements(compared, [known.get(word, "") for word in words], max(factors), seed),
         _affect(words, compared, factored[min(factors)].names, seed),
     )
 
@@ -136,7 +143,7 @@ def _affect(
     """Factors beside valence and arousal, those of the neurons by name; None where the norms are not installed."""
 
     try:
-        known = norms()
+        known = word_norms()
     except Refused:
         return None
 
@@ -151,8 +158,8 @@ def _affect(
     return found.append_column("name", pa.array(called, pa.string()))
 
 
-def levels(
-    X: Float[np.ndarray, "p u"], labels: Sequence[str], terms: Sequence[float] = LEVELS
+def codes_at_levels(
+    X: Float[np.ndarray, "p u"], labels: Sequence[str], terms: Sequence[float] = SPARSITY_LEVELS
 ) -> Float[np.ndarray, "l t u"]:
     """Codes that tell each label's prompts from the others', with about `terms` neurons a word on average.
 
@@ -161,8 +168,8 @@ def levels(
     X = X / X.std()  # so that the search's bounds do
     tried: dict[float, tuple[float, np.ndarray]] = {}
     for wanted in terms:
-        low, high = np.log(SOFTEST), np.log(HARDEST)
-        for _ in range(HALVINGS):
+        low, high = np.log(_LEAST_PENALTY), np.log(_LARGEST_PENALTY)
+        for _ in range(_BISECTIONS):
             middle = float(low + high) / 2
             if middle not in tried:
                 with warnings.catch_warnings():  # a penalty too soft to be solved is not the one that is looked for
@@ -182,7 +189,7 @@ def factor_codes(codes: Float[np.ndarray, "t u"], k: int, names: Mapping[int, st
     if used.sum() <= k:
         raise Refused(f"{int(used.sum())} words have an equation, too few for {k} factors; ask for fewer")
     x = codes[used] / np.abs(codes[used]).sum(1, keepdims=True)
-    model = SparseNMF(k, init="nndsvd", split="sign", max_iter=SWEEPS, random_state=0)
+    model = SparseNMF(k, init="nndsvd", split="sign", max_iter=_NMF_SWEEPS, random_state=0)
     with warnings.catch_warnings():  # factors of few words creep on for ever, in the last digits
         warnings.simplefilter("ignore", ConvergenceWarning)
         loadings = model.fit_transform(x)
@@ -204,13 +211,13 @@ def _equation(
     all words."""
     norms = float(np.linalg.norm(code) * np.linalg.norm(x))
     kept = float(code @ x) / norms if norms else 0.0
-    return Equation(word, printed(dict(enumerate(code.tolist())), names), kept, "logistic")
+    return Equation(word, printed_terms(dict(enumerate(code.tolist())), names), kept, "logistic")
 
 
 # -- the disc ----------------------------------------------------------------------------------------------------------
 
 
-def disc(E: Float[np.ndarray, "t e"], seed: int = 0) -> Int[np.ndarray, "t 2"]:
+def disc_cells(E: Float[np.ndarray, "t e"], seed: int = 0) -> Int[np.ndarray, "t 2"]:
     """A cell of a disc for each word, columns and rows from 0, so that words alike are near one another.
 
     UMAP in two dimensions, then the assignment of words to cells that moves them least (linear sum assignment).
@@ -234,7 +241,7 @@ def _cells(count: int) -> Int[np.ndarray, "t 2"]:
     return picked - picked.min(0)
 
 
-def agreements(
+def factor_agreements(
     compared: Mapping[str, Float[np.ndarray, "*draws t _"]], families: Sequence[str], k: int, seed: int = 0
 ) -> pa.Table:
     """`families.agreement` of k factors of each kind of vectors: method, draws, words, nmi, ami, ari, p, low, high,
@@ -246,7 +253,7 @@ def agreements(
     rng, rows = np.random.default_rng(seed), []
     for name, vectors in compared.items():
         draws = vectors if vectors.ndim == 3 else vectors[None]
-        found = [agreement(factor_codes(np.asarray(each, float), k, {}).words, families, rng) for each in draws]
+        found = [family_agreement(factor_codes(np.asarray(each, float), k, {}).words, families, rng) for each in draws]
         means = {key: float(np.mean([each[key] for each in found])) for key in ("nmi", "ami", "ari")}
         low, high = np.percentile([each["ami"] for each in found], INTERVAL).tolist()
         words = round(np.mean([each["words"] for each in found]))

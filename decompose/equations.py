@@ -29,8 +29,8 @@ from decompose import coding
 from decompose.attribution import Templates, other_templates, prompts, response_spread
 from decompose.receipts import Receipt, receipt, side_by_side
 
-SHOWN, LEAST = 4, 0.05  # the paper's figures show so many terms, none of them this faint
-BACKGROUND = 8  # what all texts share is averaged over one word in eight of the vocabulary
+_PRINTED_TERMS, _FAINTEST_PRINTED = 4, 0.05  # the paper's figures show so many terms, none of them this faint
+BACKGROUND_STEP = 8  # what all texts share is averaged over one word in eight of the vocabulary
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def compose(
     prompts(concepts, templates)  # refuses a concept before words stand beside it
     W, words, n = clip.basis(), _vocabulary(), len(concepts)
     V = centred_unit_rows(clip, W if directions is None else directions.basis(W), store, directions)
-    common = [word for word in words[::BACKGROUND] if word not in concepts]
+    common = [word for word in words[::BACKGROUND_STEP] if word not in concepts]
     P = prompt_embeddings(clip, concepts + common, templates)
     P = P - P[n:].mean((0, 1))
     Z = solve_codes(V, P, method, k if penalty is None else None, penalty, signed, targets=n)
@@ -135,18 +135,20 @@ def compose(
     names = dict(enumerate(directions.names)) if directions else name_neurons(clip, used, W, store, words)
     kept = np.diag(cosines((Z @ V).astype(np.float32), P[:n].mean(1)))
     found = [
-        Equation(concept, printed(dict(enumerate(z.tolist())), names, limit=len(z), least=0.0), float(share), method)
+        Equation(
+            concept, printed_terms(dict(enumerate(z.tolist())), names, limit=len(z), least=0.0), float(share), method
+        )
         for concept, z, share in zip(concepts, Z, kept, strict=True)
     ]
     return found if images is None else _with_receipts(found, clip, images, directions, other_templates(templates))
 
 
-def printed(
+def printed_terms(
     weights: Mapping[int, float],
     names: Mapping[int, str],
     removed: Sequence[int] = (),
-    limit: int = SHOWN,
-    least: float = LEAST,
+    limit: int = _PRINTED_TERMS,
+    least: float = _FAINTEST_PRINTED,
 ) -> tuple[Term, ...]:
     """The rule by which Goh et al. 2021 print equations (figures 9 to 12), from the weights of a concept's neurons.
 

@@ -22,12 +22,12 @@ from atlas.analysis.significance import enrichment_p_values, max_null_p_values
 from atlas.errors import Refused
 from atlas.vectors import Rows, scaled_rows
 from decompose.renderings import Things
-from decompose.responses import BLOCK
+from decompose.responses import RESPONSE_BLOCK
 
-DRAWS_A_BLOCK = 500
-POOL = 2**24  # probabilities of the items that the null draws from: 64 MB
-RANK_WEIGHTS = (0.998, 0.97)  # of soft-WPMI: how sure the first and the last of the strongest items are to count
-FLOOR = 1e-7
+_DRAWS_A_BLOCK = 500
+PROBABILITY_POOL = 2**24  # probabilities of the items that the null draws from: 64 MB
+_RANK_WEIGHTS = (0.998, 0.97)  # of soft-WPMI: how sure the first and the last of the strongest items are to count
+_LEAST_PROBABILITY = 1e-7
 _WORD = re.compile(r"[^\W\d_]{2,}")
 
 
@@ -84,7 +84,7 @@ def image_evidence(
     own inverse temperature. Where items are many, the null draws from a sample of them.
     """
     mean = mean_embedding(E)
-    weights = np.linspace(*RANK_WEIGHTS, top.shape[1], dtype=np.float32)[:, None]
+    weights = np.linspace(*_RANK_WEIGHTS, top.shape[1], dtype=np.float32)[:, None]
 
     def probability(some: np.ndarray) -> np.ndarray:
         return softmax(scale * ((items.embeddings(E, some) - mean) @ T.T), axis=-1)
@@ -94,16 +94,16 @@ def image_evidence(
         return probability(some)[place.reshape(block.shape)]
 
     def weigh(P: Float[np.ndarray, "b k t"]) -> Float[np.ndarray, "b t"]:
-        return np.log1p(weights * (P - 1) + np.float32(FLOOR)).sum(1)
+        return np.log1p(weights * (P - 1) + np.float32(_LEAST_PROBABILITY)).sum(1)
 
-    at_once = max(1, POOL // (top.shape[1] * len(T)))
+    at_once = max(1, PROBABILITY_POOL // (top.shape[1] * len(T)))
     blocks = (top[i : i + at_once] for i in range(0, len(top), at_once))
     scores = np.concatenate([weigh(probabilities(block)) for block in blocks])
-    pool = np.sort(random.permutation(len(items))[: max(POOL // len(T), 1)])
+    pool = np.sort(random.permutation(len(items))[: max(PROBABILITY_POOL // len(T), 1)])
     P = probability(pool)
 
     def null() -> Iterator[np.ndarray]:
-        for size in in_blocks(draws):
+        for size in draw_blocks(draws):
             picks = random.integers(0, len(pool), (size, top.shape[1]))
             yield np.concatenate([weigh(P[picks[i : i + at_once]]) for i in range(0, size, at_once)])
 
@@ -123,7 +123,7 @@ def basis_evidence(
     T = (T - T.mean(0)).T
 
     def null() -> Iterator[np.ndarray]:
-        for size in in_blocks(draws):
+        for size in draw_blocks(draws):
             yield scaled_rows(random.standard_normal((size, len(root)), dtype=np.float32) @ root.T) @ T
 
     return Evidence(*(each.astype(np.float32) for each in max_null_p_values(rows @ T, null())))
@@ -132,16 +132,16 @@ def basis_evidence(
 def mean_embedding(E: Rows) -> Float[np.ndarray, " e"]:
     """Mean of embeddings (n, e), read a block at a time."""
     total = np.zeros(E.shape[1])
-    for start in range(0, len(E), BLOCK):
-        total += E[start : start + BLOCK].sum(0, dtype=np.float64)
+    for start in range(0, len(E), RESPONSE_BLOCK):
+        total += E[start : start + RESPONSE_BLOCK].sum(0, dtype=np.float64)
     if not np.isfinite(total).all():
         raise Refused("embeddings hold numbers that are not finite; leave those rows out")
     return (total / len(E)).astype(np.float32)
 
 
-def in_blocks(draws: int) -> list[int]:
+def draw_blocks(draws: int) -> list[int]:
     """Sizes of the blocks that draws are made in; the first gives the null's moments."""
-    return [min(DRAWS_A_BLOCK, draws - start) for start in range(0, draws, DRAWS_A_BLOCK)]
+    return [min(_DRAWS_A_BLOCK, draws - start) for start in range(0, draws, _DRAWS_A_BLOCK)]
 
 
 def _incidence(phrases: Sequence[str], concepts: Sequence[str]) -> csr_array:

@@ -20,16 +20,17 @@ from atlas.model.directions import Directions
 from atlas.store.store import Store
 from atlas.vectors import Rows, scaled_rows
 from decompose.attribution import Templates, check_model, concept_embeddings
-from decompose.evidence import in_blocks, mean_embedding
-from decompose.labels import candidates, check_rate
+from decompose.evidence import draw_blocks, mean_embedding
+from decompose.labels import candidate_labels, check_rate
 from decompose.responses import Responses, check_rows
 
-STRONGEST, LEAST, MOST = 48, 6, 4  # images that fall into facets, the fewest of one, facets of a neuron
-CUTS = 8  # further cuts of the tree, for stragglers to fall off
-STRAGGLER = 0.25  # silhouette below which an image belongs to no facet: "no substantial structure"
-POOL = 8192  # images that the null draws from, a seeded sample of them
-SIZES = (1, 2, 4, 6, 8, 12, 16, 24, 32, 48)  # of sets of images that nulls are drawn for
-SEPARATE = 0.5  # silhouette from which clusters are "a reasonable structure" (Kaufman and Rousseeuw 1990)
+_CLUSTERED_IMAGES = 48  # strongest images of a neuron that are clustered
+_SMALLEST_CLUSTER, _MOST_CLUSTERS = 6, 4  # images in a cluster, at least; clusters of a neuron, at most
+_FURTHER_CUTS = 8  # further cuts of the tree, for stragglers to fall off
+_STRAGGLER = 0.25  # silhouette below which an image belongs to no facet: "no substantial structure"
+_IMAGE_POOL = 8192  # images that the null draws from, a seeded sample of them
+_NULL_SIZES = (1, 2, 4, 6, 8, 12, 16, 24, 32, 48)  # of sets of images that nulls are drawn for
+_SEPARATE = 0.5  # silhouette from which clusters are "a reasonable structure" (Kaufman and Rousseeuw 1990)
 
 
 def split_neurons(
@@ -38,7 +39,7 @@ def split_neurons(
     vocabulary: Sequence[str] | None = None,
     templates: Templates = None,
     directions: Directions | None = None,
-    images: int = STRONGEST,
+    images: int = _CLUSTERED_IMAGES,
     rate: float = 0.05,
     draws: int = 2000,
     seed: int = 0,
@@ -55,7 +56,7 @@ def split_neurons(
     """
     check_model(store, clip)
     check_rate(rate)
-    concepts = candidates(store, vocabulary)
+    concepts = candidate_labels(store, vocabulary)
     T, answers = concept_embeddings(clip, concepts, templates), Responses.of(store, "image", directions)
     E, positions = store.array("embedding", "image"), store.positions("image")
     return _facets(answers, E, positions, concepts, T, images, rate, draws, seed)
@@ -66,7 +67,7 @@ def split_activations(
     E: Rows,
     concepts: Sequence[str],
     T: Float[np.ndarray, "t e"],
-    images: int = STRONGEST,
+    images: int = _CLUSTERED_IMAGES,
     rate: float = 0.05,
     draws: int = 2000,
     seed: int = 0,
@@ -103,7 +104,7 @@ def _facets(
     rows, means = [], []
     for neuron, found in enumerate(top):
         near = scaled_rows(E[found].astype(np.float32) - mean)
-        member, polysemanticity = split_in_two(near)
+        member, polysemanticity = cluster_rows(near)
         for facet in range(member.max() + 1):
             inside = member == facet
             means.append(near[inside].mean(0))
@@ -116,7 +117,7 @@ def _facets(
     return pa.Table.from_pylist(rows).select(["neuron", "facet", "size", "label", "p", "q", "polysemanticity", "rows"])
 
 
-def split_in_two(E: Float[np.ndarray, "k e"]) -> tuple[Int[np.ndarray, " k"], float]:
+def cluster_rows(E: Float[np.ndarray, "k e"]) -> tuple[Int[np.ndarray, " k"], float]:
     """Which facet each unit row belongs to, the largest 0 and stragglers -1, and how separate the facets are.
 
     The coarsest cut of the tree that is separate enough; all 0 where none is. A cut is as separate as its loosest
@@ -125,18 +126,18 @@ def split_in_two(E: Float[np.ndarray, "k e"]) -> tuple[Int[np.ndarray, " k"], fl
     D = np.clip(1 - E @ E.T, 0, 2)
     np.fill_diagonal(D, 0)
     one = np.zeros(len(E), np.int64)
-    if len(E) < 2 * LEAST:
+    if len(E) < 2 * _SMALLEST_CLUSTER:
         return one, 0.0
     tree = linkage(squareform(D, checks=False), "average")
     best = 0.0
-    for count in range(2, len(E) // LEAST + CUTS):
+    for count in range(2, len(E) // _SMALLEST_CLUSTER + _FURTHER_CUTS):
         member = _large(fcluster(tree, count, "maxclust") - 1)
         inside = member >= 0
-        if 2 <= member.max() + 1 <= MOST:
+        if 2 <= member.max() + 1 <= _MOST_CLUSTERS:
             scores = silhouettes(D[inside][:, inside], member[inside])
             found = float((np.bincount(member[inside], scores) / np.bincount(member[inside])).min())
-            if found >= SEPARATE:
-                member[inside] = np.where(scores < STRAGGLER, -1, member[inside])
+            if found >= _SEPARATE:
+                member[inside] = np.where(scores < _STRAGGLER, -1, member[inside])
                 return member, found
             best = max(best, found)
     return one, best
@@ -158,7 +159,7 @@ def _large(member: Int[np.ndarray, " k"]) -> Int[np.ndarray, " k"]:
     """Clusters of LEAST rows or more by size, the largest 0; -1 for the rows of all others."""
     sizes = np.bincount(member)
     rank = np.argsort(np.argsort(-sizes, kind="stable"))
-    return np.where(sizes[member] >= LEAST, rank[member], -1)
+    return np.where(sizes[member] >= _SMALLEST_CLUSTER, rank[member], -1)
 
 
 def _nearest_texts(
@@ -175,14 +176,14 @@ def _nearest_texts(
     Means are compared by direction: those of images that are alike are longer, whatever they show. The null is of as
     many images or fewer: fewer point nearer to what each of them shows, so that p is never too small for it.
     """
-    pool = scaled_rows(E[np.sort(random.permutation(len(E))[:POOL])].astype(np.float32) - mean)
+    pool = scaled_rows(E[np.sort(random.permutation(len(E))[:_IMAGE_POOL])].astype(np.float32) - mean)
     best, p = np.zeros(len(means), np.int64), np.ones(len(means))
-    steps = np.array([size for size in SIZES if size <= sizes.max()])
+    steps = np.array([size for size in _NULL_SIZES if size <= sizes.max()])
     step = steps[np.maximum(np.searchsorted(steps, sizes, side="right") - 1, 0)]
     for size in np.unique(step):
 
         def null(size: int = int(size)) -> Iterator[np.ndarray]:
-            for block in in_blocks(draws):
+            for block in draw_blocks(draws):
                 picks = random.integers(0, len(pool), (block, size))
                 yield scaled_rows(np.stack([pool[row].mean(0) for row in picks])) @ T.T
 

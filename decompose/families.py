@@ -16,13 +16,13 @@ from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score, nor
 from atlas.analysis.significance import enrichment_p_values, p_values, q_values
 from atlas.formatting import format_p
 
-PERMUTATIONS = 999
+_PERMUTATIONS = 999
 FAINT = 1e-3  # a word whose factors are all fainter belongs to none
-SIGNIFICANT = 0.05  # p up to which an agreement is beyond chance
-MOST, RATE = 0.5, 0.05  # of a factor's words, and of false discoveries among the factors
+_SIGNIFICANT = 0.05  # p up to which an agreement is beyond chance
+_MAJORITY, _NAMING_RATE = 0.5, 0.05  # of a factor's words, and of false discoveries among the factors
 
 
-def agreement(F: Float[np.ndarray, "t k"], families: Sequence[str], rng: np.random.Generator) -> dict[str, Any]:
+def family_agreement(F: Float[np.ndarray, "t k"], families: Sequence[str], rng: np.random.Generator) -> dict[str, Any]:
     """How the words' strongest factors agree with their families: words, nmi, ami, ari, p, and the factors `named`.
 
     NMI grows as words get fewer, AMI has that taken off; p is the share of shuffled families that agree as well. Words
@@ -34,7 +34,7 @@ def agreement(F: Float[np.ndarray, "t k"], families: Sequence[str], rng: np.rand
         return {"words": 0, "nmi": 0.0, "ami": 0.0, "ari": 0.0, "p": 1.0, "factors": F.shape[1], "named": []}
     truth, found = truth[counted], F[counted].argmax(1)
     nmi = normalized_mutual_info_score(truth, found)
-    null = np.array([normalized_mutual_info_score(truth, rng.permutation(found)) for _ in range(PERMUTATIONS)])
+    null = np.array([normalized_mutual_info_score(truth, rng.permutation(found)) for _ in range(_PERMUTATIONS)])
     return {
         "words": len(truth),
         "nmi": float(nmi),
@@ -57,8 +57,8 @@ def factor_names(truth: np.ndarray, found: Int[np.ndarray, " t"], factors: int) 
     carried = np.array([np.bincount(codes[found == factor], minlength=len(known)) for factor in range(factors)])
     p = np.stack([enrichment_p_values(row, totals, len(truth), int(row.sum())) for row in carried])
     best = p.argmin(1)
-    sure = q_values(np.minimum(p.min(1) * len(known), 1)) <= RATE
-    most = carried[np.arange(factors), best] >= MOST * carried.sum(1)
+    sure = q_values(np.minimum(p.min(1) * len(known), 1)) <= _NAMING_RATE
+    most = carried[np.arange(factors), best] >= _MAJORITY * carried.sum(1)
     return [str(known[family]) if keep else "" for family, keep in zip(best, sure & most, strict=True)]
 
 
@@ -67,13 +67,13 @@ def verdict(agreements: Sequence[dict[str, Any]]) -> str:
     own, *controls = agreements
     if not own["words"]:
         return "None of these words has a known family and a factor, so the factors were compared with nothing."
-    if own["p"] > SIGNIFICANT:
+    if own["p"] > _SIGNIFICANT:
         return (
             f"The factors of the neurons agree with the families no better than shuffled ones would ({_figures(own)})."
         )
     beyond = f"The factors of the neurons agree with the families beyond chance ({_figures(own)})"
     equal = [row for row in controls if row["high"] >= own["ami"]]
-    if sure := [row for row in equal if row["p"] <= SIGNIFICANT]:
+    if sure := [row for row in equal if row["p"] <= _SIGNIFICANT]:
         return f"{beyond}, and those of the {_listed(sure)} no less: the structure is the text tower's, not theirs."
     if equal:
         near = f"those of the {_listed(equal)} come as near, but not beyond chance"

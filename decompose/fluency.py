@@ -17,8 +17,8 @@ from scipy.sparse import csc_array, csr_array
 
 from atlas.errors import Refused
 
-BACKOFF = 0.4
-START = "<s>"
+_BACKOFF = 0.4
+_START = "<s>"
 
 
 class Bigrams:
@@ -37,11 +37,11 @@ class Bigrams:
         counts = np.array([singles.get(word, 1.0) for word in words])
         self.alone: Float[np.ndarray, " v"] = np.log10(counts / total)
         known = [(*pair.split(" ", 1), count) for pair, count in pairs.items()]
-        begins = sum(count for first, _, count in known if first == START)
+        begins = sum(count for first, _, count in known if first == _START)
         rows = [
-            (number.get(first, len(words)), number[then], count / (begins if first == START else singles[first]))
+            (number.get(first, len(words)), number[then], count / (begins if first == _START else singles[first]))
             for first, then, count in known
-            if then in number and ((first in number and first in singles) or first == START)
+            if then in number and ((first in number and first in singles) or first == _START)
         ]
         before, after, share = (np.array(each) for each in zip(*rows, strict=True)) if rows else np.zeros((3, 0), int)
         shape = len(words) + 1, len(words)
@@ -55,14 +55,14 @@ class Bigrams:
         """Of every word after this one; after the start of a text for None."""
         row = len(self.alone) if word is None else word
         here = slice(*self.known.indptr[row : row + 2])
-        found = self.alone + np.log10(BACKOFF)
+        found = self.alone + np.log10(_BACKOFF)
         found[self.known.indices[here]] = self.known.data[here]
         return found
 
     def before(self, word: int) -> Float[np.ndarray, " v"]:
         """Of this word after every other."""
         here = slice(*self._by_second.indptr[word : word + 2])
-        found = np.full(len(self.alone) + 1, self.alone[word] + np.log10(BACKOFF))
+        found = np.full(len(self.alone) + 1, self.alone[word] + np.log10(_BACKOFF))
         found[self._by_second.indices[here]] = self._by_second.data[here]
         return found[:-1]
 

@@ -23,21 +23,21 @@ import pyarrow as pa
 from jaxtyping import Bool, Float
 
 from atlas.analysis.naming import NONE
-from atlas.analysis.significance import selected_q
+from atlas.analysis.significance import selected_q_values
 from atlas.errors import Refused
 from atlas.model.clip import Clip
 from atlas.model.directions import Directions
 from atlas.store.store import Store
 from atlas.vectors import Rows
-from decompose.attribution import SCALE, Templates, check_model, concept_embeddings
+from decompose.attribution import LOGIT_SCALE, Templates, check_model, concept_embeddings
 from decompose.evidence import Evidence, basis_evidence, caption_evidence, concepts_in, image_evidence
 from decompose.renderings import display_texts, strongest_things, tell_things, things_of, without_tone
 from decompose.responses import Responses, check_rows
 
-LABELS = 3  # of a neuron, at most
-STRONGEST = 24  # items of a kind that a neuron is judged by
-CONCEPTS = 5000  # labels looked for, the most frequent of a Store's
-DRAWS = 10_000  # of nulls that are not in closed form
+LABELS_A_NEURON = 3  # of a neuron, at most
+STRONGEST_THINGS = 24  # items of a kind that a neuron is judged by
+_MOST_CONCEPTS = 5000  # labels looked for, the most frequent of a Store's
+NULL_DRAWS = 10_000  # of nulls that are not in closed form
 
 
 def label_neurons(
@@ -47,7 +47,7 @@ def label_neurons(
     templates: Templates = None,
     directions: Directions | None = None,
     rate: float = 0.05,
-    draws: int = DRAWS,
+    draws: int = NULL_DRAWS,
     seed: int = 0,
 ) -> pa.Table:
     """Up to three labels of every neuron or direction: neuron, label, evidence, p, q; "none" where q is above `rate`.
@@ -62,14 +62,14 @@ def label_neurons(
     """
     check_model(store, clip)
     check_rate(rate)
-    concepts = candidates(store, vocabulary)
+    concepts = candidate_labels(store, vocabulary)
     T = concept_embeddings(clip, concepts, templates)
     random = np.random.default_rng(seed)
     found: dict[str, Evidence] = {}
     for kind, name in (("word", "words"), ("image", "captions")):
         if kind in store.counts:
             items = things_of(store, kind)
-            top = strongest_things(Responses.of(store, kind, directions), items, STRONGEST)
+            top = strongest_things(Responses.of(store, kind, directions), items, STRONGEST_THINGS)
             found[name] = caption_evidence(items, top, concepts)
             if kind == "image":
                 scale = float(clip.model.logit_scale.exp())
@@ -87,9 +87,9 @@ def label_activations(
     captions: Sequence[str] | None = None,
     W: Float[np.ndarray, "u e"] | None = None,
     groups: Sequence[str] | None = None,
-    scale: float = SCALE,
+    scale: float = LOGIT_SCALE,
     rate: float = 0.05,
-    draws: int = DRAWS,
+    draws: int = NULL_DRAWS,
     seed: int = 0,
 ) -> pa.Table:
     """`label_neurons` of plain arrays: up to three labels of every neuron, of the same columns.
@@ -118,7 +118,7 @@ def label_activations(
     check_rows(answers.width, W=W)
     said_of = [""] * len(A) if captions is None else captions  # rows without a caption are items by themselves
     items = tell_things(said_of, [""] * len(A) if groups is None else groups)
-    top, random = strongest_things(answers, items, STRONGEST), np.random.default_rng(seed)
+    top, random = strongest_things(answers, items, STRONGEST_THINGS), np.random.default_rng(seed)
     found: dict[str, Evidence] = {}
     if captions is not None:
         found["captions"] = caption_evidence(items, top, concepts)
@@ -135,7 +135,7 @@ def check_rate(rate: float | int) -> None:
         raise Refused(f"the false discovery rate is {rate}; it must be more than 0 and less than 1")
 
 
-def candidates(store: Store, vocabulary: Sequence[str] | None) -> tuple[str, ...]:
+def candidate_labels(store: Store, vocabulary: Sequence[str] | None) -> tuple[str, ...]:
     """The labels to choose from: those given, or the Store's own. Refused if there are none."""
     concepts = concepts_of(store) if vocabulary is None else tuple(dict.fromkeys(vocabulary))
     if not concepts:
@@ -153,7 +153,7 @@ def concepts_of(store: Store) -> tuple[str, ...]:
         for phrase, rows in _phrases(store, kind).items():
             for concept in concepts_in(without_tone(phrase)):
                 counts[concept] += rows
-    return tuple(sorted(counts, key=lambda concept: (-counts[concept], concept))[:CONCEPTS])
+    return tuple(sorted(counts, key=lambda concept: (-counts[concept], concept))[:_MOST_CONCEPTS])
 
 
 def _phrases(store: Store, kind: str) -> Counter[str]:
@@ -170,12 +170,12 @@ def _phrases(store: Store, kind: str) -> Counter[str]:
 def _table(concepts: Sequence[str], found: dict[str, Evidence], rate: float, draws: int) -> pa.Table:
     p = np.minimum(np.minimum.reduce([each.p for each in found.values()]) * len(found), 1)
     least = p.min(1)
-    q = selected_q(least, least)
+    q = selected_q_values(least, least)
     kept = p <= rate * (q <= rate).mean()  # what Benjamini and Bogomolov keep of the neurons that are selected
     rows = []
     for neuron, order in enumerate(_surest(found, kept, draws)):
         chosen = _different(order, concepts) if q[neuron] <= rate else []
-        for concept, q_value in zip(chosen, selected_q(p[neuron, chosen], least), strict=True):
+        for concept, q_value in zip(chosen, selected_q_values(p[neuron, chosen], least), strict=True):
             named = [name for name, each in found.items() if each.p[neuron, concept] * len(found) <= rate]
             claim = {"neuron": neuron, "label": concepts[concept], "evidence": ", ".join(named)}
             rows.append(claim | {"p": p[neuron, concept], "q": q_value})
@@ -206,7 +206,7 @@ def _different(order: Sequence[int], concepts: Sequence[str]) -> list[int]:
         if not words & used:
             kept.append(concept)
             used |= words
-        if len(kept) == LABELS:
+        if len(kept) == LABELS_A_NEURON:
             break
     return kept
 

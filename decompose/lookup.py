@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Float, Int
 
 from atlas.analysis.index import Index
-from atlas.analysis.significance import RANKED, moderated, p_values, q_values, random_texts
+from atlas.analysis.significance import RANKED_WORDS, moderated_scores, p_values, q_values, random_texts
 from atlas.errors import Refused
 from atlas.model.clip import Clip, Pictures
 from atlas.model.directions import Directions
@@ -22,7 +22,7 @@ from atlas.sources import vocabulary as words
 from atlas.store.store import Part, Store
 from atlas.vectors import Rows
 from decompose.attribution import (
-    SCALE,
+    LOGIT_SCALE,
     Templates,
     check_model,
     concept_embeddings,
@@ -31,16 +31,16 @@ from decompose.attribution import (
     response_spread,
 )
 from decompose.equations import name_neurons
-from decompose.labels import LABELS
-from decompose.neighbours import checked
+from decompose.labels import LABELS_A_NEURON
+from decompose.neighbours import checked_neuron
 from decompose.receipts import receipt, side_by_side
 from decompose.responses import Responses, check_rows
 
-VOCABULARY = Part("index/vocabulary", "decompose texts 0 --store {store}")  # the texts to choose from, embedded
-WAYS = ("basis", "response", "both")
-RANDOM_TEXTS = 500
-ENGLISH = 3000  # frequent English words of the vocabulary that is used where none is given
-BANDS = 4  # a frequency band goes from one rank to four times that
+TEXT_BANK = Part("index/vocabulary", "decompose texts 0 --store {store}")  # the texts to choose from, embedded
+_SEARCHES = ("basis", "response", "both")
+_RANDOM_TEXTS = 500
+_ENGLISH_WORDS = 3000  # frequent English words of the vocabulary that is used where none is given
+_BAND_RATIO = 4  # a frequency band goes from one rank to four times that
 
 
 def neurons_of_text(
@@ -51,7 +51,7 @@ def neurons_of_text(
     by: str | None = None,
     directions: Directions | None = None,
     templates: Templates = None,
-    random: int = RANDOM_TEXTS,
+    random: int = _RANDOM_TEXTS,
     seed: int = 0,
     images: Pictures | None = None,
 ) -> pa.Table:
@@ -89,7 +89,11 @@ def neurons_of_text(
         answered = [response_evidence(answers, E, X, scale) for answers, E in pairs]
     found = _ranked(given, answered, by, k)
     best = found["neuron"].to_numpy()
-    names = directions.names if directions is not None else name_neurons(clip, best.tolist(), W, store, most=LABELS)
+    names = (
+        directions.names
+        if directions is not None
+        else name_neurons(clip, best.tolist(), W, store, most=LABELS_A_NEURON)
+    )
     found = found.append_column("label", pa.array([names[i] for i in best.tolist()], pa.string()))
     if images is not None:
         tried = Directions.neurons(best, len(W)) if directions is None else directions[best]
@@ -108,7 +112,7 @@ def rank_neurons(
     E: Rows | None = None,
     k: int = 10,
     by: str | None = None,
-    scale: float = SCALE,
+    scale: float = LOGIT_SCALE,
     weights: Float[np.ndarray, " n"] | None = None,
 ) -> pa.Table:
     """`search` of plain arrays: the k neurons that serve a text most; neuron, score, p, q, attribution; best first.
@@ -164,8 +168,8 @@ def response_evidence(
 
 def _way(by: str | None, can_answer: bool, needed: str) -> str:
     by = by or ("both" if can_answer else "basis")
-    if by not in WAYS:
-        raise Refused(f"by={by!r}: neurons are searched by {', '.join(WAYS)}")
+    if by not in _SEARCHES:
+        raise Refused(f"by={by!r}: neurons are searched by {', '.join(_SEARCHES)}")
     if by != "basis" and not can_answer:
         raise Refused(f"by={by!r} needs {needed}, or search by basis")
     return by
@@ -179,7 +183,7 @@ def _at_least_one(k: int) -> None:
 def _ranked(given: Float[np.ndarray, "t u"], answered: Sequence[Float[np.ndarray, "t u"]], by: str, k: int) -> pa.Table:
     """The k best of neurons by what they give to a text, the first row, and answer to it, beside all other texts."""
     parts = [*([given] if by != "response" else []), *answered]
-    Z = np.mean([moderated(part, part[1:]) for part in parts], axis=0)
+    Z = np.mean([moderated_scores(part, part[1:]) for part in parts], axis=0)
     Z[:, ~given.any(0)] = 0
     best = np.argsort(-Z[0], kind="stable")[:k]
     p = p_values(Z[0], Z[1:])
@@ -277,17 +281,17 @@ def basis_row(clip: Clip, neuron: int | Directions) -> Float[np.ndarray, " e"]:
         if len(neuron) != 1:
             raise Refused(f"texts are found for one direction, got {len(neuron)}: choose one, such as directions[0]")
         return neuron.basis(W)[0]
-    return W[checked(neuron, len(W), f"{clip.layer} of {clip.name}")]
+    return W[checked_neuron(neuron, len(W), f"{clip.layer} of {clip.name}")]
 
 
 def default_texts() -> tuple[str, ...]:
     """Emotions, countries, names and aliases of emoji, and frequent English words, without repeats."""
-    lists = words.emotion_words(), words.countries(), words.emoji_phrases(), words.english(ENGLISH)
+    lists = words.emotion_words(), words.countries(), words.emoji_phrases(), words.english(_ENGLISH_WORDS)
     return tuple({text.casefold(): text for each in lists for text in each}.values())
 
 
 def frequency_bands(texts: Sequence[str]) -> Int[np.ndarray, " t"]:
     """How frequent each text is, as a band of ranks in wordfreq's English list: that of its rarest word."""
-    rank = {word: place for place, word in enumerate(words.english(RANKED), 1)}
-    rarest = [max(rank.get(word, RANKED) for word in text.casefold().split() or [""]) for text in texts]
-    return np.floor(np.log(rarest) / np.log(BANDS)).astype(np.int64)
+    rank = {word: place for place, word in enumerate(words.english(RANKED_WORDS), 1)}
+    rarest = [max(rank.get(word, RANKED_WORDS) for word in text.casefold().split() or [""]) for text in texts]
+    return np.floor(np.log(rarest) / np.log(_BAND_RATIO)).astype(np.int64)

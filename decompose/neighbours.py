@@ -22,11 +22,11 @@ from atlas.vectors import Comoments, Rows, cosines
 from decompose import responses
 from decompose.responses import Responses, check_rows, default_kind
 
-WAYS = ("response", "basis", "images")
-ENOUGH = 30  # shared rows below which correlations say nothing
-SHUFFLES = 10  # of the shared rows, for the null; each gives as many draws as it has mutual pairs
+_LIKENESSES = ("response", "basis", "images")
+_LEAST_SHARED_ROWS = 30  # shared rows below which correlations say nothing
+_ROW_SHUFFLES = 10  # of the shared rows, for the null; each gives as many draws as it has mutual pairs
 
-Alike = dict[str, np.ndarray]  # how like every neuron one of them is, in each of WAYS
+_Alike = dict[str, np.ndarray]  # how like every neuron one of them is, in each of WAYS
 
 
 def similar_neurons(store: Store, neuron: int | Directions, k: int = 10, by: str = "response") -> pa.Table:
@@ -62,7 +62,7 @@ def compare_neurons(
     if isinstance(neuron, Directions):
         one = Responses(A, _single(neuron))
     else:
-        neuron = checked(neuron, answers.width, "A")
+        neuron = checked_neuron(neuron, answers.width, "A")
         one = answers.columns(slice(neuron, neuron + 1))
     if W is not None:
         basis = cosines(W, neuron.basis(W) if isinstance(neuron, Directions) else W[neuron][None])[:, 0]
@@ -71,7 +71,7 @@ def compare_neurons(
 
 
 def universality(
-    one: Store, other: Store, kind: str | None = None, shuffles: int = SHUFFLES, seed: int = 0
+    one: Store, other: Store, kind: str | None = None, shuffles: int = _ROW_SHUFFLES, seed: int = 0
 ) -> pa.Table:
     """Neurons of two models that are each other's nearest by response: `match_neurons` of two Stores.
 
@@ -84,7 +84,7 @@ def universality(
     return _named(_named(found, "neuron", one, "label"), "other", other, "other_label")
 
 
-def match_neurons(A: Rows, B: Rows, shuffles: int = SHUFFLES, seed: int = 0) -> pa.Table:
+def match_neurons(A: Rows, B: Rows, shuffles: int = _ROW_SHUFFLES, seed: int = 0) -> pa.Table:
     """Neurons of two models that are each other's nearest: neuron, other, correlation, p, q; best first.
 
     A (n, u) and B (n, v) are activations on the same n rows, in the same order: arrays or memory maps, read in blocks;
@@ -95,12 +95,14 @@ def match_neurons(A: Rows, B: Rows, shuffles: int = SHUFFLES, seed: int = 0) -> 
     Raises Refused where A and B differ in their rows, or have fewer than 30.
     """
     check_rows(len(Responses(A)), B=Responses(B).array)
-    if len(A) < ENOUGH:
-        raise Refused(f"A and B have {len(A)} rows, and {ENOUGH} are needed for correlations to say anything")
+    if len(A) < _LEAST_SHARED_ROWS:
+        raise Refused(
+            f"A and B have {len(A)} rows, and {_LEAST_SHARED_ROWS} are needed for correlations to say anything"
+        )
     return _matched(A, B, np.arange(len(A)), np.arange(len(A)), shuffles, seed)
 
 
-def checked(neuron: int, count: int, where: str, what: str = "neuron") -> int:
+def checked_neuron(neuron: int, count: int, where: str, what: str = "neuron") -> int:
     """The neuron's number; Refused if there is no such neuron."""
     if not 0 <= neuron < count:
         raise Refused(f"{what} {neuron} is out of range: {where} has {what}s 0 to {count - 1}")
@@ -111,32 +113,32 @@ def checked(neuron: int, count: int, where: str, what: str = "neuron") -> int:
 
 
 def _check(k: int, by: str, has_basis: bool, without: str) -> None:
-    if by not in WAYS:
-        raise Refused(f"by={by!r}: neurons are compared by {', '.join(WAYS)}")
+    if by not in _LIKENESSES:
+        raise Refused(f"by={by!r}: neurons are compared by {', '.join(_LIKENESSES)}")
     if k < 1:
         raise Refused(f"k={k}: ask for at least one neuron")
     if by == "basis" and not has_basis:
         raise Refused(without)
 
 
-def _ranked(alike: Alike, neuron: int | Directions, k: int, by: str) -> pa.Table:
+def _ranked(alike: _Alike, neuron: int | Directions, k: int, by: str) -> pa.Table:
     """The k most alike in one of the ways, the neuron itself left out."""
     order = np.argsort(-alike[by], kind="stable")
     order = order[order != (-1 if isinstance(neuron, Directions) else neuron)][:k]
-    table: dict[str, Any] = {"neuron": order} | {name: alike[name][order].astype(np.float32) for name in WAYS}
+    table: dict[str, Any] = {"neuron": order} | {name: alike[name][order].astype(np.float32) for name in _LIKENESSES}
     return pa.table({name: pa.array(values, from_pandas=True) for name, values in table.items()})
 
 
-def _of_neuron(store: Store, neuron: int) -> Alike:
+def _of_neuron(store: Store, neuron: int) -> _Alike:
     """From what atlas stats made."""
     correlation = np.load(store.derived(parts.STATS) / "correlation.npy", mmap_mode="r")
-    neuron = checked(neuron, len(correlation), str(store.path))
+    neuron = checked_neuron(neuron, len(correlation), str(store.path))
     top, W = _tops(store), _basis(store)
     basis = np.full(len(top), np.nan) if W is None else cosines(W, W[neuron][None])[:, 0]
     return {"response": np.asarray(correlation[neuron]), "basis": basis, "images": _overlap(top, top[neuron])}
 
 
-def _of_direction(store: Store, direction: Directions) -> Alike:
+def _of_direction(store: Store, direction: Directions) -> _Alike:
     """The same of a direction, in passes over the Store."""
     kind, top, W = default_kind(store), _tops(store), _basis(store)
     one, answers = Responses.of(store, kind, _single(direction)), Responses.of(store, kind)
@@ -205,9 +207,9 @@ def _shared(one: Store, other: Store, kind: str) -> tuple[Int[np.ndarray, " n"],
     """Rows (within the kind) of either Store that carry the same id."""
     ids = (store.table(["id"], kind)["id"].to_numpy() for store in (one, other))
     here, there = np.intersect1d(*ids, return_indices=True)[1:]
-    if len(here) < ENOUGH:
+    if len(here) < _LEAST_SHARED_ROWS:
         raise Refused(
-            f"{one.path} and {other.path} share {len(here)} {kind}s by id, and {ENOUGH} are needed: "
+            f"{one.path} and {other.path} share {len(here)} {kind}s by id, and {_LEAST_SHARED_ROWS} are needed: "
             "collect the same source with both models"
         )
     order = np.argsort(here)  # read in the order they lie
@@ -216,7 +218,7 @@ def _shared(one: Store, other: Store, kind: str) -> tuple[Int[np.ndarray, " n"],
 
 def _cross(A: Any, B: Any, rows: np.ndarray, others: np.ndarray) -> Float[np.ndarray, "u v"]:
     """Correlations between the columns of A and B over pairs of rows, read a block at a time."""
-    blocks = (slice(start, start + responses.BLOCK) for start in range(0, len(rows), responses.BLOCK))
+    blocks = (slice(start, start + responses.RESPONSE_BLOCK) for start in range(0, len(rows), responses.RESPONSE_BLOCK))
     return _correlation((A[rows[at]], B[others[at]]) for at in blocks)
 
 

@@ -21,13 +21,13 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from atlas.errors import Refused
 from atlas.vectors import scaled_rows
-from decompose.solvers.hals import factorise, hals_codes, initial_factors, objective, sweep
+from decompose.solvers.hals import factorise, hals_codes, initial_factors, nmf_objective, sweep
 
-INITS = ("nndsvd", "nndsvda", "random")
-SAMPLE = 4096  # rows a stream begins from
-MEMORY = 3  # how fast a stream forgets: block s of t counts (s / t)^MEMORY
-STEADY = 0.05  # of cosine: restarts that agree within this are as stable as the best
-LARGE = 10_000_000  # numbers from which on a GPU is worth the way there
+_INITS = ("nndsvd", "nndsvda", "random")
+STREAM_SAMPLE = 4096  # rows a stream begins from
+_FORGETTING = 3  # how fast a stream forgets: block s of t counts (s / t)^MEMORY
+_STABLE_WITHIN = 0.05  # of cosine: restarts that agree within this are as stable as the best
+_LARGE_INPUT = 10_000_000  # numbers from which on a GPU is worth the way there
 
 
 class SparseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -143,8 +143,8 @@ class SparseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         self._moments, self._seen = None, 0
 
     def _check(self, shape: tuple[int, int]) -> None:
-        if self.init not in INITS:
-            raise Refused(f"no init {self.init!r}; inits are {', '.join(INITS)}")
+        if self.init not in _INITS:
+            raise Refused(f"no init {self.init!r}; inits are {', '.join(_INITS)}")
         if self.split not in (None, "sign"):
             raise Refused(f"no split {self.split!r}; there is 'sign', or None")
         if not 0 <= self.alpha < float("inf"):
@@ -163,11 +163,11 @@ class SparseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         return A if self.split is None else np.hstack([A.clip(min=0), (-A).clip(min=0)])
 
     def _where(self, A: np.ndarray) -> str:
-        return self.device or ("cuda" if A.size >= LARGE and torch.cuda.is_available() else "cpu")
+        return self.device or ("cuda" if A.size >= _LARGE_INPUT and torch.cuda.is_available() else "cpu")
 
     def _fit_stream(self, A: Any) -> "SparseNMF":
         rng = check_random_state(self.random_state)
-        rows = np.sort(rng.choice(len(A), min(SAMPLE, len(A)), replace=False))
+        rows = np.sort(rng.choice(len(A), min(STREAM_SAMPLE, len(A)), replace=False))
         sample = self._read(A[rows], reset=True)
         self._check(sample.shape)
         self._begin_on(sample)
@@ -196,11 +196,11 @@ class SparseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         where, penalty = self._where(A), self.alpha * A.shape[1]
         A_, D = torch.from_numpy(A).to(where), torch.from_numpy(self.components_.astype(A.dtype)).to(where)
         Z = hals_codes(A_, D, penalty, self.max_iter, self.tol)
-        loss = objective(A_, Z, D, penalty)
+        loss = nmf_objective(A_, Z, D, penalty)
         self._seen += 1
         fresh = (Z.T @ Z, A_.T @ Z)
         if self._moments is not None:
-            kept = (1 - 1 / self._seen) ** MEMORY
+            kept = (1 - 1 / self._seen) ** _FORGETTING
             fresh = tuple(
                 new + kept * torch.from_numpy(old).to(new) for new, old in zip(fresh, self._moments, strict=True)
             )
@@ -232,7 +232,7 @@ class Stability:
         return float(self.cosine.mean())
 
 
-def match(D: Float[np.ndarray, "k u"], E: Float[np.ndarray, "k u"]) -> Float[np.ndarray, " k"]:
+def matched_cosines(D: Float[np.ndarray, "k u"], E: Float[np.ndarray, "k u"]) -> Float[np.ndarray, " k"]:
     """Cosine of each row of D with the row of E that it is paired with, one to one, for the largest sum."""
     alike = scaled_rows(D) @ scaled_rows(E).T
     return alike[linear_sum_assignment(-alike)]
@@ -247,7 +247,7 @@ def stability(model: SparseNMF, A: Float[np.ndarray, "n u"], restarts: int = 8, 
         fitted.append(again.components_)
         errors.append(np.linalg.norm(A - again.inverse_transform(Z)) ** 2 / 2 + model.alpha * A.shape[1] * Z.sum())
     best = fitted.pop(int(np.argmin(errors)))
-    cosine = np.mean([match(best, other) for other in fitted], axis=0) if fitted else np.ones(len(best))
+    cosine = np.mean([matched_cosines(best, other) for other in fitted], axis=0) if fitted else np.ones(len(best))
     return Stability(scaled_rows(best), cosine)
 
 
@@ -280,7 +280,7 @@ def choose_n_components(
     errors = np.stack([held_out(each, A, folds, seed) for each in models])
     error, spread = errors.mean(1), errors.std(1, ddof=1) / np.sqrt(folds)
     stable = np.array([stability(each, A, restarts, seed).mean for each in models])
-    steady = stable >= stable.max() - STEADY
+    steady = stable >= stable.max() - _STABLE_WITHIN
     least = np.flatnonzero(steady)[error[steady].argmin()]
     good = steady & (error <= error[least] + spread[least])
     best = min(k for k, kept in zip(tried, good, strict=True) if kept)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # Nothing heavy is imported here: `decompose --help` must answer at once.
 
-RECEIPT_IMAGES = 64
+_RECEIPT_IMAGES = 64
 
 
 def open_model(store: Path | None, model: str, pretrained: str | None) -> "tuple[Store | None, Clip]":
@@ -69,12 +69,12 @@ def load_directions(file: Path | None, neurons: int) -> "Directions | None":
 
 def chosen_neuron(number: int, file: Path | None, neurons: int, where: str) -> "int | Directions":
     """The neuron of that number or, where a file of directions is given, its direction of that number."""
-    from decompose.neighbours import checked
+    from decompose.neighbours import checked_neuron
 
     found = load_directions(file, neurons)
     if found is None:
-        return checked(number, neurons, where)
-    return found[checked(number, len(found), str(file), "direction")]
+        return checked_neuron(number, neurons, where)
+    return found[checked_neuron(number, len(found), str(file), "direction")]
 
 
 def text_bank(store: "Store | None", clip: "Clip", templates: str | None = None) -> "TextBank":
@@ -82,7 +82,7 @@ def text_bank(store: "Store | None", clip: "Clip", templates: str | None = None)
     from hashlib import sha256
 
     from decompose.attribution import chosen_templates
-    from decompose.lookup import VOCABULARY, TextBank, default_texts
+    from decompose.lookup import TEXT_BANK, TextBank, default_texts
 
     vocabulary = default_texts()
     if store is None:
@@ -90,7 +90,7 @@ def text_bank(store: "Store | None", clip: "Clip", templates: str | None = None)
         return TextBank.build(clip, vocabulary, templates)
     content = "\n".join((*chosen_templates(templates), *vocabulary))
     recipe = {"texts": len(vocabulary), "sha256": sha256(content.encode()).hexdigest()}
-    part = VOCABULARY.made_with(templates=templates)
+    part = TEXT_BANK.made_with(templates=templates)
     if not store.current(part) or store.recipe(part) != recipe:
         with store.deriving(part, recipe) as folder:
             TextBank.build(clip, vocabulary, templates).save(folder)
@@ -113,7 +113,7 @@ def sample_images(store: "Store | None", clip: "Clip", far: "np.ndarray | None" 
     if far is not None:
         cosine = np.asarray(store.array("embedding", "image"), np.float32) @ far
         rows = rows[np.sort(np.argsort(cosine, kind="stable")[: -(-len(rows) // 2)])]
-    return prepared(store, clip, rows[:: max(1, len(rows) // RECEIPT_IMAGES)][:RECEIPT_IMAGES])
+    return prepared(store, clip, rows[:: max(1, len(rows) // _RECEIPT_IMAGES)][:_RECEIPT_IMAGES])
 
 
 def word_list(file: Path) -> list[str]:

@@ -25,15 +25,15 @@ from atlas.errors import Refused
 from atlas.model.clip import Clip, Pictures
 from atlas.model.directions import Directions
 from atlas.model.layers import edited
-from decompose.attribution import Templates, chosen_templates, concept_embeddings, hooked
+from decompose.attribution import Templates, chosen_templates, concept_embeddings, hooked_layer
 
 Act = Literal["raise", "ablate"]
-ACTS: tuple[Act, Act] = ("raise", "ablate")
-IMAGES_A_BATCH = 64
-VARIANTS = 128  # edited maps that go through the rest of the tower at once
-FIRING = 8  # a direction is silenced on one image in eight: those on which it is most active
-RESAMPLES = 2000
-SHOWN = ("effect", "low", "high", "control", "p", "confirmed")  # of a receipt, in tables
+_ACTS: tuple[Act, Act] = ("raise", "ablate")
+_IMAGES_A_PASS = 64
+EDITS_A_PASS = 128  # edited maps that go through the rest of the tower at once
+_ABLATED_SHARE = 8  # a direction is silenced on one image in eight: those on which it is most active
+_RESAMPLES = 2000
+RECEIPT_FIELDS = ("effect", "low", "high", "control", "p", "confirmed")  # of a receipt, in tables
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def receipt(
     rng, receipts, said = np.random.default_rng(seed), [], chosen_templates(templates)
     for i, name in enumerate(directions.names):
         of, neurons = (name, texts[i % len(texts)]), tuple(matched[i].tolist())
-        for act, sign, (mine, theirs, counted) in zip(ACTS, (1, -1), tallies, strict=True):
+        for act, sign, (mine, theirs, counted) in zip(_ACTS, (1, -1), tallies, strict=True):
             effects = mine[counted[:, i], i]
             receipts.append(
                 _receipt(*of, act, effects, theirs[i], sign * int(expected[i]), float(fair[i]), neurons, said, rng)
@@ -124,9 +124,9 @@ def side_by_side(receipts: Sequence[Receipt]) -> dict[str, list[Any]]:
     it did (ablate_effect, ...), each beside what it did to the matched neurons (_control); ablate_images, on how many.
     """
     columns: dict[str, list[Any]] = {}
-    for act in ACTS:
+    for act in _ACTS:
         done = [each for each in receipts if each.act == act]
-        columns |= {f"{act}_{name}": [getattr(each, name) for each in done] for name in SHOWN}
+        columns |= {f"{act}_{name}": [getattr(each, name) for each in done] for name in RECEIPT_FIELDS}
     return columns | {"ablate_images": [each.images for each in receipts if each.act == "ablate"]}
 
 
@@ -163,7 +163,7 @@ def match_controls(
 def mean_activations(clip: Clip, images: Pictures) -> Float[np.ndarray, "n u"]:
     """The hooked layer's mean over positions, of the rectified map: what the bilinear form sees."""
     rows = [np.zeros((0, clip.neurons), np.float32)]
-    for batch in _batches(images, IMAGES_A_BATCH):
+    for batch in _batches(images, _IMAGES_A_PASS):
         maps = clip.activations(batch)
         rows.append((np.maximum(maps, 0) if clip.rectified() else maps).mean((2, 3)))
     return np.concatenate(rows)
@@ -200,7 +200,7 @@ def _activity(
     if not directions.rectified:
         return directions.activations(A)
     read, bias, rows = torch.from_numpy(directions.read), torch.from_numpy(directions.bias)[:, None, None], []
-    for batch in _batches(images, IMAGES_A_BATCH):
+    for batch in _batches(images, _IMAGES_A_PASS):
         maps = torch.from_numpy(clip.activations(batch))
         for x in maps.relu() if clip.rectified() else maps:
             rows.append((torch.einsum("uhw,ku->khw", x, read) + bias).relu().mean((1, 2)).numpy())
@@ -216,7 +216,7 @@ def _steps(A: Float[np.ndarray, "n u"], Z: Float[np.ndarray, "n k"], amount: flo
 def _firing(Z: Float[np.ndarray, "n k"]) -> Bool[np.ndarray, "n k"]:
     """Where each direction is silenced: on the images on which it is most active, if it is at all."""
     rank = np.argsort(np.argsort(-Z, axis=0, kind="stable"), axis=0)
-    return (rank < -(-len(Z) // FIRING)) & (Z > 0)
+    return (rank < -(-len(Z) // _ABLATED_SHARE)) & (Z > 0)
 
 
 def _together(
@@ -231,7 +231,7 @@ def _together(
     return both[first], back[: len(directions)], back[len(directions) :][place.reshape(matched.shape)]
 
 
-Tally = tuple[Float[np.ndarray, "n k"], Float[np.ndarray, "k c"], Bool[np.ndarray, "n k"]]
+_Tally = tuple[Float[np.ndarray, "n k"], Float[np.ndarray, "k c"], Bool[np.ndarray, "n k"]]
 
 
 def _tally(
@@ -240,7 +240,7 @@ def _tally(
     asked: Int[np.ndarray, " k"],
     held: Bool[np.ndarray, "n k"],
     firing: Bool[np.ndarray, "n m"],
-) -> tuple[Tally, Tally]:
+) -> tuple[_Tally, _Tally]:
     """Of raising, and of ablating: each direction's effect on its text by image, its controls' means, what counts.
 
     `places`: each direction's among those tried, then its controls'. Effects of all on all texts are many; of each
@@ -270,7 +270,7 @@ def _effects(
 
     An image goes through the tower once for VARIANTS edits of it, which part at the layer.
     """
-    layer, token = hooked(clip)
+    layer, token = hooked_layer(clip)
     read, write, bias = (torch.from_numpy(part).to(clip.device) for part in (tried.read, tried.write, tried.bias))
     push = write * torch.from_numpy(steps).to(clip.device)[:, None]
 
@@ -287,7 +287,7 @@ def _effects(
         found = np.zeros((2, len(tried), len(X)), np.float32)
         for into, change, on in zip(found, (raise_them, ablate_them), (slice(None), firing[i]), strict=True):
             chosen = np.arange(len(tried))[on]
-            for which in np.split(chosen, range(VARIANTS, len(chosen), VARIANTS)):
+            for which in np.split(chosen, range(EDITS_A_PASS, len(chosen), EDITS_A_PASS)):
                 at = torch.from_numpy(which).to(clip.device)
                 with edited(clip.model, layer, lambda x, change=change, at=at: change(x, at), token):
                     into[which] = (clip.encode_images(picture) - whole) @ X.T
@@ -309,7 +309,7 @@ def _receipt(
     """Effect, its interval, and its rank among the controls; a direction that was tried on no image shows nothing."""
     effect = low = high = float(mine.mean()) if len(mine) else 0.0
     if len(mine) > 1:
-        resampled = mine[rng.integers(0, len(mine), (RESAMPLES, len(mine)))].mean(1)
+        resampled = mine[rng.integers(0, len(mine), (_RESAMPLES, len(mine)))].mean(1)
         low, high = (float(edge) for edge in np.percentile(resampled, INTERVAL))
     beaten_by = int((theirs * expected >= effect * expected).sum()) if len(mine) else len(theirs)
     p = (1 + beaten_by) / (1 + len(theirs))

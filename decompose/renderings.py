@@ -19,10 +19,10 @@ from jaxtyping import Float, Int
 
 from atlas.analysis.stats import Extremes
 from atlas.store.store import Store
-from decompose.responses import Responses, gathered, scattered
+from decompose.responses import Responses, hashed_rows, unhashed_rows
 
 _TONE = re.compile(r"[,:]? (?:medium-)?(?:light|medium|dark) skin tone")
-AT_ONCE = 2**24  # means of items: as many neurons at once as this allows
+_MEANS_AT_ONCE = 2**24  # means of items: as many neurons at once as this allows
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def strongest_things(answers: Responses, items: Things, k: int) -> Int[np.ndarra
     if len(items) == len(items.of):  # nothing is averaged
         return items.of[answers.strongest(k)[0]]
     count = np.bincount(items.of)[:, None].astype(np.float32)
-    width, found = max(1, AT_ONCE // len(items)), []
+    width, found = max(1, _MEANS_AT_ONCE // len(items)), []
     for start in range(0, answers.width, width):
         some = answers.columns(slice(start, min(start + width, answers.width)))
         sums = np.zeros((len(items), some.width), np.float32)
@@ -100,7 +100,7 @@ def strongest_things(answers: Responses, items: Things, k: int) -> Int[np.ndarra
             here = np.argsort(items.of[rows], kind="stable")
             item, first = np.unique(items.of[rows][here], return_index=True)
             sums[item] += np.add.reduceat(A[here], first)
-        found.append(gathered(Extremes.of(sums / count, scattered(np.arange(len(items))), k).top[0]))
+        found.append(unhashed_rows(Extremes.of(sums / count, hashed_rows(np.arange(len(items))), k).top[0]))
     return np.concatenate(found)
 
 

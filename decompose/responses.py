@@ -15,9 +15,9 @@ from atlas.model.directions import Directions
 from atlas.store.store import Store
 from atlas.vectors import Moments, Rows
 
-BLOCK = 4096  # rows read at a time
-SCATTER = 2654435761  # odd, so that row -> SCATTER * row is one to one modulo 2^32
-ROUNDING = 1e-6  # of a mean: what varies by less is the same everywhere
+RESPONSE_BLOCK = 4096  # rows read at a time
+_HASH_FACTOR = 2654435761  # odd, so that row -> SCATTER * row is one to one modulo 2^32
+_CONSTANT = 1e-6  # of a mean: what varies by less is the same everywhere
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ class Responses:
 
     def __iter__(self) -> Iterator[tuple[Int[np.ndarray, " b"], Float[np.ndarray, "b k"]]]:
         chosen = None if self.directions is None else self.directions[self.some]
-        for start in range(0, len(self), BLOCK):
-            A = np.asarray(self.array[start : start + BLOCK], np.float32)
+        for start in range(0, len(self), RESPONSE_BLOCK):
+            A = np.asarray(self.array[start : start + RESPONSE_BLOCK], np.float32)
             if not np.isfinite(A).all():
                 raise Refused(f"activations of rows {start} to {start + len(A) - 1} hold numbers that are not finite")
             yield np.arange(start, start + len(A)), A[:, self.some] if chosen is None else chosen.activations(A)
@@ -79,12 +79,12 @@ class Responses:
         """
         found: Extremes | None = None
         for rows, Z in self:
-            part = Extremes.of(Z, scattered(rows), k)
+            part = Extremes.of(Z, hashed_rows(rows), k)
             found = part if found is None else found.merge(part)
         if found is None:
             raise Refused("there are no rows that neurons answer to; give some")
         rows, values = found.top
-        return gathered(rows), values
+        return unhashed_rows(rows), values
 
     def deviation(self, weights: Float[np.ndarray, " n"] | None = None) -> Float[np.ndarray, " k"]:
         """Standard deviation over the rows of each neuron or direction; 0 for one that never varies.
@@ -97,7 +97,7 @@ class Responses:
             found = part if found is None else found.merge(part)
         if found is None:
             return np.zeros(self.width, np.float32)
-        return np.where(found.std > ROUNDING * np.abs(found.mean), found.std, 0).astype(np.float32)
+        return np.where(found.std > _CONSTANT * np.abs(found.mean), found.std, 0).astype(np.float32)
 
 
 def default_kind(store: Store) -> str:
@@ -108,14 +108,14 @@ def default_kind(store: Store) -> str:
     return kind
 
 
-def scattered(rows: Int[np.ndarray, "*shape"]) -> Int[np.ndarray, "*shape"]:
+def hashed_rows(rows: Int[np.ndarray, "*shape"]) -> Int[np.ndarray, "*shape"]:
     """Numbers that go in no order as rows do: of equal answers the rows with the least of these are taken."""
-    return rows * SCATTER % 2**32
+    return rows * _HASH_FACTOR % 2**32
 
 
-def gathered(numbers: Int[np.ndarray, "*shape"]) -> Int[np.ndarray, "*shape"]:
+def unhashed_rows(numbers: Int[np.ndarray, "*shape"]) -> Int[np.ndarray, "*shape"]:
     """The rows of scattered numbers."""
-    return numbers * pow(SCATTER, -1, 2**32) % 2**32
+    return numbers * pow(_HASH_FACTOR, -1, 2**32) % 2**32
 
 
 def check_rows(n: int, **arrays: Sized | None) -> None:

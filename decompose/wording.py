@@ -18,7 +18,7 @@ from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from atlas.analysis.significance import RANKED
+from atlas.analysis.significance import RANKED_WORDS
 from atlas.errors import Refused
 from atlas.model.clip import Clip
 from atlas.model.directions import Directions
@@ -26,14 +26,16 @@ from atlas.sources import vocabulary
 from decompose.fluency import Bigrams
 from decompose.lookup import basis_row
 
-WORDS, RESTARTS, STEPS = 4, 8, 40
-PENALTY = 0.01  # cosine that a text has to win whose words are ten times less likely, each after the one before
-TRIES = 8  # words tried at each place
-AGREE = 0.5  # share of words, of all in either text, from which two restarts agree
+_LONGEST_WORDING, _RESTARTS, _CLIMB_STEPS = 4, 8, 40
+_FLUENCY_WEIGHT = 0.01  # cosine that a text has to win whose words are ten times less likely, each after the one before
+_TRIED_WORDS = 8  # words tried at each place
+_AGREEMENT = 0.5  # share of words, of all in either text, from which two restarts agree
 
-Text = tuple[int, ...]  # numbers of words
-Gradient = Callable[[Text], Float[np.ndarray, "n v"]]  # how much each word in each place would add, to first order
-Objective = Callable[[list[Text]], Float[np.ndarray, " t"]]
+WordNumbers = tuple[int, ...]  # numbers of words
+_Gradient = Callable[
+    [WordNumbers], Float[np.ndarray, "n v"]
+]  # how much each word in each place would add, to first order
+_Objective = Callable[[list[WordNumbers]], Float[np.ndarray, " t"]]
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,12 @@ class Lexicon:
                 f"{clip.name} has a {type(clip.tokenizer).__name__}: only CLIP's own tokenizer can be climbed"
             )
         number = clip.tokenizer.encoder
-        known = [(word, number[f"{word}</w>"]) for word in vocabulary.english(RANKED) if f"{word}</w>" in number]
+        known = [(word, number[f"{word}</w>"]) for word in vocabulary.english(RANKED_WORDS) if f"{word}</w>" in number]
         words, tokens = (np.array(each) for each in zip(*known, strict=True))
         alive = embedding_of(clip).weight.detach().cpu().float().numpy()[tokens].any(1)
         return cls(words[alive], tokens[alive], Bigrams(words[alive].tolist()))
 
-    def spell(self, text: Text) -> str:
+    def spell(self, text: WordNumbers) -> str:
         """The text as it is read."""
         return " ".join(self.words[list(text)])
 
@@ -65,10 +67,10 @@ class Lexicon:
 def text_feature(
     clip: Clip,
     neuron: int | Directions,
-    words: int = WORDS,
-    restarts: int = RESTARTS,
-    steps: int = STEPS,
-    penalty: float = PENALTY,
+    words: int = _LONGEST_WORDING,
+    restarts: int = _RESTARTS,
+    steps: int = _CLIMB_STEPS,
+    penalty: float = _FLUENCY_WEIGHT,
     seed: int = 0,
 ) -> pa.Table:
     """Texts of at most `words` words that climb highest for a neuron or direction: text, score, fluency, agree, common.
@@ -91,23 +93,23 @@ def text_feature(
     words = min(words, (tokenizer_of(clip).context_length or words + 2) - 2)
     random = np.random.default_rng(seed)
 
-    def objective(texts: list[Text]) -> Float[np.ndarray, " t"]:
+    def objective(texts: list[WordNumbers]) -> Float[np.ndarray, " t"]:
         cosine = clip.encode_texts([lexicon.spell(text) for text in texts]) @ aim
         return cosine + penalty * lexicon.bigrams.fluency(texts)
 
-    def gradient(text: Text) -> Float[np.ndarray, "n v"]:
+    def gradient(text: WordNumbers) -> Float[np.ndarray, "n v"]:
         return word_gradient(clip, lexicon, text, aim) + penalty * lexicon.bigrams.gains(text)
 
     starts = [tuple(random.choice(len(lexicon.words), words, replace=False).tolist()) for _ in range(restarts)]
-    ends = [climb(start, objective, gradient, words, steps) for start in starts]
+    ends = [climb_text(start, objective, gradient, words, steps) for start in starts]
     return _table(lexicon, ends, objective(ends), penalty)
 
 
-def climb(start: Text, objective: Objective, gradient: Gradient, longest: int, steps: int) -> Text:
+def climb_text(start: WordNumbers, objective: _Objective, gradient: _Gradient, longest: int, steps: int) -> WordNumbers:
     """The text where no move tried is better: steepest ascent by replacing, inserting or leaving out one word."""
     text, height = start, objective([start])[0]
     for _ in range(steps):
-        tried = moves(text, gradient(text), longest)
+        tried = neighbouring_texts(text, gradient(text), longest)
         heights = objective(tried) if tried else np.array([-np.inf])
         if heights.max() <= height + 1e-6:
             break
@@ -115,9 +117,11 @@ def climb(start: Text, objective: Objective, gradient: Gradient, longest: int, s
     return text
 
 
-def moves(text: Text, gain: Float[np.ndarray, "n v"], longest: int, tries: int = TRIES) -> list[Text]:
+def neighbouring_texts(
+    text: WordNumbers, gain: Float[np.ndarray, "n v"], longest: int, tries: int = _TRIED_WORDS
+) -> list[WordNumbers]:
     """Texts one move away: the words of most gain put in each place or before it, or a word left out; none twice."""
-    found: list[Text] = []
+    found: list[WordNumbers] = []
     for place, gains in enumerate(gain):
         best = np.argpartition(-gains, min(tries, len(gains) - 1))[:tries].tolist()
         before, after = text[:place], text[place + 1 :]
@@ -130,7 +134,9 @@ def moves(text: Text, gain: Float[np.ndarray, "n v"], longest: int, tries: int =
     return [other for other in dict.fromkeys(found) if len(set(other)) == len(other) and other != text]
 
 
-def word_gradient(clip: Clip, lexicon: Lexicon, text: Text, aim: Float[np.ndarray, " e"]) -> Float[np.ndarray, "n v"]:
+def word_gradient(
+    clip: Clip, lexicon: Lexicon, text: WordNumbers, aim: Float[np.ndarray, " e"]
+) -> Float[np.ndarray, "n v"]:
     """What each word of the lexicon would add to the text's cosine with `aim` in each place, to first order.
 
     Up to a constant a place: what the word that stands there gives is not taken off.
@@ -170,12 +176,12 @@ def embedding_of(clip: Clip) -> nn.Embedding:
     raise Refused(f"{clip.name} has no table of token embeddings to climb over")
 
 
-def _table(lexicon: Lexicon, ends: list[Text], heights: Float[np.ndarray, " t"], penalty: float) -> pa.Table:
+def _table(lexicon: Lexicon, ends: list[WordNumbers], heights: Float[np.ndarray, " t"], penalty: float) -> pa.Table:
     rows = []
     for text in dict.fromkeys(ends[i] for i in np.argsort(-heights, kind="stable")):
         fluency = float(lexicon.bigrams.fluency([text])[0])
         shares = [len({*text} & {*other}) / len({*text} | {*other}) for other in ends]
-        agree = sum(share >= AGREE for share in shares)
+        agree = sum(share >= _AGREEMENT for share in shares)
         score = float(heights[ends.index(text)]) - penalty * fluency
         common = tuple(word for word in text if 2 * sum(word in other for other in ends) >= len(ends))
         row = {"text": lexicon.spell(text), "score": score, "fluency": fluency, "agree": agree}

@@ -161,9 +161,9 @@ class Spy:
 
 
 def test_no_more_than_a_block_of_rows_is_read_at_once(plain: Plain, clip: FakeClip, monkeypatch) -> None:
-    monkeypatch.setattr("decompose.responses.BLOCK", 50)
-    monkeypatch.setattr("decompose.evidence.BLOCK", 50)
-    monkeypatch.setattr("decompose.evidence.POOL", 50 * 24)
+    monkeypatch.setattr("decompose.responses.RESPONSE_BLOCK", 50)
+    monkeypatch.setattr("decompose.evidence.RESPONSE_BLOCK", 50)
+    monkeypatch.setattr("decompose.evidence.PROBABILITY_POOL", 50 * 24)
     T, null = clip.encode_texts(list(WORDS)), np.random.default_rng(0).normal(size=(20, E)).astype(np.float32)
 
     def results(A: Any, E: Any) -> list[pa.Table]:

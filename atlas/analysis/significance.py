@@ -14,10 +14,10 @@ from scipy.stats import false_discovery_control, hypergeom
 
 from atlas.sources import vocabulary
 
-RANKED = 30_000  # English words that random texts are drawn from
-LIKE = 2.0  # a word is of like frequency if its rank is at most this many times larger or smaller
+RANKED_WORDS = 30_000  # English words that random texts are drawn from
+_LIKE_FREQUENCY = 2.0  # a word is of like frequency if its rank is at most this many times larger or smaller
 INTERVAL = (2.5, 97.5)  # percentiles between which 95 % of draws lie
-LONGEST = 24  # words of a random text: longer prompts are cut by the models too
+_LONGEST_RANDOM_TEXT = 24  # words of a random text: longer prompts are cut by the models too
 
 
 def p_values(scores: Float[np.ndarray, "*shape"], null: Float[np.ndarray, "..."]) -> Float[np.ndarray, "*shape"]:
@@ -35,7 +35,7 @@ def q_values(p: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     return false_discovery_control(p) if p.size else p
 
 
-def selected_q(p: Float[np.ndarray, "*shape"], families: Float[np.ndarray, " n"]) -> Float[np.ndarray, "*shape"]:
+def selected_q_values(p: Float[np.ndarray, "*shape"], families: Float[np.ndarray, " n"]) -> Float[np.ndarray, "*shape"]:
     """False discovery rates of claims on n families, from p-values that are corrected within the family.
 
     Families are selected by the least p-value of each (`families`); at rate a, with R of n selected, a claim on one of
@@ -50,7 +50,9 @@ def selected_q(p: Float[np.ndarray, "*shape"], families: Float[np.ndarray, " n"]
     return np.minimum(np.minimum(now, later[below]), 1.0)
 
 
-def moderated(scores: Float[np.ndarray, "*shape u"], null: Float[np.ndarray, "m u"]) -> Float[np.ndarray, "*shape u"]:
+def moderated_scores(
+    scores: Float[np.ndarray, "*shape u"], null: Float[np.ndarray, "m u"]
+) -> Float[np.ndarray, "*shape u"]:
     """How far scores surpass the mean of the null draws, in their deviation plus the median column's; column by column.
 
     By its own deviation alone, a column where next to nothing happens wins by next to nothing (Tusher, Tibshirani and
@@ -99,14 +101,14 @@ def random_texts(like: str, count: int, seed: int = 0) -> list[str]:
     Of like frequency are the ranks from half to twice its own in wordfreq's list; a word that the list does not know,
     in any script, stands at its end. The words of `like` themselves are left out.
     """
-    ranked = vocabulary.english(RANKED)
+    ranked = vocabulary.english(RANKED_WORDS)
     place = {word: rank for rank, word in enumerate(ranked)}
-    own = re.findall(r"\w+", like.casefold())[:LONGEST] or [like]
+    own = re.findall(r"\w+", like.casefold())[:_LONGEST_RANDOM_TEXT] or [like]
     random = np.random.default_rng(seed)
     columns = []
     for word in own:
         rank = place.get(word, len(ranked) - 1)
-        low = min(int(rank / LIKE), len(ranked) - 100)
-        band = [other for other in ranked[low : max(int(LIKE * rank), low + 100)] if other not in own]
+        low = min(int(rank / _LIKE_FREQUENCY), len(ranked) - 100)
+        band = [other for other in ranked[low : max(int(_LIKE_FREQUENCY * rank), low + 100)] if other not in own]
         columns.append(random.choice(np.array(band), count))
     return [" ".join(words) for words in zip(*columns, strict=True)]

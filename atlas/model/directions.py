@@ -19,9 +19,9 @@ from safetensors.torch import load_file
 
 from atlas.errors import Refused
 
-PARTS = ("read", "write", "bias")  # keys of a file of directions
-ENCODERS, DECODERS = ("W_enc", "encoder.weight"), ("W_dec", "decoder.weight")
-ENCODER_BIASES, DECODER_BIASES = ("b_enc", "encoder.bias", "latent_bias"), ("b_dec", "decoder.bias", "pre_bias")
+_PARTS = ("read", "write", "bias")  # keys of a file of directions
+_ENCODERS, _DECODERS = ("W_enc", "encoder.weight"), ("W_dec", "decoder.weight")
+_ENCODER_BIASES, _DECODER_BIASES = ("b_enc", "encoder.bias", "latent_bias"), ("b_dec", "decoder.bias", "pre_bias")
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Directions:
     rectified: bool = False  # activations end in a ReLU
 
     def __post_init__(self) -> None:
-        for part in PARTS:  # models compute in single precision, and torch mixes no other with it
+        for part in _PARTS:  # models compute in single precision, and torch mixes no other with it
             object.__setattr__(self, part, np.asarray(getattr(self, part), np.float32))
         k = len(self.names)
         shapes = self.read.shape, self.write.shape, self.bias.shape
@@ -54,7 +54,7 @@ class Directions:
         """Both, one after the other."""
         if (self.width, self.rectified) != (other.width, other.rectified):
             raise Refused("directions are joined that are of one layer, and rectified alike")
-        read, write, bias = (np.concatenate([getattr(self, part), getattr(other, part)]) for part in PARTS)
+        read, write, bias = (np.concatenate([getattr(self, part), getattr(other, part)]) for part in _PARTS)
         return Directions(read, write, self.names + other.names, bias, self.rectified)
 
     def __getitem__(self, which: int | slice | Sequence[int] | np.ndarray) -> "Directions":
@@ -110,7 +110,7 @@ class Directions:
     def save(self, path: str | Path) -> None:
         """Write them into a safetensors file: read, write and bias, with names and whether they are rectified."""
         said = {"names": json.dumps(self.names), "rectified": json.dumps(self.rectified)}
-        save_file({part: np.ascontiguousarray(getattr(self, part)) for part in PARTS}, path, said)
+        save_file({part: np.ascontiguousarray(getattr(self, part)) for part in _PARTS}, path, said)
 
     @classmethod
     def load(cls, path: str | Path, u: int | None = None) -> "Directions":
@@ -119,7 +119,7 @@ class Directions:
         `u`: neurons of the layer they must be of. Raises Refused for other files.
         """
         arrays = _tensors(Path(path))
-        if not {*PARTS} <= set(arrays):
+        if not {*_PARTS} <= set(arrays):
             return cls.sae(path, u)
         with safe_open(path, "numpy") as file:
             said = file.metadata() or {}
@@ -143,12 +143,12 @@ class Directions:
         latents: their activations are more than a ReLU.
         """
         arrays = _tensors(Path(path))
-        encoder, decoder = _named(arrays, ENCODERS), _named(arrays, DECODERS)
+        encoder, decoder = _named(arrays, _ENCODERS), _named(arrays, _DECODERS)
         if encoder is None or decoder is None:
             raise Refused(f"{path} has no encoder and decoder: it holds {', '.join(sorted(arrays)) or 'nothing'}")
         if more := [key for key in arrays if key.rpartition(".")[2] in ("threshold", "log_threshold", "b_gate")]:
             raise Refused(f"{path} holds {more[0]}: its latents are gated or thresholded, which is more than a ReLU")
-        outer, inner = _named(arrays, DECODER_BIASES), _named(arrays, ENCODER_BIASES)
+        outer, inner = _named(arrays, _DECODER_BIASES), _named(arrays, _ENCODER_BIASES)
         u = u or _width(encoder, decoder, outer, inner)
         read = _latents_first(encoder, u, "W_enc" in arrays, f"{path}: the encoder")
         write = _latents_first(decoder, u, "W_dec" not in arrays, f"{path}: the decoder")

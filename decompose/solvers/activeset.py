@@ -15,14 +15,14 @@ from jaxtyping import Bool, Float, Int
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
-CHUNK = 1024  # targets at once: the largest array is (CHUNK, m)
-CANDIDATES = 24  # join a working set in a round, at least; as many as it has, if that is more
-ROUNDS = 100
-TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-9}  # of a target's largest correlation with an atom
+TARGETS_AT_ONCE = 1024  # targets at once: the largest array is (CHUNK, m)
+_CANDIDATES = 24  # join a working set in a round, at least; as many as it has, if that is more
+_ROUNDS = 100
+_TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-9}  # of a target's largest correlation with an atom
 
-Values = tuple[Int[Tensor, "n w"], Float[Tensor, "n w"]]
-Restricted = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
-Residual = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+_Values = tuple[Int[Tensor, "n w"], Float[Tensor, "n w"]]
+_Restricted = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+_Residual = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 def lasso(
@@ -34,12 +34,12 @@ def lasso(
     Warns (`ConvergenceWarning`) where targets are left that no round made optimal.
     """
     Z, left = T.new_zeros(len(T), len(D)), 0
-    for start in range(0, len(T), CHUNK):
-        here = slice(start, start + CHUNK)
+    for start in range(0, len(T), TARGETS_AT_ONCE):
+        here = slice(start, start + TARGETS_AT_ONCE)
         every = penalty[here, None].expand(-1, len(D))
         none = torch.zeros(len(T[here]), 0, dtype=torch.int64, device=T.device), T.new_zeros(len(T[here]), 0)
-        left += working_sets(T[here], D, every, none, restricted, residual, Z[here], enough or len(D))
-    warn_of(left, len(T))
+        left += working_sets(T[here], D, every, none, restricted_codes, residuals, Z[here], enough or len(D))
+    warn_unsolved(left, len(T))
     return Z
 
 
@@ -47,9 +47,9 @@ def working_sets(
     T: Float[Tensor, "n d"],
     D: Float[Tensor, "m d"],
     penalty: Float[Tensor, "n m"],
-    begin: Values,
-    restricted: Restricted,
-    residual: Residual,
+    begin: _Values,
+    restricted: _Restricted,
+    residual: _Residual,
     Z: Float[Tensor, "n m"],
     enough: int,
 ) -> int:
@@ -60,12 +60,12 @@ def working_sets(
     """
     at, (atoms, values) = torch.arange(len(T), device=T.device), begin  # `at`: the targets still open
     slack = None
-    for _ in range(ROUNDS):
+    for _ in range(_ROUNDS):
         wish = residual(T, D, atoms, values) @ D.T  # how fast the loss falls in each atom
         if slack is None:
-            slack = TOLERANCE[T.dtype] * wish.amax(1, keepdim=True).clamp(min=0)
+            slack = _TOLERANCE[T.dtype] * wish.amax(1, keepdim=True).clamp(min=0)
         wish -= penalty[at] + slack
-        size = min(max(CANDIDATES, atoms.shape[1]), len(D))
+        size = min(max(_CANDIDATES, atoms.shape[1]), len(D))
         found, new = wish.topk(size)
         going = (found[:, 0] > 0) & ((values > 0).sum(1) < enough)
         _put(Z, at[~going], atoms[~going], values[~going])
@@ -87,20 +87,20 @@ def _put(
     Z.index_put_((at[:, None], atoms), values, accumulate=True)  # what fills up adds 0 to an atom that may be taken
 
 
-def warn_of(left: int, targets: int) -> None:
+def warn_unsolved(left: int, targets: int) -> None:
     """Say that some targets are not optimal, if any are not."""
     if left:
         warnings.warn(f"{left} of {targets} targets are not optimal yet", ConvergenceWarning, stacklevel=3)
 
 
-def residual(
+def residuals(
     T: Float[Tensor, "n d"], D: Float[Tensor, "m d"], atoms: Int[Tensor, "n w"], values: Float[Tensor, "n w"]
 ) -> Float[Tensor, "n d"]:
     """What the codes leave of each target."""
     return T - (values[:, None] @ D[atoms])[:, 0]
 
 
-def restricted(
+def restricted_codes(
     T: Float[Tensor, "n d"],
     D: Float[Tensor, "m d"],
     penalty: Float[Tensor, "n w"],
@@ -110,7 +110,7 @@ def restricted(
 ) -> Float[Tensor, "n w"]:
     """The non-negative lasso of each target over a few atoms of its own."""
     G, c = normal_equations(T, D, atoms)
-    return nonnegative(G, c - penalty, values, allowed)
+    return nonnegative_minimum(G, c - penalty, values, allowed)
 
 
 def normal_equations(
@@ -118,16 +118,16 @@ def normal_equations(
 ) -> tuple[Float[Tensor, "n w w"], Float[Tensor, "n w"]]:
     """G and c of |t - zD|^2 / 2 = z G z / 2 - c z + constant, each target's over its own atoms."""
     chosen = D[atoms]
-    return ridged(chosen @ chosen.mT), (chosen @ T[:, :, None])[..., 0]
+    return with_ridge(chosen @ chosen.mT), (chosen @ T[:, :, None])[..., 0]
 
 
-def ridged(G: Float[Tensor, "n w w"]) -> Float[Tensor, "n w w"]:
+def with_ridge(G: Float[Tensor, "n w w"]) -> Float[Tensor, "n w w"]:
     """G with a ridge of rounding's size: it decides between atoms that are equal (two spellings of a word may be)."""
     G.diagonal(dim1=1, dim2=2).mul_(1 + 16 * torch.finfo(G.dtype).eps)
     return G
 
 
-def nonnegative(
+def nonnegative_minimum(
     G: Float[Tensor, "n w w"], c: Float[Tensor, "n w"], z: Float[Tensor, "n w"], allowed: Bool[Tensor, "n w"]
 ) -> Float[Tensor, "n w"]:
     """argmin z G z / 2 - c z over z >= 0, many at once: an active set method, begun at z (Lawson & Hanson 1974).
@@ -136,7 +136,7 @@ def nonnegative(
     the way are fixed at 0. Arrived, it frees those that would lower the objective at more than half the fastest rate.
     """
     Z, at, free = torch.zeros_like(c), torch.arange(len(c), device=c.device), z > 0
-    slack = TOLERANCE[c.dtype] / 10 * c.abs().amax(1, keepdim=True)
+    slack = _TOLERANCE[c.dtype] / 10 * c.abs().amax(1, keepdim=True)
     for _ in range(20 * c.shape[1]):
         ahead = least_squares(G, c, free)
         passing = free & (ahead <= 0)

@@ -73,7 +73,9 @@ def sweep(Z: Float[Tensor, "n k"], G: Float[Tensor, "k k"], B: Float[Tensor, "n 
     return moved.item()
 
 
-def objective(A: Float[Tensor, "n u"], Z: Float[Tensor, "n k"], D: Float[Tensor, "k u"], penalty: float | int) -> float:
+def nmf_objective(
+    A: Float[Tensor, "n u"], Z: Float[Tensor, "n k"], D: Float[Tensor, "k u"], penalty: float | int
+) -> float:
     """|A - ZD|^2 / 2 + penalty sum(Z)."""
     return (torch.linalg.norm(A - Z @ D) ** 2 / 2 + penalty * Z.sum()).item()
 

@@ -10,11 +10,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from decompose.solvers.activeset import nonnegative, ridged, warn_of, working_sets
+from decompose.solvers.activeset import nonnegative_minimum, warn_unsolved, with_ridge, working_sets
 
-NEWTON, HALVINGS = 50, 30
-ROUNDING = 1e-14  # of the objective, a sum of hundreds of terms
-ENOUGH = 1e-9  # of the objective: a Newton step that gains less was the last
+_NEWTON_STEPS, _HALVINGS = 50, 30
+_ROUNDING = 1e-14  # of the objective, a sum of hundreds of terms
+_LEAST_GAIN = 1e-9  # of the objective: a Newton step that gains less was the last
 
 
 def logistic_codes(
@@ -32,7 +32,7 @@ def logistic_codes(
     odds = T.mean(1, keepdim=True).logit()
     begin = torch.where(odds > 0, m, 2 * m + 1), odds.abs()
     Z = T.new_zeros(len(T), len(signed))
-    warn_of(working_sets(T, signed, every, begin, _restricted, _residual, Z, len(signed)), len(T))
+    warn_unsolved(working_sets(T, signed, every, begin, _restricted, _residual, Z, len(signed)), len(T))
     Z = Z[:, : m + 1] - Z[:, m + 1 :]
     return Z[:, :m], Z[:, m] - Z[:, :m] @ centre
 
@@ -53,13 +53,13 @@ def _restricted(
 ) -> Float[Tensor, "n w"]:
     chosen = D[atoms]
     before = _objective(T, chosen, penalty, values)
-    for _ in range(NEWTON):
+    for _ in range(_NEWTON_STEPS):
         p = torch.sigmoid((values[:, None] @ chosen)[:, 0])
-        G = ridged((chosen * (p * (1 - p))[:, None]) @ chosen.mT)
+        G = with_ridge((chosen * (p * (1 - p))[:, None]) @ chosen.mT)
         c = (G @ values[..., None])[..., 0] + (chosen @ (T - p)[..., None])[..., 0]
-        way = nonnegative(G, c - penalty, values, allowed) - values
+        way = nonnegative_minimum(G, c - penalty, values, allowed) - values
         values, now = _search(T, chosen, penalty, values, way, before)
-        if (before - now <= ENOUGH * before).all():
+        if (before - now <= _LEAST_GAIN * before).all():
             break
         before = now
     return values
@@ -77,9 +77,9 @@ def _search(
 
     Close to the optimum a step gains less than the objective's last digit, and the gradient still needs it.
     """
-    most = before * (1 + ROUNDING)
+    most = before * (1 + _ROUNDING)
     step, now = torch.ones_like(before), _objective(T, chosen, penalty, values + way)
-    for _ in range(HALVINGS):
+    for _ in range(_HALVINGS):
         if (now <= most).all():
             break
         step = torch.where(now <= most, step, step / 2)

@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from decompose.solvers.activeset import CHUNK, least_squares, nonnegative, normal_equations, residual
+from decompose.solvers.activeset import TARGETS_AT_ONCE, least_squares, nonnegative_minimum, normal_equations, residuals
 
-STEPS = 50  # of hard thresholding; most targets stand still after a few
-NOTHING = 1e-5  # of a target's first correlation: what is left is rounding
+_THRESHOLDING_STEPS = 50  # of hard thresholding; most targets stand still after a few
+_RESIDUAL_ROUNDING = 1e-5  # of a target's first correlation: what is left is rounding
 
 
 def omp(T: Float[Tensor, "n d"], D: Float[Tensor, "m d"], k: int, signed: bool) -> Float[Tensor, "n m"]:
@@ -30,13 +30,15 @@ def iht(T: Float[Tensor, "n d"], D: Float[Tensor, "m d"], k: int, signed: bool) 
     return _in_chunks(_iht, T, D, k, signed)
 
 
-def prune(T: Float[Tensor, "n d"], D: Float[Tensor, "m d"], Z: Float[Tensor, "n m"], k: int) -> Float[Tensor, "n m"]:
+def pruned_codes(
+    T: Float[Tensor, "n d"], D: Float[Tensor, "m d"], Z: Float[Tensor, "n m"], k: int
+) -> Float[Tensor, "n m"]:
     """The k largest of each target's codes >= 0, fitted again."""
     values, atoms = Z.topk(k)
-    return torch.zeros_like(Z).scatter_(1, atoms, fit(T, D, atoms, values > 0, signed=False))
+    return torch.zeros_like(Z).scatter_(1, atoms, fitted_codes(T, D, atoms, values > 0, signed=False))
 
 
-def fit(
+def fitted_codes(
     T: Float[Tensor, "n d"],
     D: Float[Tensor, "m d"],
     atoms: Int[Tensor, "n w"],
@@ -45,13 +47,13 @@ def fit(
 ) -> Float[Tensor, "n w"]:
     """Least squares codes of each target over atoms of its own; >= 0 unless signed."""
     G, c = normal_equations(T, D, atoms)
-    return least_squares(G, c, allowed) if signed else nonnegative(G, c, torch.zeros_like(c), allowed)
+    return least_squares(G, c, allowed) if signed else nonnegative_minimum(G, c, torch.zeros_like(c), allowed)
 
 
 def _in_chunks(pursue, T: Float[Tensor, "n d"], D: Float[Tensor, "m d"], k: int, signed: bool) -> Float[Tensor, "n m"]:
     Z = T.new_zeros(len(T), len(D))
-    for start in range(0, len(T), CHUNK):
-        here = slice(start, start + CHUNK)
+    for start in range(0, len(T), TARGETS_AT_ONCE):
+        here = slice(start, start + TARGETS_AT_ONCE)
         atoms, values = pursue(T[here], D, k, signed)
         Z[here].scatter_(1, atoms, values)
     return Z
@@ -68,9 +70,9 @@ def _omp(
         best, new = alike.max(1, keepdim=True)
         first = best if first is None else first
         atoms = torch.cat([atoms, new], 1)
-        allowed = torch.cat([allowed, best > NOTHING * first.clamp(min=0)], 1)
-        values = fit(T, D, atoms, allowed, signed)
-        R = residual(T, D, atoms, values)
+        allowed = torch.cat([allowed, best > _RESIDUAL_ROUNDING * first.clamp(min=0)], 1)
+        values = fitted_codes(T, D, atoms, allowed, signed)
+        R = residuals(T, D, atoms, values)
     return atoms, values
 
 
@@ -79,10 +81,10 @@ def _iht(
 ) -> tuple[Int[Tensor, "n k"], Float[Tensor, "n k"]]:
     atoms, values, R = _largest(T @ D.T, T, D, k, signed)
     step = T.new_ones(len(T), 1)
-    for _ in range(STEPS):
+    for _ in range(_THRESHOLDING_STEPS):
         moved = (step * (R @ D.T)).scatter_add(1, atoms, values)
         new = _largest(moved, T, D, k, signed)
-        better = new[2].square().sum(1) < (1 - NOTHING) * R.square().sum(1)
+        better = new[2].square().sum(1) < (1 - _RESIDUAL_ROUNDING) * R.square().sum(1)
         step = torch.where(better[:, None], step, step / 2)
         atoms, values, R = (
             torch.where(better[:, None], now, was) for now, was in zip(new, (atoms, values, R), strict=True)
@@ -97,5 +99,5 @@ def _largest(
 ) -> tuple[Int[Tensor, "n k"], Float[Tensor, "n k"], Float[Tensor, "n d"]]:
     """The k atoms of the largest codes, their codes by least squares, and what those leave."""
     size, atoms = (moved.abs() if signed else moved).topk(k)
-    values = fit(T, D, atoms, size > 0, signed)
-    return atoms, values, residual(T, D, atoms, values)
+    values = fitted_codes(T, D, atoms, size > 0, signed)
+    return atoms, values, residuals(T, D, atoms, values)
