@@ -3,7 +3,6 @@
 Results go to stdout, progress and warnings to stderr.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from atlas.console import command_line, option, print_table, run_command, takes
 from atlas.errors import Refused
 from decompose.opening import (
     AS_JSON,
+    AUTO,
     CONCEPT_WORDS,
     DIRECTIONS_FILE,
     MODEL_CHOICE,
@@ -25,6 +25,7 @@ from decompose.opening import (
     chosen_neuron,
     count_option,
     load_directions,
+    number_or_auto,
     open_model,
     open_store,
     sample_images,
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 # Nothing heavy is imported here, so that `decompose --help` answers at once. Each command imports what it runs.
 
 _RATE = 0.05  # false discovery rate
-_AUTO, _COMPONENTS_FILE = "auto", "components.safetensors"
+_COMPONENTS_FILE = "components.safetensors"
 
 
 @takes(
@@ -219,20 +220,9 @@ def compare_command(concept: list[str], templates: str | None, as_json: bool, **
     return 0
 
 
-def _count(text: str) -> int | str:
-    if text == _AUTO or text.lstrip("-").isdecimal():
-        return text if text == _AUTO else int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor {_AUTO}")
-
-
 @takes(
     STORE_FOLDER,
-    option(
-        "-k",
-        type=_count,
-        default=16,
-        help=f"number of components (16); {_AUTO}: chosen by held-out error and stability",
-    ),
+    option("-k", type=number_or_auto, default=16, help=f"components (16); {AUTO}: by held-out error and stability"),
     option("--alpha", type=float, default=0.0, help="L1 penalty on the codes (0)"),
     SEED_NUMBER,
     AS_JSON,

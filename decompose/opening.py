@@ -3,6 +3,7 @@
 These are a Store, a model, directions, texts, images and words.
 """
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 # Nothing heavy is imported here, so that `decompose --help` answers at once.
 
+AUTO = "auto"  # in place of a number
 _RECEIPT_IMAGES = 64  # images that receipts are measured on
 
 
@@ -65,6 +67,13 @@ def templates_option(default: str | None = None) -> Option:
 def count_option(k: int, what: str = "rows to print") -> Option:
     """The option -k."""
     return option("-k", type=int, default=k, help=f"number of {what} ({k})")
+
+
+def number_or_auto(text: str) -> int | str:
+    """The value of an option that takes a whole number or `AUTO`."""
+    if text == AUTO or text.lstrip("-").isdecimal():
+        return text if text == AUTO else int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor {AUTO}")
 
 
 # -- what they name ----------------------------------------------------------------------------------------------------
