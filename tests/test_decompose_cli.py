@@ -308,7 +308,6 @@ def vit(tmp_path: Path) -> Path:
 def test_every_command_works_on_a_vit(vit: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
     monkeypatch.setattr("decompose.lookup.default_texts", lambda: ("cat", "dog", "sun"))
     monkeypatch.setattr(equations, "_vocabulary", lambda: tuple(f"word{i}" for i in range(40)))
-    monkeypatch.setattr("decompose.labels.NULL_DRAWS", 200)
     own = ["--store", str(vit), "--pretrained", str(vit.parent / "vit.safetensors")]
     components = str(vit / "neurons/components/components.safetensors")
     for command in (
