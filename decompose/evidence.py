@@ -10,10 +10,11 @@ kind has a null of its own, and its p-values are corrected for the number of tex
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.sparse import coo_array, csr_array
+from scipy.sparse import csr_array
 from scipy.special import softmax
 from scipy.stats import norm
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
@@ -56,8 +57,8 @@ def caption_evidence(things: Things, top: Int[np.ndarray, "u k"], concepts: Sequ
     totals = carries.T @ np.bincount(things.phrase, minlength=len(things.phrases))
     u, k = top.shape
     at = things.phrase[top.ravel()], np.arange(0, u * k + 1, k)
-    found = csr_array((np.ones(u * k, np.int64), *at), (u, len(things.phrases)))
-    seen = coo_array(found @ carries)
+    product: Any = csr_array((np.ones(u * k, np.int64), *at), (u, len(things.phrases))) @ carries
+    seen = product.tocoo()
     score, corrected = np.zeros(seen.shape, np.float32), np.ones(seen.shape, np.float32)
     several = totals[seen.col] > 1
     row, column = seen.row[several], seen.col[several]

@@ -40,7 +40,7 @@ def family_agreement(F: Float[np.ndarray, "t k"], families: Sequence[str], rng: 
         "nmi": float(nmi),
         "ami": float(adjusted_mutual_info_score(truth, found)),
         "ari": float(adjusted_rand_score(truth, found)),
-        "p": float(p_values(np.array(nmi), null)),
+        "p": float(p_values(np.array([nmi]), null)[0]),
         "factors": F.shape[1],
         "named": [name for name in factor_names(truth, found, F.shape[1]) if name],
     }

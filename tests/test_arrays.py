@@ -207,7 +207,7 @@ def test_arrays_that_do_not_fit_are_refused(plain: Plain, clip: FakeClip) -> Non
         "captions has 9 rows": lambda: label(A, WORDS, T, captions=captions[:9]),
         "groups has 9 rows": lambda: label(A, WORDS, T, X, groups=captions[:9]),
         "embeddings hold": lambda: label(A, WORDS, T, spoilt(X)),
-        "text embeddings or basis hold": lambda: label(A, WORDS, spoilt(T), X),
+        "text embeddings hold": lambda: label(A, WORDS, spoilt(T), X),
         "false discovery rate": lambda: label(A, WORDS, T, X, rate=1.5),
         "neuron 16 is out of range: A has": lambda: decompose.compare_neurons(A, 16),
         "compared by": lambda: decompose.compare_neurons(A, 1, by="taste"),
