@@ -194,7 +194,7 @@ def equation_command(
 
     store, clip = open_model(**model)
     some, images = load_directions(directions, clip.neurons), sample_images(store, clip) if receipts else None
-    found = compose(clip, concept, k, store, method, None, True, templates, some, images)
+    found = compose(clip, concept, k, store, method=method, templates=templates, directions=some, images=images)
     warn_untrained(clip, concept)
     shares: list[float | None] = [None] * len(found)
     if store is not None and "image" in store.counts:

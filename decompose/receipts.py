@@ -131,7 +131,8 @@ def side_by_side(receipts: Sequence[Receipt]) -> dict[str, list[object]]:
     for act in _ACTS:
         done = [each for each in receipts if each.act == act]
         columns |= {f"{act}_{name}": [getattr(each, name) for each in done] for name in RECEIPT_FIELDS}
-    return columns | {"ablate_images": [each.images for each in receipts if each.act == "ablate"]}
+    columns["ablate_images"] = [each.images for each in receipts if each.act == "ablate"]
+    return columns
 
 
 def match_controls(

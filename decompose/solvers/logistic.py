@@ -1,8 +1,8 @@
-"""L1 logistic regression of many targets over one dictionary: Newton steps on working sets, all targets side by side.
+"""L1 logistic regression of many targets over one dictionary: Newton steps on working sets, in parallel.
 
 T targets (n, d) of 0 and 1, D dictionary (m, d), Z codes (n, m), with an intercept that is not penalised. Each Newton
-step is a non-negative lasso over a few atoms (Lee, Sun & Saunders 2014, "Proximal Newton-type methods"), over D and -D
-as codes have signs.
+step is a non-negative lasso over a few atoms (Lee, Sun & Saunders 2014, "Proximal Newton-type methods"). Codes have
+signs, so the atoms are those of D and of -D.
 """
 
 import torch
@@ -12,9 +12,9 @@ from torch.nn.functional import softplus
 
 from decompose.solvers.activeset import nonnegative_minimum, warn_unsolved, with_ridge, working_sets
 
-_NEWTON_STEPS, _HALVINGS = 50, 30
-_ROUNDING = 1e-14  # of the objective, a sum of hundreds of terms
-_LEAST_GAIN = 1e-9  # of the objective: a Newton step that gains less was the last
+_NEWTON_STEPS, _HALVINGS = 50, 30  # at most; halvings of a step
+_ROUNDING = 1e-14  # relative to the objective, a sum of hundreds of terms
+_LEAST_GAIN = 1e-9  # relative to the objective: a Newton step that gains less is the last
 
 
 def logistic_codes(
@@ -22,11 +22,11 @@ def logistic_codes(
 ) -> tuple[Float[Tensor, "n m"], Float[Tensor, " n"]]:
     """Codes and intercepts that minimise sum log(1 + exp(y)) - t y over y = zD + b, plus penalty |z|_1.
 
-    Every target holds zeros and ones both. Warns (`ConvergenceWarning`) where some did not become optimal.
+    Every target holds both zeros and ones. Warns (`ConvergenceWarning`) if some targets are not optimal.
     """
     m, centre = len(D), D.mean(1)
     ones = torch.ones_like(D[:1])
-    signed = torch.cat([D - centre[:, None], ones, centre[:, None] - D, -ones])  # the intercept is an atom, too
+    signed = torch.cat([D - centre[:, None], ones, centre[:, None] - D, -ones])  # the intercept is an atom too
     every = penalty[:, None].repeat(1, len(signed))
     every[:, [m, 2 * m + 1]] = 0
     odds = T.mean(1, keepdim=True).logit()
@@ -73,9 +73,10 @@ def _search(
     way: Float[Tensor, "n w"],
     before: Float[Tensor, " n"],
 ) -> tuple[Float[Tensor, "n w"], Float[Tensor, " n"]]:
-    """Go the way as far as it does not raise the objective beyond rounding: whole, or halved until it does not.
+    """The new values and their objective: a full step along `way`, halved until it does not raise the objective.
 
-    Close to the optimum a step gains less than the objective's last digit, and the gradient still needs it.
+    Rounding is allowed for: near the optimum, steps that the gradient still needs change the objective by less than its
+    last digit.
     """
     most = before * (1 + _ROUNDING)
     step, now = torch.ones_like(before), _objective(T, chosen, penalty, values + way)

@@ -1,7 +1,7 @@
-"""Codes of at most k terms, found greedily: matching pursuit and hard thresholding, many targets side by side.
+"""Codes of at most k terms, found greedily: matching pursuit and hard thresholding, many targets in parallel.
 
 T targets (n, d), D dictionary (m, d) with rows of unit norm, Z codes (n, m); atoms (n, w) are each target's own rows
-of D. Every step is one matrix product with the whole dictionary and one small least squares problem a target.
+of D. Every step is one matrix product with the whole dictionary, and one small least squares problem for each target.
 """
 
 import torch
@@ -10,22 +10,23 @@ from torch import Tensor
 
 from decompose.solvers.activeset import TARGETS_AT_ONCE, least_squares, nonnegative_minimum, normal_equations, residuals
 
-_THRESHOLDING_STEPS = 50  # of hard thresholding; most targets stand still after a few
-_RESIDUAL_ROUNDING = 1e-5  # of a target's first correlation: what is left is rounding
+_THRESHOLDING_STEPS = 50  # at most; most targets converge after a few
+_RESIDUAL_ROUNDING = 1e-5  # relative to a target's first correlation; smaller correlations are rounding
 
 
 def omp(T: Float[Tensor, "n d"], D: Float[Tensor, "m d"], k: int, signed: bool) -> Float[Tensor, "n m"]:
-    """Orthogonal matching pursuit (Pati et al. 1993): k times the atom most like what is left, then all fitted again.
+    """Orthogonal matching pursuit (Pati et al. 1993): k times the atom closest to the residual, then a refit.
 
-    Not signed: only atoms that point the same way, with codes >= 0 (Bruckstein et al. 2008).
+    Without signs, only positively correlated atoms are added, and codes are >= 0 (Bruckstein et al. 2008).
     """
     return _in_chunks(_omp, T, D, k, signed)
 
 
 def iht(T: Float[Tensor, "n d"], D: Float[Tensor, "m d"], k: int, signed: bool) -> Float[Tensor, "n m"]:
-    """Iterative hard thresholding (Blumensath & Davies 2009), refitted on every support (Foucart 2011).
+    """Iterative hard thresholding (Blumensath & Davies 2009), with a refit on every support (Foucart 2011).
 
-    A gradient step, of which the k largest stay. Where the new support does not fit better, the step is halved.
+    Each step is a gradient step, of which the k largest codes are kept. If the new support fits no better, the step
+    size is halved.
     """
     return _in_chunks(_iht, T, D, k, signed)
 
@@ -33,7 +34,7 @@ def iht(T: Float[Tensor, "n d"], D: Float[Tensor, "m d"], k: int, signed: bool) 
 def pruned_codes(
     T: Float[Tensor, "n d"], D: Float[Tensor, "m d"], Z: Float[Tensor, "n m"], k: int
 ) -> Float[Tensor, "n m"]:
-    """The k largest of each target's codes >= 0, fitted again."""
+    """The k largest codes of each target, all >= 0, fitted again."""
     values, atoms = Z.topk(k)
     return torch.zeros_like(Z).scatter_(1, atoms, fitted_codes(T, D, atoms, values > 0, signed=False))
 
@@ -45,7 +46,7 @@ def fitted_codes(
     allowed: Bool[Tensor, "n w"],
     signed: bool,
 ) -> Float[Tensor, "n w"]:
-    """Least squares codes of each target over atoms of its own; >= 0 unless signed."""
+    """Least squares codes of each target over its own atoms; >= 0 unless signed."""
     G, c = normal_equations(T, D, atoms)
     return least_squares(G, c, allowed) if signed else nonnegative_minimum(G, c, torch.zeros_like(c), allowed)
 
@@ -97,7 +98,7 @@ def _iht(
 def _largest(
     moved: Float[Tensor, "n m"], T: Float[Tensor, "n d"], D: Float[Tensor, "m d"], k: int, signed: bool
 ) -> tuple[Int[Tensor, "n k"], Float[Tensor, "n k"], Float[Tensor, "n d"]]:
-    """The k atoms of the largest codes, their codes by least squares, and what those leave."""
+    """The k atoms with the largest codes, their least squares codes, and the residuals."""
     size, atoms = (moved.abs() if signed else moved).topk(k)
     values = fitted_codes(T, D, atoms, size > 0, signed)
     return atoms, values, residuals(T, D, atoms, values)
