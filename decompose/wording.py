@@ -1,14 +1,13 @@
-"""Text feature visualisation: the wording that a neuron answers to most, by a hill climb over a tokenizer's words.
+"""Text feature visualisation: texts optimised for a neuron, by a hill climb over the words of the tokenizer.
 
-Goh et al. 2021 ("Multimodal Neurons") maximise a neuron's logit over texts by hill climbing under a language model's
-penalty; neither moves nor model are published. Here moves are proposed by the gradient at the token embeddings, as in
-HotFlip (Ebrahimi et al. 2018), and tried in earnest; the language model is one of bigrams (`decompose.fluency`): it
-keeps rare words out, and words from standing where nobody puts them.
+Goh et al. 2021 ("Multimodal Neurons") maximise a neuron's logit over texts by hill climbing with a language model as
+penalty; neither the moves nor the language model are published. Here the gradient at the token embeddings proposes
+moves, as in HotFlip (Ebrahimi et al. 2018), and each proposed text is evaluated. The language model is a bigram model
+(`decompose.fluency`), which penalises rare words and unusual word order.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,9 +26,9 @@ from decompose.fluency import Bigrams
 from decompose.lookup import basis_row
 
 _LONGEST_WORDING, _RESTARTS, _CLIMB_STEPS = 4, 8, 40
-_FLUENCY_WEIGHT = 0.01  # cosine that a text has to win whose words are ten times less likely, each after the one before
-_TRIED_WORDS = 8  # words tried at each place
-_AGREEMENT = 0.5  # share of words, of all in either text, from which two restarts agree
+_FLUENCY_WEIGHT = 0.01  # cosine that a text must gain to make up for words that are ten times less probable
+_TRIED_WORDS = 8  # words proposed for each place
+_AGREEMENT = 0.5  # Jaccard index of the words from which two restarts agree
 
 WordNumbers = tuple[int, ...]  # numbers of words
 _Gradient = Callable[
@@ -40,7 +39,7 @@ _Objective = Callable[[list[WordNumbers]], Float[np.ndarray, " t"]]
 
 @dataclass(frozen=True)
 class Lexicon:
-    """The words that are one token each, and how one follows another."""
+    """The words of one token, and their bigram probabilities."""
 
     words: np.ndarray
     tokens: Int[np.ndarray, " v"]
@@ -48,7 +47,7 @@ class Lexicon:
 
     @classmethod
     def of(cls, clip: Clip) -> "Lexicon":
-        """The frequent English words among a model's tokens, but for those that its training left at zero."""
+        """The frequent English words among a model's tokens, without those that training left at zero."""
         if not isinstance(clip.tokenizer, SimpleTokenizer):
             raise Refused(
                 f"{clip.name} has a {type(clip.tokenizer).__name__}: only CLIP's own tokenizer can be climbed"
@@ -60,7 +59,7 @@ class Lexicon:
         return cls(words[alive], tokens[alive], Bigrams(words[alive].tolist()))
 
     def spell(self, text: WordNumbers) -> str:
-        """The text as it is read."""
+        """The text of word numbers, as a string."""
         return " ".join(self.words[list(text)])
 
 
@@ -73,22 +72,23 @@ def text_feature(
     penalty: float = _FLUENCY_WEIGHT,
     seed: int = 0,
 ) -> pa.Table:
-    """Texts of at most `words` words that climb highest for a neuron or direction: text, score, fluency, agree, common.
+    """Texts optimised for a neuron, or one direction: text, score, fluency, agree, common; best first, one row a text.
 
-    `score` is the cosine of the text's embedding with the neuron's basis row, `fluency` the mean log10 probability of
-    its words, each after the one before; the climb maximises score + penalty * fluency, and rows are ordered by it.
-    `agree` counts the restarts, of all, that ended on mostly the same words, itself included: 1 of 8 is luck, 8 of 8 a
-    maximum worth the name. `common` are those of its words that half of the restarts or more ended on: what the neuron
-    is about, where the words beside them are what each climb happened upon.
+    `words`: words of a text, at most. `restarts`: climbs from random texts. `steps`: moves of a climb, at most.
 
-    Raises Refused for a neuron out of range or without effect on the embedding, several directions, and models with
-    another tokenizer than CLIP's.
+    The climb maximises score + penalty * fluency. `score` is the cosine of the text's embedding with the basis row;
+    `fluency` is the mean log10 probability of the words, each given the word before. `agree` is the number of restarts
+    that ended on mostly the same words, this one included: a result of one restart alone is not reliable. `common` are
+    the words of the text that at least half of the restarts found.
+
+    Raises Refused for a neuron out of range or without effect on the embedding, for several directions, and for models
+    with another tokenizer than CLIP's.
     """
     if min(words, restarts) < 1:
         raise Refused(f"words={words}, restarts={restarts}: ask for at least one of each")
     lexicon, aim = Lexicon.of(clip), basis_row(clip, neuron)
     if not aim.any():
-        raise Refused("the neuron adds nothing to the embedding, so that no text is better for it than another")
+        raise Refused("the neuron adds nothing to the embedding, so no text ranks above another")
     aim = aim / np.linalg.norm(aim)
     words = min(words, (tokenizer_of(clip).context_length or words + 2) - 2)
     random = np.random.default_rng(seed)
@@ -106,7 +106,7 @@ def text_feature(
 
 
 def climb_text(start: WordNumbers, objective: _Objective, gradient: _Gradient, longest: int, steps: int) -> WordNumbers:
-    """The text where no move tried is better: steepest ascent by replacing, inserting or leaving out one word."""
+    """A local maximum: steepest ascent from `start` by replacing, inserting or removing one word at a time."""
     text, height = start, objective([start])[0]
     for _ in range(steps):
         tried = neighbouring_texts(text, gradient(text), longest)
@@ -120,7 +120,7 @@ def climb_text(start: WordNumbers, objective: _Objective, gradient: _Gradient, l
 def neighbouring_texts(
     text: WordNumbers, gain: Float[np.ndarray, "n v"], longest: int, tries: int = _TRIED_WORDS
 ) -> list[WordNumbers]:
-    """Texts one move away: the words of most gain put in each place or before it, or a word left out; none twice."""
+    """Texts one move away, without repeats: a word of most gain in or before each place, or a word removed."""
     found: list[WordNumbers] = []
     for place, gains in enumerate(gain):
         best = np.argpartition(-gains, min(tries, len(gains) - 1))[:tries].tolist()
@@ -137,9 +137,9 @@ def neighbouring_texts(
 def word_gradient(
     clip: Clip, lexicon: Lexicon, text: WordNumbers, aim: Float[np.ndarray, " e"]
 ) -> Float[np.ndarray, "n v"]:
-    """What each word of the lexicon would add to the text's cosine with `aim` in each place, to first order.
+    """The change of the text's cosine with `aim` for each word of the lexicon in each place, to first order.
 
-    Up to a constant a place: what the word that stands there gives is not taken off.
+    It is up to a constant a place: the contribution of the word that is there is not subtracted.
     """
     held: list[Tensor] = []
 
@@ -161,15 +161,15 @@ def word_gradient(
 
 
 def tokenizer_of(clip: Clip) -> SimpleTokenizer:
-    """CLIP's own tokenizer; Refused for a model that has another."""
-    tokenizer: Any = clip.tokenizer
+    """The model's tokenizer. Raises Refused unless it is CLIP's own."""
+    tokenizer: object = clip.tokenizer
     if not isinstance(tokenizer, SimpleTokenizer):
         raise Refused(f"{clip.name} has a {type(tokenizer).__name__}: only CLIP's own tokenizer can be climbed over")
     return tokenizer
 
 
 def embedding_of(clip: Clip) -> nn.Embedding:
-    """The text tower's table of token embeddings; Refused for a tower that has none by that name."""
+    """The table of token embeddings of the text tower. Raises Refused for a tower without one."""
     for name, module in clip.model.named_modules():
         if name.rpartition(".")[2] == "token_embedding" and isinstance(module, nn.Embedding):
             return module
