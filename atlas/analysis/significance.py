@@ -70,8 +70,8 @@ def max_null_p_values(
     """Scores (u, t) in standard deviations of the null, and p-values that are corrected for the t scores of a row.
 
     `null`: blocks of draws, each draw as long as a row of `scores`. The first block gives the mean and deviation of
-    each column; deviations below their median are raised to it, so that columns with little variation, such as labels of few
-    rows, do not get extreme scores. p-values come from the largest score of each draw.
+    each column. Deviations below their median are raised to it, so that columns with little variation, such as labels
+    of few rows, do not get extreme scores. p-values come from the largest score of each draw.
     """
     blocks = iter(null)
     first = next(blocks)
