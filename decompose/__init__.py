@@ -1,11 +1,11 @@
-"""What a direction, a word or a neuron of a CLIP model is made of.
+"""Analysis of neurons, directions and texts of CLIP models: attribution, labels, receipts, equations, search.
 
-Every name is imported when it is first used, so that `import decompose` stays light. Functions have a name that says
-what they return; the shorter ones (`decompose.search`, `decompose.nearest`, ...) are aliases.
+Every name is imported when it is first used, so that `import decompose` stays light. The short names
+(`decompose.search`, `decompose.nearest`, ...) are aliases of functions whose names say what they return.
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from atlas.model.directions import Directions
@@ -108,7 +108,7 @@ _HOME = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     own = _ALIASES.get(name, name)
     if own not in _HOME:
         raise AttributeError(f"module 'decompose' has no attribute {name!r}")

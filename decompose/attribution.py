@@ -1,7 +1,7 @@
-"""Attribution: what each neuron adds to the logit of a text, and how much of the logit that leaves out.
+"""Attribution: the contribution of each neuron to the logit of a text, and how complete that account is.
 
 The bilinear form of Goh et al. 2021 ("Multimodal Neurons in Artificial Neural Networks"): with x_img a layer's
-activations, the unnormalised logit is x_img^T W x_text plus a constant, and W x_text is a weight on every neuron.
+activations, the unnormalised logit is x_img^T W x_text plus a constant. So W x_text is a weight on every neuron.
 
     A (n, u) activations    W (u, e) basis    E (n, e) image embeddings    X (t, e) text embeddings
 """
@@ -9,7 +9,6 @@ activations, the unnormalised logit is x_img^T W x_text plus a constant, and W x
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,9 +25,9 @@ from atlas.vectors import column_correlations, scaled_rows
 from decompose.renderings import things_of
 from decompose.responses import Responses, default_kind
 
-SCALE = 100.0  # inverse temperature of cosines, where no model says its own: trained CLIPs end with this
-LONGEST = 1000  # characters of a text: towers read some 77 tokens and would cut the rest unseen
-TEMPLATES = {
+LOGIT_SCALE = 100.0  # inverse temperature of cosines if no model gives its own: that of trained CLIPs
+_LONGEST_TEXT = 1000  # characters of a text: towers read some 77 tokens, and silently cut the rest
+PROMPT_TEMPLATES = {
     "plain": ("{}",),
     "neutral": ("this is {}", "it shows {}", "an example of {}", "something like {}"),
     "drawing": ("a drawing of {}", "{}, a drawing", "an icon of {}", "a cartoon of {}"),
@@ -41,15 +40,15 @@ TEMPLATES = {
         "a photo of me with a {} expression on my face",
     ),
 }
-TRYING = ("neutral", "drawing", "photo")  # what was chosen by one of these is tried with another
+_RECEIPT_TEMPLATES = ("neutral", "drawing", "photo")  # neurons chosen by one of these sets are tested with another
 Templates = str | Sequence[str] | None
 
 
 def prompts(texts: str | Sequence[str], templates: Templates = None) -> list[list[str]]:
-    """The prompts of each text: a row a text, a column a template.
+    """The prompts of each text: one row a text, one column a template.
 
-    `templates`: a name of TEMPLATES, one template, or several, with {} where the text belongs; None for "plain".
-    Raises Refused for empty texts, texts longer than any model reads, and templates without a place for them.
+    `templates`: a name of `PROMPT_TEMPLATES`, one template, or several, with {} in place of the text; None for "plain".
+    Raises Refused for empty texts, texts longer than any model reads, and templates without {}.
     """
     texts = [texts] if isinstance(texts, str) else list(texts)
     if not texts:
@@ -58,18 +57,20 @@ def prompts(texts: str | Sequence[str], templates: Templates = None) -> list[lis
         which = "the text" if len(texts) == 1 else f"text {place}"
         if not text.strip():
             raise Refused(f"{which} is empty; give a word or a sentence")
-        if len(text) > LONGEST:
-            raise Refused(f"{which} ({text[:20]!r}...) has {len(text):,} characters; {LONGEST:,} are the most")
+        if len(text) > _LONGEST_TEXT:
+            raise Refused(f"{which} ({text[:20]!r}...) has {len(text):,} characters; {_LONGEST_TEXT:,} are the most")
     return [[template.replace("{}", text) for template in chosen_templates(templates)] for text in texts]
 
 
 def chosen_templates(templates: Templates) -> tuple[str, ...]:
-    """Templates by name, as one string, or as several; Refused where one has no {}."""
+    """The templates, given by name, as one string or as several. Raises Refused for one without {}."""
     if templates is None or isinstance(templates, str):
         name = "plain" if templates is None else templates
-        if "{}" not in name and name not in TEMPLATES:
-            raise Refused(f"no templates {name!r}: the sets are {', '.join(TEMPLATES)}, or write one with {{}} in it")
-        return TEMPLATES.get(name, (name,))
+        if "{}" not in name and name not in PROMPT_TEMPLATES:
+            raise Refused(
+                f"no templates {name!r}: the sets are {', '.join(PROMPT_TEMPLATES)}, or write one with {{}} in it"
+            )
+        return PROMPT_TEMPLATES.get(name, (name,))
     if not templates:
         raise Refused("no template given; '{}' is the plainest")
     for template in templates:
@@ -79,16 +80,16 @@ def chosen_templates(templates: Templates) -> tuple[str, ...]:
 
 
 def other_templates(templates: Templates) -> str:
-    """A set (its name) that shares no template with these, to try with what was chosen by these."""
+    """The name of a set that shares no template with these, to test what was chosen by these."""
     chosen = set(chosen_templates(templates))
-    for name in (*TRYING, *TEMPLATES):
-        if not chosen & set(TEMPLATES[name]):
+    for name in (*_RECEIPT_TEMPLATES, *PROMPT_TEMPLATES):
+        if not chosen & set(PROMPT_TEMPLATES[name]):
             return name
-    raise Refused("the templates hold one of every set, and none is left to try with; choose by fewer")
+    raise Refused("the templates hold one of every set, so no set is left to test with; choose by fewer")
 
 
 def concept_embeddings(clip: Clip, texts: str | Sequence[str], templates: Templates = None) -> Float[np.ndarray, "t e"]:
-    """One embedding of unit norm a text: the mean over its own prompts, each of unit norm."""
+    """One embedding of unit norm a text: the scaled mean of the embeddings of its prompts."""
     rows = prompts(texts, templates)
     each = clip.encode_texts([prompt for row in rows for prompt in row])
     X = each.reshape(len(rows), -1, clip.dim).mean(1)
@@ -96,9 +97,9 @@ def concept_embeddings(clip: Clip, texts: str | Sequence[str], templates: Templa
 
 
 def untrained_texts(clip: Clip, texts: Sequence[str]) -> list[str]:
-    """The texts that a model reads as if nothing stood there: its training left all of their tokens at zero.
+    """The texts of which the model has learned no token: training left all their token embeddings at zero.
 
-    None for towers without CLIP's own tokenizer, or without a table of token embeddings by its usual name.
+    An empty list for towers without CLIP's tokenizer, or without a table of token embeddings by its usual name.
     """
     tables = (module for name, module in clip.model.named_modules() if name.rpartition(".")[2] == "token_embedding")
     table = next((module for module in tables if isinstance(module, nn.Embedding)), None)
@@ -115,10 +116,10 @@ def attribute(
     store: Store | None = None,
     directions: Directions | None = None,
 ) -> Float[np.ndarray, "t k"]:
-    """W x_text: what one unit of each neuron, or of each direction, adds to the unnormalised logit of each text.
+    """W x_text: the change of each text's unnormalised logit for one unit of each neuron, or of each direction.
 
-    With a Store, what one standard deviation over its images (`spread`) adds, and 0 for a neuron that never fires
-    there: so one that writes strongly and is never heard does not win. Raises Refused for a Store of another model.
+    With a Store it is the change for one standard deviation over the Store's images (`response_spread`). So a neuron
+    that never fires there has 0, however large its basis row. Raises Refused for a Store of another model.
     """
     W = clip.basis()
     V = W if directions is None else directions.basis(W)
@@ -128,14 +129,14 @@ def attribute(
     return found.astype(np.float32)
 
 
-def hooked(clip: Clip) -> tuple[Layer, Token]:
-    """The layer that the model reads, and which of its tokens."""
+def hooked_layer(clip: Clip) -> tuple[Layer, Token]:
+    """The layer that the model reads, and which of its tokens it reads."""
     layer = next(each for each in clip.layers() if each.path == clip.layer)
     return layer, "cls" if layer.cls and clip.token == "cls" else "patches"
 
 
 def check_model(store: Store, clip: Clip) -> None:
-    """Refused unless the Store was made by this model, with these weights, and of this layer and these tokens."""
+    """Raise Refused unless the Store was made by this model, with the same weights, layer and tokens."""
     made, here = store.request["model"], clip.describe()
     if made["weights_sha256"] != here["weights_sha256"]:
         raise Refused(
@@ -150,11 +151,11 @@ def check_model(store: Store, clip: Clip) -> None:
 
 
 def response_spread(store: Store, clip: Clip, directions: Directions | None = None) -> Float[np.ndarray, " k"]:
-    """Standard deviation over the Store's images (its words, where it has no images) of each neuron or direction.
+    """Standard deviation of each neuron or direction over the Store's images, or over its words without images.
 
-    Of what the bilinear form sees, the mean over positions of the rectified map: 0 for a neuron that never fires. One
-    thing by several vendors or in all skin tones counts once (`decompose.renderings`): among emoji, neurons of couples
-    and families, which come in all pairs of tones, would otherwise vary most.
+    It is that of the mean over positions of the rectified map, which the bilinear form reads: 0 for a neuron that never
+    fires. One thing by several vendors or in all skin tones counts once (`decompose.renderings`). Otherwise neurons for
+    couples and families, whose emoji come in all pairs of skin tones, would vary most.
     """
     check_model(store, clip)
     kind = default_kind(store)
@@ -166,21 +167,21 @@ def response_spread(store: Store, clip: Clip, directions: Directions | None = No
 
 @dataclass(frozen=True)
 class Completeness:
-    """Where the unnormalised logit of n images and t texts comes from: contributions + constant + residual."""
+    """The unnormalised logits of n images and t texts as a sum: contributions + constant + residual."""
 
     contributions: Float[np.ndarray, "n t u"]  # each neuron's activation, averaged over positions, times W x_text
     constant: Float[np.ndarray, "n t"]  # the logit when every neuron of the layer is silent
     logit: Float[np.ndarray, "n t"]
-    residual: Float[np.ndarray, "n t"]  # what the bilinear form does not explain
+    residual: Float[np.ndarray, "n t"]  # the part that the bilinear form does not explain
 
 
 def completeness(clip: Clip, images: Pictures, texts: str | Sequence[str], templates: Templates = None) -> Completeness:
-    """Take logits apart into what each neuron adds, what is there without any, and the rest.
+    """Logits split into the contribution of each neuron, a constant, and a residual.
 
-    The rest is 0, to rounding, for an attention pool without positions on a map that is the same everywhere, and for
-    the hidden units of the CLS token in a ViT's last block; elsewhere it says what the bilinear form leaves out. The
-    constant comes from a forward pass with the layer silenced. Where a layer norm follows ("direct effect"), its
-    scale is held at the image's own throughout.
+    The constant comes from a forward pass with the layer set to 0. The residual is the part that the bilinear form does
+    not explain. It is 0, to rounding, in two cases: an attention pool without positions on a constant map, and the
+    hidden units of the CLS token in a ViT's last block. If a layer norm follows ("direct effect"), its scale is held
+    at the image's own in both passes.
     """
     X = concept_embeddings(clip, texts, templates)
     pictures = [images] if isinstance(images, str) or not isinstance(images, Sequence | np.ndarray) else images
@@ -192,35 +193,37 @@ def completeness(clip: Clip, images: Pictures, texts: str | Sequence[str], templ
 
 
 def _take_apart(clip: Clip, image: Pictures, X: Float[np.ndarray, "t e"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Contributions (t, u), constant (t,) and logit (t,) of one image, from the pass as it is and the silenced one."""
+    """Contributions (t, u), constant (t,) and logit (t,) of one image, with and without the layer."""
     maps = clip.activations(image)
     if clip.rectified():
         maps = np.maximum(maps, 0)
-    layer, token = hooked(clip)
+    layer, token = hooked_layer(clip)
     with _held_scale(clip), layer_replaced(clip.model, layer, lambda x: torch.cat([x, torch.zeros_like(x)]), token):
         whole, silent = _unnormalised(clip, image) @ X.T
-    own = image if clip.basis_kind == "direct effect" else None  # this image's scale; elsewhere one basis fits all
+    own = (
+        image if clip.basis_kind == "direct effect" else None
+    )  # the scale of this image; other layers have one basis for all images
     return maps[0].mean((1, 2)) * (X @ clip.basis(images=own).T), silent, whole
 
 
 def _unnormalised(clip: Clip, image: Pictures) -> Float[np.ndarray, "n e"]:
-    """Embeddings as the tower gives them: the output of the whole of it, which has no tokens to choose from."""
+    """Embeddings before normalisation: the output of the whole tower, which has no tokens to choose from."""
     return clip.activations(image, layer="visual", token="patches")[:, :, 0, 0]
 
 
 @contextmanager
 def _held_scale(clip: Clip) -> Iterator[None]:
-    """While the body runs, the layer norm that follows divides every image of a batch by the first one's deviation.
+    """Context manager: the last layer norm of the tower divides every image of a batch by the first one's deviation.
 
-    The norm is the last that the tower runs; towers whose way to the embedding is no "direct effect" are left alone.
+    Does nothing for towers whose basis is not a "direct effect".
     """
     if clip.basis_kind != "direct effect":
         yield
         return
-    modules: Any = (clip.model.get_submodule(layer.path) for layer in reversed(clip.layers()))
-    norm: nn.LayerNorm = next(module for module in modules if isinstance(module, nn.LayerNorm))
+    modules = (clip.model.get_submodule(layer.path) for layer in reversed(clip.layers()))
+    norm = next(module for module in modules if isinstance(module, nn.LayerNorm))
 
-    def forward(_: nn.Module, args: Any, output: torch.Tensor) -> torch.Tensor:
+    def forward(_: nn.Module, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
         (x,) = args
         scale = (x[:1].var(-1, unbiased=False, keepdim=True) + norm.eps).rsqrt()
         return (x - x.mean(-1, keepdim=True)) * scale * norm.weight + norm.bias
@@ -235,11 +238,11 @@ def _held_scale(clip: Clip) -> Iterator[None]:
 def explained(
     store: Store, clip: Clip, texts: str | Sequence[str], templates: Templates = None
 ) -> Float[np.ndarray, " t"]:
-    """How much of each text's logit over the Store's images the bilinear form explains: R^2, at most 1.
+    """Share of each text's logit over the Store's images that the bilinear form explains: R^2, 0 to 1.
 
-    The logit is normalised, and so is the form: with the layer's mean activations a, (a W + c) x_text / |a W + c|. The
-    constant c is the embedding of a silent layer where that is the same for all images (attention pools), else 0; R^2
-    is of the best line of non-negative slope. 0 too for a logit that never changes.
+    Both are normalised: with the layer's mean activations a, the form is (a W + c) x_text / |a W + c|. The constant c
+    is the embedding with the layer set to 0 if that is the same for all images (attention pools), else 0. R^2 is
+    that of the best line of non-negative slope, and 0 for a constant logit.
     """
     check_model(store, clip)
     X, W, c = concept_embeddings(clip, texts, templates), clip.basis(), silent_embedding(clip)
@@ -252,9 +255,9 @@ def explained(
 
 
 def silent_embedding(clip: Clip) -> Float[np.ndarray, " e"]:
-    """The unnormalised embedding of a silent layer where it is the same for every image; zeros for other towers."""
+    """The unnormalised embedding with the layer set to 0, if it is the same for every image; zeros for other towers."""
     if clip.basis_kind != "exact on homogeneous maps":
         return np.zeros(clip.dim, np.float32)
     blank = np.zeros((1, clip.image_size, clip.image_size, 3), np.uint8)
-    with layer_replaced(clip.model, hooked(clip)[0], torch.zeros_like):
+    with layer_replaced(clip.model, hooked_layer(clip)[0], torch.zeros_like):
         return _unnormalised(clip, blank)[0]

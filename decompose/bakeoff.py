@@ -1,4 +1,4 @@
-"""A bake-off: the solvers of equations side by side on one set of concepts, size against fidelity, stability and time.
+"""A bake-off of the solvers of equations on one set of concepts: size, fidelity, stability and time.
 
 V (u, e) basis rows of unit norm    P (t, m, e) prompts, centred    Z (t, u) codes    E (n, e) embeddings of images
 """
@@ -23,7 +23,7 @@ from decompose.responses import default_kind
 def compare_solvers(
     clip: Clip,
     concepts: Sequence[str],
-    methods: Sequence[coding.Method] = coding.METHODS,
+    methods: Sequence[coding.Method] = coding.CODING_METHODS,
     ks: Sequence[int] = (2, 4, 8),
     templates: Templates = "drawing",
     held: Templates = None,
@@ -31,15 +31,16 @@ def compare_solvers(
     resamples: int = 10,
     seed: int = 0,
 ) -> pa.Table:
-    """The solvers on one set of concepts, each at several sizes: one row a method and k.
+    """The solvers compared on one set of concepts: one row for each method and k.
 
     terms        mean number of terms (L0)
-    cosine       share of the logit kept, mean over concepts; held_cosine: the same with prompts not solved for (`held`;
-                 None: a set that shares none with `templates`)
-    logit_r2     of the concepts' logits over the Store's images (its words, where it has no images), how much the
-                 equations in their place explain
-    stability    how alike (Jaccard) the terms are to those found from prompts redrawn with replacement
-    seconds      of solving for all concepts at once
+    cosine       share of the logit that is kept, mean over concepts
+    held_cosine  the same for other prompts than the equations were solved for (`held`, or another set by default)
+    logit_r2     R^2 of the equations' logits with the concepts', over the Store's images (words, without images)
+    stability    mean Jaccard index of the terms with those from `resamples` bootstrap samples of the prompts
+    seconds      time to solve for all concepts at once
+
+    Raises Refused for fewer than two concepts.
     """
     if len(concepts) < 2:
         raise Refused(f"{len(concepts)} concept given; a comparison needs two at least")
@@ -69,7 +70,7 @@ def _fidelity(
     held: Float[np.ndarray, "t q e"],
     E: Float[np.ndarray, "n e"] | None,
 ) -> dict[str, float | None]:
-    """How well the equations Z stand for their concepts: on the prompts solved for, on others, on images."""
+    """Fidelity of the equations Z to their concepts: on the prompts solved for, on other prompts, and on images."""
     S = (Z @ V).astype(np.float32)
     found: dict[str, float | None] = {"terms": float((Z != 0).sum(1).mean())}
     for name, each in (("cosine", P), ("held_cosine", held)):
@@ -79,7 +80,7 @@ def _fidelity(
 
 
 def _stability(Z: Float[np.ndarray, "t u"], again: Sequence[Float[np.ndarray, "t u"]]) -> float:
-    """Mean Jaccard index between the terms and those found again; two empty equations are alike."""
+    """Mean Jaccard index of the terms with those found again; 1 for two empty equations."""
     both = [((Z != 0) & (other != 0)).sum(1) for other in again]
     either = [((Z != 0) | (other != 0)).sum(1) for other in again]
     return float(np.mean([np.where(e > 0, b / np.maximum(e, 1), 1) for b, e in zip(both, either, strict=True)]))

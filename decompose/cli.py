@@ -1,84 +1,67 @@
-"""`decompose ...`: a command is a function, its options stand above it. Results go to stdout, progress to stderr."""
+"""The commands of `decompose`: each is a function, with its options above it.
 
-import argparse
-import json
+Results go to stdout, progress and warnings to stderr.
+"""
+
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from atlas.console import command_line, option, print_table, run_command, takes
 from atlas.errors import Refused
 from decompose.opening import (
-    at_least_one,
+    AS_JSON,
+    AUTO,
+    CONCEPT_WORDS,
+    DIRECTIONS_FILE,
+    MODEL_CHOICE,
+    NEURON_NUMBER,
+    SEED_NUMBER,
+    STORE_FOLDER,
+    WITH_RECEIPTS,
+    ModelOptions,
+    check_count,
     chosen_neuron,
-    command_again,
+    count_option,
     load_directions,
+    number_or_auto,
     open_model,
     open_store,
     sample_images,
+    templates_option,
     text_bank,
     warn_untrained,
     word_list,
 )
+from decompose.results import (
+    announce_page,
+    component_row,
+    print_equations,
+    print_study,
+    short_receipts,
+    write_page,
+    write_table,
+)
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from atlas.store.store import Part, Store
     from decompose.coding import Method
-    from decompose.components import Component
-    from decompose.emotions import Study
-    from decompose.equations import Equation
 
-# Nothing heavy is imported here: `decompose --help` must answer at once. Each command imports what it runs.
+# Nothing heavy is imported here, so that `decompose --help` answers at once. Each command imports what it runs.
 
-RATE = 0.05  # of false discoveries
-AUTO, COMPONENTS_FILE = "auto", "components.safetensors"
-
-STORE = option("store", type=Path, help="folder of the Store")
-JSON = option("--json", action="store_true", dest="as_json", help="print JSON instead of a table")
-SEED = option("--seed", type=int, default=0)
-NEURON = option("neuron", type=int, help="the neuron's number")
-CONCEPTS = option("concept", nargs="+")
-RECEIPTS = option("--receipts", action="store_true", help="raise and silence each neuron in real forward passes")
-DIRECTIONS = option(
-    "--directions", "--sae", type=Path, metavar="FILE", help="directions, or a sparse autoencoder, instead of neurons"
-)
-
-
-class Model(TypedDict):
-    """Which model a command asks, from the options of `MODEL`."""
-
-    store: Path | None
-    model: str
-    pretrained: str | None
-
-
-MODEL = (
-    option("--store", type=Path, metavar="OUT", help="a Store: its model, and what neurons do on its rows"),
-    option("--model", default="mini", help="an open_clip model, where there is no Store (mini)"),
-    option("--pretrained", metavar="TAG|FILE", help="open_clip's tag or a checkpoint file; none: random weights"),
-)
-
-
-def _templates(default: str | None = None) -> Any:
-    return option("--templates", default=default, help="a set of prompts, or one prompt with {} in it")
-
-
-def _how_many(k: int, what: str = "how many") -> Any:
-    return option("-k", type=int, default=k, help=f"{what} ({k})")
+_RATE = 0.05  # false discovery rate
+_COMPONENTS_FILE = "components.safetensors"
 
 
 @takes(
-    option("text"),
-    DIRECTIONS,
-    RECEIPTS,
-    option("--by", choices=("basis", "response", "both"), help="evidence (both with a Store, else basis)"),
-    MODEL,
-    _templates(),
-    _how_many(10),
-    JSON,
+    option("text", help="a word or a sentence"),
+    DIRECTIONS_FILE,
+    WITH_RECEIPTS,
+    option("--by", choices=("basis", "response", "both"), help="evidence to rank by (both with a Store, else basis)"),
+    MODEL_CHOICE,
+    templates_option(),
+    count_option(10),
+    AS_JSON,
 )
 def search_command(
     text: str,
@@ -88,31 +71,31 @@ def search_command(
     templates: str | None,
     k: int,
     as_json: bool,
-    **model: Unpack[Model],
+    **model: Unpack[ModelOptions],
 ) -> int:
-    """The neurons that serve a text most, best first."""
+    """The neurons that contribute most to a text, best first."""
     from decompose.attribution import concept_embeddings
     from decompose.lookup import neurons_of_text
 
-    at_least_one(k)
+    check_count(k)
     store, clip = open_model(**model)
     some, images = load_directions(directions, clip.neurons), None
     if receipts:
         images = sample_images(store, clip, concept_embeddings(clip, text, templates)[0])
     found = neurons_of_text(clip, text, k, store, by, some, templates, images=images)
     warn_untrained(clip, [text])
-    print_table(found.to_pylist() if as_json or not receipts else _with_short_receipts(found.to_pylist()), as_json)
+    print_table(found.to_pylist() if as_json or not receipts else short_receipts(found.to_pylist()), as_json)
     return 0
 
 
 @takes(
-    NEURON,
-    DIRECTIONS,
-    option("--climb", action="store_true", help="text feature visualisation: compose texts from single words"),
-    MODEL,
-    _templates(),
-    _how_many(10),
-    JSON,
+    NEURON_NUMBER,
+    DIRECTIONS_FILE,
+    option("--climb", action="store_true", help="text feature visualisation: optimise texts word by word"),
+    MODEL_CHOICE,
+    templates_option(),
+    count_option(10),
+    AS_JSON,
 )
 def texts_command(
     neuron: int,
@@ -121,15 +104,15 @@ def texts_command(
     templates: str | None,
     k: int,
     as_json: bool,
-    **model: Unpack[Model],
+    **model: Unpack[ModelOptions],
 ) -> int:
-    """The texts that a neuron serves most; with --climb, texts that are composed for it."""
+    """The texts that a neuron contributes to most; with --climb, texts optimised for the neuron."""
     from decompose.lookup import texts_of_neuron
     from decompose.wording import text_feature
 
-    at_least_one(k)
+    check_count(k)
     if climb and templates is not None:
-        raise Refused("--climb composes whole texts, so it takes no --templates")
+        raise Refused("--climb optimises whole texts: leave out --templates")
     store, clip = open_model(**model)
     chosen = chosen_neuron(neuron, directions, clip.neurons, f"{clip.layer} of {clip.name}")
     if climb:
@@ -137,21 +120,21 @@ def texts_command(
         return 0
     found = texts_of_neuron(clip, chosen, k, text_bank(store, clip, templates)).to_pylist()
     if not found:
-        raise Refused(f"{neuron} adds nothing to the embedding, so that no text is better for it than another")
+        raise Refused(f"neuron {neuron} adds nothing to the embedding, so no text ranks above another")
     print_table(found, as_json)
     return 0
 
 
 @takes(
-    STORE,
-    NEURON,
-    DIRECTIONS,
+    STORE_FOLDER,
+    NEURON_NUMBER,
+    DIRECTIONS_FILE,
     option("--by", choices=("response", "basis", "images"), default="response", help="how neurons are compared"),
-    _how_many(10),
-    JSON,
+    count_option(10),
+    AS_JSON,
 )
 def nearest_command(store: Path, neuron: int, directions: Path | None, by: str, k: int, as_json: bool) -> int:
-    """The neurons of a Store that behave most like one of them."""
+    """The neurons of a Store whose responses are most similar to those of one neuron."""
     from atlas.store.store import Store
     from decompose.neighbours import similar_neurons
     from decompose.responses import default_kind
@@ -163,30 +146,36 @@ def nearest_command(store: Path, neuron: int, directions: Path | None, by: str, 
     return 0
 
 
-@takes(STORE, option("other", type=Path, help="folder of the other Store"), SEED, _how_many(20, "pairs to print"), JSON)
+@takes(
+    STORE_FOLDER,
+    option("other", type=Path, help="folder of the other Store"),
+    SEED_NUMBER,
+    count_option(20, "pairs to print"),
+    AS_JSON,
+)
 def universality_command(store: Path, other: Path, seed: int, k: int, as_json: bool) -> int:
-    """Neurons of two models, in two Stores of the same rows, that are each other's nearest."""
+    """Neurons of two models that are each other's nearest, by their responses to the same rows of two Stores."""
     from atlas.store.store import Store
     from decompose.neighbours import universality
 
-    at_least_one(k)
+    check_count(k)
     found = universality(Store.open(store), Store.open(other), seed=seed).to_pylist()
     if not as_json:
-        kept = sum(row["q"] <= RATE for row in found)
-        print(f"{len(found):,} neurons are each other's nearest, {kept:,} of them beyond chance (q <= {RATE})\n")
+        kept = sum(row["q"] <= _RATE for row in found)
+        print(f"{len(found):,} neurons are each other's nearest, {kept:,} of them above chance (q <= {_RATE})\n")
     print_table(found[:k], as_json)
     return 0
 
 
 @takes(
-    CONCEPTS,
-    DIRECTIONS,
-    option("--method", choices=("omp", "lasso", "nnls", "iht", "logistic"), default="omp", help="solver (omp)"),
-    RECEIPTS,
-    MODEL,
-    _templates(),
-    _how_many(4, "terms"),
-    JSON,
+    CONCEPT_WORDS,
+    DIRECTIONS_FILE,
+    option("--method", choices=("omp", "lasso", "nnls", "iht", "logistic"), default="omp", help="sparse solver (omp)"),
+    WITH_RECEIPTS,
+    MODEL_CHOICE,
+    templates_option(),
+    count_option(4, "terms"),
+    AS_JSON,
 )
 def equation_command(
     concept: list[str],
@@ -196,39 +185,32 @@ def equation_command(
     templates: str | None,
     k: int,
     as_json: bool,
-    **model: Unpack[Model],
+    **model: Unpack[ModelOptions],
 ) -> int:
-    """Concepts as short sums of neurons; with a Store also as a page of its site."""
+    """Concepts as short sums of neurons; with a Store, also a page of its site."""
     from decompose.attribution import explained
     from decompose.equations import compose
     from decompose.pages import equations_page
 
     store, clip = open_model(**model)
     some, images = load_directions(directions, clip.neurons), sample_images(store, clip) if receipts else None
-    found = compose(clip, concept, k, store, method, None, True, templates, some, images)
+    found = compose(clip, concept, k, store, method=method, templates=templates, directions=some, images=images)
     warn_untrained(clip, concept)
     shares: list[float | None] = [None] * len(found)
     if store is not None and "image" in store.counts:
         shares = explained(store, clip, concept, templates).tolist()
-    if as_json:
-        print_table([_equation_row(*each) for each in zip(found, shares, strict=True)], as_json)
-    for each, share in zip(found, shares, strict=True) if not as_json else ():
-        of_form = "" if share is None else f"; R2 of the bilinear form {share:.2f}"
-        print(f"{each}   ({each.kept:.0%} of the logit{of_form})")
-        if each.receipts:
-            print_table(each.acts())
-            print(f"tried with {', '.join(each.receipts[0].templates)}\n")
-    if store is not None and some is None:  # cards are of neurons alone
+    print_equations(found, shares, as_json)
+    if store is not None and some is None:  # only neurons have cards
         again = ["equation", *concept, "--store", "{store}", "--method", method, "-k", k]
         again += ["--templates", templates] if templates else []
         again += ["--receipts"] if receipts else []
-        _write_page(store, "equations", "Equations", equations_page(found, shares), again)
+        write_page(store, "equations", "Equations", equations_page(found, shares), again)
     return 0
 
 
-@takes(CONCEPTS, MODEL, _templates("drawing"), JSON)
-def compare_command(concept: list[str], templates: str | None, as_json: bool, **model: Unpack[Model]) -> int:
-    """The solvers of equations on one set of concepts: size, fidelity, stability and time."""
+@takes(CONCEPT_WORDS, MODEL_CHOICE, templates_option("drawing"), AS_JSON)
+def compare_command(concept: list[str], templates: str | None, as_json: bool, **model: Unpack[ModelOptions]) -> int:
+    """The sparse solvers compared on one set of concepts: size, fidelity, stability and time."""
     from decompose.bakeoff import compare_solvers
 
     store, clip = open_model(**model)
@@ -238,21 +220,15 @@ def compare_command(concept: list[str], templates: str | None, as_json: bool, **
     return 0
 
 
-def _count(text: str) -> int | str:
-    if text == AUTO or text.lstrip("-").isdecimal():
-        return text if text == AUTO else int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor {AUTO}")
-
-
 @takes(
-    STORE,
-    option("-k", type=_count, default=16, help=f"components (16); {AUTO} takes held-out error and stability"),
+    STORE_FOLDER,
+    option("-k", type=number_or_auto, default=16, help=f"components (16); {AUTO}: by held-out error and stability"),
     option("--alpha", type=float, default=0.0, help="L1 penalty on the codes (0)"),
-    SEED,
-    JSON,
+    SEED_NUMBER,
+    AS_JSON,
 )
 def nmf_command(store: Path, k: int | str, alpha: float, seed: int, as_json: bool) -> int:
-    """Components of a Store's activations: neurons that fire together; also as a page of its site."""
+    """NMF components of a Store's activations: neurons that fire together; also a page of its site."""
     from atlas.store.store import Store
     from decompose.components import COMPONENTS, choose_components, factor_activations
     from decompose.pages.components import MAP_FILE, components_map, components_page
@@ -264,34 +240,34 @@ def nmf_command(store: Path, k: int | str, alpha: float, seed: int, as_json: boo
         for tried, error, stable in zip(choice.tried, choice.error.tolist(), choice.stability.tolist(), strict=True):
             print(f"{tried} components: held-out error {error:.3f}, stability {stable:.2f}", file=sys.stderr)
     made, found = factor_activations(opened, k, alpha, seed)
-    print_table([_component_row(each) for each in found], as_json)
+    print_table([component_row(each) for each in found], as_json)
     recipe = {"k": k, "alpha": alpha, "seed": seed}
     part = COMPONENTS.made_with(**recipe)
     with opened.deriving(part, recipe) as folder:
-        made.save(folder / COMPONENTS_FILE)
-    file = opened.derived(part) / COMPONENTS_FILE
-    print(f"--directions {file} uses the components in place of neurons", file=sys.stderr)
+        made.save(folder / _COMPONENTS_FILE)
+    file = opened.derived(part) / _COMPONENTS_FILE
+    print(f"with --directions {file} commands use the components instead of neurons", file=sys.stderr)
     drawn = components_map(opened, found)
     body, beside = components_page(opened, found, with_map=drawn is not None), {MAP_FILE: drawn} if drawn else {}
     again = ["nmf", "{store}", "-k", k, "--alpha", alpha, "--seed", seed]
-    return _write_page(opened, "components", "Components", body, again, beside)
+    return write_page(opened, "components", "Components", body, again, beside)
 
 
 @takes(
-    STORE,
-    DIRECTIONS,
-    option("--rate", type=float, default=RATE, help=f"false discovery rate ({RATE})"),
-    SEED,
-    _how_many(20, "labels to print"),
-    option("--pretrained", help="the checkpoint file's place now, if the Store was made with one"),
-    JSON,
+    STORE_FOLDER,
+    DIRECTIONS_FILE,
+    option("--rate", type=float, default=_RATE, help=f"false discovery rate ({_RATE})"),
+    SEED_NUMBER,
+    count_option(20, "labels to print"),
+    option("--pretrained", help="where the checkpoint file is now, if the Store was made with one"),
+    AS_JSON,
 )
 def label_command(
     store: Path, directions: Path | None, rate: float, seed: int, k: int, pretrained: str | None, as_json: bool
 ) -> int:
-    """Label every neuron of a Store, with significance, facets and receipts; its cards then show them.
+    """Label every neuron of a Store, with significance, clusters and receipts; neuron cards then show these.
 
-    Directions, which have no cards, become a page of the site.
+    Labels of directions, which have no cards, are written as a page of the site.
     """
     from atlas.analysis import parts
     from decompose.confirmation import confirm_labels
@@ -299,140 +275,55 @@ def label_command(
     from decompose.labels import by_neuron, label_neurons
     from decompose.pages.directions import directions_page, portray
 
-    at_least_one(k)
+    check_count(k)
     opened, clip = open_store(store, pretrained)
     some = load_directions(directions, clip.neurons)
     recipe = {"rate": rate, "seed": seed}
     labels = label_neurons(opened, clip, directions=some, rate=rate, seed=seed)
-    if some is None:  # cards are of neurons alone
-        _write_table(opened, parts.LABELS, recipe, labels)
+    if some is None:  # only neurons have cards
+        write_table(opened, parts.LABELS, recipe, labels)
     receipts = None
     if "image" in opened.counts:
         receipts = confirm_labels(opened, clip, labels, seed=seed, directions=some)
         raised = [row["confirmed"] for row in receipts.to_pylist() if row["act"] == "raise"]
         print(f"raising confirms {sum(raised):,} of {len(raised):,} labels", file=sys.stderr)
         if some is None:
-            _write_table(opened, parts.FACETS, recipe, split_neurons(opened, clip, rate=rate, seed=seed))
-            _write_table(opened, parts.RECEIPTS, recipe, receipts, of=(parts.LABELS,))
+            write_table(opened, parts.FACETS, recipe, split_neurons(opened, clip, rate=rate, seed=seed))
+            write_table(opened, parts.RECEIPTS, recipe, receipts, of=(parts.LABELS,))
     given = sorted(by_neuron(labels), key=lambda row: row["q"])
     if not as_json:
         what = f"{clip.neurons:,} neurons" if some is None else f"{len(some):,} directions"
-        print(f"{len(given):,} of {what} have a label; the surest:\n")
+        print(f"{len(given):,} of {what} have a label; the most significant:\n")
     print_table(given[:k], as_json)
     if some is None:
-        return _announce_page(opened)
+        return announce_page(opened)
     body = directions_page(opened, portray(opened, some, labels, receipts), len(some))
     again = ["label", "{store}", "--directions", directions, "--rate", rate, "--seed", seed]
-    return _write_page(opened, "directions", "Directions", body, again)
+    return write_page(opened, "directions", "Directions", body, again)
 
 
 @takes(
-    option("--words", type=Path, metavar="FILE", help="words, one a line (the feeling wheel's)"),
-    option("--factors", type=int, nargs="+", default=[2, 7], metavar="N", help="how many factors (2 and 7)"),
-    MODEL,
-    _templates("feeling"),
-    JSON,
+    option("--words", type=Path, metavar="FILE", help="file of words, one a line (the feeling wheel)"),
+    option("--factors", type=int, nargs="+", default=[2, 7], metavar="N", help="numbers of factors (2 and 7)"),
+    MODEL_CHOICE,
+    templates_option("feeling"),
+    AS_JSON,
 )
 def emotions_command(
-    words: Path | None, factors: list[int], templates: str | None, as_json: bool, **model: Unpack[Model]
+    words: Path | None, factors: list[int], templates: str | None, as_json: bool, **model: Unpack[ModelOptions]
 ) -> int:
-    """What feelings are made of: equations, factors and the emotion atlas; any words and prompts will do."""
+    """Emotion words as equations and factors, and the emotion atlas; any other words and prompts work too."""
     from decompose.emotions import study_emotions
     from decompose.pages import emotions_page
 
     store, clip = open_model(**model)
     found = study_emotions(clip, None if words is None else word_list(words), templates, store, factors=factors)
     warn_untrained(clip, found.words)
-    _print_study(found, as_json)
+    print_study(found, as_json)
     if store is not None:
         again = ["emotions", "--store", "{store}", "--factors", *factors, "--templates", templates]
         again += ["--words", words] if words else []
-        _write_page(store, "emotions", "Emotions", emotions_page(found, clip.name), again)
-    return 0
-
-
-# -- what the commands share -------------------------------------------------------------------------------------------
-
-
-def _write_table(
-    store: "Store", part: "Part", recipe: dict[str, Any], found: "pa.Table", of: "Sequence[Part]" = ()
-) -> None:
-    import pyarrow.parquet as pq
-
-    made = part.made_with(**{name: value for name, value in recipe.items() if (name, value) not in DEFAULTS})
-    with store.deriving(made, recipe, of) as folder:
-        pq.write_table(found, folder / f"{Path(part.name).name}.parquet")
-    print(store.derived(part), file=sys.stderr)
-
-
-DEFAULTS = (("rate", RATE), ("seed", 0))  # options that a recorded command leaves out
-
-
-def _equation_row(found: "Equation", share: float | None) -> dict[str, Any]:
-    row = {"concept": found.concept, "kept": found.kept, "explained": share, "terms": found.table().to_pylist()}
-    return row | ({"tried_with": found.receipts[0].templates} if found.receipts else {})
-
-
-def _component_row(found: "Component") -> dict[str, Any]:
-    return {
-        "component": found.number,
-        "share of images": found.share,
-        "neurons": ", ".join(f"{'not ' if weight < 0 else ''}{neuron}" for neuron, weight in found.neurons),
-        "images": ", ".join(found.called[:3]),
-        "words": ", ".join(found.words[:6]),
-    }
-
-
-def _with_short_receipts(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Neurons found, with as much of their receipts as fits a line."""
-    shown = ("neuron", "score", "q", "label")
-    acts = [f"{act}_{name}" for act in ("raise", "ablate") for name in ("effect", "p", "confirmed")]
-    return [{name: row[name] for name in (*shown, *acts)} for row in rows]
-
-
-def _print_study(found: "Study", as_json: bool) -> None:
-    from decompose.families import verdict
-
-    agreements, affect = (table.to_pylist() if table else [] for table in (found.agreements, found.affect))
-    if as_json:
-        rows = [{"word": each.concept, "terms": each.table().to_pylist()} for each in found.equations]
-        factors = {str(k): {"names": each.names, "words": each.words.tolist()} for k, each in found.factors.items()}
-        print(json.dumps({"equations": rows, "factors": factors, "agreements": agreements, "affect": affect}, indent=1))
-        return
-    for each in found.equations:
-        print(each)
-    print()
-    print_table(agreements)
-    print(verdict(agreements), end="\n\n")
-    if affect:
-        print_table([_affect_row(row) for row in affect])
-    else:
-        print('valence and arousal were not compared: pip install "multimodal-atlas[affect]"', file=sys.stderr)
-
-
-def _affect_row(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of valence and arousal, with the factor's name in place of its number."""
-    left_out = ("factors", "factor", "name", "draws")
-    return {"factors of": row["factors"], "factor": row["name"]} | {k: row[k] for k in row if k not in left_out}
-
-
-def _write_page(
-    store: "Store",
-    name: str,
-    title: str,
-    body: str,
-    again: Sequence[object],
-    beside: dict[str, bytes] | None = None,
-) -> int:
-    """Write a page of the Store's site; `again`: the words of the command that makes it."""
-    from decompose.pages import write_fragment
-
-    write_fragment(store, name, title, command_again(*map(str, again)), body, beside)
-    return _announce_page(store)
-
-
-def _announce_page(store: "Store") -> int:
-    print(f"atlas page {store.path} brings this into the site", file=sys.stderr)
+        write_page(store, "emotions", "Emotions", emotions_page(found, clip.name), again)
     return 0
 
 

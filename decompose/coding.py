@@ -1,13 +1,13 @@
 """Sparse equations: each target written as a short sum of a dictionary's atoms, many targets at once.
 
-T targets (n, d), D dictionary (m, d), Z codes (n, m): T is about Z @ D, and k is the number of terms allowed. Targets
-may be concepts and atoms neurons, or the other way round; d are the dimensions both are known in. Five solvers of one
-shape:
+T targets (n, d), D dictionary (m, d), Z codes (n, m): T is approximated by Z @ D, and k is the number of terms allowed.
+Targets may be concepts and atoms neurons, or the other way round; d are the dimensions in which both are given. There
+are five solvers, with one signature:
 
-    lasso      |t - zD|^2 / (2d) + penalty |z|_1                  exact: working sets, and a check on all of D
-    nnls       |t - zD|^2 over z >= 0, at most k terms            of four times as many the largest, fitted again
+    lasso      |t - zD|^2 / (2d) + penalty |z|_1                  exact: working sets, checked on all of D
+    nnls       |t - zD|^2 over z >= 0, at most k terms            the k largest of 4k terms, fitted again
     omp, iht   |t - zD|^2 over at most k terms                    greedy
-    logistic   log loss of t in {0, 1} / d + penalty |z|_1        exact; signed, with an intercept; the paper's
+    logistic   log loss of t in {0, 1} / d + penalty |z|_1        exact; signed, with an intercept; as in the paper
 """
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -24,17 +24,17 @@ from torch.nn.functional import softplus
 from atlas.errors import Refused
 from decompose.solvers.activeset import lasso
 from decompose.solvers.logistic import logistic_codes
-from decompose.solvers.pursuit import iht, omp, prune
+from decompose.solvers.pursuit import iht, omp, pruned_codes
 
 Method = Literal["lasso", "nnls", "omp", "iht", "logistic"]
-METHODS = ("lasso", "nnls", "omp", "iht", "logistic")
-CHOICE = 4  # atoms in use for each term that nnls keeps: to the end there would be hundreds
-TRIALS = 16  # of the search for a penalty
-DESCENT = 0.6  # down by this factor until there are too many terms, then halved
-FEW = 64  # targets whose steps are so small that a second thread only waits: for seconds, where others want the cores
-ENOUGH = 0.99  # of the deviance: where prompts are told apart, ever fainter penalties only make codes ever larger
+CODING_METHODS = ("lasso", "nnls", "omp", "iht", "logistic")
+_ATOMS_A_TERM = 4  # atoms that nnls uses for each term it keeps; the full solution would use hundreds
+PENALTY_TRIALS = 16  # steps of the search for a penalty
+_DESCENT = 0.6  # the penalty falls by this factor until there are too many terms; then the interval is halved
+FEW_TARGETS = 64  # up to this many targets, a second thread costs more than it gains
+_ENOUGH_DEVIANCE = 0.99  # share of the deviance explained beyond which smaller penalties only make codes larger
 
-Codes = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # (penalties, of which targets) -> their codes, good enough
+_Codes = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # (penalties, which targets) -> codes, which are good enough
 
 
 def solve_sparse(
@@ -46,23 +46,28 @@ def solve_sparse(
     signed: bool = False,
     device: str | None = None,
 ) -> Float[np.ndarray, "n m"]:
-    """Sparse codes Z of many targets over a dictionary; in single precision if T and D are (or half), else in double.
+    """Sparse codes Z of many targets over a dictionary, in double precision if T or D is, else in single precision.
 
-    `penalty`: for lasso and logistic, scikit-learn's alpha of `Lasso`, 1 / (C d) of `LogisticRegression`.
-    `k`: at most so many terms. Lasso and logistic then take for each target about the smallest penalty that leaves
-    that few; logistic none smaller than explains 99 % of the deviance. `signed`: codes of both signs (always so for
-    logistic; nnls has none). `device`: a GPU by default, if there is one. Raises `Refused` where shapes do not fit,
-    numbers are not finite, or penalty and k do not fit the method.
+    `method`: one of `CODING_METHODS`. `penalty`, for lasso and logistic: alpha of scikit-learn's `Lasso`, or 1 / (C d)
+    of its `LogisticRegression`. `k`: terms of each target, at most. With k, lasso and logistic use about the smallest
+    penalty that leaves at most k terms; logistic stops at the penalty that explains 99 % of the deviance. `signed`:
+    whether codes may be negative (always for logistic, never for nnls). `device`: where torch computes; by default a
+    GPU, if there is one.
+
+    Raises `Refused` for shapes that do not fit, numbers that are not finite, and a penalty or k that does not fit the
+    method.
     """
     _check(T, D, method, penalty, k, signed)
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     single = np.float64 not in (T.dtype, D.dtype) and method != "logistic"
     T_, D_ = (torch.from_numpy(np.ascontiguousarray(x, np.float32 if single else np.float64)).to(where) for x in (T, D))
-    with _threads(1 if len(T) <= FEW else torch.get_num_threads()):
+    with _threads(1 if len(T) <= FEW_TARGETS else torch.get_num_threads()):
         if method in ("lasso", "logistic"):
             Z = _penalised(T_, D_, method, penalty, k, signed)
         else:
-            norm = torch.linalg.norm(D_, dim=1).where(D_.any(1), 1)  # what is greedy must not care how long an atom is
+            norm = torch.linalg.norm(D_, dim=1).where(
+                D_.any(1), 1
+            )  # greedy choices must not depend on the atoms' lengths
             Z = _greedy(T_, D_ / norm[:, None], method, k or 1, signed) / norm
     return Z.cpu().numpy()
 
@@ -70,28 +75,29 @@ def solve_sparse(
 def discriminate(
     X: Float[np.ndarray, "n u"], labels: Sequence[Hashable], penalties: Sequence[float | int], device: str | None = None
 ) -> tuple[list[Hashable], Float[np.ndarray, "l c u"]]:
-    """Which neurons tell each concept's prompts from all others': signed and sparse, at several levels.
+    """Concepts, and the signed sparse codes that tell the prompts of each from all others, at several penalties.
 
-    One L1 logistic regression a concept against the rest over the vectors of n prompts (Goh et al. 2021, "Emotion
-    composition"). `labels`: the concept of each prompt. `penalties`: the levels; the larger, the fewer neurons.
-    Returns the concepts in the order they come in, and their codes at each level.
+    For each concept there is one L1 logistic regression against the rest, over the vectors X of n prompts (Goh et al.
+    2021, "Emotion composition"). `labels`: the concept of each prompt. `penalties`: the larger, the fewer neurons.
+    Concepts are in the order in which they first appear.
     """
     concepts = list(dict.fromkeys(labels))
     T = np.array([[label == concept for label in labels] for concept in concepts], np.float64)
     return concepts, np.stack([solve_sparse(T, X.T, "logistic", penalty, device=device) for penalty in penalties])
 
 
-def kkt(
+def kkt_violation(
     T: Float[np.ndarray, "n d"],
     D: Float[np.ndarray, "m d"],
     Z: Float[np.ndarray, "n m"],
     penalty: float | int,
     signed: bool = False,
 ) -> float:
-    """How far the worst target is from being optimal for the lasso (penalty 0: NNLS), on the whole dictionary.
+    """The largest violation of the lasso's optimality (KKT) conditions over targets and atoms; penalty 0: NNLS.
 
-    In the units of the penalty: the correlation g = (t - zD) D' / d of an atom with what is left is the penalty where
-    z > 0, minus the penalty where z < 0, and not beyond it elsewhere. Infinite where codes below 0 are not allowed.
+    The conditions, in units of the penalty: the correlation g = (t - zD) D' / d of an atom with the residual equals the
+    penalty where z > 0, equals minus the penalty where z < 0, and does not exceed it elsewhere. Infinite if codes are
+    negative and may not be.
     """
     if not signed and (Z < 0).any():
         return float("inf")
@@ -107,8 +113,8 @@ def kkt(
 
 
 def _check(T: np.ndarray, D: np.ndarray, method: str, penalty: float | int | None, k: int | None, signed: bool) -> None:
-    if method not in METHODS:
-        raise Refused(f"no method {method!r}; methods are {', '.join(METHODS)}")
+    if method not in CODING_METHODS:
+        raise Refused(f"no method {method!r}; methods are {', '.join(CODING_METHODS)}")
     if T.shape[1] != D.shape[1]:
         raise Refused(f"targets have {T.shape[1]} dimensions, the dictionary has {D.shape[1]}; they must be the same")
     for name, array in (("targets", T), ("the dictionary", D)):
@@ -133,7 +139,7 @@ def _check(T: np.ndarray, D: np.ndarray, method: str, penalty: float | int | Non
 
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
-    """So many threads of torch in the body."""
+    """Context manager: torch uses this many threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -150,7 +156,7 @@ def _penalised(
     k: int | None,
     signed: bool,
 ) -> Float[Tensor, "n m"]:
-    """Lasso or logistic codes, at a penalty or at most k; penalties of the solvers are d times ours."""
+    """Lasso or logistic codes, for a penalty or for at most k terms; the solvers' penalties are d times larger."""
     g = (T - T.mean(1, keepdim=True) if method == "logistic" else T) @ D.T
     top = (g.abs() if signed or method == "logistic" else g).amax(1).clamp(min=0)
 
@@ -168,21 +174,23 @@ def _penalised(
 
 
 def _told_apart(T: Float[Tensor, "n d"], y: Float[Tensor, "n d"]) -> Bool[Tensor, " n"]:
-    """Whether the logits y explain all but a hundredth of the deviance of a logit that is the same everywhere."""
+    """Whether the logits y explain 99 % of the deviance of a constant logit."""
     left, whole = ((softplus(x) - T * x).sum(1) for x in (y, T.mean(1, keepdim=True).logit().expand_as(T)))
-    return left < (1 - ENOUGH) * whole
+    return left < (1 - _ENOUGH_DEVIANCE) * whole
 
 
-def _penalty_for(codes: Codes, top: Float[Tensor, " n"], k: int) -> Float[Tensor, " n"]:
-    """About the smallest penalty of each target that leaves at most k terms; `top` leaves none.
+def _penalty_for(codes: _Codes, top: Float[Tensor, " n"], k: int) -> Float[Tensor, " n"]:
+    """About the smallest penalty of each target that leaves at most k terms; `top` is a penalty that leaves none.
 
-    Targets that are told apart well enough (glmnet's `fdev` and `devmax`) go no further: below, codes only grow.
+    The search stops for targets that are explained well enough (as glmnet's `fdev` and `devmax`).
     """
     low, high = torch.zeros_like(top), top.clone()
     going = torch.ones_like(top, dtype=torch.bool)
-    for _ in range(TRIALS):
+    for _ in range(PENALTY_TRIALS):
         a, b = low[going], high[going]
-        trial = torch.where(a > 0, torch.sqrt(a * b), DESCENT * b)  # faint penalties are dear: not too far
+        trial = torch.where(
+            a > 0, torch.sqrt(a * b), _DESCENT * b
+        )  # small penalties are slow to solve: approach them in steps
         Z, done = codes(trial, going)
         many = (Z != 0).sum(1) > k
         low[going], high[going] = torch.where(many, trial, a), torch.where(many, b, trial)
@@ -196,5 +204,5 @@ def _greedy(
     T: Float[Tensor, "n d"], D: Float[Tensor, "m d"], method: str, k: int, signed: bool
 ) -> Float[Tensor, "n m"]:
     if method == "nnls":
-        return prune(T, D, lasso(T, D, T.new_zeros(len(T)), enough=CHOICE * k), k)
+        return pruned_codes(T, D, lasso(T, D, T.new_zeros(len(T)), enough=_ATOMS_A_TERM * k), k)
     return (omp if method == "omp" else iht)(T, D, k, signed)

@@ -1,4 +1,4 @@
-"""NMF components of a Store's activations: neurons that fire together, with the words and images on which they do.
+"""NMF components of a Store's activations: groups of neurons that fire together, with their images and words.
 
 A (n, u) mean activations of the images    Z (n, k) codes    D (k, u) components
 """
@@ -20,35 +20,35 @@ from decompose.nmf import Choice, SparseNMF, choose_n_components
 from decompose.renderings import without_tone
 
 COMPONENTS = Part("neurons/components", "decompose nmf {store}")
-NEURONS, WORDS, ROWS = 6, 12, 16  # of each, what a component is shown with
-BLOCK = 4096
-TRIED, CHOSEN_BY = (2, 4, 8, 16, 32), 2000  # numbers of components to choose from, and images that they are tried on
+_SHOWN_NEURONS, _SHOWN_WORDS, _SHOWN_ROWS = 6, 12, 16  # neurons, words and images that a component is shown with
+_CODE_BLOCK = 4096  # rows read at a time
+_TRIED_NUMBERS = (2, 4, 8, 16, 32)  # of components, to choose from
+_CHOICE_IMAGES = 2000  # images that the number of components is chosen on
 
 
 @dataclass(frozen=True)
 class Component:
-    """One component: strongest neurons with weights (below 0 where it is strong as the neuron is low), what its
-    strongest images are called, the rendered words on which it is the strongest, rows of images; on what share of the
-    images it is the strongest.
-    """
+    """One component, as a reader is shown it."""
 
     number: int
-    neurons: tuple[tuple[int, float], ...]
-    called: tuple[str, ...]
-    words: tuple[str, ...]
-    rows: tuple[int, ...]
-    share: float
+    neurons: tuple[tuple[int, float], ...]  # the largest weights; a negative one: active when the neuron is low
+    called: tuple[str, ...]  # labels of the images that activate the component most
+    words: tuple[str, ...]  # rendered words on which the component is the strongest
+    rows: tuple[int, ...]  # rows of the images that activate the component most
+    share: float  # share of the images on which the component is the strongest
     own: Int[np.ndarray, " m"] = field(repr=False, compare=False)  # rows of all images on which it is the strongest
 
 
 def factor_activations(
     store: Store, k: int = 16, alpha: float = 0.0, seed: int = 0, max_iter: int = 200
 ) -> tuple[Directions, list[Component]]:
-    """Factor the Store's image activations into k components; as directions, and as what a reader is shown.
+    """k NMF components of the Store's image activations: as directions, and with what a reader is shown.
 
-    They are streamed, so that memory does not grow with the rows. Of a layer that no ReLU closes, signs are split
-    (`SparseNMF`), and components hold neurons of both signs. They come by how many images they are the strongest on.
-    Raises Refused for a Store without images, or with fewer than k.
+    Components are ordered by the number of images on which they are the strongest. `alpha`: L1 penalty on the codes.
+    `max_iter`: passes over the Store at most; activations are streamed. If the layer does not end in a ReLU, signs are
+    split (`SparseNMF`), and components have weights of both signs.
+
+    Raises Refused for a Store without images, and for a k above the number of images or neurons.
     """
     _check(store)
     A = store.array("mean", "image")
@@ -64,13 +64,13 @@ def factor_activations(
     order = np.argsort(-np.bincount(Z.argmax(1), minlength=k), kind="stable")
     D, Z = D[order], Z[:, order]
     images, own = store.positions("image"), Z.argmax(1)
-    rows = images[np.argsort(-Z, 0, kind="stable")[:ROWS]].T
+    rows = images[np.argsort(-Z, 0, kind="stable")[:_SHOWN_ROWS]].T
     labels = np.array([without_tone(label or "") for label in store.table(["label"])["label"].to_pylist()])
     words = _words(store, model, norm, order)
     found = [
         Component(
             i,
-            tuple((int(j), round(float(D[i, j]), 3)) for j in np.argsort(-np.abs(D[i]))[:NEURONS] if D[i, j]),
+            tuple((int(j), round(float(D[i, j]), 3)) for j in np.argsort(-np.abs(D[i]))[:_SHOWN_NEURONS] if D[i, j]),
             _first(labels[rows[i]]),
             words[i],
             tuple(rows[i].tolist()),
@@ -82,20 +82,20 @@ def factor_activations(
     return Directions.components(D), found
 
 
-def choose_components(store: Store, tried: Sequence[int] = TRIED, alpha: float = 0.0, seed: int = 0) -> Choice:
-    """How many components, by their held-out error and stability (`nmf.choose`) on a sample of the Store's images.
+def choose_components(store: Store, tried: Sequence[int] = _TRIED_NUMBERS, alpha: float = 0.0, seed: int = 0) -> Choice:
+    """The number of components, chosen by held-out error and stability (`choose_n_components`) on a sample of images.
 
-    Raises Refused for a Store without images, or with too few images or neurons for any of the numbers tried.
+    Raises Refused for a Store without images, and for too few images or neurons for every number in `tried`.
     """
     _check(store)
     A = store.array("mean", "image")
-    rows = np.sort(np.random.default_rng(seed).permutation(len(A))[:CHOSEN_BY])
+    rows = np.sort(np.random.default_rng(seed).permutation(len(A))[:_CHOICE_IMAGES])
     most = min(len(rows), A.shape[1]) // 2  # folds hold out rows, and half the neurons
     possible = [k for k in tried if k <= most]
     if not possible:
         raise Refused(f"{len(A):,} images and {A.shape[1]:,} neurons are too few to choose by; name the number, -k 2")
     model = SparseNMF(possible[0], alpha, split=_split(store), random_state=seed)
-    with warnings.catch_warnings():  # what creeps on in the last digits decides nothing
+    with warnings.catch_warnings():  # stopping at this tolerance does not change the result
         warnings.simplefilter("ignore", ConvergenceWarning)
         return choose_n_components(model, A[rows], possible, seed=seed)
 
@@ -110,12 +110,12 @@ def _split(store: Store) -> Literal["sign"] | None:
 
 
 def _codes(model: SparseNMF, A: Rows) -> Float[np.ndarray, "n k"]:
-    blocks = (np.asarray(A[i : i + BLOCK], np.float32) for i in range(0, len(A), BLOCK))
+    blocks = (np.asarray(A[i : i + _CODE_BLOCK], np.float32) for i in range(0, len(A), _CODE_BLOCK))
     return np.concatenate([model.transform(block) for block in blocks])
 
 
 def _words(store: Store, model: SparseNMF, norm: np.ndarray, order: np.ndarray) -> list[tuple[str, ...]]:
-    """The rendered words on which each component is the strongest, each once."""
+    """The rendered words on which each component is the strongest, without repeats."""
     if "word" not in store.counts:
         return [()] * len(order)
     labels = np.array([label or "" for label in store.table(["label"], "word")["label"].to_pylist()])
@@ -126,4 +126,4 @@ def _words(store: Store, model: SparseNMF, norm: np.ndarray, order: np.ndarray) 
 
 
 def _first(labels: np.ndarray) -> tuple[str, ...]:
-    return tuple(label for label in dict.fromkeys(labels.tolist()) if label)[:WORDS]
+    return tuple(label for label in dict.fromkeys(labels.tolist()) if label)[:_SHOWN_WORDS]

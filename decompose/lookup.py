@@ -1,12 +1,11 @@
-"""Zero-shot neuron search, and its inverse: which neurons serve a text, and which texts a neuron serves.
+"""Zero-shot search: the neurons that contribute most to a text, and the texts that a neuron contributes to most.
 
-W (u, e) basis    X (t, e) text embeddings, the query's and those of random texts    A (n, u) activations
+W (u, e) basis    X (t, e) text embeddings: the query, then random texts    A (n, u) activations
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +13,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Float, Int
 
 from atlas.analysis.index import Index
-from atlas.analysis.significance import RANKED, moderated, p_values, q_values, random_texts
+from atlas.analysis.significance import RANKED_WORDS, moderated_scores, p_values, q_values, random_texts
 from atlas.errors import Refused
 from atlas.model.clip import Clip, Pictures
 from atlas.model.directions import Directions
@@ -22,7 +21,7 @@ from atlas.sources import vocabulary as words
 from atlas.store.store import Part, Store
 from atlas.vectors import Rows
 from decompose.attribution import (
-    SCALE,
+    LOGIT_SCALE,
     Templates,
     check_model,
     concept_embeddings,
@@ -31,16 +30,16 @@ from decompose.attribution import (
     response_spread,
 )
 from decompose.equations import name_neurons
-from decompose.labels import LABELS
-from decompose.neighbours import checked
+from decompose.labels import LABELS_A_NEURON
+from decompose.neighbours import checked_neuron
 from decompose.receipts import receipt, side_by_side
 from decompose.responses import Responses, check_rows
 
-VOCABULARY = Part("index/vocabulary", "decompose texts 0 --store {store}")  # the texts to choose from, embedded
-WAYS = ("basis", "response", "both")
-RANDOM_TEXTS = 500
-ENGLISH = 3000  # frequent English words of the vocabulary that is used where none is given
-BANDS = 4  # a frequency band goes from one rank to four times that
+TEXT_BANK = Part("index/vocabulary", "decompose texts 0 --store {store}")  # embeddings of the texts to choose from
+_SEARCHES = ("basis", "response", "both")
+_RANDOM_TEXTS = 500  # that a query is compared with
+_ENGLISH_WORDS = 3000  # frequent English words in the default vocabulary
+_BAND_RATIO = 4  # a frequency band goes from one rank to four times that
 
 
 def neurons_of_text(
@@ -51,53 +50,67 @@ def neurons_of_text(
     by: str | None = None,
     directions: Directions | None = None,
     templates: Templates = None,
-    random: int = RANDOM_TEXTS,
+    random: int = _RANDOM_TEXTS,
     seed: int = 0,
     images: Pictures | None = None,
 ) -> pa.Table:
-    """The k neurons, or directions, that serve a text most: neuron, score, p, q, attribution, label; best first.
+    """The k neurons that contribute most to a text: neuron, score, p, q, attribution, label; best first.
 
-    basis       W x_text, in standard deviations of the neuron over the Store's images if there is a Store
-    response    how much more a neuron answers to the images and rendered words that CLIP finds nearest to the text
-    both        the mean of the two; the default with a Store, basis without
+    `by`, the evidence to rank by:
+    basis       attribution W x_text; with a Store, for one standard deviation of the neuron over the Store's images
+    response    mean response to the images and rendered words that CLIP finds nearest to the text
+    both        the mean of the two scores; the default with a Store, basis without
 
-    `score` is how far the query surpasses random texts of like frequency, so that neurons that like every text, or rare
-    words, do not win: in these texts' deviation plus the usual neuron's, so that those that hardly tell any texts apart
-    do not either (`significance.moderated`). p is the share of these texts, all neurons pooled, that surpass as far.
-    A neuron that never fires on the Store's images scores 0. `attribution` is W x_text less what random texts have.
-    Of `images`, which should not be those searched by, the k found have receipts: what raising and what ablating each
-    does to the text's logit, with prompts that share no template with `templates` (`receipts.side_by_side`).
+    `score` compares the text with `random` random texts of similar frequency: the difference from their mean, over
+    their deviation plus the median neuron's (`moderated_scores`). So neurons that respond to every text, or to rare
+    words, do not rank high. p is the share of random texts, pooled over neurons, whose score is as large. A neuron that
+    never fires on the Store's images scores 0. `attribution` is W x_text less its mean over the random texts.
+
+    `directions`: rank these instead of neurons. `templates`: prompts of the text, as in `decompose.attribution`.
+    `images`: measure receipts of the k neurons on these images, with other prompts (`receipts.side_by_side`); they
+    should not be the images searched by. `seed`: seed of the random texts and of the receipts.
 
     Raises Refused for an empty query, a Store of another model, and `by` response or both without a Store.
+
+    >>> import atlas, decompose
+    >>> found = decompose.search(atlas.Clip("mini"), "pizza", k=3)
+    >>> found.num_rows, found.column_names[:4]
+    (3, ['neuron', 'score', 'p', 'q'])
     """
-    by = _way(by, store is not None, "a Store to see what neurons answer to: give store=")
+    by = _way(by, store is not None, "a Store, for the responses of neurons: give store=")
     _at_least_one(k)
     seen = [kind for kind in ("image", "word") if store is not None and kind in store.counts]
     if store is not None and by == "response" and not seen:
         raise Refused(f"{store.path} holds neither images nor words for neurons to answer to; search by basis")
-    prompts(query, templates)  # refuses a query before others stand beside it
+    prompts(query, templates)  # refuses a bad query before random texts join it
     X = concept_embeddings(clip, [query, *random_texts(query, random, seed)], templates)
     if store is not None:
         check_model(store, clip)
     W = clip.basis()
-    given, answered = X @ (W if directions is None else directions.basis(W)).T, []
+    given = X @ (W if directions is None else directions.basis(W)).T
+    answered: list[np.ndarray] = []
     if store is not None and seen:
         given *= response_spread(store, clip, directions)
-    if store is not None and by != "basis":
-        scale = float(clip.model.logit_scale.exp())
-        pairs = ((Responses.of(store, kind, directions), store.array("embedding", kind)) for kind in seen)
-        answered = [response_evidence(answers, E, X, scale) for answers, E in pairs]
+        answered = _store_evidence(store, clip, directions, seen, X) if by != "basis" else []
     found = _ranked(given, answered, by, k)
     best = found["neuron"].to_numpy()
-    names = directions.names if directions is not None else name_neurons(clip, best.tolist(), W, store, most=LABELS)
+    names = (
+        directions.names
+        if directions is not None
+        else name_neurons(clip, best.tolist(), W, store, most=LABELS_A_NEURON)
+    )
     found = found.append_column("label", pa.array([names[i] for i in best.tolist()], pa.string()))
-    if images is not None:
-        tried = Directions.neurons(best, len(W)) if directions is None else directions[best]
-        for name, column in side_by_side(
-            receipt(clip, images, query, tried, other_templates(templates), seed=seed)
-        ).items():
-            found = found.append_column(name, pa.array(column))
-    return found
+    if images is None:
+        return found
+    tried = Directions.neurons(best, len(W)) if directions is None else directions[best]
+    receipts = receipt(clip, images, query, tried, other_templates(templates), seed=seed)
+    return _with_columns(found, side_by_side(receipts))
+
+
+def _with_columns(table: pa.Table, columns: dict[str, list[object]]) -> pa.Table:
+    for name, column in columns.items():
+        table = table.append_column(name, pa.array(column))
+    return table
 
 
 def rank_neurons(
@@ -108,24 +121,22 @@ def rank_neurons(
     E: Rows | None = None,
     k: int = 10,
     by: str | None = None,
-    scale: float = SCALE,
+    scale: float = LOGIT_SCALE,
     weights: Float[np.ndarray, " n"] | None = None,
 ) -> pa.Table:
-    """`search` of plain arrays: the k neurons that serve a text most; neuron, score, p, q, attribution; best first.
+    """The k neurons that contribute most to a text, from plain arrays; columns and scores of `neurons_of_text`.
 
-    x      embedding of the text, of unit norm
-    null   (m, e) embeddings of other texts that the score must surpass, some 500: the model's own of
-           `atlas.analysis.significance.random_texts(text, 500)`, or a vocabulary's
-    W      (u, e) basis, what a unit of each neuron adds to an embedding
-    A      (n, u) activations on n images, an array or a memory map, read in blocks: attribution is then for a
-           neuron's standard deviation, and not for its unit, and one that never varies scores 0
-    E      (n, e) embeddings of the same images, of unit norm, which "response" and "both" need as well as A
-    scale  inverse temperature of CLIP's cosines
-    weights  (n,) how much each image counts for that deviation, above 0; all alike by default, and in a Store one thing
-           in several drawings as much as one in one (`Items.weights`)
+    `x`: (e,) embedding of the text, of unit norm.
+    `null`: (m, e) embeddings of some 500 other texts to compare with, of unit norm, such as those of
+    `atlas.analysis.significance.random_texts(text, 500)`.
+    `W`: (u, e) basis, the change of an embedding for one unit of each neuron.
+    `A`: (n, u) activations on n images, an array or a memory map, read in blocks. With it, attribution is for one
+    standard deviation of the neuron, and a constant neuron scores 0.
+    `E`: (n, e) embeddings of these images, of unit norm; "response" and "both" need it, and `A`.
+    `scale`: inverse temperature of CLIP's cosines.
+    `weights`: (n,) positive weights of the images in the standard deviation; equal by default (`Things.weights`).
 
-    Ways and scores are `search`'s. Raises Refused as it does, for arrays that do not fit together, and where numbers
-    are not finite.
+    Raises Refused as `neurons_of_text` does, for arrays of different lengths, and for numbers that are not finite.
     """
     by = _way(by, A is not None and E is not None, "activations and embeddings of the same images: give A= and E=")
     _at_least_one(k)
@@ -144,12 +155,21 @@ def rank_neurons(
     return _ranked(given, answered, by, k)
 
 
+def _store_evidence(
+    store: Store, clip: Clip, directions: Directions | None, kinds: Sequence[str], X: Float[np.ndarray, "t e"]
+) -> list[Float[np.ndarray, "t u"]]:
+    """`response_evidence` for each of the kinds of rows in a Store."""
+    scale = float(clip.model.logit_scale.exp())
+    pairs = ((Responses.of(store, kind, directions), store.array("embedding", kind)) for kind in kinds)
+    return [response_evidence(answers, E, X, scale) for answers, E in pairs]
+
+
 def response_evidence(
     answers: Responses, E: Rows, X: Float[np.ndarray, "t e"], scale: float
 ) -> Float[np.ndarray, "t u"]:
-    """Mean activations over rows, weighted by how likely each row is the text's: softmax of `scale` cosines.
+    """Mean responses over rows, weighted by the softmax of the cosines of each text with the rows' embeddings E.
 
-    In one pass, whatever the number of rows, of embeddings E; `scale` is the model's own inverse temperature.
+    `scale`: the model's inverse temperature. Rows are read in one pass, in blocks.
     """
     total, norm = np.zeros((len(X), 0)), np.zeros(len(X))
     for rows, A in answers:
@@ -164,8 +184,8 @@ def response_evidence(
 
 def _way(by: str | None, can_answer: bool, needed: str) -> str:
     by = by or ("both" if can_answer else "basis")
-    if by not in WAYS:
-        raise Refused(f"by={by!r}: neurons are searched by {', '.join(WAYS)}")
+    if by not in _SEARCHES:
+        raise Refused(f"by={by!r}: neurons are searched by {', '.join(_SEARCHES)}")
     if by != "basis" and not can_answer:
         raise Refused(f"by={by!r} needs {needed}, or search by basis")
     return by
@@ -177,13 +197,13 @@ def _at_least_one(k: int) -> None:
 
 
 def _ranked(given: Float[np.ndarray, "t u"], answered: Sequence[Float[np.ndarray, "t u"]], by: str, k: int) -> pa.Table:
-    """The k best of neurons by what they give to a text, the first row, and answer to it, beside all other texts."""
+    """The k best neurons for the first text. `given`: attributions of all texts; `answered`: their mean responses."""
     parts = [*([given] if by != "response" else []), *answered]
-    Z = np.mean([moderated(part, part[1:]) for part in parts], axis=0)
+    Z = np.mean([moderated_scores(part, part[1:]) for part in parts], axis=0)
     Z[:, ~given.any(0)] = 0
     best = np.argsort(-Z[0], kind="stable")[:k]
     p = p_values(Z[0], Z[1:])
-    columns: dict[str, Any] = {
+    columns = {
         "neuron": best,
         "score": Z[0, best].astype(np.float32),
         "p": p[best],
@@ -198,10 +218,10 @@ def _ranked(given: Float[np.ndarray, "t u"], answered: Sequence[Float[np.ndarray
 
 @dataclass(frozen=True)
 class TextBank:
-    """Texts and an index over their embeddings, each less the mean of texts of like frequency.
+    """Texts and an index over their embeddings, each less the mean of texts of similar frequency.
 
-    What a word's frequency does to its embedding would otherwise rank rare words first for one neuron and frequent
-    ones for another. Build it once to ask for many neurons.
+    A word's frequency shifts its embedding. Without this correction, rare words would come first for one neuron and
+    frequent words for another. Build a bank once to search it for many neurons.
     """
 
     texts: tuple[str, ...]
@@ -209,7 +229,7 @@ class TextBank:
 
     @classmethod
     def build(cls, clip: Clip, texts: Sequence[str] | None = None, templates: Templates = None) -> "TextBank":
-        """Embed texts; by default emotions, countries, names of emoji and frequent English words."""
+        """A bank of these texts; by default of emotions, countries, names of emoji and frequent English words."""
         texts = default_texts() if texts is None else tuple(dict.fromkeys(texts))
         X = concept_embeddings(clip, list(texts), templates)
         bands = frequency_bands(texts)
@@ -226,14 +246,14 @@ class TextBank:
 
     @classmethod
     def open(cls, folder: Path) -> "TextBank":
-        """Open a bank that was saved; Refused where it is not whole."""
+        """A bank that `save` wrote. Raises Refused if its texts and embeddings differ in number."""
         texts, index = pq.read_table(folder / "texts.parquet")["text"].to_pylist(), Index.open(folder)
         if len(texts) != len(index):
             raise Refused(f"{folder} holds {len(texts):,} texts and {len(index):,} embeddings; build the bank again")
         return cls(tuple(texts), index)
 
     def near(self, rows: Float[np.ndarray, "n e"], k: int) -> list[list[tuple[str, float]]]:
-        """The k texts nearest to each row, with cosines, best first; none for a row of zeros."""
+        """The k texts nearest to each row, with their cosines, best first; an empty list for a row of zeros."""
         alive = rows.any(1)
         found: list[list[tuple[str, float]]] = [[] for _ in rows]
         if alive.any():
@@ -250,12 +270,12 @@ def texts_of_neuron(
     vocabulary: Sequence[str] | TextBank | None = None,
     templates: Templates = None,
 ) -> pa.Table:
-    """The k texts of a vocabulary that a neuron, or one direction, serves most: text, score (cosine); best first.
+    """The k texts that a neuron, or one direction, contributes to most: text, score (cosine); best first.
 
-    `vocabulary`: texts, or a TextBank of them to ask more than once; by default emotions, countries, names of emoji
-    and frequent English words. `templates` are of the texts, as in decompose.attribution; a TextBank has its own. No
-    rows for a neuron that adds nothing to an embedding. Raises Refused for a neuron out of range, several directions,
-    and an empty vocabulary or text.
+    `vocabulary`: the texts to choose from, or a `TextBank` of them, to search more than once; by default emotions,
+    countries, names of emoji and frequent English words. `templates`: prompts of these texts, as in
+    `decompose.attribution`; a bank has its own. A neuron that adds nothing to the embedding gives an empty table.
+    Raises Refused for a neuron out of range, several directions, and an empty vocabulary or text.
     """
     if k < 1:
         raise Refused(f"k={k}: ask for at least one text")
@@ -271,23 +291,23 @@ def texts_of_neuron(
 
 
 def basis_row(clip: Clip, neuron: int | Directions) -> Float[np.ndarray, " e"]:
-    """What a neuron, or one direction, adds to the image embedding: (e,)."""
+    """The change of the image embedding for one unit of a neuron, or of one direction: (e,)."""
     W = clip.basis()
     if isinstance(neuron, Directions):
         if len(neuron) != 1:
             raise Refused(f"texts are found for one direction, got {len(neuron)}: choose one, such as directions[0]")
         return neuron.basis(W)[0]
-    return W[checked(neuron, len(W), f"{clip.layer} of {clip.name}")]
+    return W[checked_neuron(neuron, len(W), f"{clip.layer} of {clip.name}")]
 
 
 def default_texts() -> tuple[str, ...]:
-    """Emotions, countries, names and aliases of emoji, and frequent English words, without repeats."""
-    lists = words.emotion_words(), words.country_names(), words.emoji_phrases(), words.english_words(ENGLISH)
+    """The default vocabulary: emotions, countries, names of emoji, frequent English words, without repeats."""
+    lists = words.emotion_words(), words.country_names(), words.emoji_phrases(), words.english_words(_ENGLISH_WORDS)
     return tuple({text.casefold(): text for each in lists for text in each}.values())
 
 
 def frequency_bands(texts: Sequence[str]) -> Int[np.ndarray, " t"]:
-    """How frequent each text is, as a band of ranks in wordfreq's English list: that of its rarest word."""
-    rank = {word: place for place, word in enumerate(words.english_words(RANKED), 1)}
-    rarest = [max(rank.get(word, RANKED) for word in text.casefold().split() or [""]) for text in texts]
-    return np.floor(np.log(rarest) / np.log(BANDS)).astype(np.int64)
+    """The frequency band of each text: log rank of its rarest word in wordfreq's English list, rounded down."""
+    rank = {word: place for place, word in enumerate(words.english_words(RANKED_WORDS), 1)}
+    rarest = [max(rank.get(word, RANKED_WORDS) for word in text.casefold().split() or [""]) for text in texts]
+    return np.floor(np.log(rarest) / np.log(_BAND_RATIO)).astype(np.int64)

@@ -1,12 +1,12 @@
-"""SparseNMF: non-negative factors with sparse codes, of matrices that need not fit in memory; how stable, how many.
+"""SparseNMF: non-negative matrix factorisation with sparse codes, also streamed; its stability, and how many factors.
 
-A activations (n, u), Z codes (n, k), D dictionary (k, u): A is about Z @ D, all of them >= 0.
+A activations (n, u), Z codes (n, k), D dictionary (k, u): A is approximated by Z @ D, all of them >= 0.
 """
 
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, no_type_check
+from typing import Any, Literal, TypeGuard, no_type_check
 
 import numpy as np
 import torch
@@ -20,37 +20,48 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from atlas.errors import Refused
-from atlas.vectors import scaled_rows
-from decompose.solvers.hals import factorise, hals_codes, initial_factors, objective, sweep
+from atlas.vectors import Rows, scaled_rows
+from decompose.responses import picked_rows
+from decompose.solvers.hals import factorise, hals_codes, initial_factors, nmf_objective, sweep
 
-INITS = ("nndsvd", "nndsvda", "random")
-SAMPLE = 4096  # rows a stream begins from
-MEMORY = 3  # how fast a stream forgets: block s of t counts (s / t)^MEMORY
-STEADY = 0.05  # of cosine: restarts that agree within this are as stable as the best
-LARGE = 10_000_000  # numbers from which on a GPU is worth the way there
+_INITS = ("nndsvd", "nndsvda", "random")
+STREAM_SAMPLE = 4096  # rows that initialise the factors of a stream
+_FORGETTING = 3  # of a stream: block s of t has the weight (s / t)^3
+_STABLE_WITHIN = 0.05  # in cosine: numbers of factors within this of the most stable one count as stable
+_LARGE_INPUT = 10_000_000  # size of an input, in numbers, from which a GPU is faster
 
 
 class SparseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """NMF with L1 on the codes: |A - ZD|^2 / 2 + alpha u sum(Z), over Z >= 0 and rows of D >= 0 within the unit ball.
+    """NMF with an L1 penalty on the codes: minimises |A - ZD|^2 / 2 + alpha u sum(Z) over Z >= 0 and D >= 0.
 
-    With alpha = 0 the rows of D are not bounded, and `fit` on an array is scikit-learn's `NMF`. `alpha` is its
-    `alpha_W`. The bound is what makes the penalty count: otherwise Z shrinks and D grows (Hoyer 2002, "Non-negative
-    sparse coding").
+    With a penalty, rows of D stay within the unit ball; otherwise Z would shrink and D grow, and the penalty would have
+    no effect (Hoyer 2002, "Non-negative sparse coding"). With alpha = 0, D is not bounded, and `fit` on an array is
+    scikit-learn's `NMF`.
 
-    `split`: "sign" factors [relu(A), relu(-A)] (n, 2u), for attributions of both signs; `signed_` puts the halves
-    together. `init`: nndsvd, nndsvda (Boutsidis & Gallopoulos 2008) or random. `max_iter`, `tol`: as scikit-learn's; on
-    a stream, passes and the relative fall of the objective in a pass. `batch_size`: rows of a stream's block.
-    `device`: where torch computes; by default a GPU for large inputs, if there is one.
+    `n_components`: the number of factors k. `alpha`: the penalty, scikit-learn's `alpha_W`.
+    `init`: nndsvd, nndsvda (Boutsidis & Gallopoulos 2008) or random.
+    `split`: "sign" factors [relu(A), relu(-A)] (n, 2u), for data of both signs; `signed_` joins the halves again.
+    `max_iter`, `tol`: as scikit-learn's; on a stream, the number of passes and the relative decrease of the objective.
+    `batch_size`: rows of one block of a stream. `device`: where torch computes; by default a GPU for large inputs.
 
-    `fit` takes an array, or anything with a shape that is read by slices, such as `store.array("mean", "image")`; the
-    latter streams, in memory that does not grow with the rows (Mairal et al. 2010, "Online learning for matrix
-    factorization").
+    `fit` takes an array, or any object with a shape that is read by slices, such as `store.array("mean", "image")`. The
+    latter is streamed, in memory that does not grow with the rows (Mairal et al. 2010, "Online learning for matrix
+    factorization and sparse coding").
+
+    >>> import numpy as np
+    >>> from decompose import SparseNMF
+    >>> A = np.repeat(np.eye(3), 4, axis=0) @ np.ones((3, 5)) + np.repeat(np.eye(3, 5), 4, axis=0)
+    >>> model = SparseNMF(3, max_iter=500).fit(A)
+    >>> model.components_.shape, model.transform(A).shape
+    ((3, 5), (12, 3))
+    >>> bool(np.abs(A - model.inverse_transform(model.transform(A))).max() < 0.1)
+    True
     """
 
     components_: Float[np.ndarray, "k u"]
     n_features_in_: int
 
-    @no_type_check  # scikit-learn's way: whatever is given is kept, and `fit` says what is wrong with it
+    @no_type_check  # scikit-learn's convention: parameters are stored as given, and `fit` checks them
     def __init__(
         self,
         n_components: int,
@@ -67,15 +78,15 @@ class SparseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         self.max_iter, self.tol, self.random_state = max_iter, tol, random_state
         self.batch_size, self.device = batch_size, device
 
-    def fit(self, A: Any, y: Any = None) -> "SparseNMF":
-        """Find the dictionary `components_` (k, u), or (k, 2u) with split signs, of an array or a stream (n, u)."""
+    def fit(self, A: object, y: object = None) -> "SparseNMF":
+        """Fit the dictionary `components_` (k, u), or (k, 2u) with split signs, to an array or a stream (n, u)."""
         if _streams(A):
             return self._fit_stream(A)
         self.fit_transform(A)
         return self
 
-    def fit_transform(self, A: Any, y: Any = None) -> Float[np.ndarray, "n k"]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """`fit`, and the codes of the rows it was fitted to."""
+    def fit_transform(self, A: object, y: object = None) -> Float[np.ndarray, "n k"]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The codes (n, k) of the rows that the model is fitted to."""
         if _streams(A):
             return self._fit_stream(A).transform(A)
         A = self._read(A, reset=True)
@@ -96,8 +107,8 @@ class SparseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         self._keep(D.cpu().numpy(), n_iter)
         return Z.cpu().numpy()
 
-    def partial_fit(self, A: Any, y: Any = None) -> "SparseNMF":
-        """Go on from a block of rows (b, u); the first block begins, and needs k rows or more."""
+    def partial_fit(self, A: object, y: object = None) -> "SparseNMF":
+        """Update the dictionary with a block of rows (b, u); the first block initialises it: k rows or more."""
         first = not hasattr(self, "components_")
         A = self._read(A, reset=first)
         if first:
@@ -106,7 +117,7 @@ class SparseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         self._learn(A)
         return self
 
-    def transform(self, A: Any) -> Float[np.ndarray, "n k"]:
+    def transform(self, A: object) -> Float[np.ndarray, "n k"]:
         """Codes of rows (n, u), an array or a stream, over `components_`."""
         check_is_fitted(self)
         if _streams(A):
@@ -118,7 +129,7 @@ class SparseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         return Z.cpu().numpy()
 
     def inverse_transform(self, Z: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n u"]:
-        """The rows that the codes stand for: Z times `signed_`."""
+        """The rows that codes reconstruct: Z @ `signed_`."""
         check_is_fitted(self)
         return Z @ self.signed_
 
@@ -143,8 +154,8 @@ class SparseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         self._moments, self._seen = None, 0
 
     def _check(self, shape: tuple[int, int]) -> None:
-        if self.init not in INITS:
-            raise Refused(f"no init {self.init!r}; inits are {', '.join(INITS)}")
+        if self.init not in _INITS:
+            raise Refused(f"no init {self.init!r}; inits are {', '.join(_INITS)}")
         if self.split not in (None, "sign"):
             raise Refused(f"no split {self.split!r}; there is 'sign', or None")
         if not 0 <= self.alpha < float("inf"):
@@ -163,12 +174,12 @@ class SparseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         return A if self.split is None else np.hstack([A.clip(min=0), (-A).clip(min=0)])
 
     def _where(self, A: np.ndarray) -> str:
-        return self.device or ("cuda" if A.size >= LARGE and torch.cuda.is_available() else "cpu")
+        return self.device or ("cuda" if A.size >= _LARGE_INPUT and torch.cuda.is_available() else "cpu")
 
-    def _fit_stream(self, A: Any) -> "SparseNMF":
+    def _fit_stream(self, A: Rows) -> "SparseNMF":
         rng = check_random_state(self.random_state)
-        rows = np.sort(rng.choice(len(A), min(SAMPLE, len(A)), replace=False))
-        sample = self._read(A[rows], reset=True)
+        rows = np.sort(rng.choice(len(A), min(STREAM_SAMPLE, len(A)), replace=False))
+        sample = self._read(picked_rows(A, rows), reset=True)
         self._check(sample.shape)
         self._begin_on(sample)
         last = np.inf
@@ -182,25 +193,25 @@ class SparseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             last = loss
         return self
 
-    def _blocks(self, A: Any) -> Iterator[slice]:
+    def _blocks(self, A: Rows) -> Iterator[slice]:
         return (slice(at, min(at + self.batch_size, len(A))) for at in range(0, len(A), self.batch_size))
 
     def _begin_on(self, A: Float[np.ndarray, "n u"]) -> None:
-        """Begin from a block: its own factors, as far as they come in a few sweeps."""
+        """Initialise the dictionary with the factors of a block, after at most 20 sweeps."""
         Z, D = (torch.from_numpy(x) for x in initial_factors(A, self.n_components, self.init, self.random_state))
         factorise(torch.from_numpy(A), Z, D, self.alpha * A.shape[1], 20, self.tol)
         self._keep(D.numpy(), 0)
 
     def _learn(self, A: Float[np.ndarray, "b u"]) -> float:
-        """One block: its codes, what they add to the moments, the dictionary's step. Its objective, before that."""
+        """Update moments and dictionary with one block of rows; returns the block's objective before the update."""
         where, penalty = self._where(A), self.alpha * A.shape[1]
         A_, D = torch.from_numpy(A).to(where), torch.from_numpy(self.components_.astype(A.dtype)).to(where)
         Z = hals_codes(A_, D, penalty, self.max_iter, self.tol)
-        loss = objective(A_, Z, D, penalty)
+        loss = nmf_objective(A_, Z, D, penalty)
         self._seen += 1
         fresh = (Z.T @ Z, A_.T @ Z)
         if self._moments is not None:
-            kept = (1 - 1 / self._seen) ** MEMORY
+            kept = (1 - 1 / self._seen) ** _FORGETTING
             fresh = tuple(
                 new + kept * torch.from_numpy(old).to(new) for new, old in zip(fresh, self._moments, strict=True)
             )
@@ -213,18 +224,18 @@ class SparseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         return loss
 
 
-def _streams(A: Any) -> bool:
-    """Is this read by slices, rather than an array, a sparse matrix or a data frame?"""
+def _streams(A: object) -> TypeGuard[Rows]:
+    """Whether A is streamed: read by slices, and not an array, a sparse matrix or a data frame."""
     whole = isinstance(A, np.ndarray) or sparse.issparse(A) or hasattr(A, "iloc")
     return not whole and hasattr(A, "shape") and hasattr(A, "__getitem__")
 
 
 @dataclass(frozen=True)
 class Stability:
-    """How alike the components of many restarts are: cosine, 1 where every restart finds the same."""
+    """The similarity of the components of many restarts: cosine 1 if every restart finds the same components."""
 
     components: Float[np.ndarray, "k u"]  # of the best restart, with rows of unit norm
-    cosine: Float[np.ndarray, " k"]  # of each of them with its match in another restart, on average
+    cosine: Float[np.ndarray, " k"]  # mean cosine of each component with its match in the other restarts
 
     @property
     def mean(self) -> float:
@@ -232,14 +243,14 @@ class Stability:
         return float(self.cosine.mean())
 
 
-def match(D: Float[np.ndarray, "k u"], E: Float[np.ndarray, "k u"]) -> Float[np.ndarray, " k"]:
-    """Cosine of each row of D with the row of E that it is paired with, one to one, for the largest sum."""
+def matched_cosines(D: Float[np.ndarray, "k u"], E: Float[np.ndarray, "k u"]) -> Float[np.ndarray, " k"]:
+    """Cosines of matched rows of D and E: the one-to-one assignment with the largest sum."""
     alike = scaled_rows(D) @ scaled_rows(E).T
     return alike[linear_sum_assignment(-alike)]
 
 
 def stability(model: SparseNMF, A: Float[np.ndarray, "n u"], restarts: int = 8, seed: int = 0) -> Stability:
-    """Fit a model's like from random starts, and match what each finds with what the best one does."""
+    """The stability of a model's components: copies are fitted from random starts, and matched with the best one."""
     fitted, errors = [], []
     for i in range(restarts):
         again = _like(model, init="random", random_state=seed + i)
@@ -247,17 +258,17 @@ def stability(model: SparseNMF, A: Float[np.ndarray, "n u"], restarts: int = 8, 
         fitted.append(again.components_)
         errors.append(np.linalg.norm(A - again.inverse_transform(Z)) ** 2 / 2 + model.alpha * A.shape[1] * Z.sum())
     best = fitted.pop(int(np.argmin(errors)))
-    cosine = np.mean([match(best, other) for other in fitted], axis=0) if fitted else np.ones(len(best))
+    cosine = np.mean([matched_cosines(best, other) for other in fitted], axis=0) if fitted else np.ones(len(best))
     return Stability(scaled_rows(best), cosine)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """How many factors, and why: one entry for each number tried."""
+    """The number of factors chosen, and the measures it was chosen by: one entry for each number tried."""
 
     n_components: int
     tried: tuple[int, ...]
-    error: Float[np.ndarray, " t"]  # relative squared error on held-out rows' held-out neurons
+    error: Float[np.ndarray, " t"]  # relative squared error on held-out rows and held-out neurons
     spread: Float[np.ndarray, " t"]  # its standard error over the folds
     stability: Float[np.ndarray, " t"]
 
@@ -270,9 +281,10 @@ def choose_n_components(
     restarts: int = 4,
     seed: int = 0,
 ) -> Choice:
-    """The number of factors: of those as stable as any (to 0.05), the fewest within a standard error of the best.
+    """The number of factors, chosen among `tried` by stability and held-out error.
 
-    Raises `Refused` where nothing was to try.
+    Numbers whose stability is within 0.05 of the most stable are candidates. The smallest candidate whose error is
+    within one standard error of the best candidate's is chosen. Raises `Refused` for an empty `tried`.
     """
     if not tried:
         raise Refused("no numbers of factors to choose from; give some, such as range(2, 11)")
@@ -280,7 +292,7 @@ def choose_n_components(
     errors = np.stack([held_out(each, A, folds, seed) for each in models])
     error, spread = errors.mean(1), errors.std(1, ddof=1) / np.sqrt(folds)
     stable = np.array([stability(each, A, restarts, seed).mean for each in models])
-    steady = stable >= stable.max() - STEADY
+    steady = stable >= stable.max() - _STABLE_WITHIN
     least = np.flatnonzero(steady)[error[steady].argmin()]
     good = steady & (error <= error[least] + spread[least])
     best = min(k for k, kept in zip(tried, good, strict=True) if kept)
@@ -288,10 +300,10 @@ def choose_n_components(
 
 
 def held_out(model: SparseNMF, A: Float[np.ndarray, "n u"], folds: int = 4, seed: int = 0) -> Float[np.ndarray, " f"]:
-    """Relative squared error in each fold: D of other rows, codes by half the neurons, error on the other half.
+    """Held-out relative squared error, one number a fold (bi-cross-validation, Owen & Perry 2009).
 
-    Codes that saw what they are judged by would fit the better the more they are (Owen & Perry 2009, "Bi-cross-
-    validation").
+    The dictionary is fitted to the other folds, codes to half of the neurons, and the error is that on the other half:
+    codes fitted to the neurons they are judged by would always improve with more factors.
     """
     rng, errors = np.random.default_rng(seed), []
     for rows in np.array_split(rng.permutation(len(A)), folds):
@@ -306,11 +318,11 @@ def _unseen_error(fitted: SparseNMF, A: Float[np.ndarray, "n u"], seen: np.ndarr
     halves = seen if fitted.split is None else np.concatenate([seen, seen])
     shown.components_, shown.n_features_in_ = fitted.components_[:, halves], int(seen.sum())
     guess = fitted.inverse_transform(shown.transform(A[:, seen]))
-    # in double precision: a Store's half precision would pass its largest number
+    # in double precision: sums would overflow a Store's half precision
     left, whole = (np.square(X[:, ~seen], dtype=np.float64).sum() for X in (A - guess, A))
     return float(left / whole)
 
 
-def _like(model: SparseNMF, **changes: Any) -> SparseNMF:
-    """A model with the same parameters but for the changes, not fitted."""
+def _like(model: SparseNMF, **changes: object) -> SparseNMF:
+    """An unfitted model with the same parameters, apart from the changes."""
     return SparseNMF(**{**model.get_params(), **changes})

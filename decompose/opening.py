@@ -1,11 +1,15 @@
-"""What a command line names becomes what a command works on: Store, model, directions, vocabulary, images, words."""
+"""The options that several commands share, and functions that open what their values name.
 
-import shlex
+These are a Store, a model, directions, texts, images and words.
+"""
+
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
+from atlas.console import Option, option
 from atlas.errors import Refused
 
 if TYPE_CHECKING:
@@ -16,13 +20,67 @@ if TYPE_CHECKING:
     from atlas.store.store import Store
     from decompose.lookup import TextBank
 
-# Nothing heavy is imported here: `decompose --help` must answer at once.
+# Nothing heavy is imported here, so that `decompose --help` answers at once.
 
-RECEIPT_IMAGES = 64
+AUTO = "auto"  # in place of a number
+_RECEIPT_IMAGES = 64  # images that receipts are measured on
+
+
+STORE_FOLDER = option("store", type=Path, help="folder of the Store")
+AS_JSON = option("--json", action="store_true", dest="as_json", help="print JSON instead of a table")
+SEED_NUMBER = option("--seed", type=int, default=0, help="seed of all random draws (0)")
+NEURON_NUMBER = option("neuron", type=int, help="number of the neuron")
+CONCEPT_WORDS = option("concept", nargs="+", help="a word or a sentence")
+WITH_RECEIPTS = option(
+    "--receipts", action="store_true", help="test each neuron: raise and ablate it in forward passes"
+)
+DIRECTIONS_FILE = option(
+    "--directions",
+    "--sae",
+    type=Path,
+    metavar="FILE",
+    help="use the directions or the sparse autoencoder in this file instead of neurons",
+)
+
+
+class ModelOptions(TypedDict):
+    """The options that choose a model (`MODEL_CHOICE`)."""
+
+    store: Path | None
+    model: str
+    pretrained: str | None
+
+
+MODEL_CHOICE = (
+    option("--store", type=Path, metavar="OUT", help="a Store: use its model, and the activations of its rows"),
+    option("--model", default="mini", help="an open_clip model, if no Store is given (mini)"),
+    option("--pretrained", metavar="TAG|FILE", help="open_clip tag or checkpoint file (random weights)"),
+)
+
+
+def templates_option(default: str | None = None) -> Option:
+    """The option --templates."""
+    shown = default or "plain"
+    return option("--templates", default=default, help=f"a set of prompts, or one prompt with {{}} in it ({shown})")
+
+
+def count_option(k: int, what: str = "rows to print") -> Option:
+    """The option -k."""
+    return option("-k", type=int, default=k, help=f"number of {what} ({k})")
+
+
+def number_or_auto(text: str) -> int | str:
+    """The value of an option that takes a whole number or `AUTO`."""
+    if text == AUTO or text.lstrip("-").isdecimal():
+        return text if text == AUTO else int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor {AUTO}")
+
+
+# -- what they name ----------------------------------------------------------------------------------------------------
 
 
 def open_model(store: Path | None, model: str, pretrained: str | None) -> "tuple[Store | None, Clip]":
-    """The Store, if one is given, and the model: the Store's own, or the one that is named."""
+    """The Store, if one is given, and the model: that of the Store, or the one that is named."""
     if store is not None:
         return open_store(store, pretrained)
     from atlas.model.clip import Clip
@@ -31,7 +89,7 @@ def open_model(store: Path | None, model: str, pretrained: str | None) -> "tuple
 
 
 def open_store(store: Path, pretrained: str | None) -> "tuple[Store, Clip]":
-    """A Store and its own model."""
+    """A Store and the model that made it."""
     from atlas.analysis.derivation import clip_of
     from atlas.store.store import Store
 
@@ -40,23 +98,23 @@ def open_store(store: Path, pretrained: str | None) -> "tuple[Store, Clip]":
 
 
 def warn_untrained(clip: "Clip", texts: Sequence[str]) -> None:
-    """Print one line about texts of which the model has learned no token: what it finds for them means nothing."""
+    """Print one line on stderr if the model has learned no token of some texts: results for them mean nothing."""
     from decompose.attribution import untrained_texts
 
     if found := untrained_texts(clip, texts):
         few = ", ".join(repr(text[:20]) for text in found[:3])
         more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-        print(f"{clip.name} has learned no part of {few}{more}: its answers for them mean nothing", file=sys.stderr)
+        print(f"{clip.name} has learned no part of {few}{more}, and reads nothing there", file=sys.stderr)
 
 
-def at_least_one(k: int) -> None:
-    """Raise Refused for a -k below 1: a slice by it would print other rows than were asked for."""
+def check_count(k: int) -> None:
+    """Raise Refused for a -k below 1, which would slice a table from the wrong end."""
     if k < 1:
         raise Refused(f"-k {k}: ask for at least one")
 
 
 def load_directions(file: Path | None, neurons: int) -> "Directions | None":
-    """The directions of a file, which replace neurons; None without a file."""
+    """The directions in a file; None without a file."""
     from atlas.model.directions import Directions
 
     if file is None:
@@ -68,21 +126,21 @@ def load_directions(file: Path | None, neurons: int) -> "Directions | None":
 
 
 def chosen_neuron(number: int, file: Path | None, neurons: int, where: str) -> "int | Directions":
-    """The neuron of that number or, where a file of directions is given, its direction of that number."""
-    from decompose.neighbours import checked
+    """The neuron with this number or, if a file of directions is given, the direction with this number."""
+    from decompose.neighbours import checked_neuron
 
     found = load_directions(file, neurons)
     if found is None:
-        return checked(number, neurons, where)
-    return found[checked(number, len(found), str(file), "direction")]
+        return checked_neuron(number, neurons, where)
+    return found[checked_neuron(number, len(found), str(file), "direction")]
 
 
 def text_bank(store: "Store | None", clip: "Clip", templates: str | None = None) -> "TextBank":
-    """The built-in vocabulary, embedded in these prompts; with a Store it is embedded once and kept in the Store."""
+    """Embeddings of the built-in vocabulary in these prompts; a Store keeps them, so they are computed once."""
     from hashlib import sha256
 
     from decompose.attribution import chosen_templates
-    from decompose.lookup import VOCABULARY, TextBank, default_texts
+    from decompose.lookup import TEXT_BANK, TextBank, default_texts
 
     vocabulary = default_texts()
     if store is None:
@@ -90,7 +148,7 @@ def text_bank(store: "Store | None", clip: "Clip", templates: str | None = None)
         return TextBank.build(clip, vocabulary, templates)
     content = "\n".join((*chosen_templates(templates), *vocabulary))
     recipe = {"texts": len(vocabulary), "sha256": sha256(content.encode()).hexdigest()}
-    part = VOCABULARY.made_with(templates=templates)
+    part = TEXT_BANK.made_with(templates=templates)
     if not store.current(part) or store.recipe(part) != recipe:
         with store.deriving(part, recipe) as folder:
             TextBank.build(clip, vocabulary, templates).save(folder)
@@ -98,34 +156,29 @@ def text_bank(store: "Store | None", clip: "Clip", templates: str | None = None)
 
 
 def sample_images(store: "Store | None", clip: "Clip", far: "np.ndarray | None" = None) -> "np.ndarray":
-    """Images (n, s, s, 3) spread over the Store, on which receipts are tried.
+    """Images (n, s, s, 3) spread evenly over the Store, to measure receipts on.
 
-    `far`: take them from the half whose embeddings are farthest from this one (e,): a search by response chooses
-    neurons by the images nearest to the text, and receipts must not be tried on those.
+    `far`: an embedding (e,); only the half of the images farthest from this embedding is used. A search by response
+    selects neurons by the images nearest to the text, and receipts must not be measured on the same images.
+    Raises Refused without a Store that holds images.
     """
     import numpy as np
 
     from atlas.store.originals import original_pictures
 
     if store is None or "image" not in store.counts:
-        raise Refused("receipts need images to try neurons on: give --store of one that holds some")
+        raise Refused("receipts are measured on images: give --store with a Store that holds some")
     rows = store.positions("image")
     if far is not None:
         cosine = np.asarray(store.array("embedding", "image"), np.float32) @ far
         rows = rows[np.sort(np.argsort(cosine, kind="stable")[: -(-len(rows) // 2)])]
-    return original_pictures(store, clip, rows[:: max(1, len(rows) // RECEIPT_IMAGES)][:RECEIPT_IMAGES])
+    return original_pictures(store, clip, rows[:: max(1, len(rows) // _RECEIPT_IMAGES)][:_RECEIPT_IMAGES])
 
 
 def word_list(file: Path) -> list[str]:
-    """The words of a file, one a line; Refused where it is no file."""
+    """The words in a file, one a line. Raises Refused if there is no such file."""
     from atlas.sources.files import read_lines
 
     if not file.is_file():
         raise Refused(f"{file} is not a file; give one with a word a line")
     return [line for _, line in read_lines(file)]
-
-
-def command_again(name: str, *words: object) -> str:
-    """A command as made.json keeps it: `decompose NAME WORDS`, quoted; the word {store} stands for the Store's path."""
-    quoted = (str(word) if word == "{store}" else shlex.quote(str(word)) for word in words)
-    return " ".join(["decompose", name, *quoted])

@@ -1,18 +1,17 @@
-"""Causal receipts: what a concept's logit does when a direction is raised, or silenced, in a real forward pass.
+"""Causal receipts: the change of a concept's logit when a direction is raised or ablated in a real forward pass.
 
-Goh et al. 2021 ("Multimodal Neurons", section 8) raised the top neuron of each equation by hand and saw the logit
-rise. Here every direction is tried on real images, beside neurons that are matched with it: those whose basis row is
-about as long and that vary about as much over the images. What those do by chance is what the p-value counts.
+Goh et al. 2021 ("Multimodal Neurons", section 8) raised the top neuron of each equation and saw the logit rise. Here
+every direction is tested on real images, and so are control neurons matched with it: their basis rows are about as
+long, and they vary about as much over the images. The p-value is the effect's rank among the control neurons.
 
-All this runs the model itself, and so takes a Clip: from activations and embeddings as arrays no one can tell what the
-logit would have been.
+A receipt needs the model itself (a Clip), because it runs forward passes that stored activations cannot replace.
 
     A (n, u) activations    W (u, e) basis    X (q, e) text embeddings    n images, k directions, c controls of each
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -25,20 +24,20 @@ from atlas.errors import Refused
 from atlas.model.clip import Clip, Pictures
 from atlas.model.directions import Directions
 from atlas.model.layers import layer_replaced
-from decompose.attribution import Templates, chosen_templates, concept_embeddings, hooked
+from decompose.attribution import Templates, chosen_templates, concept_embeddings, hooked_layer
 
 Act = Literal["raise", "ablate"]
-ACTS: tuple[Act, Act] = ("raise", "ablate")
-IMAGES_A_BATCH = 64
-VARIANTS = 128  # edited maps that go through the rest of the tower at once
-FIRING = 8  # a direction is silenced on one image in eight: those on which it is most active
-RESAMPLES = 2000
-SHOWN = ("effect", "low", "high", "control", "p", "confirmed")  # of a receipt, in tables
+_ACTS: tuple[Act, Act] = ("raise", "ablate")
+_IMAGES_A_PASS = 64
+EDITS_A_PASS = 128  # edited activation maps that go through the rest of the tower at once
+_ABLATED_SHARE = 8  # a direction is ablated on one image in eight: those on which it is most active
+_RESAMPLES = 2000  # of the bootstrap
+RECEIPT_FIELDS = ("effect", "low", "high", "control", "p", "confirmed")  # of a receipt, shown in tables
 
 
 @dataclass(frozen=True)
 class Receipt:
-    """What one direction did to one text's logit (the cosine of image and text), beside its matched controls."""
+    """The effect of one direction on one text's logit (the cosine of image and text), with its matched controls."""
 
     direction: str
     text: str
@@ -46,13 +45,13 @@ class Receipt:
     effect: float  # change of the logit, mean over the images
     low: float  # 95 % bootstrap interval of the effect, over the images
     high: float
-    p: float  # share of controls (itself counted) whose effect is as large in the expected direction
-    expected: int  # 1: the logit should rise; -1: fall
-    images: int  # that it was tried on
-    balance: float  # median of the controls' push (basis norm x step) over the direction's own: 1 is even
+    p: float  # share of controls, the direction counted too, whose effect is as large with the expected sign
+    expected: int  # 1: the logit should rise; -1: it should fall
+    images: int  # images that the effect was measured on
+    balance: float  # median of the controls' push (basis norm x step), over the direction's own push
     controls: tuple[int, ...] = field(repr=False)  # neurons
     control_effects: tuple[float, ...] = field(repr=False)
-    templates: tuple[str, ...] = ()  # of the prompts that it was tried with
+    templates: tuple[str, ...] = ()  # prompts that the logit was measured with
 
     @property
     def control(self) -> float:
@@ -61,7 +60,7 @@ class Receipt:
 
     @property
     def confirmed(self) -> bool:
-        """p <= .05, and the whole interval on the expected side of 0."""
+        """Whether p <= 0.05 and the whole interval is on the expected side of 0."""
         return self.p <= 0.05 and min(self.low * self.expected, self.high * self.expected) > 0
 
 
@@ -77,19 +76,23 @@ def receipt(
     held: Bool[np.ndarray, "n k"] | None = None,
     seed: int = 0,
 ) -> list[Receipt]:
-    """Raise each direction, and ablate it where it fires; two receipts a direction, in this order.
+    """Receipts of raising and of ablating each direction: two receipts a direction, in this order.
 
-    images      real ones, that the directions were not chosen by; two at least, some 64 for narrow intervals
-    texts       the concept, or one for each direction
-    templates   prompts that the directions were not chosen by
-    signs       1 or -1 for each direction: should raising it raise or lower the logit? 1 by default
-    controls    neurons matched with each direction; p is never below 1 / (controls + 1)
-    amount      how far to raise, at every position, in standard deviations of its activation over the images; one
-                that varies less than the median of the layer's live neurons is raised by that
-    held        images that count for each direction, those that it was not chosen by; all by default
+    `images`: images that the directions were not chosen by; at least two, some 64 for narrow intervals.
+    `texts`: the concept, or one concept for each direction.
+    `templates`: prompts that the directions were not chosen by.
+    `signs`: 1 or -1 for each direction: whether raising it should raise or lower the logit; 1 by default.
+    `controls`: control neurons for each direction; p is never below 1 / (controls + 1).
+    `amount`: how far to raise, in standard deviations of the direction's activation over the images, at every position.
+    The median deviation of the layer's live neurons is used instead if it is larger.
+    `held`: which images count for which direction, for instance those that it was not chosen by; all by default.
+    `seed`: seed of the bootstrap.
 
-    Silenced means taken to 0 at every position, on the eighth of the images on which a direction is most active. How
-    active a direction is on an image is the mean of its activation over the positions of the map.
+    To ablate is to set the direction to 0 at every position. It is done on the eighth of the images on which the
+    direction is most active, by the mean of its activation over positions.
+
+    Raises Refused for directions of another layer, fewer than two images, and numbers of texts or signs that do not
+    fit the directions.
     """
     texts = [texts] if isinstance(texts, str) else list(texts)
     expected = np.ones(len(directions), int) if signs is None else np.sign(np.asarray(signs, int))
@@ -108,26 +111,28 @@ def receipt(
     fair = np.median(push[own], axis=1) / np.maximum(push[self], 1e-12)
     effects = _effects(clip, images, X, tried, steps, firing)
     tallies = _tally(effects, np.column_stack([self, own]), asked, held, firing)
-    rng, receipts, said = np.random.default_rng(seed), [], chosen_templates(templates)
+    rng, receipts, filled = np.random.default_rng(seed), [], chosen_templates(templates)
     for i, name in enumerate(directions.names):
-        of, neurons = (name, texts[i % len(texts)]), tuple(matched[i].tolist())
-        for act, sign, (mine, theirs, counted) in zip(ACTS, (1, -1), tallies, strict=True):
-            effects = mine[counted[:, i], i]
-            receipts.append(
-                _receipt(*of, act, effects, theirs[i], sign * int(expected[i]), float(fair[i]), neurons, said, rng)
-            )
+        of, even = (name, texts[i % len(texts)]), (float(fair[i]), tuple(matched[i].tolist()))
+        for act, sign, (mine, theirs, counted) in zip(_ACTS, (1, -1), tallies, strict=True):
+            effects, should = mine[counted[:, i], i], sign * int(expected[i])
+            measured = _measured(effects, theirs[i], should, rng)
+            controls_did = tuple(theirs[i].tolist())
+            receipts.append(Receipt(*of, act, *measured, should, len(effects), *even, controls_did, filled))
     return receipts
 
 
-def side_by_side(receipts: Sequence[Receipt]) -> dict[str, list[Any]]:
-    """Columns of a table with a row a direction: what raising it did (raise_effect, raise_low, ...) and what ablating
-    it did (ablate_effect, ...), each beside what it did to the matched neurons (_control); ablate_images, on how many.
+def side_by_side(receipts: Sequence[Receipt]) -> dict[str, list[object]]:
+    """Columns of a table with one row a direction: raise_effect, raise_low, ..., ablate_effect, ..., ablate_images.
+
+    The columns are `RECEIPT_FIELDS` of each act; ablate_images is the number of images that ablation was measured on.
     """
-    columns: dict[str, list[Any]] = {}
-    for act in ACTS:
+    columns: dict[str, list[object]] = {}
+    for act in _ACTS:
         done = [each for each in receipts if each.act == act]
-        columns |= {f"{act}_{name}": [getattr(each, name) for each in done] for name in SHOWN}
-    return columns | {"ablate_images": [each.images for each in receipts if each.act == "ablate"]}
+        columns |= {f"{act}_{name}": [getattr(each, name) for each in done] for name in RECEIPT_FIELDS}
+    columns["ablate_images"] = [each.images for each in receipts if each.act == "ablate"]
+    return columns
 
 
 def match_controls(
@@ -138,11 +143,13 @@ def match_controls(
     asked: Int[np.ndarray, " k"] | None = None,
     Z: Float[np.ndarray, "n k"] | None = None,
 ) -> Int[np.ndarray, "k c"]:
-    """For each direction the neurons nearest to it in the norm of the basis row and in spread over A, by their logs.
+    """Control neurons for each direction: the nearest in log norm of the basis row and log deviation over A.
 
-    Neurons that never vary are left out, and those that hold most of a direction that is asked for the same text
-    (`asked`: each one's, by number; all the same by default). Each has as many as the one that has fewest. `Z`: how
-    active the directions are; as A has it by default.
+    `asked`: the text of each direction, by number; the same text for all by default. `Z`: activations of the
+    directions; computed from A by default.
+
+    Constant neurons are left out, and so are those that make up most of a direction with the same text. All directions
+    get as many controls as the one with the fewest. Raises Refused if a direction has none.
     """
     asked = np.zeros(len(directions), int) if asked is None else asked
     rows = directions.write**2
@@ -152,7 +159,7 @@ def match_controls(
     pool = np.flatnonzero((A.std(0) > 0) & ~taken.all(0))
     left = ~taken[asked][:, pool]
     if not left.any(1).all():
-        raise Refused("no neuron is left to compare with: none varies over these images; give other images")
+        raise Refused("no control neuron is left: none varies over these images; give other images")
     theirs = _norm_and_spread(W[pool], A[:, pool])
     mine = _norm_and_spread(directions.basis(W), directions.activations(A) if Z is None else Z)
     scale = theirs.std(0) + 1e-6
@@ -161,9 +168,9 @@ def match_controls(
 
 
 def mean_activations(clip: Clip, images: Pictures) -> Float[np.ndarray, "n u"]:
-    """The hooked layer's mean over positions, of the rectified map: what the bilinear form sees."""
+    """Mean over positions of the hooked layer's rectified maps, which is what the bilinear form reads: (n, u)."""
     rows = [np.zeros((0, clip.neurons), np.float32)]
-    for batch in _batches(images, IMAGES_A_BATCH):
+    for batch in _batches(images, _IMAGES_A_PASS):
         maps = clip.activations(batch)
         rows.append((np.maximum(maps, 0) if clip.rectified() else maps).mean((2, 3)))
     return np.concatenate(rows)
@@ -178,7 +185,7 @@ def _check(clip: Clip, directions: Directions, texts: list[str], signs: np.ndarr
     if len(signs) != len(directions) or not signs.all():
         raise Refused(f"signs are 1 or -1 for each of the {len(directions)} directions, got {signs.tolist()}")
     if controls < 1:
-        raise Refused(f"controls={controls}: at least one neuron is needed to compare with")
+        raise Refused(f"controls={controls}: at least one control neuron is needed")
 
 
 def _batches(images: Pictures, size: int) -> Iterator[Pictures]:
@@ -193,14 +200,14 @@ def _norm_and_spread(V: Float[np.ndarray, "k e"], Z: Float[np.ndarray, "n k"]) -
 def _activity(
     clip: Clip, images: Pictures, A: Float[np.ndarray, "n u"], directions: Directions
 ) -> Float[np.ndarray, "n k"]:
-    """How active each direction is on each image: the mean of its activation over positions.
+    """Activation of each direction on each image, averaged over positions.
 
-    Of one that ends in a ReLU the maps are asked: it may fire at a few positions, and not at their mean.
+    Rectified directions are read from whole maps, because they may fire at few positions and not at the mean.
     """
     if not directions.rectified:
         return directions.activations(A)
     read, bias, rows = torch.from_numpy(directions.read), torch.from_numpy(directions.bias)[:, None, None], []
-    for batch in _batches(images, IMAGES_A_BATCH):
+    for batch in _batches(images, _IMAGES_A_PASS):
         maps = torch.from_numpy(clip.activations(batch))
         for x in maps.relu() if clip.rectified() else maps:
             rows.append((torch.einsum("uhw,ku->khw", x, read) + bias).relu().mean((1, 2)).numpy())
@@ -208,21 +215,21 @@ def _activity(
 
 
 def _steps(A: Float[np.ndarray, "n u"], Z: Float[np.ndarray, "n k"], amount: float) -> Float[np.ndarray, " k"]:
-    """How far each is raised: by its own spread, or the live neurons' median where that is more."""
+    """The step of each direction: `amount` times its deviation, or the live neurons' median deviation if larger."""
     spread = A.std(0)
     return (amount * np.maximum(Z.std(0), np.median(spread[spread > 0]))).astype(np.float32)
 
 
 def _firing(Z: Float[np.ndarray, "n k"]) -> Bool[np.ndarray, "n k"]:
-    """Where each direction is silenced: on the images on which it is most active, if it is at all."""
+    """The images on which each direction is ablated: those on which it is most active, and above 0."""
     rank = np.argsort(np.argsort(-Z, axis=0, kind="stable"), axis=0)
-    return (rank < -(-len(Z) // FIRING)) & (Z > 0)
+    return (rank < -(-len(Z) // _ABLATED_SHARE)) & (Z > 0)
 
 
 def _together(
     directions: Directions, matched: Int[np.ndarray, "k c"]
 ) -> tuple[Directions, Int[np.ndarray, " k"], Int[np.ndarray, "k c"]]:
-    """Directions and controls, each different one once; where among them the directions are, and their controls."""
+    """Directions and controls without repeats, the places of the directions among them, and those of the controls."""
     others, place = np.unique(matched, return_inverse=True)
     both = directions + replace(Directions.neurons(others, directions.width), rectified=directions.rectified)
     rows = np.column_stack([both.read, both.write, both.bias])
@@ -231,7 +238,7 @@ def _together(
     return both[first], back[: len(directions)], back[len(directions) :][place.reshape(matched.shape)]
 
 
-Tally = tuple[Float[np.ndarray, "n k"], Float[np.ndarray, "k c"], Bool[np.ndarray, "n k"]]
+_Tally = tuple[Float[np.ndarray, "n k"], Float[np.ndarray, "k c"], Bool[np.ndarray, "n k"]]
 
 
 def _tally(
@@ -240,11 +247,11 @@ def _tally(
     asked: Int[np.ndarray, " k"],
     held: Bool[np.ndarray, "n k"],
     firing: Bool[np.ndarray, "n m"],
-) -> tuple[Tally, Tally]:
-    """Of raising, and of ablating: each direction's effect on its text by image, its controls' means, what counts.
+) -> tuple[_Tally, _Tally]:
+    """For raising and for ablating: effects of each direction by image, mean effects of its controls, what counts.
 
-    `places`: each direction's among those tried, then its controls'. Effects of all on all texts are many; of each
-    image only those asked for are kept.
+    `places`: the place of each direction among those tried, then the places of its controls. Only the effects on the
+    direction's own text are kept, image by image, because all effects on all texts would not fit into memory.
     """
     n, (k, b) = len(held), places.shape
     mine, sums, count = np.zeros((2, n, k), np.float32), np.zeros((2, k, b)), np.zeros((2, k, b))
@@ -266,11 +273,11 @@ def _effects(
     steps: Float[np.ndarray, " m"],
     firing: Bool[np.ndarray, "n m"],
 ) -> Iterator[tuple[Float[np.ndarray, "m q"], Float[np.ndarray, "m q"]]]:
-    """Image by image, changes of the logits when each direction is raised, and when it is ablated (0 if it is not).
+    """Yields for each image the changes of all logits when each direction is raised, and when it is ablated, else 0.
 
-    An image goes through the tower once for VARIANTS edits of it, which part at the layer.
+    `EDITS_A_PASS` edits of an image share one pass: the image is encoded up to the layer, and repeated from there.
     """
-    layer, token = hooked(clip)
+    layer, token = hooked_layer(clip)
     read, write, bias = (torch.from_numpy(part).to(clip.device) for part in (tried.read, tried.write, tried.bias))
     push = write * torch.from_numpy(steps).to(clip.device)[:, None]
 
@@ -287,32 +294,24 @@ def _effects(
         found = np.zeros((2, len(tried), len(X)), np.float32)
         for into, change, on in zip(found, (raise_them, ablate_them), (slice(None), firing[i]), strict=True):
             chosen = np.arange(len(tried))[on]
-            for which in np.split(chosen, range(VARIANTS, len(chosen), VARIANTS)):
+            for which in np.split(chosen, range(EDITS_A_PASS, len(chosen), EDITS_A_PASS)):
                 at = torch.from_numpy(which).to(clip.device)
                 with layer_replaced(clip.model, layer, lambda x, change=change, at=at: change(x, at), token):
                     into[which] = (clip.encode_images(picture) - whole) @ X.T
         yield found[0], found[1]
 
 
-def _receipt(
-    direction: str,
-    text: str,
-    act: Act,
-    mine: Float[np.ndarray, " n"],
-    theirs: Float[np.ndarray, " c"],
-    expected: int,
-    balance: float,
-    controls: tuple[int, ...],
-    templates: tuple[str, ...],
-    rng: np.random.Generator,
-) -> Receipt:
-    """Effect, its interval, and its rank among the controls; a direction that was tried on no image shows nothing."""
+def _measured(
+    mine: Float[np.ndarray, " n"], theirs: Float[np.ndarray, " c"], expected: int, rng: np.random.Generator
+) -> tuple[float, float, float, float]:
+    """Effect, the ends of its 95 % interval, and p.
+
+    `mine`: the direction's effect on each image that counts; without any, the effect is 0 and p is 1. `theirs`: the
+    mean effect of each control.
+    """
     effect = low = high = float(mine.mean()) if len(mine) else 0.0
     if len(mine) > 1:
-        resampled = mine[rng.integers(0, len(mine), (RESAMPLES, len(mine)))].mean(1)
+        resampled = mine[rng.integers(0, len(mine), (_RESAMPLES, len(mine)))].mean(1)
         low, high = (float(edge) for edge in np.percentile(resampled, INTERVAL))
     beaten_by = int((theirs * expected >= effect * expected).sum()) if len(mine) else len(theirs)
-    p = (1 + beaten_by) / (1 + len(theirs))
-    effects = tuple(theirs.tolist())
-    tried = len(mine), balance, controls, effects, templates
-    return Receipt(direction, text, act, effect, low, high, p, expected, *tried)
+    return effect, low, high, (1 + beaten_by) / (1 + len(theirs))

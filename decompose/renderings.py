@@ -1,17 +1,16 @@
-"""Renderings: one word in several fonts, or one thing by several vendors or in all skin tones, is one item.
+"""Renderings of one thing count once: a word in several fonts, an emoji by several vendors or in all skin tones.
 
-A neuron that answers to one of them answers to the others, whatever it stands for, for the pictures are all but the
-same. What is counted to tell a meaning from chance is therefore items; each answers with the mean over its renderings
+Renderings of one thing look nearly the same, so a neuron that responds to one of them responds to the others. They are
+not independent evidence. Statistics therefore count things, and the response to a thing is the mean over its renderings
 (as atlas.analysis.stats averages words over fonts).
 
-    n rows of a kind, m items    A (m, u) activations of u neurons, or of directions    E (m, e) embeddings
+    n rows of a kind, m things    A (m, u) activations of u neurons, or of directions    E (m, e) embeddings
 """
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,47 +18,48 @@ from jaxtyping import Float, Int
 
 from atlas.analysis.stats import Extremes
 from atlas.store.store import Store
-from decompose.responses import Responses, gathered, scattered
+from atlas.vectors import Rows
+from decompose.responses import Responses, hashed_rows, picked_rows, unhashed_rows
 
 _TONE = re.compile(r"[,:]? (?:medium-)?(?:light|medium|dark) skin tone")
-AT_ONCE = 2**24  # means of items: as many neurons at once as this allows
+_MEANS_AT_ONCE = 2**24  # means of things held at once; it limits how many neurons are read in one pass
 
 
 @dataclass(frozen=True)
 class Things:
-    """The items that a kind's rows are renderings of."""
+    """The things that the rows of one kind are renderings of."""
 
     kind: str
-    of: Int[np.ndarray, " n"]  # the item of each row, within the kind
-    phrases: tuple[str, ...]  # the different ones that items are called by
-    phrase: Int[np.ndarray, " m"]  # which of these each item is called by
+    of: Int[np.ndarray, " n"]  # the thing of each row, by number
+    phrases: tuple[str, ...]  # the different names of things
+    phrase: Int[np.ndarray, " m"]  # the name of each thing, as a position in `phrases`
 
     def __len__(self) -> int:
         return len(self.phrase)
 
     @property
     def weights(self) -> Float[np.ndarray, " n"]:
-        """How much each row counts where every item counts alike."""
+        """Weights of rows that give every thing the same weight."""
         return 1 / np.bincount(self.of)[self.of]
 
     @cached_property
     def _rows(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Rows in the order of their items, where each item's begin, and how many it has."""
+        """Rows sorted by their things, where the rows of each thing begin, and how many they are."""
         count = np.bincount(self.of, minlength=len(self))
         return np.argsort(self.of, kind="stable"), np.cumsum(count) - count, count
 
-    def embeddings(self, E: Any, some: Int[np.ndarray, " m"]) -> Float[np.ndarray, "m e"]:
-        """Mean embedding of the renderings of some items; E (n, e) is of all rows, an array or a Store's view."""
+    def embeddings(self, E: Rows, some: Int[np.ndarray, " m"]) -> Float[np.ndarray, "m e"]:
+        """Mean embeddings of the renderings of some things. E (n, e): all rows, as an array or a Store's view."""
         order, start, count = self._rows
         sizes = count[some]
         first = np.cumsum(sizes) - sizes
         within = np.arange(sizes.sum()) - np.repeat(first, sizes)
-        rows = E[order[np.repeat(start[some], sizes) + within]]
+        rows = picked_rows(E, order[np.repeat(start[some], sizes) + within])
         return np.add.reduceat(rows.astype(np.float32), first) / sizes[:, None].astype(np.float32)
 
 
 def things_of(store: Store, kind: str) -> Things:
-    """What a kind's rows are renderings of, by their labels (captions, where they have none) and groups."""
+    """The things that the rows of a kind show, told apart by label (caption, where there is no label) and group."""
     texts, groups = [], []
     for shard in store.of_kind(kind):
         table = shard.table(["label", "caption", "group"])
@@ -69,11 +69,12 @@ def things_of(store: Store, kind: str) -> Things:
 
 
 def tell_things(texts: Sequence[str], groups: Sequence[str | None], kind: str = "image") -> Things:
-    """What n rows are renderings of, by what they are called and by their groups (vendors, fonts, folders).
+    """The things that n rows show, told apart by `texts` (their names) and `groups` (vendors, fonts or folders).
 
-    All renderings of a word are one item. Of images that carry one label, those of different groups (vendors) are one
-    item, those of one group are different pictures: the second cat of a folder is the item of every other folder's
-    second cat; but an emoji in another skin tone is the same. A row without label and caption is an item by itself.
+    All renderings of one word are one thing. Images with the same name in different groups (two vendors) are one thing;
+    images with the same name in one group are different things, numbered in order: the second "cat" of one folder and
+    the second "cat" of another are one thing. Skin tones do not make another thing. A row without a name is a thing by
+    itself.
     """
     called: dict[str, int] = {}
     grouped: dict[str, int] = {}
@@ -83,29 +84,29 @@ def tell_things(texts: Sequence[str], groups: Sequence[str | None], kind: str = 
     group = np.array([grouped.setdefault(text or "", len(grouped)) for text in groups], np.int64)
     copy = np.zeros_like(numbers) if kind == "word" else _earlier(variant * len(grouped) + group)
     copy = np.where(numbers == called.get("", -1), np.arange(len(copy)), copy)
-    item, of = np.unique(np.stack([numbers, copy]), axis=1, return_inverse=True)
-    return Things(kind, of.reshape(-1), tuple(called), item[0])
+    thing, of = np.unique(np.stack([numbers, copy]), axis=1, return_inverse=True)
+    return Things(kind, of.reshape(-1), tuple(called), thing[0])
 
 
-def strongest_things(answers: Responses, items: Things, k: int) -> Int[np.ndarray, "u k"]:
-    """The k items that each neuron or direction answers to most, strongest first."""
-    if len(items) == len(items.of):  # nothing is averaged
-        return items.of[answers.strongest(k)[0]]
-    count = np.bincount(items.of)[:, None].astype(np.float32)
-    width, found = max(1, AT_ONCE // len(items)), []
+def strongest_things(answers: Responses, things: Things, k: int) -> Int[np.ndarray, "u k"]:
+    """The k things that activate each neuron or direction most, strongest first."""
+    if len(things) == len(things.of):  # no averages needed
+        return things.of[answers.strongest(k)[0]]
+    count = np.bincount(things.of)[:, None].astype(np.float32)
+    width, found = max(1, _MEANS_AT_ONCE // len(things)), []
     for start in range(0, answers.width, width):
         some = answers.columns(slice(start, min(start + width, answers.width)))
-        sums = np.zeros((len(items), some.width), np.float32)
+        sums = np.zeros((len(things), some.width), np.float32)
         for rows, A in some:
-            here = np.argsort(items.of[rows], kind="stable")
-            item, first = np.unique(items.of[rows][here], return_index=True)
-            sums[item] += np.add.reduceat(A[here], first)
-        found.append(gathered(Extremes.of(sums / count, scattered(np.arange(len(items))), k).top[0]))
+            here = np.argsort(things.of[rows], kind="stable")
+            thing, first = np.unique(things.of[rows][here], return_index=True)
+            sums[thing] += np.add.reduceat(A[here], first)
+        found.append(unhashed_rows(Extremes.of(sums / count, hashed_rows(np.arange(len(things))), k).top[0]))
     return np.concatenate(found)
 
 
 def display_texts(table: pa.Table) -> list[str]:
-    """What rows are called: their labels or, where they have none, their captions."""
+    """The name of each row: its label or, without a label, its caption."""
     pairs: Sequence[tuple[str | None, str | None]] = list(
         zip(table["label"].to_pylist(), table["caption"].to_pylist(), strict=True)
     )
@@ -118,7 +119,7 @@ def without_tone(name: str) -> str:
 
 
 def _earlier(keys: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-    """How many equal keys come before each."""
+    """For each key, how many equal keys come before it."""
     order = np.argsort(keys, kind="stable")
     new = np.append(True, np.diff(keys[order]) != 0)
     place = np.arange(len(keys))

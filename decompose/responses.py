@@ -1,4 +1,4 @@
-"""What neurons, or directions, answer on rows: read a block at a time, whatever the rows lie in.
+"""Responses of neurons or directions to rows: streamed in blocks from an array, a memory map or a Store.
 
 A (n, u) activations of u neurons    Z (n, k) readings of k directions; of neurons, A itself
 """
@@ -15,22 +15,22 @@ from atlas.model.directions import Directions
 from atlas.store.store import Store
 from atlas.vectors import Moments, Rows
 
-BLOCK = 4096  # rows read at a time
-SCATTER = 2654435761  # odd, so that row -> SCATTER * row is one to one modulo 2^32
-ROUNDING = 1e-6  # of a mean: what varies by less is the same everywhere
+RESPONSE_BLOCK = 4096  # rows read at a time
+_HASH_FACTOR = 2654435761  # odd, so that row -> SCATTER * row is one to one modulo 2^32
+_CONSTANT = 1e-6  # a standard deviation below this share of the mean is rounding
 
 
 @dataclass(frozen=True)
 class Responses:
-    """Activations of neurons on n rows, or readings of directions; iterating gives blocks of them: (rows, Z).
+    """Activations of neurons on n rows, or readings of directions. Iterating yields blocks: (row numbers, Z).
 
-    `array` is (n, u): a plain array, a memory map, or a Store's view (`Responses.of`); no more than a block of it is
-    in memory. Raises Refused for directions of another layer.
+    `array` is (n, u): a plain array, a memory map, or a Store's view (`Responses.of`); one block of it is in memory at
+    a time. Raises Refused for directions of another layer, and for activations that are not finite.
     """
 
     array: Rows
     directions: Directions | None = None
-    some: slice = field(default_factory=lambda: slice(None))  # of the neurons, or of the directions
+    some: slice = field(default_factory=lambda: slice(None))  # which of the neurons, or of the directions
 
     def __post_init__(self) -> None:
         if len(self.array.shape) != 2:
@@ -42,12 +42,12 @@ class Responses:
 
     @classmethod
     def of(cls, store: Store, kind: str, directions: Directions | None = None) -> "Responses":
-        """Those of a kind's rows in a Store.
+        """Responses to the rows of one kind in a Store.
 
-        A neuron answers with its largest activation over positions, as in atlas stats; a direction with its reading of
-        their mean over positions, for a Store keeps no maps. That is the mean of its readings where these are linear;
-        of a rectified one, such as an autoencoder's latent with a bias, it is less (Jensen's inequality), and 0 where
-        the direction fires at a few positions only. `decompose.receipt` reads the map itself.
+        A neuron's response is its largest activation over positions, as in atlas stats. A direction's response is its
+        reading of the mean activations, because a Store keeps no activation maps. For a linear direction this is the
+        mean of its readings over positions. For a rectified one, such as an autoencoder's latent, it is less (Jensen's
+        inequality), and may be 0 if the direction fires at few positions. `decompose.receipt` reads whole maps.
         """
         return cls(store.array("max" if directions is None else "mean", kind), directions)
 
@@ -56,40 +56,40 @@ class Responses:
 
     @property
     def width(self) -> int:
-        """Neurons, or directions."""
+        """The number of neurons, or of directions."""
         count = self.array.shape[1] if self.directions is None else len(self.directions)
         return len(range(count)[self.some])
 
     def __iter__(self) -> Iterator[tuple[Int[np.ndarray, " b"], Float[np.ndarray, "b k"]]]:
         chosen = None if self.directions is None else self.directions[self.some]
-        for start in range(0, len(self), BLOCK):
-            A = np.asarray(self.array[start : start + BLOCK], np.float32)
+        for start in range(0, len(self), RESPONSE_BLOCK):
+            A = np.asarray(self.array[start : start + RESPONSE_BLOCK], np.float32)
             if not np.isfinite(A).all():
                 raise Refused(f"activations of rows {start} to {start + len(A) - 1} hold numbers that are not finite")
             yield np.arange(start, start + len(A)), A[:, self.some] if chosen is None else chosen.activations(A)
 
     def columns(self, some: slice) -> "Responses":
-        """Those of some neurons, or directions, alone."""
+        """The responses of some of the neurons, or directions."""
         return replace(self, some=some)
 
     def strongest(self, k: int) -> tuple[Int[np.ndarray, "u k"], Float[np.ndarray, "u k"]]:
-        """The k rows that each neuron or direction answers to most, and how much, strongest first.
+        """The k rows that activate each neuron or direction most, and its responses to them, strongest first.
 
-        Of equal answers, such as a dead neuron's, rows scattered over all are taken: neighbouring rows are alike.
+        Equal responses, such as a dead neuron's, are ordered by hashed row numbers (`hashed_rows`).
         """
         found: Extremes | None = None
         for rows, Z in self:
-            part = Extremes.of(Z, scattered(rows), k)
+            part = Extremes.of(Z, hashed_rows(rows), k)
             found = part if found is None else found.merge(part)
         if found is None:
-            raise Refused("there are no rows that neurons answer to; give some")
+            raise Refused("there are no rows that neurons could respond to; give some")
         rows, values = found.top
-        return gathered(rows), values
+        return unhashed_rows(rows), values
 
     def deviation(self, weights: Float[np.ndarray, " n"] | None = None) -> Float[np.ndarray, " k"]:
-        """Standard deviation over the rows of each neuron or direction; 0 for one that never varies.
+        """Standard deviation over the rows, one number a neuron or direction; 0 for a constant response.
 
-        `weights`: how much each row counts, positive numbers; all alike by default.
+        `weights`: positive weight of each row; equal by default.
         """
         found: Moments | None = None
         for rows, A in self:
@@ -97,29 +97,34 @@ class Responses:
             found = part if found is None else found.merge(part)
         if found is None:
             return np.zeros(self.width, np.float32)
-        return np.where(found.std > ROUNDING * np.abs(found.mean), found.std, 0).astype(np.float32)
+        return np.where(found.std > _CONSTANT * np.abs(found.mean), found.std, 0).astype(np.float32)
 
 
 def default_kind(store: Store) -> str:
-    """The kind of rows that neurons are judged by: images, or rendered words where there are none."""
+    """The kind of rows that neurons are judged by: images, or rendered words if there are no images."""
     kind = next((kind for kind in ("image", "word") if kind in store.counts), None)
     if kind is None:
-        raise Refused(f"{store.path} holds neither images nor words that neurons answer to; collect some")
+        raise Refused(f"{store.path} holds neither images nor words that neurons could respond to; collect some")
     return kind
 
 
-def scattered(rows: Int[np.ndarray, "*shape"]) -> Int[np.ndarray, "*shape"]:
-    """Numbers that go in no order as rows do: of equal answers the rows with the least of these are taken."""
-    return rows * SCATTER % 2**32
+def hashed_rows(rows: Int[np.ndarray, "*shape"]) -> Int[np.ndarray, "*shape"]:
+    """Hashed row numbers: ties are broken reproducibly, but not by position, where neighbouring rows are alike."""
+    return rows * _HASH_FACTOR % 2**32
 
 
-def gathered(numbers: Int[np.ndarray, "*shape"]) -> Int[np.ndarray, "*shape"]:
-    """The rows of scattered numbers."""
-    return numbers * pow(SCATTER, -1, 2**32) % 2**32
+def unhashed_rows(numbers: Int[np.ndarray, "*shape"]) -> Int[np.ndarray, "*shape"]:
+    """Row numbers from hashed row numbers: the inverse of `hashed_rows`."""
+    return numbers * pow(_HASH_FACTOR, -1, 2**32) % 2**32
+
+
+def picked_rows(array: Rows, rows: Int[np.ndarray, "*shape"]) -> np.ndarray:
+    """Some rows of an array, a memory map or a Store's view, by their numbers."""
+    return array[rows]  # pyright: ignore[reportArgumentType]
 
 
 def check_rows(n: int, **arrays: Sized | None) -> None:
-    """Refused unless every array that is given has n rows; their names are the keywords."""
+    """Raise Refused if an array that is given (not None) does not have n rows; keywords are the arrays' names."""
     for name, array in arrays.items():
         if array is not None and len(array) != n:
             raise Refused(f"{name} has {len(array):,} rows where {n:,} are needed: one for each, in one order")

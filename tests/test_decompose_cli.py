@@ -27,7 +27,7 @@ from atlas.store.store import Store
 from decompose import bakeoff, equations
 from decompose.attribution import concept_embeddings
 from decompose.cli import main
-from decompose.confirmation import COLUMNS
+from decompose.confirmation import RECEIPT_COLUMNS
 from decompose.opening import VOCABULARY
 from tests.test_basis import CONFIGS, TEXT
 
@@ -194,7 +194,7 @@ def test_equations_are_printed_and_become_a_page(store: Path, capsys: pytest.Cap
 def test_nmf_label_and_emotions_become_pages_of_the_site(
     store: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("decompose.emotions.DRAWS", 2)
+    monkeypatch.setattr("decompose.emotions.RANDOM_BASES", 2)
     words = store.parent / "feelings.txt"
     words.write_text("happy\nsad\nangry\nafraid\nproud\ncalm\nbored\ntired\njoyful\nworried\nglad\nlonely\n", "utf-8")
     assert main(["nmf", str(store), "-k", "2"]) == 0
@@ -212,7 +212,7 @@ def test_nmf_label_and_emotions_become_pages_of_the_site(
     assert [str(row["neuron"]) for row in surest] == [line.split()[0] for line in lines[3:]]
     assert [row["q"] for row in surest] == sorted(row["q"] for row in surest)
     receipts = pq.read_table(Store.open(store).derived("neurons/receipts") / "receipts.parquet")
-    assert receipts.schema.equals(COLUMNS)
+    assert receipts.schema.equals(RECEIPT_COLUMNS)
     labels = pq.read_table(Store.open(store).derived("neurons/labels") / "labels.parquet").to_pylist()
     given = [(row["neuron"], row["label"]) for row in labels if row["label"] != "none"]
     assert given
@@ -308,7 +308,6 @@ def vit(tmp_path: Path) -> Path:
 def test_every_command_works_on_a_vit(vit: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
     monkeypatch.setattr("decompose.lookup.default_texts", lambda: ("cat", "dog", "sun"))
     monkeypatch.setattr(equations, "_vocabulary", lambda: tuple(f"word{i}" for i in range(40)))
-    monkeypatch.setattr("decompose.labels.DRAWS", 200)
     own = ["--store", str(vit), "--pretrained", str(vit.parent / "vit.safetensors")]
     components = str(vit / "neurons/components/components.safetensors")
     for command in (

@@ -11,7 +11,15 @@ from sklearn.decomposition import NMF
 
 from atlas.errors import Refused
 from atlas.model.clip import Clip
-from decompose.emotions import LEVELS, agreements, disc, factor_codes, levels, random_bases, study_emotions
+from decompose.emotions import (
+    SPARSITY_LEVELS,
+    codes_at_levels,
+    disc_cells,
+    factor_agreements,
+    factor_codes,
+    random_bases,
+    study_emotions,
+)
 from decompose.families import verdict
 from decompose.pages import emotions_page
 
@@ -27,7 +35,7 @@ def _planted(rng: np.random.Generator) -> tuple[np.ndarray, list[str]]:
 
 def test_levels_have_about_the_terms_that_are_asked_for_and_the_right_ones() -> None:
     X, labels = _planted(np.random.default_rng(0))
-    codes = levels(X, labels, (1.0, 3.0))
+    codes = codes_at_levels(X, labels, (1.0, 3.0))
     assert codes.shape == (2, 12, 40)
     counts = (codes != 0).sum(2).mean(1)
     assert counts == pytest.approx([1.0, 3.0], abs=1.0)
@@ -55,7 +63,7 @@ def test_a_disc_has_a_cell_for_each_word_and_neighbours_are_alike() -> None:
     rng = np.random.default_rng(2)
     groups = np.repeat(np.arange(3), 20)
     E = (3 * np.eye(3, 16)[groups] + rng.normal(0, 0.3, (60, 16))).astype(np.float32)
-    places = disc(E)
+    places = disc_cells(E)
     assert len({tuple(place) for place in places.tolist()}) == 60
     apart = cdist(places, places)
     assert apart.max() < 12  # a disc, not a line
@@ -67,7 +75,7 @@ def test_agreement_is_with_the_families_and_beyond_chance() -> None:
     rng = np.random.default_rng(3)
     families = ["a", "b", "c"] * 10
     clear = np.eye(3)[np.arange(30) % 3] @ np.abs(rng.normal(size=(3, 12))) + 1e-6
-    rows = agreements({"clear": clear, "noise": rng.normal(size=(30, 12))}, [*families[:-1], ""], 3).to_pylist()
+    rows = factor_agreements({"clear": clear, "noise": rng.normal(size=(30, 12))}, [*families[:-1], ""], 3).to_pylist()
     assert rows[0]["nmi"] > 0.95
     assert rows[0]["p"] < 0.01
     assert rows[1]["nmi"] < 0.5
@@ -85,7 +93,7 @@ def test_a_random_basis_is_as_long_as_the_neurons_and_of_several_draws() -> None
     clear = np.eye(3)[np.arange(30) % 3] @ np.abs(np.random.default_rng(1).normal(size=(3, 12))) + 1e-6
     noise = np.random.default_rng(2).normal(size=(3, 30, 12))
     both = np.concatenate([clear[None], noise])
-    one, many = agreements({"clear": clear, "both": both}, families, 3).to_pylist()
+    one, many = factor_agreements({"clear": clear, "both": both}, families, 3).to_pylist()
     assert (one["draws"], one["low"], one["high"]) == (1, one["ami"], one["ami"])
     assert many["draws"] == 4
     assert many["low"] < many["ami"] < many["high"] <= 1
@@ -93,13 +101,15 @@ def test_a_random_basis_is_as_long_as_the_neurons_and_of_several_draws() -> None
 
 
 def test_a_study_of_any_words_and_its_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("decompose.emotions.DRAWS", 2)
-    monkeypatch.setattr("decompose.emotions.norms", lambda: {word: (i / 1, i % 3.0) for i, word in enumerate(WORDS)})
+    monkeypatch.setattr("decompose.emotions.RANDOM_BASES", 2)
+    monkeypatch.setattr(
+        "decompose.emotions.word_norms", lambda: {word: (i / 1, i % 3.0) for i, word in enumerate(WORDS)}
+    )
     words = [*WORDS, "<b>&</b>"]
     found = study_emotions(
         Clip("mini"), words, ("i am {}", "{} people"), families=dict.fromkeys(WORDS[:5], "one"), factors=(2, 3)
     )
-    assert found.codes.shape[:2] == (len(LEVELS), len(words))
+    assert found.codes.shape[:2] == (len(SPARSITY_LEVELS), len(words))
     assert [each.concept for each in found.equations] == words
     assert found.templates == ("i am {}", "{} people")
     assert found.agreements["draws"].to_pylist() == [1, 2, 1]

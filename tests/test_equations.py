@@ -14,9 +14,9 @@ from atlas.model.clip import Clip
 from atlas.model.directions import Directions
 from atlas.store.store import Store
 from decompose import bakeoff, coding, equations
-from decompose.attribution import TEMPLATES, chosen_templates, other_templates
+from decompose.attribution import PROMPT_TEMPLATES, chosen_templates, other_templates
 from decompose.bakeoff import compare_solvers
-from decompose.equations import Equation, Term, compose, equation, name_neurons, printed
+from decompose.equations import Equation, Term, compose, equation, name_neurons, printed_terms
 from decompose.pages import equations_page
 from decompose.solvers import logistic
 from tests.fakes import fake_store
@@ -42,7 +42,7 @@ def clip(tmp_path_factory) -> Clip:
     clip = towers(tmp_path_factory.mktemp("configs"), "equations", ["resnet"], dim=64)["resnet"]
     rng, pool = np.random.default_rng(0), clip.model.visual.attnpool
     rows = rng.normal(size=(clip.neurons, clip.dim))
-    X = clip.encode_texts(WORDS) - clip.encode_texts(equations._vocabulary()[:: equations.BACKGROUND]).mean(0)
+    X = clip.encode_texts(WORDS) - clip.encode_texts(equations._vocabulary()[:: equations.BACKGROUND_STEP]).mean(0)
     rows[list(WRITERS)] = X / np.linalg.norm(X, axis=1, keepdims=True)
     rows *= rng.uniform(0.5, 2, (clip.neurons, 1))  # a neuron's own unit means nothing
     pool.v_proj.weight.copy_(torch.eye(clip.neurons))
@@ -71,20 +71,22 @@ def test_the_papers_equations_are_printed_exactly():
     names = {int(neuron): name for neuron, name in weights["neuron_names"].items()}
     for emotion, expected in figures.items():
         level = {neuron: weight for weight, neuron in weights["levels"]["40"][emotion]}
-        found = printed(level, names, removed=weights["text_neurons"])
+        found = printed_terms(level, names, removed=weights["text_neurons"])
         assert [{"weight": round(t.weight, 4), "unit": t.neuron, "name": t.label} for t in found] == expected, emotion
     assert len(figures) == 16
 
 
 def test_the_rule_of_printing():
     weights = {1: 2.0, 2: 4.0, 3: -8.0, 4: 0.1, 5: -1.0, 6: 9.0, 7: 3.0}
-    found = printed(weights, {2: "two", 3: "three"}, removed=[6])
+    found = printed_terms(weights, {2: "two", 3: "three"}, removed=[6])
     assert found == (Term(2, 1.0, "two"), Term(7, 0.75, "neuron 7"), Term(1, 0.5, "neuron 1"))  # of four one is faint
-    found = printed(weights, {}, removed=[6], limit=9, least=0.0)
+    found = printed_terms(weights, {}, removed=[6], limit=9, least=0.0)
     assert [t.neuron for t in found] == [2, 7, 1, 4, 3, 5]
-    assert [t.weight for t in printed({1: -4.0, 2: -2.0}, {})] == [-1, -0.5]
-    assert [(t.neuron, t.weight) for t in printed({1: 0.001, 2: -4.0}, {})] == [(2, -1)]  # not 1 less 4,000 times 2
-    assert printed({6: 1.0, 2: 0.0}, {}, removed=[6]) == ()
+    assert [t.weight for t in printed_terms({1: -4.0, 2: -2.0}, {})] == [-1, -0.5]
+    assert [(t.neuron, t.weight) for t in printed_terms({1: 0.001, 2: -4.0}, {})] == [
+        (2, -1)
+    ]  # not 1 less 4,000 times 2
+    assert printed_terms({6: 1.0, 2: 0.0}, {}, removed=[6]) == ()
 
 
 def terms(*parts: tuple[float, str]) -> tuple[Term, ...]:
@@ -130,7 +132,7 @@ def test_a_sum_of_concepts_is_taken_apart(clip):
 
     def encode(texts):
         rows = read(texts)
-        V, shared = clip.basis()[list(WRITERS)[:3]], read(equations._vocabulary()[:: equations.BACKGROUND]).mean(0)
+        V, shared = clip.basis()[list(WRITERS)[:3]], read(equations._vocabulary()[:: equations.BACKGROUND_STEP]).mean(0)
         V = V / np.linalg.norm(V, axis=1, keepdims=True)
         for i, text in enumerate(texts):
             rows[i] = shared + 0.1 * (V[0] + 0.5 * V[1] - 0.8 * V[2]) if text == "both" else rows[i]
@@ -202,7 +204,7 @@ def test_receipts_are_tried_with_prompts_that_chose_nothing(clip, monkeypatch, c
     real = equations.receipt
     monkeypatch.setattr(equations, "receipt", lambda *args, **kw: asked.append(args[4]) or real(*args, **kw))
     found = equation(clip, "ship", k=1, images=noise(clip, 2), templates=chosen)
-    tried = set(TEMPLATES[asked[0]])
+    tried = set(PROMPT_TEMPLATES[asked[0]])
     assert not tried & set(chosen_templates(chosen))
     assert set(found.receipts[0].templates) == tried
     page = equations_page([found])
@@ -214,7 +216,7 @@ def test_receipts_are_tried_with_prompts_that_chose_nothing(clip, monkeypatch, c
 
 def test_templates_of_every_set_leave_none_to_try_with():
     with pytest.raises(Refused, match="none is left to try with"):
-        other_templates([each[0] for each in TEMPLATES.values()])
+        other_templates([each[0] for each in PROMPT_TEMPLATES.values()])
 
 
 def test_what_cannot_be_composed_is_refused(clip, tmp_path):
@@ -264,7 +266,7 @@ def test_a_few_concepts_are_told_apart_in_a_few_rounds(clip, concepts, monkeypat
     Z = equations.solve_codes(equations.centred_unit_rows(clip, clip.basis(), None), P - P.mean((0, 1)), "logistic", 8)
     assert (Z != 0).any(1).all()
     assert len(rounds) <= 4 * len(solved)
-    assert len(solved) < coding.TRIALS  # faint penalties change nothing, and are not tried
+    assert len(solved) < coding.PENALTY_TRIALS  # faint penalties change nothing, and are not tried
 
 
 def test_stability_and_fidelity_by_hand():

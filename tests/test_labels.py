@@ -14,9 +14,10 @@ from atlas.errors import Refused
 from atlas.model.directions import Directions
 from atlas.store.shards import ROW_SCHEMA
 from atlas.store.store import Store
+from decompose.candidates import concepts_of
 from decompose.evidence import Evidence, basis_evidence, caption_evidence, concepts_in, image_evidence
-from decompose.facets import silhouettes, split_in_two, split_neurons
-from decompose.labels import _table, concepts_of, label_neurons
+from decompose.facets import cluster_rows, silhouettes, split_neurons
+from decompose.labels import _table, label_neurons
 from decompose.renderings import Things, strongest_things, tell_things, things_of
 from decompose.responses import Responses
 from tests.fakes import fake_store
@@ -323,17 +324,17 @@ def test_stragglers_make_no_facet() -> None:
     near = np.eye(2, 64)[np.repeat([0, 1], [14, 10])] + random.normal(size=(24, 64)) / 30
     X = np.concatenate([near, random.normal(size=(5, 64))])
     X /= np.linalg.norm(X, axis=1, keepdims=True)
-    member, score = split_in_two(X)
+    member, score = cluster_rows(X)
     assert member[:24].tolist() == [0] * 14 + [1] * 10
     assert (member[24:] == -1).sum() >= 3
     assert score > 0.5
     loose = np.concatenate([X[:14], random.normal(size=(10, 64)) / 8])
-    assert (split_in_two(loose / np.linalg.norm(loose, axis=1, keepdims=True))[0] == 0).all()
+    assert (cluster_rows(loose / np.linalg.norm(loose, axis=1, keepdims=True))[0] == 0).all()
 
 
 @pytest.mark.parametrize("k", [1, 2, 12])
 def test_few_or_equal_images_are_one_facet(k: int) -> None:
-    member, score = split_in_two(np.tile(np.eye(1, 8), (k, 1)))
+    member, score = cluster_rows(np.tile(np.eye(1, 8), (k, 1)))
     assert (member == 0).all()
     assert score == 0
 

@@ -39,7 +39,7 @@ def rewrite(path: Path, one: Store, change: np.ndarray) -> Store:
 
 def test_responses_are_the_store_s_whatever_the_block(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = np.asarray(store.array("max", "image"), np.float32)
-    monkeypatch.setattr("decompose.responses.BLOCK", 64)
+    monkeypatch.setattr("decompose.responses.RESPONSE_BLOCK", 64)
     rows, blocks = zip(*Responses.of(store, "image"), strict=True)
     np.testing.assert_array_equal(np.concatenate(blocks), whole)
     np.testing.assert_array_equal(np.concatenate(rows), np.arange(150))

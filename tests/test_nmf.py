@@ -7,7 +7,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from atlas.errors import Refused
 from atlas.store.shards import Array
-from decompose.nmf import SparseNMF, choose_n_components, held_out, match, stability
+from decompose.nmf import SparseNMF, choose_n_components, held_out, matched_cosines, stability
 from decompose.solvers import hals
 
 
@@ -49,7 +49,7 @@ def test_the_objective_never_rises(alpha) -> None:
     for sweeps in range(1, 30):
         Z, D = (torch.from_numpy(x) for x in hals.initial_factors(A.numpy(), 4, "random", 0))
         hals.factorise(A, Z, D, alpha * 40, sweeps, 0)
-        fell.append(hals.objective(A, Z, D, alpha * 40))
+        fell.append(hals.nmf_objective(A, Z, D, alpha * 40))
     assert np.diff(fell).max() <= 1e-12 * fell[0]
     assert fell[-1] < 0.9 * fell[0]
 
@@ -67,7 +67,7 @@ def test_the_penalty_makes_zeros_and_the_ball_holds() -> None:
 @pytest.mark.parametrize("alpha", [0, 1e-3])
 def test_planted_factors_come_back(alpha) -> None:
     A, D = planted()
-    assert match(D, SparseNMF(4, alpha, random_state=0).fit(A).components_).min() > 0.98
+    assert matched_cosines(D, SparseNMF(4, alpha, random_state=0).fit(A).components_).min() > 0.98
 
 
 class Counted(Array):
@@ -90,11 +90,11 @@ def test_a_stream_ends_where_the_whole_does(alpha, monkeypatch) -> None:
     seen, unseen = A[np.argsort(-A[:1500, 0])], A[1500:]  # sorted: no block is like the whole
     whole = SparseNMF(4, alpha, random_state=0).fit(seen)
     view = Counted(np.array_split(seen, 7))
-    monkeypatch.setattr("decompose.nmf.SAMPLE", 100)
+    monkeypatch.setattr("decompose.nmf.STREAM_SAMPLE", 100)
     streamed = SparseNMF(4, alpha, random_state=0, batch_size=128).fit(view)
     assert view.most == 128
     assert objective(streamed, unseen) < 1.02 * objective(whole, unseen)
-    assert match(D, streamed.components_).min() > 0.98
+    assert matched_cosines(D, streamed.components_).min() > 0.98
     np.testing.assert_allclose(streamed.transform(view), streamed.transform(seen), atol=2e-3)
 
 
@@ -103,7 +103,7 @@ def test_blocks_one_by_one() -> None:
     model = SparseNMF(4, random_state=0)
     for block in np.array_split(A.astype(np.float16), 10):
         model.partial_fit(block)
-    assert match(D, model.components_).min() > 0.98
+    assert matched_cosines(D, model.components_).min() > 0.98
 
 
 def test_split_signs() -> None:
@@ -111,7 +111,7 @@ def test_split_signs() -> None:
     sign = np.where(np.arange(40) % 3, 1, -1)
     model = SparseNMF(4, split="sign", random_state=0).fit(A * sign)
     assert model.components_.shape == (4, 80)
-    assert match(D * sign, model.signed_).min() > 0.98
+    assert matched_cosines(D * sign, model.signed_).min() > 0.98
     assert np.linalg.norm(A * sign - model.inverse_transform(model.transform(A * sign))) < 0.2 * np.linalg.norm(A)
 
 
@@ -120,7 +120,7 @@ def test_stability_is_seeded_and_falls_with_too_many_factors() -> None:
     A, D = planted(200)
     right, wrong = (stability(SparseNMF(k), A, restarts=4, seed=1) for k in (4, 9))
     assert right.mean > 0.99 > 0.95 > wrong.mean
-    assert match(D, right.components).min() > 0.95
+    assert matched_cosines(D, right.components).min() > 0.95
     np.testing.assert_array_equal(right.cosine, stability(SparseNMF(4), A, restarts=4, seed=1).cosine)
 
 
@@ -151,7 +151,7 @@ def test_float32_and_float64_agree() -> None:
     A, _ = planted(300)
     wide, single = (SparseNMF(4, 1e-3, random_state=0).fit(A.astype(kind)) for kind in (np.float64, np.float32))
     assert single.components_.dtype == np.float32
-    assert match(wide.components_, single.components_.astype(float)).min() > 0.9999
+    assert matched_cosines(wide.components_, single.components_.astype(float)).min() > 0.9999
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from atlas.model.clip import Clip
 from atlas.model.directions import Directions
 from decompose.attribution import concept_embeddings
 from decompose.lookup import neurons_of_text
-from decompose.receipts import VARIANTS, Receipt, match_controls, mean_activations, receipt
+from decompose.receipts import EDITS_A_PASS, Receipt, match_controls, mean_activations, receipt
 from tests.test_attribution import noise, towers
 
 CONCEPT, IMAGES, LENGTH = "pizza", 16, 0.3
@@ -139,7 +139,7 @@ def test_neurons_that_write_anything_are_confirmed_at_the_nominal_rate(clip, wri
     p = np.array([each.p for each in found if each.act == "raise"])
     assert 0.3 < p.mean() < 0.7
     assert (p <= 0.1).mean() < 0.25
-    assert len({n for each in found for n in each.controls}) + len(chosen) > VARIANTS / 2
+    assert len({n for each in found for n in each.controls}) + len(chosen) > EDITS_A_PASS / 2
 
 
 def test_controls_are_matched_on_norm_and_spread():

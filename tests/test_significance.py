@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 from scipy.stats import false_discovery_control, kstest
 
-from atlas.analysis.significance import enrichment_p_values, moderated, p_values, q_values, random_texts, selected_q
+from atlas.analysis.significance import (
+    enrichment_p_values,
+    moderated_scores,
+    p_values,
+    q_values,
+    random_texts,
+    selected_q_values,
+)
 from atlas.sources import vocabulary
 
 
@@ -19,29 +26,29 @@ def test_under_the_null_p_values_are_uniform() -> None:
 
 def test_q_of_one_claim_a_family_is_benjamini_and_hochberg_s() -> None:
     p = np.random.default_rng(0).uniform(size=50) ** 3
-    np.testing.assert_allclose(selected_q(p, p), false_discovery_control(p))
+    np.testing.assert_allclose(selected_q_values(p, p), false_discovery_control(p))
     np.testing.assert_allclose(q_values(p), false_discovery_control(p))
     assert q_values(np.empty(0)).shape == (0,)
-    assert selected_q(np.empty((0, 3)), np.empty(0)).shape == (0, 3)
+    assert selected_q_values(np.empty((0, 3)), np.empty(0)).shape == (0, 3)
 
 
 @pytest.mark.parametrize("rate", [0.01, 0.05, 0.2])
 def test_q_of_further_claims_keeps_what_the_selected_families_allow(rate: float) -> None:
     p = np.sort(np.random.default_rng(1).uniform(size=(40, 3)) ** 3, axis=1)
     selected = int((false_discovery_control(p[:, 0]) <= rate).sum())
-    np.testing.assert_array_equal(selected_q(p, p[:, 0]) <= rate, p <= rate * selected / len(p))
+    np.testing.assert_array_equal(selected_q_values(p, p[:, 0]) <= rate, p <= rate * selected / len(p))
 
 
 def test_moderated_scores_leave_out_what_never_changes_and_damp_what_hardly_does() -> None:
     null = np.array([[1.0, 5.0], [3.0, 5.0]])
-    np.testing.assert_allclose(moderated(np.array([[4.0, 9.0]]), null), [[1.0, 0.0]])
+    np.testing.assert_allclose(moderated_scores(np.array([[4.0, 9.0]]), null), [[1.0, 0.0]])
     random = np.random.default_rng(0)
     null = random.normal(size=(500, 40)) * np.where(np.arange(40) < 2, 0.01, 1)
     scores = np.where(np.arange(40) < 2, 0.05, 2.0)
-    found = moderated(scores, null)  # five deviations of a column that hardly changes, two of one that does
+    found = moderated_scores(scores, null)  # five deviations of a column that hardly changes, two of one that does
     assert found[:2].max() < 0.1
     assert found[2:].min() > 0.8
-    np.testing.assert_allclose(moderated(7 * scores, 7 * null), found)
+    np.testing.assert_allclose(moderated_scores(7 * scores, 7 * null), found)
 
 
 def test_enrichment_is_what_permutations_give() -> None:

@@ -20,7 +20,7 @@ from decompose import equations
 from decompose.attribution import concept_embeddings
 from decompose.cli import main
 from decompose.components import factor_activations
-from decompose.confirmation import COLUMNS
+from decompose.confirmation import RECEIPT_COLUMNS
 
 SHAPES = {"RN50x4": (2560, 640), "ViT-B-32": (3072, 512)}
 WORDS = ("cat", "dog", "sun", "moon", "red", "blue")
@@ -156,7 +156,7 @@ def test_labels_are_given_and_tried(clip: Clip, store: Store) -> None:
     finite(table)
     given = pa.table({"neuron": [int(store.array("mean", "image")[:].std(0).argmax())], "label": ["cat"]})
     receipts = decompose.confirm_labels(store, clip, given, images=2, chosen_by=1, controls=4)
-    assert receipts.schema.equals(COLUMNS)
+    assert receipts.schema.equals(RECEIPT_COLUMNS)
     assert receipts["act"].to_pylist() == ["raise", "ablate"]
     finite(receipts)
 

@@ -8,7 +8,7 @@ import pytest
 from atlas.errors import Refused
 from atlas.model.clip import Clip
 from atlas.model.directions import Directions
-from decompose.wording import Lexicon, Text, _table, climb, moves, text_feature, word_gradient
+from decompose.wording import Lexicon, WordNumbers, _table, climb_text, neighbouring_texts, text_feature, word_gradient
 
 pytest.importorskip("wordfreq")
 pytest.importorskip("wordsegment")
@@ -51,33 +51,33 @@ def test_the_gradient_foretells_small_steps(clip: Clip, lexicon: Lexicon) -> Non
 def test_moves_replace_insert_and_leave_out() -> None:
     gain = np.zeros((2, 6))
     gain[:, 5] = 1
-    tried = moves((0, 1), gain, longest=3, tries=1)
+    tried = neighbouring_texts((0, 1), gain, longest=3, tries=1)
     assert set(tried) == {(5, 1), (0, 5), (5, 0, 1), (0, 5, 1), (0, 1, 5), (0,), (1,)}
-    assert max(map(len, moves((0, 1), gain, longest=2, tries=6))) == 2
-    assert all(len(set(text)) == len(text) for text in moves((0, 1), gain, 3, tries=6))
+    assert max(map(len, neighbouring_texts((0, 1), gain, longest=2, tries=6))) == 2
+    assert all(len(set(text)) == len(text) for text in neighbouring_texts((0, 1), gain, 3, tries=6))
 
 
 def test_the_climb_reaches_the_best_text_of_a_sum() -> None:
     """Where each word counts by itself, the best text of at most 3 words is known."""
     worth = np.array([0.1, -0.5, 0.9, 0.3, 0.7, 0.2])
 
-    def objective(texts: list[Text]) -> np.ndarray:
+    def objective(texts: list[WordNumbers]) -> np.ndarray:
         return np.array([worth[list(text)].sum() for text in texts])
 
-    end = climb((1, 0), objective, lambda text: np.tile(worth, (len(text), 1)), longest=3, steps=20)
+    end = climb_text((1, 0), objective, lambda text: np.tile(worth, (len(text), 1)), longest=3, steps=20)
     assert set(end) == {2, 4, 3}
 
 
 def test_heights_never_fall() -> None:
     random = np.random.default_rng(0)
     height = {text: random.uniform() for n in (1, 2) for text in product(range(6), repeat=n)}
-    seen: list[Text] = []
+    seen: list[WordNumbers] = []
 
-    def gradient(text: Text) -> np.ndarray:
+    def gradient(text: WordNumbers) -> np.ndarray:
         seen.append(text)
         return random.normal(size=(len(text), 6))
 
-    climb((0,), lambda texts: np.array([height[text] for text in texts]), gradient, longest=2, steps=20)
+    climb_text((0,), lambda texts: np.array([height[text] for text in texts]), gradient, longest=2, steps=20)
     assert len(seen) > 1
     assert all(height[one] < height[two] for one, two in pairwise(seen))
 

@@ -1,7 +1,7 @@
-"""Directions: wherever a neuron is taken, so is a direction of its layer.
+"""Directions of a layer: neurons, NMF components, latents of sparse autoencoders, mean differences, linear probes.
 
-A neuron, an NMF component, a latent of a sparse autoencoder, a difference of concept means, a linear probe: each is
-*read* from the layer's neurons and *written* to them, and the two need not be the same vector.
+Directions can replace neuron numbers everywhere. A direction has two vectors over the layer's neurons, which may
+differ: activations are read with one, and changes are written with the other.
 
     A (n, u) activations of u neurons    W (u, e) basis    D (k, u) dictionary
 """
@@ -19,26 +19,26 @@ from safetensors.torch import load_file
 
 from atlas.errors import Refused
 
-PARTS = ("read", "write", "bias")  # keys of a file of directions
-ENCODERS, DECODERS = ("W_enc", "encoder.weight"), ("W_dec", "decoder.weight")
-ENCODER_BIASES, DECODER_BIASES = ("b_enc", "encoder.bias", "latent_bias"), ("b_dec", "decoder.bias", "pre_bias")
+_PARTS = ("read", "write", "bias")  # keys of a file of directions
+_ENCODERS, _DECODERS = ("W_enc", "encoder.weight"), ("W_dec", "decoder.weight")
+_ENCODER_BIASES, _DECODER_BIASES = ("b_enc", "encoder.bias", "latent_bias"), ("b_dec", "decoder.bias", "pre_bias")
 
 
 @dataclass(frozen=True)
 class Directions:
-    """k directions of a layer of u neurons, in single precision; index with a number, a slice or a list for some.
+    """k directions of a layer of u neurons, in single precision; a number, slice or list as index selects some.
 
-    Raises Refused where the arrays do not fit together or hold a value that is not finite.
+    Raises Refused for arrays whose shapes do not fit, and for values that are not finite.
     """
 
-    read: Float[np.ndarray, "k u"]  # how active a direction is: A @ read.T + bias
-    write: Float[np.ndarray, "k u"]  # what raising it by one unit adds to the layer's neurons
+    read: Float[np.ndarray, "k u"]  # activations are A @ read.T + bias
+    write: Float[np.ndarray, "k u"]  # change of the layer's neurons for one unit of each direction
     names: tuple[str, ...]
     bias: Float[np.ndarray, " k"]
-    rectified: bool = False  # activations end in a ReLU
+    rectified: bool = False  # whether activations end in a ReLU
 
     def __post_init__(self) -> None:
-        for part in PARTS:  # models compute in single precision, and torch mixes no other with it
+        for part in _PARTS:  # models compute in single precision, which torch does not mix with double
             object.__setattr__(self, part, np.asarray(getattr(self, part), np.float32))
         k = len(self.names)
         shapes = self.read.shape, self.write.shape, self.bias.shape
@@ -51,10 +51,10 @@ class Directions:
         return len(self.names)
 
     def __add__(self, other: "Directions") -> "Directions":
-        """Both, one after the other."""
+        """The directions of both, one after the other."""
         if (self.width, self.rectified) != (other.width, other.rectified):
-            raise Refused("directions are joined that are of one layer, and rectified alike")
-        read, write, bias = (np.concatenate([getattr(self, part), getattr(other, part)]) for part in PARTS)
+            raise Refused("only directions of one layer, all rectified or none, can be joined")
+        read, write, bias = (np.concatenate([getattr(self, part), getattr(other, part)]) for part in _PARTS)
         return Directions(read, write, self.names + other.names, bias, self.rectified)
 
     def __getitem__(self, which: int | slice | Sequence[int] | np.ndarray) -> "Directions":
@@ -67,27 +67,27 @@ class Directions:
 
     @property
     def width(self) -> int:
-        """Neurons of the layer."""
+        """The number of neurons of the layer."""
         return self.read.shape[1]
 
     def activations(self, A: Float[np.ndarray, "n u"]) -> Float[np.ndarray, "n k"]:
-        """How active each direction is on each row of A."""
+        """Activations (n, k) of the directions on the rows of A."""
         Z = A @ self.read.T + self.bias
         return np.maximum(Z, 0) if self.rectified else Z
 
     def basis(self, W: Float[np.ndarray, "u e"]) -> Float[np.ndarray, "k e"]:
-        """What one unit of each direction adds to the embedding: write @ W; Refused where that is not finite."""
+        """The change of the embedding for one unit of each direction: write @ W. Raises Refused if it is not finite."""
         if len(W) != self.width:
             raise Refused(f"the directions are of a layer of {self.width} neurons, the model's has {len(W)}")
         with np.errstate(over="ignore", invalid="ignore"):
             V = self.write @ W
         if not np.isfinite(V).all():
-            raise Refused("a direction is so long that what it adds is no number; scale the directions down")
+            raise Refused("a direction is so long that its basis row overflows; scale the directions down")
         return V
 
     @classmethod
     def neurons(cls, ids: Sequence[int] | Int[np.ndarray, " k"], u: int) -> "Directions":
-        """Some neurons of a layer of u, as directions."""
+        """Some neurons of a layer of u neurons, as directions."""
         ids = np.asarray(ids, np.int64)
         if wrong := [int(i) for i in ids if not 0 <= i < u]:
             raise Refused(f"neuron {wrong[0]} is out of range: the layer has neurons 0 to {u - 1}")
@@ -99,8 +99,8 @@ class Directions:
     def components(cls, D: Float[np.ndarray, "k u"], names: Sequence[str] | None = None) -> "Directions":
         """Components of a factorisation A = Z D with codes Z >= 0; D may hold both signs (`SparseNMF.signed_`).
 
-        They are read by the pseudo-inverse of D: the least-squares codes, those below zero set to it. So raising one
-        component by a unit raises its own reading by one and no other's.
+        Activations are the least-squares codes (by the pseudo-inverse of D), those below zero set to zero. So raising
+        one component by a unit raises its own activation by one, and no other's.
         """
         D = D.astype(np.float32)
         read = np.linalg.pinv(D.astype(np.float64)).T.astype(np.float32)
@@ -108,18 +108,18 @@ class Directions:
         return cls(read, D, names, np.zeros(len(D), np.float32), rectified=True)
 
     def save(self, path: str | Path) -> None:
-        """Write them into a safetensors file: read, write and bias, with names and whether they are rectified."""
+        """Write a safetensors file: read, write and bias; names and `rectified` as its metadata."""
         said = {"names": json.dumps(self.names), "rectified": json.dumps(self.rectified)}
-        save_file({part: np.ascontiguousarray(getattr(self, part)) for part in PARTS}, path, said)
+        save_file({part: np.ascontiguousarray(getattr(self, part)) for part in _PARTS}, path, said)
 
     @classmethod
     def load(cls, path: str | Path, u: int | None = None) -> "Directions":
-        """Directions from a file that `save` wrote, or a sparse autoencoder's latents (`sae`), by what the file holds.
+        """Directions from a file: one that `save` wrote, or a sparse autoencoder (`sae`).
 
-        `u`: neurons of the layer they must be of. Raises Refused for other files.
+        `u`: the number of neurons the layer must have. Raises Refused for other files.
         """
         arrays = _tensors(Path(path))
-        if not {*PARTS} <= set(arrays):
+        if not {*_PARTS} <= set(arrays):
             return cls.sae(path, u)
         with safe_open(path, "numpy") as file:
             said = file.metadata() or {}
@@ -127,7 +127,7 @@ class Directions:
             names = json.loads(said["names"]) if "names" in said else range(len(arrays["bias"]))
             rectified = bool(json.loads(said.get("rectified", "false")))
         except ValueError:
-            raise Refused(f"{path}: its names are no JSON list; write the file with Directions.save") from None
+            raise Refused(f"{path}: its names are not a JSON list; write the file with Directions.save") from None
         found = cls(arrays["read"], arrays["write"], tuple(map(str, names)), arrays["bias"], rectified)
         if u is not None and found.width != u:
             raise Refused(f"{path} holds directions of a layer of {found.width} neurons, not of {u}")
@@ -135,20 +135,20 @@ class Directions:
 
     @classmethod
     def sae(cls, path: str | Path, u: int | None = None, centred: bool = True) -> "Directions":
-        """Latents of a sparse autoencoder from a safetensors file: encoder and decoder, biases if it has any.
+        """Latents of a sparse autoencoder from a safetensors file with encoder and decoder, and biases if it has any.
 
-        Keys are W_enc, W_dec, b_enc, b_dec or encoder.weight and its like; which axis is the neurons' is told by `u`,
-        else by the biases, else (latents outnumber neurons) by the shorter axis. `centred`: the encoder sees
-        A - b_dec, as most autoencoders train it. Raises Refused for other files, and for gates or thresholds of
-        latents: their activations are more than a ReLU.
+        Keys are W_enc, W_dec, b_enc, b_dec, or encoder.weight and the like. The axis of the neurons is found from `u`,
+        the number of neurons, else from the biases, else it is the shorter axis (latents outnumber neurons). `centred`:
+        the encoder reads A - b_dec, as in most autoencoders. Raises Refused for other files, and for gated or
+        thresholded latents, whose activations are not a ReLU.
         """
         arrays = _tensors(Path(path))
-        encoder, decoder = _named(arrays, ENCODERS), _named(arrays, DECODERS)
+        encoder, decoder = _named(arrays, _ENCODERS), _named(arrays, _DECODERS)
         if encoder is None or decoder is None:
             raise Refused(f"{path} has no encoder and decoder: it holds {', '.join(sorted(arrays)) or 'nothing'}")
         if more := [key for key in arrays if key.rpartition(".")[2] in ("threshold", "log_threshold", "b_gate")]:
-            raise Refused(f"{path} holds {more[0]}: its latents are gated or thresholded, which is more than a ReLU")
-        outer, inner = _named(arrays, DECODER_BIASES), _named(arrays, ENCODER_BIASES)
+            raise Refused(f"{path} holds {more[0]}: its latents are gated or thresholded, which is not a ReLU")
+        outer, inner = _named(arrays, _DECODER_BIASES), _named(arrays, _ENCODER_BIASES)
         u = u or _width(encoder, decoder, outer, inner)
         read = _latents_first(encoder, u, "W_enc" in arrays, f"{path}: the encoder")
         write = _latents_first(decoder, u, "W_dec" not in arrays, f"{path}: the decoder")
@@ -159,7 +159,7 @@ class Directions:
 
     @classmethod
     def difference(cls, A: Float[np.ndarray, "n u"], mask: Bool[np.ndarray, " n"], name: str) -> "Directions":
-        """Difference between the mean of A's rows under `mask` and that of the others, scaled to unit norm."""
+        """The mean of A's rows where `mask` is true, less the mean of the other rows, scaled to unit norm."""
         _two_classes(A, mask, name)
         step = A[mask].mean(0, dtype=np.float64) - A[~mask].mean(0, dtype=np.float64)
         norm = np.linalg.norm(step)
@@ -172,11 +172,11 @@ class Directions:
     def probe(
         cls, A: Float[np.ndarray, "n u"], y: Bool[np.ndarray, " n"], name: str, penalty: float = 1.0
     ) -> "Directions":
-        """A logistic probe for y on standardised activations: read by its weights, in logits; `penalty` is its L2.
+        """A logistic probe for y on standardised activations; its activations are logits. `penalty`: its L2 penalty.
 
-        Its weights are a filter and say little of what a concept looks like, so it writes its activation pattern
-        (Haufe et al. 2014, "On the interpretation of weight vectors of linear models"): the change of A that goes
-        with one unit of its reading, over the rows of A.
+        The probe reads with its weights. It writes its activation pattern (Haufe et al. 2014, "On the interpretation
+        of weight vectors of linear models"), because weights are a filter that says little about the concept: the
+        pattern is the change of A, over its rows, that goes with one unit of the logit.
         """
         from sklearn.linear_model import LogisticRegression
 
@@ -213,7 +213,7 @@ def _named(arrays: dict[str, np.ndarray], keys: Sequence[str]) -> np.ndarray | N
 
 
 def _width(encoder: np.ndarray, decoder: np.ndarray, outer: np.ndarray | None, inner: np.ndarray | None) -> int:
-    """Neurons of the layer that an autoencoder reads: what the decoder's bias counts and the encoder's does not."""
+    """The number of neurons of an autoencoder's layer, from its biases if it has any, else the shorter axis."""
     if outer is not None:
         return len(outer)
     if inner is not None:
@@ -222,7 +222,7 @@ def _width(encoder: np.ndarray, decoder: np.ndarray, outer: np.ndarray | None, i
 
 
 def _latents_first(weight: np.ndarray, u: int, neurons_first: bool, what: str) -> Float[np.ndarray, "k u"]:
-    """The matrix as (k, u); of a square one only its key can say (`neurons_first`) which axis is which."""
+    """The matrix as (k, u). For a square one, `neurons_first` (from its key in the file) tells the axes apart."""
     if weight.ndim != 2 or u not in weight.shape:
         raise Refused(f"{what} has shape {weight.shape}, and no axis of the layer's {u} neurons")
     turned = neurons_first if weight.shape[0] == weight.shape[1] else weight.shape[1] != u

@@ -1,10 +1,9 @@
-"""Non-negative lasso and least squares of many targets over one dictionary: exact, and solved side by side.
+"""Non-negative lasso and least squares of many targets over one dictionary, exact and in parallel.
 
-T targets (n, d), D dictionary (m, d), Z codes (n, m). One matrix product screens the candidates of every target; the
-small problems over these are solved at once by Cholesky; then the optimality of each is checked on the whole
-dictionary, and what violates it joins the candidates. The objective falls in every round, so that
-no working set comes twice. A working set is `atoms` (n, w), each target's own rows of D; `values` (n, w) are their
-codes, filled up with zeros.
+T targets (n, d), D dictionary (m, d), Z codes (n, m). Each round has three steps: one matrix product finds candidate
+atoms of every target; the small problems over these are solved together by Cholesky; optimality is checked on the whole
+dictionary, and atoms that violate it become candidates. The objective falls in every round, so no working set repeats.
+A working set is `atoms` (n, w), each target's own rows of D; `values` (n, w) are their codes, padded with zeros.
 """
 
 import warnings
@@ -15,31 +14,31 @@ from jaxtyping import Bool, Float, Int
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
-CHUNK = 1024  # targets at once: the largest array is (CHUNK, m)
-CANDIDATES = 24  # join a working set in a round, at least; as many as it has, if that is more
-ROUNDS = 100
-TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-9}  # of a target's largest correlation with an atom
+TARGETS_AT_ONCE = 1024  # the largest array is (TARGETS_AT_ONCE, m)
+_CANDIDATES = 24  # atoms that join a working set in a round, at least; the set at most doubles
+_ROUNDS = 100
+_TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-9}  # relative to a target's largest correlation with an atom
 
-Values = tuple[Int[Tensor, "n w"], Float[Tensor, "n w"]]
-Restricted = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
-Residual = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+_Values = tuple[Int[Tensor, "n w"], Float[Tensor, "n w"]]
+_Restricted = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+_Residual = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 def lasso(
     T: Float[Tensor, "n d"], D: Float[Tensor, "m d"], penalty: Float[Tensor, " n"], enough: int | None = None
 ) -> Float[Tensor, "n m"]:
-    """Codes z >= 0 that minimise |t - zD|^2 / 2 + penalty sum(z) for each target with its own penalty; 0: NNLS.
+    """Codes z >= 0 that minimise |t - zD|^2 / 2 + penalty sum(z), with a penalty for each target; 0: NNLS.
 
-    `enough`: a target that uses so many atoms is left there, optimal over its working set and not on all of D.
-    Warns (`ConvergenceWarning`) where targets are left that no round made optimal.
+    `enough`: a target that uses this many atoms stops there, optimal over its working set but not over all of D.
+    Warns (`ConvergenceWarning`) if some targets are not optimal after all rounds.
     """
     Z, left = T.new_zeros(len(T), len(D)), 0
-    for start in range(0, len(T), CHUNK):
-        here = slice(start, start + CHUNK)
+    for start in range(0, len(T), TARGETS_AT_ONCE):
+        here = slice(start, start + TARGETS_AT_ONCE)
         every = penalty[here, None].expand(-1, len(D))
         none = torch.zeros(len(T[here]), 0, dtype=torch.int64, device=T.device), T.new_zeros(len(T[here]), 0)
-        left += working_sets(T[here], D, every, none, restricted, residual, Z[here], enough or len(D))
-    warn_of(left, len(T))
+        left += working_sets(T[here], D, every, none, restricted_codes, residuals, Z[here], enough or len(D))
+    warn_unsolved(left, len(T))
     return Z
 
 
@@ -47,25 +46,26 @@ def working_sets(
     T: Float[Tensor, "n d"],
     D: Float[Tensor, "m d"],
     penalty: Float[Tensor, "n m"],
-    begin: Values,
-    restricted: Restricted,
-    residual: Residual,
+    begin: _Values,
+    restricted: _Restricted,
+    residual: _Residual,
     Z: Float[Tensor, "n m"],
     enough: int,
 ) -> int:
-    """Write the optimal codes of each target into Z, which holds zeros; how many are not optimal after all rounds.
+    """Write the optimal codes of each target into Z (zeros); returns how many targets are not optimal.
 
-    restricted(T, D, penalty, atoms, values, allowed): the optimal codes over a working set, begun at `values`;
-    residual(T, D, atoms, values): minus the derivative of the loss by the prediction zD. `begin`: the first codes.
+    `restricted(T, D, penalty, atoms, values, allowed)`: the optimal codes over a working set, starting at `values`.
+    `residual(T, D, atoms, values)`: minus the derivative of the loss with respect to the prediction zD.
+    `begin`: atoms and values to start from. `enough`: as in `lasso`.
     """
     at, (atoms, values) = torch.arange(len(T), device=T.device), begin  # `at`: the targets still open
     slack = None
-    for _ in range(ROUNDS):
+    for _ in range(_ROUNDS):
         wish = residual(T, D, atoms, values) @ D.T  # how fast the loss falls in each atom
         if slack is None:
-            slack = TOLERANCE[T.dtype] * wish.amax(1, keepdim=True).clamp(min=0)
+            slack = _TOLERANCE[T.dtype] * wish.amax(1, keepdim=True).clamp(min=0)
         wish -= penalty[at] + slack
-        size = min(max(CANDIDATES, atoms.shape[1]), len(D))
+        size = min(max(_CANDIDATES, atoms.shape[1]), len(D))
         found, new = wish.topk(size)
         going = (found[:, 0] > 0) & ((values > 0).sum(1) < enough)
         _put(Z, at[~going], atoms[~going], values[~going])
@@ -84,23 +84,23 @@ def working_sets(
 def _put(
     Z: Float[Tensor, "n m"], at: Int[Tensor, " t"], atoms: Int[Tensor, "t w"], values: Float[Tensor, "t w"]
 ) -> None:
-    Z.index_put_((at[:, None], atoms), values, accumulate=True)  # what fills up adds 0 to an atom that may be taken
+    Z.index_put_((at[:, None], atoms), values, accumulate=True)  # padding adds 0 to some atom, which changes nothing
 
 
-def warn_of(left: int, targets: int) -> None:
-    """Say that some targets are not optimal, if any are not."""
+def warn_unsolved(left: int, targets: int) -> None:
+    """Warn if some targets are not optimal."""
     if left:
         warnings.warn(f"{left} of {targets} targets are not optimal yet", ConvergenceWarning, stacklevel=3)
 
 
-def residual(
+def residuals(
     T: Float[Tensor, "n d"], D: Float[Tensor, "m d"], atoms: Int[Tensor, "n w"], values: Float[Tensor, "n w"]
 ) -> Float[Tensor, "n d"]:
-    """What the codes leave of each target."""
+    """The residual of each target: t - zD."""
     return T - (values[:, None] @ D[atoms])[:, 0]
 
 
-def restricted(
+def restricted_codes(
     T: Float[Tensor, "n d"],
     D: Float[Tensor, "m d"],
     penalty: Float[Tensor, "n w"],
@@ -108,9 +108,9 @@ def restricted(
     values: Float[Tensor, "n w"],
     allowed: Bool[Tensor, "n w"],
 ) -> Float[Tensor, "n w"]:
-    """The non-negative lasso of each target over a few atoms of its own."""
+    """Codes of the non-negative lasso of each target over its own working set."""
     G, c = normal_equations(T, D, atoms)
-    return nonnegative(G, c - penalty, values, allowed)
+    return nonnegative_minimum(G, c - penalty, values, allowed)
 
 
 def normal_equations(
@@ -118,25 +118,25 @@ def normal_equations(
 ) -> tuple[Float[Tensor, "n w w"], Float[Tensor, "n w"]]:
     """G and c of |t - zD|^2 / 2 = z G z / 2 - c z + constant, each target's over its own atoms."""
     chosen = D[atoms]
-    return ridged(chosen @ chosen.mT), (chosen @ T[:, :, None])[..., 0]
+    return with_ridge(chosen @ chosen.mT), (chosen @ T[:, :, None])[..., 0]
 
 
-def ridged(G: Float[Tensor, "n w w"]) -> Float[Tensor, "n w w"]:
-    """G with a ridge of rounding's size: it decides between atoms that are equal (two spellings of a word may be)."""
+def with_ridge(G: Float[Tensor, "n w w"]) -> Float[Tensor, "n w w"]:
+    """G with a tiny ridge, so that equal atoms (such as two spellings of a word) have a unique solution."""
     G.diagonal(dim1=1, dim2=2).mul_(1 + 16 * torch.finfo(G.dtype).eps)
     return G
 
 
-def nonnegative(
+def nonnegative_minimum(
     G: Float[Tensor, "n w w"], c: Float[Tensor, "n w"], z: Float[Tensor, "n w"], allowed: Bool[Tensor, "n w"]
 ) -> Float[Tensor, "n w"]:
-    """argmin z G z / 2 - c z over z >= 0, many at once: an active set method, begun at z (Lawson & Hanson 1974).
+    """argmin z G z / 2 - c z over z >= 0, many problems at once: an active set method (Lawson & Hanson 1974).
 
-    Goes towards the least squares solution over the unknowns that are free, as far as none of them passes 0; those in
-    the way are fixed at 0. Arrived, it frees those that would lower the objective at more than half the fastest rate.
+    Each step goes from z towards the least squares solution over the free unknowns, until one of them reaches 0 and is
+    fixed there. At that solution, unknowns that lower the objective at more than half the fastest rate are freed.
     """
     Z, at, free = torch.zeros_like(c), torch.arange(len(c), device=c.device), z > 0
-    slack = TOLERANCE[c.dtype] / 10 * c.abs().amax(1, keepdim=True)
+    slack = _TOLERANCE[c.dtype] / 10 * c.abs().amax(1, keepdim=True)
     for _ in range(20 * c.shape[1]):
         ahead = least_squares(G, c, free)
         passing = free & (ahead <= 0)
@@ -160,7 +160,7 @@ def nonnegative(
 def least_squares(
     G: Float[Tensor, "n w w"], c: Float[Tensor, "n w"], chosen: Bool[Tensor, "n w"]
 ) -> Float[Tensor, "n w"]:
-    """The solution of G z = c over the chosen unknowns of each system, the others 0: one Cholesky for each."""
+    """The solution of G z = c over the chosen unknowns of each system, by Cholesky; the other unknowns are 0."""
     square = torch.where(chosen[:, :, None] & chosen[:, None, :], G, 0).double()
     square.diagonal(dim1=1, dim2=2).add_((~chosen).double())
     factor, _ = torch.linalg.cholesky_ex(square)

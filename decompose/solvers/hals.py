@@ -1,7 +1,7 @@
-"""The algebra of non-negative factorisation: exact steps, one column at a time (HALS, Cichocki et al. 2007).
+"""Non-negative matrix factorisation by exact steps, one column at a time (HALS, Cichocki et al. 2007).
 
 A activations (n, u), Z codes (n, k), D dictionary (k, u): |A - ZD|^2 / 2 + penalty sum(Z), all of them >= 0.
-Each step is the best one for its column, so that the objective never rises.
+Each step is optimal for its column, so the objective never rises.
 """
 
 import numpy as np
@@ -20,11 +20,11 @@ def factorise(
     max_iter: int,
     tol: float | int,
 ) -> int:
-    """Improve Z and D in place until a sweep moves them less than tol times the first; returns the sweeps.
+    """Improve Z and D in place until a sweep changes them by less than tol times the first; returns the sweeps.
 
-    Without a penalty these are scikit-learn's steps; with one, the rows of D stay within the unit ball.
+    Without a penalty, the steps are scikit-learn's; with one, the rows of D stay within the unit ball.
     """
-    if penalty > 0:  # the same product, within the ball
+    if penalty > 0:  # the same product, with D within the unit ball
         norm = torch.linalg.norm(D, dim=1).clamp(min=torch.finfo(D.dtype).tiny)
         D /= norm[:, None]
         Z *= norm
@@ -43,7 +43,7 @@ def factorise(
 def hals_codes(
     A: Float[Tensor, "n u"], D: Float[Tensor, "k u"], penalty: float | int, max_iter: int, tol: float | int
 ) -> Float[Tensor, "n k"]:
-    """The codes of A over a dictionary that stays, begun at 0."""
+    """The codes of A over a fixed dictionary, starting at 0."""
     Z, G, B = A.new_zeros(len(A), len(D)), D @ D.T, A @ D.T - penalty
     first = None
     for _ in range(max_iter):
@@ -67,13 +67,15 @@ def sweep(Z: Float[Tensor, "n k"], G: Float[Tensor, "k k"], B: Float[Tensor, "n 
         if bounded:
             now /= torch.linalg.norm(now).clamp(min=1)
             moved += ((now - was) * curvature[j]).abs().sum()
-        else:  # scikit-learn's measure: the gradient, but where it only presses against 0
+        else:  # scikit-learn's measure: the projected gradient
             moved += gradient[(was > 0) | (gradient < 0)].abs().sum()
         Z[:, j] = now
     return moved.item()
 
 
-def objective(A: Float[Tensor, "n u"], Z: Float[Tensor, "n k"], D: Float[Tensor, "k u"], penalty: float | int) -> float:
+def nmf_objective(
+    A: Float[Tensor, "n u"], Z: Float[Tensor, "n k"], D: Float[Tensor, "k u"], penalty: float | int
+) -> float:
     """|A - ZD|^2 / 2 + penalty sum(Z)."""
     return (torch.linalg.norm(A - Z @ D) ** 2 / 2 + penalty * Z.sum()).item()
 
@@ -81,10 +83,10 @@ def objective(A: Float[Tensor, "n u"], Z: Float[Tensor, "n k"], D: Float[Tensor,
 def initial_factors(
     A: Float[np.ndarray, "n u"], k: int, init: str, random_state: int | np.random.RandomState | None
 ) -> tuple[Float[np.ndarray, "n k"], Float[np.ndarray, "k u"]]:
-    """The first factors: half-rectified normal numbers of A's size, or the NNDSVD of Boutsidis & Gallopoulos (2008).
+    """Initial factors Z and D: absolute normal numbers on A's scale, or NNDSVD (Boutsidis & Gallopoulos 2008).
 
-    Of each pair of singular vectors the larger of the positive and the negative half; nndsvda fills zeros with the
-    mean.
+    NNDSVD takes, of each pair of singular vectors, the larger of the positive and the negative half; nndsvda replaces
+    zeros by A's mean.
     """
     if init == "random":
         rng, size = check_random_state(random_state), np.sqrt(A.mean() / k)

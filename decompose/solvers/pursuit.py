@@ -1,57 +1,60 @@
-"""Codes of at most k terms, found greedily: matching pursuit and hard thresholding, many targets side by side.
+"""Codes of at most k terms, found greedily: matching pursuit and hard thresholding, many targets in parallel.
 
 T targets (n, d), D dictionary (m, d) with rows of unit norm, Z codes (n, m); atoms (n, w) are each target's own rows
-of D. Every step is one matrix product with the whole dictionary and one small least squares problem a target.
+of D. Every step is one matrix product with the whole dictionary, and one small least squares problem for each target.
 """
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from decompose.solvers.activeset import CHUNK, least_squares, nonnegative, normal_equations, residual
+from decompose.solvers.activeset import TARGETS_AT_ONCE, least_squares, nonnegative_minimum, normal_equations, residuals
 
-STEPS = 50  # of hard thresholding; most targets stand still after a few
-NOTHING = 1e-5  # of a target's first correlation: what is left is rounding
+_THRESHOLDING_STEPS = 50  # at most; most targets converge after a few
+_RESIDUAL_ROUNDING = 1e-5  # relative to a target's first correlation; smaller correlations are rounding
 
 
 def omp(T: Float[Tensor, "n d"], D: Float[Tensor, "m d"], k: int, signed: bool) -> Float[Tensor, "n m"]:
-    """Orthogonal matching pursuit (Pati et al. 1993): k times the atom most like what is left, then all fitted again.
+    """Orthogonal matching pursuit (Pati et al. 1993): k times the atom closest to the residual, then a refit.
 
-    Not signed: only atoms that point the same way, with codes >= 0 (Bruckstein et al. 2008).
+    Without signs, only positively correlated atoms are added, and codes are >= 0 (Bruckstein et al. 2008).
     """
     return _in_chunks(_omp, T, D, k, signed)
 
 
 def iht(T: Float[Tensor, "n d"], D: Float[Tensor, "m d"], k: int, signed: bool) -> Float[Tensor, "n m"]:
-    """Iterative hard thresholding (Blumensath & Davies 2009), refitted on every support (Foucart 2011).
+    """Iterative hard thresholding (Blumensath & Davies 2009), with a refit on every support (Foucart 2011).
 
-    A gradient step, of which the k largest stay. Where the new support does not fit better, the step is halved.
+    Each step is a gradient step, of which the k largest codes are kept. If the new support fits no better, the step
+    size is halved.
     """
     return _in_chunks(_iht, T, D, k, signed)
 
 
-def prune(T: Float[Tensor, "n d"], D: Float[Tensor, "m d"], Z: Float[Tensor, "n m"], k: int) -> Float[Tensor, "n m"]:
-    """The k largest of each target's codes >= 0, fitted again."""
+def pruned_codes(
+    T: Float[Tensor, "n d"], D: Float[Tensor, "m d"], Z: Float[Tensor, "n m"], k: int
+) -> Float[Tensor, "n m"]:
+    """The k largest codes of each target, all >= 0, fitted again."""
     values, atoms = Z.topk(k)
-    return torch.zeros_like(Z).scatter_(1, atoms, fit(T, D, atoms, values > 0, signed=False))
+    return torch.zeros_like(Z).scatter_(1, atoms, fitted_codes(T, D, atoms, values > 0, signed=False))
 
 
-def fit(
+def fitted_codes(
     T: Float[Tensor, "n d"],
     D: Float[Tensor, "m d"],
     atoms: Int[Tensor, "n w"],
     allowed: Bool[Tensor, "n w"],
     signed: bool,
 ) -> Float[Tensor, "n w"]:
-    """Least squares codes of each target over atoms of its own; >= 0 unless signed."""
+    """Least squares codes of each target over its own atoms; >= 0 unless signed."""
     G, c = normal_equations(T, D, atoms)
-    return least_squares(G, c, allowed) if signed else nonnegative(G, c, torch.zeros_like(c), allowed)
+    return least_squares(G, c, allowed) if signed else nonnegative_minimum(G, c, torch.zeros_like(c), allowed)
 
 
 def _in_chunks(pursue, T: Float[Tensor, "n d"], D: Float[Tensor, "m d"], k: int, signed: bool) -> Float[Tensor, "n m"]:
     Z = T.new_zeros(len(T), len(D))
-    for start in range(0, len(T), CHUNK):
-        here = slice(start, start + CHUNK)
+    for start in range(0, len(T), TARGETS_AT_ONCE):
+        here = slice(start, start + TARGETS_AT_ONCE)
         atoms, values = pursue(T[here], D, k, signed)
         Z[here].scatter_(1, atoms, values)
     return Z
@@ -68,9 +71,9 @@ def _omp(
         best, new = alike.max(1, keepdim=True)
         first = best if first is None else first
         atoms = torch.cat([atoms, new], 1)
-        allowed = torch.cat([allowed, best > NOTHING * first.clamp(min=0)], 1)
-        values = fit(T, D, atoms, allowed, signed)
-        R = residual(T, D, atoms, values)
+        allowed = torch.cat([allowed, best > _RESIDUAL_ROUNDING * first.clamp(min=0)], 1)
+        values = fitted_codes(T, D, atoms, allowed, signed)
+        R = residuals(T, D, atoms, values)
     return atoms, values
 
 
@@ -79,10 +82,10 @@ def _iht(
 ) -> tuple[Int[Tensor, "n k"], Float[Tensor, "n k"]]:
     atoms, values, R = _largest(T @ D.T, T, D, k, signed)
     step = T.new_ones(len(T), 1)
-    for _ in range(STEPS):
+    for _ in range(_THRESHOLDING_STEPS):
         moved = (step * (R @ D.T)).scatter_add(1, atoms, values)
         new = _largest(moved, T, D, k, signed)
-        better = new[2].square().sum(1) < (1 - NOTHING) * R.square().sum(1)
+        better = new[2].square().sum(1) < (1 - _RESIDUAL_ROUNDING) * R.square().sum(1)
         step = torch.where(better[:, None], step, step / 2)
         atoms, values, R = (
             torch.where(better[:, None], now, was) for now, was in zip(new, (atoms, values, R), strict=True)
@@ -95,7 +98,7 @@ def _iht(
 def _largest(
     moved: Float[Tensor, "n m"], T: Float[Tensor, "n d"], D: Float[Tensor, "m d"], k: int, signed: bool
 ) -> tuple[Int[Tensor, "n k"], Float[Tensor, "n k"], Float[Tensor, "n d"]]:
-    """The k atoms of the largest codes, their codes by least squares, and what those leave."""
+    """The k atoms with the largest codes, their least squares codes, and the residuals."""
     size, atoms = (moved.abs() if signed else moved).topk(k)
-    values = fit(T, D, atoms, size > 0, signed)
-    return atoms, values, residual(T, D, atoms, values)
+    values = fitted_codes(T, D, atoms, size > 0, signed)
+    return atoms, values, residuals(T, D, atoms, values)
