@@ -12,13 +12,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, ImageDraw, ImageFont
 
+from atlas.analysis import parts
 from atlas.store.shards import KINDS, REJECTS, ROWS, SHARD_ROWS, describe_files, sha256, write_json
-from atlas.store.store import FORMAT, Store
+from atlas.store.store import FORMAT, Part, Store
 
 VENDORS = ("Goog", "Twtr")  # openly licensed drawings: Apache 2.0 and CC-BY 4.0
 FONTS = ("open-sans", "pt-serif", "roboto-slab", "fira-code")
 WORDS = ("cat", "dog", "sun", "moon", "sad", "happy", "angry", "pizza", "red", "blue", "ship", "train", "tree", "rain")
 GRID = (4, 4)
+
+
+def part(name: str) -> Part:
+    """What is derived in this folder of a Store, made by the command that makes it there."""
+    known = {each.name: each for each in vars(parts).values() if isinstance(each, Part)}
+    return known.get(name, Part(name, "atlas page {store}" if name in ("site", "single") else "made by a test"))
 
 
 def fake_store(
@@ -139,7 +146,7 @@ def _write_shard(folder: Path, kind: str, rows: list, u: int, e: int, rng: np.ra
 
 
 def _derive(store: Store, u: int, rng: np.random.Generator, centre: bool) -> None:
-    with store.deriving("neurons/stats", {"array": "max"}) as folder:
+    with store.deriving(part("neurons/stats"), {"array": "max"}) as folder:
         for kind in ("image", "word"):
             if kind in store.counts:
                 pq.write_table(_stats(store, kind, u), folder / f"{kind}.parquet")
@@ -167,7 +174,7 @@ def _derive(store: Store, u: int, rng: np.random.Generator, centre: bool) -> Non
 
 
 def _put(store: Store, name: str, file: str, columns: dict[str, Any], recipe: dict[str, Any]) -> None:
-    with store.deriving(name, recipe) as folder:
+    with store.deriving(part(name), recipe) as folder:
         pq.write_table(pa.table(columns), folder / file)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from atlas.pages import write_points
 from atlas.store.store import Store
+from tests.fakes import part
 from tests.test_map_page import given
 from tests.test_map_tiles import cut_small
 from tests.test_neuron_pages import store
@@ -62,7 +63,7 @@ def test_what_scrolls_can_be_reached_by_keyboard_and_has_a_name() -> None:
 @pytest.mark.parametrize("width", [1200, 400])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(store: Store, browser: Any, scheme: str, width: int) -> None:
-    assert faults(browser, store.derived("site"), PAGES, width, scheme) == {}
+    assert faults(browser, store.derived(part("site")), PAGES, width, scheme) == {}
 
 
 @pytest.mark.parametrize("width", [1200, 400])

@@ -28,7 +28,7 @@ from decompose import bakeoff, equations
 from decompose.attribution import concept_embeddings
 from decompose.cli import main
 from decompose.confirmation import COLUMNS
-from decompose.opening import VOCABULARY
+from tests.fakes import part
 from tests.test_basis import CONFIGS, TEXT
 
 
@@ -72,7 +72,7 @@ def test_the_vocabulary_is_embedded_once_for_a_store(
     assert main(command) == 0
     first, err = capsys.readouterr()
     assert "texts to choose from" not in err  # as they are kept
-    assert Store.open(store).current(VOCABULARY)
+    assert Store.open(store).current(part("index/vocabulary"))
     with monkeypatch.context() as patch:
         patch.setattr(TextBank, "build", None)  # would fail if it were called
         assert main(command) == 0
@@ -111,7 +111,7 @@ def test_components_of_a_store_stand_where_neurons_do(store: Path, capsys: pytes
     for command in (["search", "happy"], ["nearest", str(store), "2"], ["texts", "2"], ["label", str(store)]):
         assert main([*command, "-k", "2", "--json", "--directions", str(file)]) == 0
         json.loads(capsys.readouterr().out)
-    assert not Store.open(store).has("neurons/labels")  # which are of neurons
+    assert not Store.open(store).has(part("neurons/labels"))  # which are of neurons
 
 
 @pytest.fixture
@@ -186,7 +186,7 @@ def test_equations_are_printed_and_become_a_page(store: Path, capsys: pytest.Cap
     assert "raise" in out
     assert "ablate" in out
     assert "tried with this is {}, " in out
-    page = (Store.open(store).derived("site-fragments/equations") / "page.html").read_text("utf-8")
+    page = (Store.open(store).derived(part("site-fragments/equations")) / "page.html").read_text("utf-8")
     assert "Raising it" in page
     assert '<h2 dir="ltr"><bdi>very sad</bdi> = ' in page
 
@@ -211,15 +211,15 @@ def test_nmf_label_and_emotions_become_pages_of_the_site(
     surest = json.loads(capsys.readouterr().out)
     assert [str(row["neuron"]) for row in surest] == [line.split()[0] for line in lines[3:]]
     assert [row["q"] for row in surest] == sorted(row["q"] for row in surest)
-    receipts = pq.read_table(Store.open(store).derived("neurons/receipts") / "receipts.parquet")
+    receipts = pq.read_table(Store.open(store).derived(part("neurons/receipts")) / "receipts.parquet")
     assert receipts.schema.equals(COLUMNS)
-    labels = pq.read_table(Store.open(store).derived("neurons/labels") / "labels.parquet").to_pylist()
+    labels = pq.read_table(Store.open(store).derived(part("neurons/labels")) / "labels.parquet").to_pylist()
     given = [(row["neuron"], row["label"]) for row in labels if row["label"] != "none"]
     assert given
     assert [(row["neuron"], row["concept"]) for row in receipts.to_pylist()][::2] == given
     site = write_site(Store.open(store)).parent if (opened := Store.open(store)) else None
     assert site is not None
-    index = (opened.derived("site") / "index.html").read_text("utf-8")
+    index = (opened.derived(part("site")) / "index.html").read_text("utf-8")
     assert "emotions.html" in index
     assert "components.html" in index
 

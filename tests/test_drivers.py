@@ -9,7 +9,7 @@ import pytest
 from atlas.pages import drivers, write_site
 from atlas.pages.scatter import HEAT, PALETTE, RAMP
 from atlas.store.store import Store
-from tests.fakes import fake_store
+from tests.fakes import fake_store, part
 from tests.test_pages import NEURONS, Visit, browser, visiting  # noqa: F401
 
 KEPT, BLOCK = 30, 5
@@ -27,7 +27,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.fixture
 def visit(store: Store, browser: Any) -> Iterator[Visit]:  # noqa: F811
-    yield from visiting(browser, store.derived("site"))
+    yield from visiting(browser, store.derived(part("site")))
 
 
 def truth(store: Store, neuron: int) -> tuple[np.ndarray, np.ndarray]:

@@ -19,7 +19,7 @@ from decompose.bakeoff import compare_solvers
 from decompose.equations import Equation, Term, compose, equation, name_neurons, printed
 from decompose.pages import equations_page
 from decompose.solvers import logistic
-from tests.fakes import fake_store
+from tests.fakes import fake_store, part
 from tests.test_attribution import adopt, noise, towers
 
 REFERENCE = Path(__file__).parent.parent.parent / "shared" / "reference"
@@ -165,10 +165,10 @@ def test_labels_come_from_the_store_where_it_has_them(clip, store):
     W = clip.basis()
     assert name_neurons(clip, [20, 15], W) == {20: "rain", 15: "moon"}
     assert name_neurons(clip, [15], W, store) == {15: "moon"}
-    with store.deriving("neurons/texts", {}) as folder:
+    with store.deriving(part("neurons/texts"), {}) as folder:
         pq.write_table(pa.table({"neuron": [15, 20], "texts": [["night", "dark"], ["wet"]]}), folder / "texts.parquet")
     assert name_neurons(clip, [15, 20, 25], W, store) == {15: "night", 20: "wet", 25: "lemon"}
-    with store.deriving("neurons/labels", {}) as folder:
+    with store.deriving(part("neurons/labels"), {}) as folder:
         table = pa.table({"neuron": [15, 15, 20], "label": ["lunar", "round", "none"]})
         pq.write_table(table, folder / "labels.parquet")
     assert name_neurons(clip, [15, 20], W, store) == {15: "lunar", 20: "wet"}

@@ -8,7 +8,7 @@ import pytest
 
 from atlas.pages import write_site
 from atlas.store.store import Store
-from tests.fakes import fake_store
+from tests.fakes import fake_store, part
 from tests.test_map_page import NEURONS, shown_hash
 from tests.test_pages import Visit, browser, visiting
 
@@ -26,7 +26,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.fixture
 def visit(store: Store, browser: Any) -> Iterator[Visit]:
-    yield from visiting(browser, store.derived("site"))
+    yield from visiting(browser, store.derived(part("site")))
 
 
 def go(page: Any, address: str) -> None:

@@ -16,7 +16,7 @@ from atlas.errors import Refused
 from atlas.pages import budget, columns, frame, labels, meaning, picture, write_points, write_site
 from atlas.pages import map as map_page
 from atlas.store.store import Store
-from tests.fakes import fake_store
+from tests.fakes import fake_store, part
 from tests.test_pages import HOSTILE, NEURONS, PLACE, Visit, browser, lasso  # noqa: F401
 
 
@@ -30,7 +30,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 @pytest.fixture
 def visit(store: Store, browser: Any) -> Iterator[Visit]:  # noqa: F811
     page = browser.new_page(viewport={"width": 1200, "height": 800}, accept_downloads=True)
-    visit = Visit(page, store.derived("site"))
+    visit = Visit(page, store.derived(part("site")))
     yield visit
     harmed = page.evaluate("window.harmed")
     page.close()
@@ -304,7 +304,7 @@ def test_exported_places_are_those_of_the_layout(visit: Visit, store: Store) -> 
     page = visit.open("index.html")
     page.evaluate("atlas.page.selection.take([[-33000,-33000],[33000,-33000],[33000,33000],[-33000,33000]])")
     records = page.evaluate("atlas.page.selection.records()")
-    points = pq.read_table(store.derived("layout/map") / "points.parquet").to_pandas().set_index("row")
+    points = pq.read_table(store.derived(part("layout/map")) / "points.parquet").to_pandas().set_index("row")
     found = np.array([[record["x"], record["y"]] for record in records])
     wanted = points.loc[[record["row"] for record in records], ["x", "y"]].to_numpy()
     assert np.abs(found - wanted).max() <= columns.steps(points[["x", "y"]].to_numpy())[2]
@@ -387,10 +387,10 @@ def test_few_points_are_discs_in_the_still_picture() -> None:
 
 def test_without_javascript_there_is_a_picture_and_a_table(store: Store, browser: Any) -> None:  # noqa: F811
     page = browser.new_context(java_script_enabled=False).new_page()
-    page.goto((store.derived("site") / "index.html").as_uri())
+    page.goto((store.derived(part("site")) / "index.html").as_uri())
     assert page.locator("#still").evaluate("image => image.naturalWidth") == 900
     assert "still picture" in page.locator("main").inner_text()
-    html = (store.derived("site") / "index.html").read_text("utf-8")
+    html = (store.derived(part("site")) / "index.html").read_text("utf-8")
     assert html.count("data-region=") > 3
     assert "trustworthiness" in html
     page.context.close()
@@ -431,12 +431,12 @@ def test_points_are_drawn_with_a_gpu_and_without_alike(visit: Visit) -> None:
 
 
 def test_one_file_holds_the_map_and_answers(store: Store, browser: Any, capsys: pytest.CaptureFixture) -> None:  # noqa: F811
-    site = {path: path.read_bytes() for path in store.derived("site").rglob("*.*")}
+    site = {path: path.read_bytes() for path in store.derived(part("site")).rglob("*.*")}
     index = write_site(store, single_file=True)
     assert index == store.path / "single" / "map.html"
     assert "thumbnails" in capsys.readouterr().err
     assert [path.name for path in index.parent.iterdir() if path.name != "made.json"] == ["map.html"]
-    assert {path: path.read_bytes() for path in store.derived("site").rglob("*.*")} == site  # beside it, and as it was
+    assert {path: path.read_bytes() for path in store.derived(part("site")).rglob("*.*")} == site  # beside it, and as it was
     page = browser.new_page()
     visit = Visit(page, index.parent)
     visit.open("map.html#5")
@@ -515,8 +515,8 @@ def test_the_plan_is_near_what_is_written(store: Store) -> None:
     rows = store.table(["caption"])["caption"].to_pylist()
     planned = budget.plan(rows, 25, cards=NEURONS)
     assert planned.lines()[0] == f"plan: {len(store)} points in a folder, at most 25 MB"
-    site = sum(path.stat().st_size for path in store.derived("site").rglob("*") if path.is_file())
-    sheets = sum(path.stat().st_size for path in store.derived("site").rglob("0*.webp"))
+    site = sum(path.stat().st_size for path in store.derived(part("site")).rglob("*") if path.is_file())
+    sheets = sum(path.stat().st_size for path in store.derived(part("site")).rglob("0*.webp"))
     assert 0.7 < planned.total / (site - sheets) < 1.3
 
 

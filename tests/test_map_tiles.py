@@ -8,7 +8,7 @@ import pytest
 
 from atlas.pages import budget, columns, meaning, tiles, write_points, write_site
 from atlas.store.store import Store
-from tests.fakes import fake_store
+from tests.fakes import fake_store, part
 from tests.test_map_page import given, shown_hash
 from tests.test_pages import NEURONS, Visit, browser
 
@@ -172,7 +172,7 @@ def test_a_selection_takes_what_is_not_drawn_too(many: Path, browser: Any) -> No
 
 def test_what_a_meaning_or_a_neuron_lights_stands_in_its_place(site: Store, browser: Any) -> None:
     page = browser.new_page(viewport={"width": 1200, "height": 800})
-    visit = Visit(page, site.derived("site"))
+    visit = Visit(page, site.derived(part("site")))
     visit.open("index.html")
     places = page.evaluate(  # of every tile, by another way than the page's own
         """(async () => {
@@ -203,7 +203,7 @@ def test_what_a_meaning_or_a_neuron_lights_stands_in_its_place(site: Store, brow
 
 
 def test_rows_are_written_once_and_the_plan_counts_them(site: Store, browser: Any) -> None:
-    folder = site.derived("site")
+    folder = site.derived(part("site"))
     assert not [
         path.name for path in (folder / "data").glob("*.js") if path.stem in ("rows", "captions", "map", "near")
     ]

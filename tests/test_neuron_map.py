@@ -14,7 +14,7 @@ from scipy.sparse import csr_matrix
 
 from atlas.pages import columns, enrichment, traits, write_site
 from atlas.store.store import Store
-from tests.fakes import WORDS, fake_store
+from tests.fakes import WORDS, fake_store, part
 from tests.test_map_page import shown_hash
 from tests.test_pages import HOSTILE, Visit, browser, lasso, visiting
 
@@ -51,9 +51,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     receipts = [{"neuron": i, "concept": "a", "act": "raise", "confirmed": i % 3 == 0} for i in range(U // 2)]
     facets = [{"neuron": i, "facet": 0, "label": "a", "polysemanticity": i / U, "rows": [1]} for i in range(0, U, 2)]
     for name, table in (("labels", rows), ("receipts", receipts), ("facets", facets)):
-        with store.deriving(f"neurons/{name}", {}) as folder:
+        with store.deriving(part(f"neurons/{name}"), {}) as folder:
             pq.write_table(pa.Table.from_pylist(table), folder / f"{name}.parquet")
-    with store.deriving("layout/neurons", {}) as folder:
+    with store.deriving(part("layout/neurons"), {}) as folder:
         points = {"neuron": np.arange(U), "x": layout[:, 0], "y": layout[:, 1]}
         pq.write_table(pa.table(points), folder / "points.parquet")
     write_site(store)
@@ -62,7 +62,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.fixture
 def visit(store: Store, browser: Any) -> Iterator[Visit]:
-    yield from visiting(browser, store.derived("site"))
+    yield from visiting(browser, store.derived(part("site")))
 
 
 # -- regions and traits ------------------------------------------------------------------------------------------------
@@ -181,8 +181,8 @@ def test_lasso_table_and_export_of_neurons(visit: Visit, store: Store) -> None:
     records = json.loads(Path(download.value.path()).read_text("utf-8"))
     assert len(records) == count
     assert {"neuron", "label", "words", "evidence", "receipts", "monosemanticity", "p", "x", "y"} <= set(records[0])
-    stats = pq.read_table(store.derived("neurons/stats") / "image.parquet").to_pylist()
-    points = pq.read_table(store.derived("layout/neurons") / "points.parquet").to_pandas()
+    stats = pq.read_table(store.derived(part("neurons/stats")) / "image.parquet").to_pylist()
+    points = pq.read_table(store.derived(part("layout/neurons")) / "points.parquet").to_pandas()
     step = columns.steps(points[["x", "y"]].to_numpy())[2]
     for record in records:
         assert record["std"] == pytest.approx(stats[record["neuron"]]["std"], rel=1e-5)

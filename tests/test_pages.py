@@ -18,7 +18,7 @@ from atlas.pages import columns, thumbnails, write_site
 from atlas.pages.rows import PageRows
 from atlas.sources.word_images import render
 from atlas.store.store import Store
-from tests.fakes import fake_store
+from tests.fakes import fake_store, part
 
 HOSTILE = {
     0: "</script><script>window.harmed=1</script>",
@@ -94,7 +94,7 @@ def visiting(browser: Any, site: Path) -> Iterator[Visit]:
 @pytest.fixture
 def visit(store: Store, browser: Any) -> Iterator[Visit]:
     page = browser.new_page(viewport={"width": 1200, "height": 800})
-    visit = Visit(page, store.derived("site"))
+    visit = Visit(page, store.derived(part("site")))
     yield visit
     harmed = page.evaluate("window.harmed")
     page.close()
@@ -178,7 +178,7 @@ def test_dark_and_narrow(visit: Visit) -> None:
 
 
 def test_every_card_exists_and_every_link_resolves(store: Store) -> None:
-    site = store.derived("site")
+    site = store.derived(part("site"))
     assert len(list((site / "neurons").glob("*.html"))) == NEURONS
     for page in site.rglob("*.html"):
         text = page.read_text("utf-8")
@@ -208,15 +208,15 @@ def test_words_alone_make_neurons_and_cards(tmp_path: Path) -> None:
 
 def test_the_budget_steps_down_or_refuses_in_one_line(store: Store) -> None:
     write_site(store)
-    largest = store.recipe("site")["thumbnail"]
-    files = [path for path in store.derived("site").rglob("*") if path.is_file()]
+    largest = store.recipe(part("site"))["thumbnail"]
+    files = [path for path in store.derived(part("site")).rglob("*") if path.is_file()]
     whole = sum(path.stat().st_size for path in files) / 1e6
     write_site(store, max_mb=whole - 0.03)
-    assert store.recipe("site")["thumbnail"] < largest
-    assert sum(path.stat().st_size for path in store.derived("site").rglob("*") if path.is_file()) <= whole * 1e6
+    assert store.recipe(part("site"))["thumbnail"] < largest
+    assert sum(path.stat().st_size for path in store.derived(part("site")).rglob("*") if path.is_file()) <= whole * 1e6
     with pytest.raises(Refused, match=r"^a site of .* MB at least, above 0.5 MB; raise --max-mb$"):
         write_site(store, max_mb=0.5)
-    assert (store.derived("site") / "index.html").exists()
+    assert (store.derived(part("site")) / "index.html").exists()
 
 
 def test_sheets_of_words_are_whole_where_that_is_smaller() -> None:

@@ -1,5 +1,6 @@
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +8,10 @@ import pytest
 
 from atlas.errors import Refused
 from atlas.store.shards import write_json
-from atlas.store.store import Store
+from atlas.store.store import Part, Store
 from tests.fakes import fake_store
+
+ONE, TWO = Part("neurons/one", "make one {store}"), Part("neurons/two", "make two {store}")
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +60,7 @@ def test_rows_positions_and_thumbs_agree(store: Store) -> None:
         (lambda s: s.array("max", "image", layer="visual.layer1"), "was not collected"),
         (lambda s: s.find("no such id"), "no row with the id"),
         (lambda s: s.find(1130), "out of range"),
-        (lambda s: s.derived("layout/moon"), "not there yet; make it: atlas map"),
+        (lambda s: s.derived(Part("layout/moon", "atlas map {store}")), "not there yet; make it: atlas map"),
     ],
 )
 def test_what_is_not_there_is_said(store: Store, ask, says: str) -> None:
@@ -95,28 +98,40 @@ def test_another_format_an_unfinished_store_and_no_store_are_refused(store: Stor
 
 
 def test_what_is_derived_knows_its_parents(store: Store) -> None:
-    def write(name: str, text: str, of: tuple[str, ...] = ()) -> None:
+    def write(name: Part, text: str, of: Sequence[Part] = ()) -> None:
         with store.deriving(name, {}, of=of) as folder:
             (folder / "a.txt").write_text(text)
 
-    write("neurons/one", "1")
-    write("neurons/two", "2", of=("neurons/one",))
-    assert store.derived("neurons/two").is_dir()
-    write("neurons/one", "1")  # the same content again: nothing is stale
-    assert store.current("neurons/two")
-    write("neurons/one", "changed")
-    with pytest.raises(Refused, match=r"neurons/two was made of neurons/one .* is now"):
-        store.derived("neurons/two")
+    write(ONE, "1")
+    write(TWO, "2", of=[ONE])
+    assert store.derived(TWO).is_dir()
+    write(ONE, "1")  # the same content again: nothing is stale
+    assert store.current(TWO)
+    write(ONE, "changed")
+    with pytest.raises(Refused, match=r"neurons/two was made of neurons/one .* is now .*make it again: make two"):
+        store.derived(TWO)
     assert any("neurons/two" in fault for fault in store.check())
     store.request["seed"] = 5
     with pytest.raises(Refused, match="was made of store"):
-        store.derived("neurons/one")
+        store.derived(ONE)
 
 
 def test_a_derivation_that_fails_leaves_what_was_there(store: Store) -> None:
-    with store.deriving("neurons/one", {}) as folder:
+    with store.deriving(ONE, {}) as folder:
         (folder / "a.txt").write_text("whole")
-    with pytest.raises(FileNotFoundError), store.deriving("neurons/one", {}) as folder:
+    with pytest.raises(FileNotFoundError), store.deriving(ONE, {}) as folder:
         (folder / "missing" / "a.txt").write_text("half")
-    assert (store.derived("neurons/one") / "a.txt").read_text() == "whole"
+    assert (store.derived(ONE) / "a.txt").read_text() == "whole"
     assert not (store.path / "partial").exists()
+
+
+@pytest.mark.parametrize("change", [lambda whole: whole[:-1], lambda whole: whole + b" "])
+def test_a_derived_file_of_another_size_is_refused(store: Store, change) -> None:
+    with store.deriving(ONE, {}) as folder:
+        (folder / "a.txt").write_text("whole")
+    file = store.derived(ONE) / "a.txt"
+    file.write_bytes(change(file.read_bytes()))
+    with pytest.raises(Refused, match=r"neurons/one/a.txt"):
+        store.derived(ONE)
+    assert not store.current(ONE)
+    assert store.has(ONE)

@@ -16,6 +16,7 @@ from atlas.pages.map import name_map_regions
 from atlas.pages.rows import PageRows
 from atlas.sources import vocabulary
 from atlas.sources.builtin import emoji_source
+from tests.fakes import part
 from tests.test_pages import Visit, browser, visiting  # noqa: F401
 
 FEW = ("animal", "person", "flag of a country", "clock", "dog", "cat", "kitchen knife", "three o’clock", "policeman")
@@ -53,7 +54,7 @@ def store(clip: atlas.Clip, photos: tuple[Path, list[str]], tmp_path_factory: py
 
 @pytest.fixture
 def visit(store: atlas.Store, browser: Any) -> Iterator[Visit]:  # noqa: F811
-    yield from visiting(browser, store.derived("site"))
+    yield from visiting(browser, store.derived(part("site")))
 
 
 def test_the_vocabulary_needs_no_package_and_begins_with_subjects(monkeypatch: pytest.MonkeyPatch) -> None:
