@@ -15,8 +15,7 @@ from atlas.errors import Refused
 from atlas.model.directions import Directions
 from atlas.store.store import Store
 from decompose.renderings import display_texts, tell_things
-from tests.fakes import WORDS, fake_store, part
-from tests.test_lookup import FakeClip
+from tests.fakes import WORDS, FakeClip, fake_store, part
 
 U, E, N = 16, 32, 420
 CAT = 3

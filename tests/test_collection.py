@@ -23,11 +23,6 @@ atlas.collect(sources, atlas.Clip("mini"), sys.argv[2])
 """
 
 
-@pytest.fixture(scope="module")
-def clip() -> atlas.Clip:
-    return atlas.Clip("mini")
-
-
 def photos(folder: Path, count: int, seed: int = 0) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)

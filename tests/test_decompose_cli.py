@@ -29,23 +29,17 @@ from decompose.attribution import concept_embeddings
 from decompose.cli import main
 from decompose.confirmation import COLUMNS
 from tests.fakes import part
-from tests.test_basis import CONFIGS, TEXT
+from tests.towers import tower
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ninety drawings in folders of their own names, and a few rendered words."""
-    place = tmp_path_factory.mktemp("decompose")
-    for number, item in enumerate(emoji_source("emoji", ("Google",), skin=False)):
-        if number % 20 == 0 and item.load:
-            folder = place / "drawings" / item.label.replace("/", " ")
-            folder.mkdir(parents=True, exist_ok=True)
-            item.load().save(folder / "google.png")
-    (place / "words.txt").write_text("happy\nsad\nangry\ndog\ncat\nsun\nmoon\n", "utf-8")
-    sources = [f"folder:{place / 'drawings'}", f"words:{place / 'words.txt'}?fonts=open-sans"]
-    assert atlas(["collect", *sources, str(place / "out"), "--device", "cpu"]) == 0
-    assert atlas(["stats", str(place / "out"), "--device", "cpu"]) == 0
-    return place / "out"
+def store(drawings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Drawings in folders of their own names, and a few rendered words, with statistics."""
+    out = tmp_path_factory.mktemp("decompose") / "out"
+    sources = [f"folder:{drawings / 'drawings'}", f"words:{drawings / 'words.txt'}?fonts=open-sans"]
+    assert atlas(["collect", *sources, str(out), "--device", "cpu"]) == 0
+    assert atlas(["stats", str(out), "--device", "cpu"]) == 0
+    return out
 
 
 def test_search_and_its_inverse(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -285,13 +279,10 @@ def test_a_store_without_statistics_says_what_makes_them(
 
 
 @pytest.fixture
-def vit(tmp_path: Path) -> Path:
+def vit(towers, tmp_path: Path) -> Path:
     """Three dozen drawings and some words, read by a small ViT of random weights: its hidden units have two signs."""
-    config = {"embed_dim": 12, "text_cfg": TEXT, **CONFIGS["vit"]}
-    (tmp_path / "a-small-vit.json").write_text(json.dumps(config))
-    open_clip.add_model_config(tmp_path)
     torch.manual_seed(0)
-    random = open_clip.create_model("a-small-vit")
+    random = open_clip.create_model(tower("vit"))
     save_model({key: value.contiguous() for key, value in random.state_dict().items()}, tmp_path / "vit.safetensors")
     (tmp_path / "drawings").mkdir()
     for number, item in enumerate(emoji_source("emoji", ("Google",), skin=False)):
@@ -299,7 +290,7 @@ def vit(tmp_path: Path) -> Path:
             item.load().save(tmp_path / "drawings" / f"{number:04d}.png")
     (tmp_path / "words.txt").write_text("happy\nsad\nangry\ndog\ncat\nsun\n", "utf-8")
     sources = [str(tmp_path / "drawings"), f"words:{tmp_path / 'words.txt'}?fonts=open-sans"]
-    clip = Clip("a-small-vit", str(tmp_path / "vit.safetensors"), device="cpu")
+    clip = Clip(tower("vit"), str(tmp_path / "vit.safetensors"), device="cpu")
     summarise_neurons(collect(sources, clip, tmp_path / "out"))
     return tmp_path / "out"
 

@@ -13,19 +13,10 @@ from atlas.analysis import derivation, queries
 from atlas.errors import Refused
 from tests.fakes import fake_store, part
 
-SOURCES = ["emoji?vendors=Google&skin=no", "words:emotions?sizes=32", "texts:emotions"]
 
-
-@pytest.fixture(scope="module")
-def clip() -> atlas.Clip:
-    return atlas.Clip("mini")
-
-
-@pytest.fixture(scope="module")
-def store(clip: atlas.Clip, tmp_path_factory: pytest.TempPathFactory) -> atlas.Store:
-    store = atlas.collect(SOURCES, clip, tmp_path_factory.mktemp("out") / "store")
-    derivation.derive(store, clip)
-    return store
+@pytest.fixture
+def store(real_store: atlas.Store) -> atlas.Store:
+    return real_store
 
 
 def test_statistics_are_those_of_the_arrays(store: atlas.Store) -> None:

@@ -20,7 +20,7 @@ from decompose.equations import Equation, Term, compose, equation, name_neurons,
 from decompose.pages import equations_page
 from decompose.solvers import logistic
 from tests.fakes import fake_store, part
-from tests.test_attribution import adopt, noise, towers
+from tests.towers import adopt, noise
 
 REFERENCE = Path(__file__).parent.parent.parent / "shared" / "reference"
 WORDS = ("ship", "moon", "rain", "lemon", "robot", "ghost", "violin", "desert", "tiger", "candle")
@@ -37,9 +37,9 @@ def short_vocabulary():
 
 
 @pytest.fixture(scope="module")
-def clip(tmp_path_factory) -> Clip:
+def clip(towers) -> Clip:
     """Neuron 10 + 5 i writes word i, less what all texts share; the others write anything."""
-    clip = towers(tmp_path_factory.mktemp("configs"), "equations", ["resnet"], dim=64)["resnet"]
+    clip = towers("resnet", dim=64)
     rng, pool = np.random.default_rng(0), clip.model.visual.attnpool
     rows = rng.normal(size=(clip.neurons, clip.dim))
     X = clip.encode_texts(WORDS) - clip.encode_texts(equations._vocabulary()[:: equations.BACKGROUND]).mean(0)

@@ -11,9 +11,7 @@ import pytest
 
 from atlas.store.store import Store
 from tests.fakes import part
-from tests.test_pages import store
 
-__all__ = ["store"]  # a fixture
 FIREFOX = shutil.which("firefox") or shutil.which("firefox-esr")
 client = pytest.importorskip("websockets.sync.client")
 

@@ -20,16 +20,8 @@ from atlas.errors import Refused
 from atlas.model.clip import Clip
 from atlas.pages import write_site
 from tests.fakes import fake_store, part
-from tests.test_pages import browser
-
-__all__ = ["browser"]  # a fixture
 
 STEPS = 2
-
-
-@pytest.fixture(scope="module")
-def clip() -> Clip:
-    return Clip("mini")
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +79,9 @@ def test_what_was_drawn_alike_is_not_drawn_again(store, clip, drawn):
     assert pq.read_table(store.derived(part("neurons/drawings")) / FILE).slice(0, 2).equals(kept)
     write_drawings(store, clip, [1], steps=STEPS + 1)
     assert drawn[2] == [1]
-    assert len(pq.read_table(store.derived(part("neurons/drawings")) / FILE)) == 3, "the same neuron and theme has one set of drawings"
+    assert len(pq.read_table(store.derived(part("neurons/drawings")) / FILE)) == 3, (
+        "the same neuron and theme has one set of drawings"
+    )
 
 
 def test_a_run_that_was_cut_off_goes_on(store, clip, drawn, monkeypatch):

@@ -19,8 +19,7 @@ from decompose.facets import silhouettes, split_in_two, split_neurons
 from decompose.labels import _table, concepts_of, label_neurons
 from decompose.renderings import Things, strongest_things, tell_things, things_of
 from decompose.responses import Responses
-from tests.fakes import fake_store
-from tests.test_lookup import FakeClip
+from tests.fakes import FakeClip, call, fake_store
 
 CONCEPTS = [
     *("cat", "dog", "sun", "moon", "sad", "happy", "angry", "pizza", "red", "blue", "ship", "train", "tree", "rain"),
@@ -181,15 +180,6 @@ def test_renderings_of_one_thing_are_no_evidence_of_a_meaning(repeated: tuple[St
         assert min(least[1]) > 0.3, kind  # as rows, they would be
     table = label_neurons(store, clip, CONCEPTS, draws=2000).to_pylist()
     assert len({row["neuron"] for row in table if row["label"] != "none"}) <= 2
-
-
-def call(store: Store, labels: list[str], groups: list[str]) -> None:
-    """Call the images of a Store so."""
-    for shard in store.of_kind("image"):
-        table = shard.table(ROWS.names)
-        for name, values in (("label", labels), ("caption", [""] * len(labels)), ("group", groups)):
-            table = table.set_column(ROWS.names.index(name), name, pa.array(values))
-        pq.write_table(table, shard.folder / "rows.parquet")
 
 
 def test_an_emoji_in_another_skin_tone_is_the_same(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,9 @@ from scipy.sparse import csr_matrix
 
 from atlas.pages import columns, enrichment, traits, write_site
 from atlas.store.store import Store
-from tests.fakes import WORDS, fake_store, part
-from tests.test_map_page import shown_hash
-from tests.test_pages import HOSTILE, Visit, browser, lasso, visiting
+from tests.browsing import Visit, lasso, shown_hash
+from tests.fakes import HOSTILE, WORDS, fake_store, part
 
-__all__ = ["browser"]  # a fixture
 ISLANDS, EACH = 6, 30
 U = ISLANDS * EACH
 ALL = "[[-33000,-33000],[33000,-33000],[33000,33000],[-33000,33000]]"
@@ -58,11 +55,6 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
         pq.write_table(pa.table(points), folder / "points.parquet")
     write_site(store)
     return store
-
-
-@pytest.fixture
-def visit(store: Store, browser: Any) -> Iterator[Visit]:
-    yield from visiting(browser, store.derived(part("site")))
 
 
 # -- regions and traits ------------------------------------------------------------------------------------------------
@@ -275,8 +267,8 @@ def test_the_address_of_the_neuron_atlas_reopens_what_one_saw(visit: Visit) -> N
     page.evaluate("atlas.page.pick(7)")
     page.evaluate("atlas.page.scatter.look(1000, 2000, 30000)")
     address = shown_hash(page)
-    for part in (f"q={WORDS[1]}", "p=7", "c=std", "sel=-33000,-33000;", "v=1000,2000,30000"):
-        assert part in address
+    for piece in (f"q={WORDS[1]}", "p=7", "c=std", "sel=-33000,-33000;", "v=1000,2000,30000"):
+        assert piece in address
     count = page.locator("#selected").inner_text()
     again = visit.open(f"neurons.html{address}")
     assert shown_hash(again) == address

@@ -1,11 +1,9 @@
 """The neuron atlas, the cards and added pages, opened from disk in a real browser."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -13,42 +11,18 @@ from atlas.errors import Refused
 from atlas.formatting import json_number
 from atlas.pages import write_site
 from atlas.pages.evidence import rebinned
-from atlas.pages.fragments import headed, inspect, picture_tag
+from atlas.pages.fragments import headed, inspect
 from atlas.store.store import Store
-from tests.fakes import fake_store, part
-from tests.test_pages import HOSTILE, Visit, browser, visiting
+from tests.browsing import Visit
+from tests.fakes import HOSTILE, fake_store, part
 
-__all__ = ["browser"]  # a fixture
 NEURONS = 70  # more than a shard of evidence holds
 LABEL = HOSTILE[1]
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    store = fake_store(tmp_path_factory.mktemp("cards") / "demo", neurons=NEURONS, captions=HOSTILE, label=HOSTILE[0])
-    labels = [{"neuron": 3, "label": LABEL, "evidence": "words", "p": 0.0004, "q": 0.01}]
-    labels += [{"neuron": n, "label": "none", "evidence": "", "p": 0.7, "q": 0.9} for n in range(4, 9)]
-    sure = {"label": LABEL, "p": 0.01, "q": 0.02}
-    facets = [{"neuron": 3, "facet": f, "size": 9, **sure, "rows": [f, f + 1]} for f in (0, 1)]
-    numbers = {"effect": 0.21, "low": 0.15, "high": 0.27, "p": 0.0002, "control": -0.01}
-    receipts = [
-        {"neuron": 3, "concept": "rain", "act": "ablate", **numbers, "p": 0.4, "confirmed": False},
-        {"neuron": 3, "concept": LABEL, "act": "raise", **numbers, "confirmed": True},
-    ]
-    for name, rows in (("labels", labels), ("facets", facets), ("receipts", receipts)):
-        with store.deriving(part(f"neurons/{name}"), {}) as folder:
-            pq.write_table(pa.Table.from_pylist(rows), folder / f"{name}.parquet")
-    with store.deriving(part("site-fragments/emotions"), {"title": f"Emotions {LABEL}"}) as folder:
-        link = '<a href="neurons/0003.html">3</a>'
-        (folder / "page.html").write_text(f'<article class="text">{link}{picture_tag(store, 5)}</article>')
-        (folder / "disc.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
-    write_site(store)
-    return store
-
-
 @pytest.fixture
-def visit(store: Store, browser: Any) -> Iterator[Visit]:
-    yield from visiting(browser, store.derived(part("site")))
+def store(told_store: Store) -> Store:
+    return told_store
 
 
 def test_cards_weigh_little(store: Store) -> None:

@@ -8,15 +8,9 @@ import pytest
 from PIL import Image
 
 import atlas
-from atlas.model.clip import Clip
 from atlas.store.originals import prepared
 
 SIDE, COUNT = 300, 6
-
-
-@pytest.fixture(scope="module")
-def clip() -> Clip:
-    return Clip("mini")
 
 
 @pytest.fixture
