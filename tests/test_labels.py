@@ -264,6 +264,20 @@ def test_what_all_kinds_of_evidence_bear_out_comes_first() -> None:
     assert _table(("face", "sad cat", "moon"), found, 0.05, 1000)["label"].to_pylist() == ["face", *["none"] * 3]
 
 
+def test_false_labels_keep_their_rate_however_many_kinds_of_evidence() -> None:
+    """Under the null each kind of evidence has a p-value of its own for a neuron, its best label's, uniform."""
+    random, runs, neurons, rate = np.random.default_rng(0), 400, 10, 0.1
+    concepts, false = CONCEPTS[:5], 0
+    for _ in range(runs):
+        found = {}
+        for name in ("words", "captions", "images", "basis"):
+            p = np.ones((neurons, len(concepts)))
+            p[np.arange(neurons), random.integers(0, len(concepts), neurons)] = random.random(neurons)
+            found[name] = Evidence(-p, p)
+        false += any(label != "none" for label in _table(concepts, found, rate, 1000)["label"].to_pylist())
+    assert 0.05 < false / runs < rate + 3 * np.sqrt(rate * (1 - rate) / runs)  # 0.34 if p were not corrected for kinds
+
+
 def test_labels_of_one_neuron_share_no_word(found: list[dict]) -> None:
     for neuron in range(20):
         words = [word for row in found if row["neuron"] == neuron for word in concepts_in(row["label"])[-1:]]

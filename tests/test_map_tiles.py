@@ -184,7 +184,8 @@ def test_what_a_meaning_or_a_neuron_lights_stands_in_its_place(site: Store, brow
         """(() => {
           const { lit, placed, scatter } = atlas.page, there = lit.filter(placed).length;
           const said = there < lit.length ? `${there} of them are drawn; zoom in for the rest.` : "";
-          return there >= 48 && scatter.bright().length === there && document.getElementById("unlit").innerText === said;
+          const bright = scatter.bright().length === there, shown = document.getElementById("unlit").innerText;
+          return there >= 48 && bright && shown === said;
         })()"""
     )
     assert page.evaluate("atlas.page.lit.length") == len(site.positions("image")) + len(site.positions("word"))

@@ -106,6 +106,14 @@ def test_blocks_one_by_one() -> None:
     assert match(D, model.components_).min() > 0.98
 
 
+def test_a_stream_forgets_what_it_saw_long_ago() -> None:
+    before, after = planted(1000), planted(4000, seed=1)
+    model = SparseNMF(4, random_state=0)
+    for block in (*np.array_split(before[0], 10), *np.array_split(after[0], 40)):
+        model.partial_fit(block)
+    assert match(after[1], model.components_).min() > 0.95  # 0.71 if the first blocks counted as much as the last
+
+
 def test_split_signs() -> None:
     A, D = planted()
     sign = np.where(np.arange(40) % 3, 1, -1)
