@@ -116,6 +116,7 @@ def short_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+@pytest.mark.slow
 def test_two_concepts_are_compared_in_seconds(store: Path) -> None:
     """Without the checks of types that slow the tests."""
     command = [sys.executable, "-m", "decompose", "compare", "happy", "sad", "--store", str(store)]
@@ -296,6 +297,7 @@ def vit(towers, tmp_path: Path) -> Path:
 
 
 @pytest.mark.usefixtures("short_comparison")
+@pytest.mark.slow
 def test_every_command_works_on_a_vit(vit: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
     monkeypatch.setattr("decompose.lookup.default_texts", lambda: ("cat", "dog", "sun"))
     monkeypatch.setattr(equations, "_vocabulary", lambda: tuple(f"word{i}" for i in range(40)))

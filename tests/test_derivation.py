@@ -131,6 +131,7 @@ def test_a_checkpoint_file_that_lies_elsewhere_is_asked_for(
         derivation.clip_of(store)
 
 
+@pytest.mark.slow
 def test_the_command_line_goes_the_whole_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
     words = "words:emotions?sizes=32&fonts=open-sans"

@@ -22,7 +22,7 @@ from decompose.solvers import logistic
 from tests.fakes import fake_store, part
 from tests.towers import adopt, noise
 
-REFERENCE = Path(__file__).parent.parent.parent / "shared" / "reference"
+DATA = Path(__file__).parent / "data"
 WORDS = ("ship", "moon", "rain", "lemon", "robot", "ghost", "violin", "desert", "tiger", "candle")
 WRITERS = range(10, 60, 5)  # the neurons that write these words
 
@@ -64,10 +64,9 @@ def store(tmp_path, clip) -> Store:
 # -- printing ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(not REFERENCE.exists(), reason="the paper's figures are not here")
 def test_the_papers_equations_are_printed_exactly():
-    weights = json.loads((REFERENCE / "emotion_sparse_weights.json").read_text("utf-8"))
-    figures = json.loads((REFERENCE / "emotion_equations.json").read_text("utf-8"))["equations"]
+    weights = json.loads((DATA / "emotion_weights.json").read_text("utf-8"))
+    figures = json.loads((DATA / "emotion_equations.json").read_text("utf-8"))
     names = {int(neuron): name for neuron, name in weights["neuron_names"].items()}
     for emotion, expected in figures.items():
         level = {neuron: weight for weight, neuron in weights["levels"]["40"][emotion]}

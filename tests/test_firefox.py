@@ -12,6 +12,7 @@ import pytest
 from atlas.store.store import Store
 from tests.fakes import part
 
+pytestmark = pytest.mark.slow
 FIREFOX = shutil.which("firefox") or shutil.which("firefox-esr")
 client = pytest.importorskip("websockets.sync.client")
 
