@@ -16,7 +16,9 @@ ONE, TWO = Part("neurons/one", "make one {store}"), Part("neurons/two", "make tw
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fake_store(tmp_path_factory.mktemp("made"), images=1100, words=20, texts=10, neurons=6, dim=8).path
+    return fake_store(
+        tmp_path_factory.mktemp("made"), images=110, words=20, texts=10, neurons=6, dim=8, shard_rows=100
+    ).path
 
 
 @pytest.fixture
@@ -28,19 +30,19 @@ def store(made: Path, tmp_path: Path) -> Store:
 def test_arrays_are_slices_over_shards(store: Store) -> None:
     A = store.array("max", "image")
     whole = np.concatenate([np.load(s.folder / "max.npy") for s in store.of_kind("image")])
-    assert A.shape == (1100, 6)
+    assert A.shape == (110, 6)
     np.testing.assert_array_equal(np.asarray(A), whole)
     np.testing.assert_array_equal(A[1000:1050], whole[1000:1050])
     np.testing.assert_array_equal(A[::-7], whole[::-7])
-    np.testing.assert_array_equal(A[[1099, 0, 1024, -1]], whole[[1099, 0, 1024, -1]])
+    np.testing.assert_array_equal(A[[109, 0, 100, -1]], whole[[109, 0, 100, -1]])
     np.testing.assert_array_equal(A[whole[:, 0] > 1], whole[whole[:, 0] > 1])
     np.testing.assert_array_equal(A[-1], whole[-1])
     with pytest.raises(IndexError):
-        A[1100]
+        A[110]
 
 
 def test_rows_positions_and_thumbs_agree(store: Store) -> None:
-    assert len(store) == 1130
+    assert len(store) == 140
     assert "thumb" not in store.rows.column_names
     positions = store.positions("word")
     kinds = store.rows["kind"].to_pylist()
@@ -59,7 +61,7 @@ def test_rows_positions_and_thumbs_agree(store: Store) -> None:
         (lambda s: s.array("max"), "texts have no max"),
         (lambda s: s.array("max", "image", layer="visual.layer1"), "was not collected"),
         (lambda s: s.find("no such id"), "no row with the id"),
-        (lambda s: s.find(1130), "out of range"),
+        (lambda s: s.find(140), "out of range"),
         (lambda s: s.derived(Part("layout/moon", "atlas map {store}")), "not there yet; make it: atlas map"),
     ],
 )
