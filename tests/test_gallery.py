@@ -84,6 +84,7 @@ def test_what_was_drawn_alike_is_not_drawn_again(store, clip, drawn):
     )
 
 
+@pytest.mark.slow
 def test_a_run_that_was_cut_off_goes_on(store, clip, drawn, monkeypatch):
     monkeypatch.setattr(gallery, "at_once", lambda clip, repeats: 2)
     draw = gallery.visualise
@@ -102,6 +103,7 @@ def test_a_run_that_was_cut_off_goes_on(store, clip, drawn, monkeypatch):
     assert [row["neuron"] for row in found] == list(range(4, 10))
 
 
+@pytest.mark.slow
 def test_themes_are_learnt_from_words_and_from_pictures_near_a_text(store, clip, monkeypatch):
     monkeypatch.setattr(gallery, "NEAREST", 25)
     asked, learn = [], gallery.Theme.learn

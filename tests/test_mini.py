@@ -143,6 +143,7 @@ def test_losses_know_their_positives() -> None:
     assert losses.relational(paired, paired) < 1e-6 < losses.relational(mixed, paired)
 
 
+@pytest.mark.slow
 def test_finetuning_moves_the_last_stage_and_nothing_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(finetune, "KEPT", 2)
     model = Clip("mini").model.requires_grad_(True)
