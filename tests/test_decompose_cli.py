@@ -98,6 +98,7 @@ def test_latents_of_an_autoencoder_stand_where_neurons_do(
         assert f"direction {number} is out of range" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_components_of_a_store_stand_where_neurons_do(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["nmf", str(store), "-k", "3"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 4
@@ -186,6 +187,7 @@ def test_equations_are_printed_and_become_a_page(store: Path, capsys: pytest.Cap
     assert '<h2 dir="ltr"><bdi>very sad</bdi> = ' in page
 
 
+@pytest.mark.slow
 def test_nmf_label_and_emotions_become_pages_of_the_site(
     store: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
