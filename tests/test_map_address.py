@@ -17,7 +17,8 @@ def go(page: Any, address: str) -> None:
     """Paste an address into the open tab, and wait until it was read."""
     page.evaluate(
         """(address) => new Promise((done) => {
-          addEventListener("hashchange", () => done(atlas.page.address.read()), { once: true });
+          const read = () => (location.hash === address ? atlas.page.address.read() : null); // unless it was put back
+          addEventListener("hashchange", () => done(read()), { once: true });
           location.hash = address; })""",
         address,
     )
