@@ -275,7 +275,7 @@ def test_false_labels_keep_their_rate_however_many_kinds_of_evidence() -> None:
             p[np.arange(neurons), random.integers(0, len(concepts), neurons)] = random.random(neurons)
             found[name] = Evidence(-p, p)
         false += any(label != "none" for label in _table(concepts, found, rate, 1000)["label"].to_pylist())
-    assert 0.05 < false / runs < rate + 3 * np.sqrt(rate * (1 - rate) / runs)  # 0.34 if p were not corrected for kinds
+    assert 0.05 < false / runs < rate + 3 * np.sqrt(rate * (1 - rate) / runs)
 
 
 def test_labels_of_one_neuron_share_no_word(found: list[dict]) -> None:
