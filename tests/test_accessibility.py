@@ -9,12 +9,9 @@ import pytest
 
 from atlas.pages import write_points
 from atlas.store.store import Store
-from tests.test_map_page import given
-from tests.test_map_tiles import cut_small
-from tests.test_neuron_pages import store
-from tests.test_pages import browser
+from tests.browsing import cut_small, given_points
+from tests.fakes import part
 
-__all__ = ["browser", "store"]  # fixtures
 axe_core = pytest.importorskip("axe_playwright_python.sync_playwright")
 
 HERE = Path(__file__).parent.parent
@@ -61,8 +58,8 @@ def test_what_scrolls_can_be_reached_by_keyboard_and_has_a_name() -> None:
 
 @pytest.mark.parametrize("width", [1200, 400])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_serious(store: Store, browser: Any, scheme: str, width: int) -> None:
-    assert faults(browser, store.derived("site"), PAGES, width, scheme) == {}
+def test_axe_finds_nothing_serious(told_store: Store, browser: Any, scheme: str, width: int) -> None:
+    assert faults(browser, told_store.derived(part("site")), PAGES, width, scheme) == {}
 
 
 @pytest.mark.parametrize("width", [1200, 400])
@@ -73,7 +70,8 @@ def test_axe_finds_nothing_serious_on_given_places(
     if tiled:
         cut_small(monkeypatch, WHOLE=1000, TILE=100, SAMPLE=400)
     kept = np.linspace(0, 1, 3000).astype(np.float32)
-    index = write_points(tmp_path / "given" / "map.html", **given(3000), preservation=kept, single_file=not tiled)
+    given = given_points(3000) | {"preservation": kept}
+    index = write_points(tmp_path / "given" / "map.html", **given, single_file=not tiled)
     site = index.parent if tiled else tmp_path / "given"
     pages = {index.name: None, f"{index.name}#p=5&c=kept": f"Promise.all([{SELECT}, {GIVEN}])"}
     for scheme in ("light", "dark"):

@@ -15,8 +15,7 @@ from atlas.errors import Refused
 from atlas.model.directions import Directions
 from atlas.store.store import Store
 from decompose.renderings import display_texts, tell_things
-from tests.fakes import WORDS, fake_store
-from tests.test_lookup import FakeClip
+from tests.fakes import WORDS, FakeClip, fake_store, part
 
 U, E, N = 16, 32, 420
 CAT = 3
@@ -52,7 +51,7 @@ def store(tmp_path_factory: pytest.TempPathFactory, clip: FakeClip) -> Store:
     np.save(shard.folder / "max.npy", A.astype(np.float16))
     np.save(shard.folder / "mean.npy", (A.astype(np.float16) / 2))
     summarise_neurons(store)
-    with store.deriving("neurons/basis", {}) as folder:
+    with store.deriving(part("neurons/basis"), {}) as folder:
         np.save(folder / "basis.npy", clip.basis())
     return store
 

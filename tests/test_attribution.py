@@ -1,10 +1,6 @@
 """Random weights: what adds up, and what does not mix, depends on no training."""
 
-import json
-from pathlib import Path
-
 import numpy as np
-import open_clip
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -13,51 +9,19 @@ import torch
 from atlas.errors import Refused
 from atlas.model.clip import Clip
 from atlas.model.directions import Directions
-from atlas.store.shards import ROW_SCHEMA, read_json, write_json
+from atlas.store.shards import ROW_SCHEMA
 from atlas.store.store import Store
 from decompose import attribution
 from decompose.attribution import PROMPT_TEMPLATES, attribute, completeness, concept_embeddings, explained, prompts
 from tests.fakes import fake_store
-from tests.test_basis import CONFIGS, TEXT
+from tests.towers import adopt, noise
 
 NAMES = ("resnet", "vit", "vit-average", "timm-vit", "RN50x4-like")
-WIDE = {"image_size": 96, "layers": [1, 1, 1, 1], "width": 80, "patch_size": None}  # RN50x4 but for its depth and side
-CONFIGS = {**CONFIGS, "RN50x4-like": {"vision_cfg": WIDE}}
-
-
-def towers(folder: Path, prefix: str, names=NAMES, dim: int = 12) -> dict[str, Clip]:
-    """Clips of a few layers, every scale and bias redrawn: what is 1 or 0 at the start hides errors."""
-    for name in names:
-        (folder / f"{prefix}-{name}.json").write_text(
-            json.dumps({"embed_dim": dim, "text_cfg": TEXT, **CONFIGS[name]}),
-        )
-    open_clip.add_model_config(folder)
-    torch.manual_seed(0)
-    clips = {name: Clip(f"{prefix}-{name}", device="cpu") for name in names}
-    random = torch.Generator().manual_seed(0)
-    for clip in clips.values():
-        for path, parameter in clip.model.visual.named_parameters():
-            if parameter.ndim == 1:
-                parameter.normal_(1 if path.endswith("weight") or "gamma" in path else 0, 0.5, generator=random)
-    return clips
-
-
-def noise(clip: Clip, n: int = 3) -> np.ndarray:
-    return np.random.default_rng(1).integers(0, 256, (n, clip.image_size, clip.image_size, 3), np.uint8)
-
-
-def adopt(store: Store, clip: Clip) -> Store:
-    """The Store as if this model had made it."""
-    manifest = read_json(store.path / "store.json")
-    manifest["request"]["model"] |= {"name": clip.name, "weights_sha256": clip.describe()["weights_sha256"]}
-    manifest["request"]["model"]["layers"][0]["path"] = clip.layer
-    write_json(store.path / "store.json", manifest)
-    return Store.open(store.path)
 
 
 @pytest.fixture(scope="module")
-def clips(tmp_path_factory):
-    return towers(tmp_path_factory.mktemp("configs"), "attribution")
+def clips(towers) -> dict[str, Clip]:
+    return {name: towers(name) for name in NAMES}
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +161,7 @@ def test_a_store_of_other_tokens_is_refused(tmp_path, clips):
 
 def test_a_store_of_another_model_is_refused(tmp_path, resnet, clips):
     foreign = fake_store(tmp_path / "a", images=4, words=2, texts=2)
-    with pytest.raises(Refused, match=r"was made by fake \(weights 000000000000\), not by attribution-resnet"):
+    with pytest.raises(Refused, match=r"was made by fake \(weights 000000000000\), not by small-resnet-12"):
         attribute(resnet, "cat", store=foreign)
     store = adopt(foreign, resnet)
     other = Clip(resnet.name, layer="visual.layer3", device="cpu")

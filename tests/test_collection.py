@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,20 +13,23 @@ from PIL import Image
 
 import atlas
 from atlas.errors import Refused
-from atlas.store.shards import SHARD_ROWS
 
-COLLECT = """
+SHARD_ROWS = 64  # a real shard has 1,024
+COLLECT = f"""
 import sys, torch
 torch.set_num_threads(1)
-import atlas
+import atlas, atlas.store.listing
+atlas.store.listing.SHARD_ROWS = {SHARD_ROWS}
 sources = [sys.argv[1], "words:emotions?fonts=open-sans&sizes=32", "texts:emotions"]
 atlas.collect(sources, atlas.Clip("mini"), sys.argv[2])
 """
 
 
-@pytest.fixture(scope="module")
-def clip() -> atlas.Clip:
-    return atlas.Clip("mini")
+@pytest.fixture(scope="module", autouse=True)
+def small_shards() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("atlas.store.listing.SHARD_ROWS", SHARD_ROWS)
+        yield
 
 
 def photos(folder: Path, count: int, seed: int = 0) -> Path:
@@ -43,7 +47,7 @@ def content(store: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return photos(tmp_path_factory.mktemp("data") / "photos", SHARD_ROWS + 100)
+    return photos(tmp_path_factory.mktemp("data") / "photos", SHARD_ROWS + 10)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +58,7 @@ def store(folder: Path, clip: atlas.Clip, tmp_path_factory: pytest.TempPathFacto
 
 
 def test_a_store_holds_what_the_model_says(store: atlas.Store, folder: Path, clip: atlas.Clip) -> None:
-    assert store.counts == {"image": SHARD_ROWS + 100, "word": 126, "text": 126}
+    assert store.counts == {"image": SHARD_ROWS + 10, "word": 126, "text": 126}
     names = sorted(folder.iterdir())[:3]
     assert [Path(id).name for id in store.rows["id"].to_pylist()[:3]] == [name.name for name in names]
     A = clip.activations(names)
@@ -79,6 +83,7 @@ def test_it_reads_without_our_code(store: atlas.Store) -> None:
     assert np.load(shards / "00000" / "max.npy").shape == (SHARD_ROWS, 1024)
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_ends_with_the_same_bytes(folder: Path, tmp_path: Path) -> None:
     run = [sys.executable, "-c", COLLECT, str(folder)]
     undisturbed, killed = tmp_path / "a", tmp_path / "b"
@@ -166,7 +171,7 @@ def test_a_full_disk_is_noticed_before_work(
     import shutil
 
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1_000_000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
     with pytest.raises(Refused, match=r"needs about .* GB .* free"):
         atlas.collect(str(folder), clip, tmp_path / "store")
 
@@ -209,6 +214,7 @@ def test_out_of_memory_halves_the_batch(
     np.testing.assert_allclose(halved.array("patch", "word")[:], store.array("patch", "word")[:], atol=2e-3, rtol=2e-3)
 
 
+@pytest.mark.slow
 def test_ray_makes_the_same_store(folder: Path, clip: atlas.Clip, tmp_path: Path, store: atlas.Store) -> None:
     pytest.importorskip("ray", reason="the extra `ray` is not installed")
     on_ray = tmp_path / "ray"

@@ -16,7 +16,7 @@ from atlas.store.store import Store
 from decompose.components import choose_components, factor_activations
 from decompose.pages import components_page, write_fragment
 from decompose.pages.components import colours, components_map
-from tests.fakes import fake_store
+from tests.fakes import fake_store, part
 
 
 @pytest.fixture
@@ -90,20 +90,20 @@ def test_the_page_shows_components_and_leads_to_cards(store: Store) -> None:
     assert page.count("<section") == 2
     assert 'href="neurons/0000.html"' in page
     assert f"0. <bdi>{', '.join(found[0].called[:3])}</bdi>" in page
-    assert (store.derived("site-fragments/components") / "page.html").read_text("utf-8") == page
+    assert (store.derived(part("site-fragments/components")) / "page.html").read_text("utf-8") == page
 
 
 def test_every_image_is_of_one_component_and_has_its_colour_on_the_map(store: Store) -> None:
     _, found = factor_activations(store, 2)
     assert sorted(np.concatenate([one.own for one in found]).tolist()) == store.positions("image").tolist()
-    if store.has("layout/map"):
+    if store.has(part("layout/map")):
         shutil.rmtree(store.path / "layout/map")
     assert components_map(store, found) is None
     x = np.zeros(len(store))
     x[found[0].own], x[found[1].own] = np.linspace(0, 1, len(found[0].own)), np.linspace(2, 3, len(found[1].own))
     x[store.positions("word")] = 1.5
     x[store.positions("text")[0]] = 1e6  # far off: left out, so that it shrinks nothing
-    with store.deriving("layout/map", {}) as folder:
+    with store.deriving(part("layout/map"), {}) as folder:
         pq.write_table(pa.table({"row": np.arange(len(store)), "x": x, "y": np.tile([0.0, 3.0], len(store))[: len(x)]}),
                        folder / "points.parquet")  # fmt: skip
     png = components_map(store, found)

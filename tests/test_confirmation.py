@@ -9,19 +9,28 @@ from PIL import Image
 
 import atlas
 from atlas.errors import Refused
+from atlas.model.clip import Clip
 from atlas.store.store import Store
 from decompose.confirmation import RECEIPT_COLUMNS, confirm_labels
 from decompose.responses import Responses
-from tests.fakes import fake_store
-from tests.test_attribution import noise
-from tests.test_labels import call
-from tests.test_receipts import CONCEPT, FAR, clip, writer  # noqa: F401
+from tests.fakes import call, fake_store
+from tests.towers import CONCEPT, FAR, noise, plant_writer
 
 IMAGES = 24
 
 
 @pytest.fixture(scope="module")
-def store(clip, writer, tmp_path_factory):  # noqa: F811  (planted first)
+def clip(towers) -> Clip:
+    return towers("resnet")
+
+
+@pytest.fixture(scope="module")
+def writer(clip) -> int:
+    return plant_writer(clip, CONCEPT)
+
+
+@pytest.fixture(scope="module")
+def store(clip, writer, tmp_path_factory):
     place = tmp_path_factory.mktemp("confirmation")
     (place / "noise").mkdir()
     for i, pixels in enumerate(noise(clip, IMAGES)):
@@ -34,7 +43,7 @@ def labels(*rows: tuple[int, str]) -> pa.Table:
 
 
 @pytest.fixture(scope="module")
-def others(clip, writer, store):  # noqa: F811
+def others(clip, writer, store):
     alive = np.flatnonzero(np.asarray(store.array("mean", "image"), np.float32).std(0) > 0)
     return [int(i) for i in alive if i != writer][:3]
 
@@ -49,7 +58,7 @@ def far(monkeypatch):
 
 
 @pytest.mark.usefixtures("far")
-def test_the_label_that_is_true_is_confirmed_and_false_ones_are_not(clip, store, writer, others):  # noqa: F811
+def test_the_label_that_is_true_is_confirmed_and_false_ones_are_not(clip, store, writer, others):
     given = labels((others[0], CONCEPT), (others[1], "none"), (others[2], "ship"), (writer, CONCEPT), (writer, "ship"))
     found = confirm_labels(store, clip, given, images=IMAGES, chosen_by=4)
     assert found.schema.equals(RECEIPT_COLUMNS)
@@ -64,7 +73,7 @@ def test_the_label_that_is_true_is_confirmed_and_false_ones_are_not(clip, store,
     assert abs(true["control"]) < true["effect"] / 5
 
 
-def test_images_that_a_label_was_chosen_by_do_not_count(clip, store, writer, monkeypatch):  # noqa: F811
+def test_images_that_a_label_was_chosen_by_do_not_count(clip, store, writer, monkeypatch):
     seen = {}
 
     def spy(clip, images, texts, directions, templates, **options):
@@ -82,7 +91,7 @@ def test_images_that_a_label_was_chosen_by_do_not_count(clip, store, writer, mon
     assert len(seen["images"]) == IMAGES - 4
 
 
-def test_no_rendering_of_a_thing_that_a_label_was_chosen_by_counts(clip, store, writer, tmp_path, monkeypatch):  # noqa: F811
+def test_no_rendering_of_a_thing_that_a_label_was_chosen_by_counts(clip, store, writer, tmp_path, monkeypatch):
     twice = Store.open(shutil.copytree(store.path, tmp_path / "twice"))
     call(twice, [f"thing {i // 2}" for i in range(IMAGES)], ["one", "other"] * (IMAGES // 2))
     seen = {}
@@ -94,7 +103,7 @@ def test_no_rendering_of_a_thing_that_a_label_was_chosen_by_counts(clip, store, 
     assert (~both).sum() == 8
 
 
-def test_no_labels_give_no_rows_and_another_model_s_store_is_refused(clip, store, tmp_path):  # noqa: F811
+def test_no_labels_give_no_rows_and_another_model_s_store_is_refused(clip, store, tmp_path):
     found = confirm_labels(store, clip, labels((0, "none")))
     assert found.schema.equals(RECEIPT_COLUMNS)
     assert len(found) == 0

@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ def test_the_fixed_names_are_there() -> None:
         atlas.nothing  # noqa: B018
 
 
-@pytest.mark.parametrize("code", ["import atlas", "import decompose", "import atlas.cli; atlas.cli.main([])"])
+@pytest.mark.parametrize("code", ["import atlas", "import decompose", "import atlas.cli, decompose.cli"])
 def test_imports_are_light(code: str) -> None:
     heavy = "torch, open_clip, umap, faiss, bokeh, sklearn, pyarrow, numpy, PIL"
     script = f"import sys; {code}; print([m for m in '{heavy}'.split(', ') if m in sys.modules])"
@@ -48,9 +49,101 @@ def imported(path: Path) -> set[str]:
     return names
 
 
+# -- the house ---------------------------------------------------------------------------------------------------------
+
+ROOMS = (  # in the order in which data flows
+    *("errors", "vectors", "formatting", "console", "reprs"),
+    *("sources", "model", "store", "analysis", "dream", "pages", "mini", "cli"),
+)
+FREE = {"main", "COMMANDS"}  # each command line has its own
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def arrows() -> dict[str, set[str]]:
+    """The project's own modules that each module imports, anywhere in it."""
+    names = {module_name(path) for path in MODULES}
+    found = {}
+    for path in MODULES:
+        asked = imported(path)
+        asked -= {name.rpartition(".")[0] for name in asked & names}  # `from atlas.pages import tiles` is of tiles
+        found[module_name(path)] = (asked & names) - {module_name(path)}
+    return found
+
+
+def public_names(path: Path) -> list[str]:
+    """Functions, classes and constants that a module defines for others."""
+    names = []
+    for node in ast.parse(path.read_text("utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.append(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names += [name.id for each in targets for name in ast.walk(each) if isinstance(name, ast.Name)]
+    return [name for name in names if not name.startswith("_") and name not in FREE]
+
+
 def test_atlas_never_imports_decompose() -> None:
     for path in (ROOT / "atlas").rglob("*.py"):
         assert not [name for name in imported(path) if name.split(".")[0] == "decompose"], path
+
+
+def test_imports_run_from_a_later_room_to_an_earlier_one() -> None:
+    def floor(module: str) -> int:
+        package, _, rest = module.partition(".")
+        return len(ROOMS) if package == "decompose" else ROOMS.index(rest.split(".")[0])
+
+    doors = {"atlas", "atlas.__main__"}  # these import what is asked for, when it is asked for
+    found = {(a, b) for a, every in arrows().items() for b in every if not {a, b} & doors and floor(a) < floor(b)}
+    assert found == set()
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = TopologicalSorter(arrows())
+    graph.prepare()  # raises CycleError, which names the circle
+
+
+def test_no_public_function_bears_the_name_of_a_module() -> None:
+    modules = {part for path in MODULES for part in path.relative_to(ROOT).with_suffix("").parts}
+    found = []
+    for path in MODULES:
+        functions = [node for node in ast.parse(path.read_text("utf-8")).body if isinstance(node, ast.FunctionDef)]
+        found += [f"{module_name(path)}.{node.name}" for node in functions if node.name in modules - {"__init__"}]
+    assert found == []
+
+
+def test_no_public_name_means_two_things() -> None:
+    homes: dict[str, list[str]] = {}
+    for path in MODULES:
+        for name in dict.fromkeys(public_names(path)):
+            homes.setdefault(name, []).append(module_name(path))
+    assert {name: modules for name, modules in homes.items() if len(modules) > 1} == {}
+
+
+def test_modules_and_functions_are_short() -> None:
+    long = []
+    for path in MODULES:
+        text = path.read_text("utf-8")
+        long += [module_name(path)] * (len(text.splitlines()) > 350)
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef) and (node.end_lineno or 0) - node.lineno >= 60:
+                long.append(f"{module_name(path)}.{node.name}")
+    assert long == []
+
+
+def test_few_lines_say_that_anything_will_do() -> None:
+    found = set()
+    for path in MODULES:
+        nodes = ast.walk(ast.parse(path.read_text("utf-8")))
+        found |= {f"{path}:{node.lineno}" for node in nodes if isinstance(node, ast.Name) and node.id == "Any"}
+    assert len(found) <= 20, sorted(found)
+
+
+def test_no_test_module_imports_another() -> None:
+    for path in (ROOT / "tests").rglob("*.py"):
+        assert not [name for name in imported(path) if re.match(r"tests\.(bench\.)?test_", name)], path
 
 
 def test_nothing_is_unpickled_evaluated_or_asserted() -> None:
@@ -80,14 +173,16 @@ def test_the_top_level_is_as_it_should_be() -> None:
     assert top == house
 
 
-def test_readme_lists_every_module_and_command() -> None:
+def test_readme_shows_every_room_and_lists_every_command() -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
-    for path in MODULES:
-        if path.parent.parent == ROOT and not path.name.startswith("__"):
-            assert re.search(rf"\b{path.stem}\.py\b", readme), path
+    blocks = re.findall(r"(?:^ {4}.*\n)+", readme, re.M)
+    trees = [block for block in blocks if re.search(r"^ *atlas/(\s|$)", block, re.M)]
+    assert len(trees) == 1
+    assert len(trees[0].splitlines()) <= 25
+    assert not [room for room in (*ROOMS, "decompose") if not re.search(rf"\b{room}\b", trees[0])]
     for name, cli in (("atlas", atlas_cli), ("decompose", decompose_cli)):
-        for command in cli.parser()._subparsers._group_actions[0].choices:  # pyright: ignore
-            assert f"{name} {command}" in readme, command
+        for command in cli.COMMANDS:
+            assert f"{name} {command.__name__.removesuffix('_command')}" in readme
 
 
 def test_readme_pictures_and_commands_exist() -> None:

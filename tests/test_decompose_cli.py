@@ -28,24 +28,18 @@ from decompose import bakeoff, equations
 from decompose.attribution import concept_embeddings
 from decompose.cli import main
 from decompose.confirmation import RECEIPT_COLUMNS
-from decompose.opening import VOCABULARY
-from tests.test_basis import CONFIGS, TEXT
+from tests.fakes import part
+from tests.towers import tower
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ninety drawings in folders of their own names, and a few rendered words."""
-    place = tmp_path_factory.mktemp("decompose")
-    for number, item in enumerate(emoji_source("emoji", ("Google",), skin=False)):
-        if number % 20 == 0 and item.load:
-            folder = place / "drawings" / item.label.replace("/", " ")
-            folder.mkdir(parents=True, exist_ok=True)
-            item.load().save(folder / "google.png")
-    (place / "words.txt").write_text("happy\nsad\nangry\ndog\ncat\nsun\nmoon\n", "utf-8")
-    sources = [f"folder:{place / 'drawings'}", f"words:{place / 'words.txt'}?fonts=open-sans"]
-    assert atlas(["collect", *sources, str(place / "out"), "--device", "cpu"]) == 0
-    assert atlas(["stats", str(place / "out"), "--device", "cpu"]) == 0
-    return place / "out"
+def store(drawings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Drawings in folders of their own names, and a few rendered words, with statistics."""
+    out = tmp_path_factory.mktemp("decompose") / "out"
+    sources = [f"folder:{drawings / 'drawings'}", f"words:{drawings / 'words.txt'}?fonts=open-sans"]
+    assert atlas(["collect", *sources, str(out), "--device", "cpu"]) == 0
+    assert atlas(["stats", str(out), "--device", "cpu"]) == 0
+    return out
 
 
 def test_search_and_its_inverse(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,7 +66,7 @@ def test_the_vocabulary_is_embedded_once_for_a_store(
     assert main(command) == 0
     first, err = capsys.readouterr()
     assert "texts to choose from" not in err  # as they are kept
-    assert Store.open(store).current(VOCABULARY)
+    assert Store.open(store).current(part("index/vocabulary"))
     with monkeypatch.context() as patch:
         patch.setattr(TextBank, "build", None)  # would fail if it were called
         assert main(command) == 0
@@ -104,6 +98,7 @@ def test_latents_of_an_autoencoder_stand_where_neurons_do(
         assert f"direction {number} is out of range" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_components_of_a_store_stand_where_neurons_do(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["nmf", str(store), "-k", "3"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 4
@@ -111,7 +106,7 @@ def test_components_of_a_store_stand_where_neurons_do(store: Path, capsys: pytes
     for command in (["search", "happy"], ["nearest", str(store), "2"], ["texts", "2"], ["label", str(store)]):
         assert main([*command, "-k", "2", "--json", "--directions", str(file)]) == 0
         json.loads(capsys.readouterr().out)
-    assert not Store.open(store).has("neurons/labels")  # which are of neurons
+    assert not Store.open(store).has(part("neurons/labels"))  # which are of neurons
 
 
 @pytest.fixture
@@ -122,6 +117,7 @@ def short_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+@pytest.mark.slow
 def test_two_concepts_are_compared_in_seconds(store: Path) -> None:
     """Without the checks of types that slow the tests."""
     command = [sys.executable, "-m", "decompose", "compare", "happy", "sad", "--store", str(store)]
@@ -186,11 +182,12 @@ def test_equations_are_printed_and_become_a_page(store: Path, capsys: pytest.Cap
     assert "raise" in out
     assert "ablate" in out
     assert "tried with this is {}, " in out
-    page = (Store.open(store).derived("site-fragments/equations") / "page.html").read_text("utf-8")
+    page = (Store.open(store).derived(part("site-fragments/equations")) / "page.html").read_text("utf-8")
     assert "Raising it" in page
     assert '<h2 dir="ltr"><bdi>very sad</bdi> = ' in page
 
 
+@pytest.mark.slow
 def test_nmf_label_and_emotions_become_pages_of_the_site(
     store: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -211,15 +208,15 @@ def test_nmf_label_and_emotions_become_pages_of_the_site(
     surest = json.loads(capsys.readouterr().out)
     assert [str(row["neuron"]) for row in surest] == [line.split()[0] for line in lines[3:]]
     assert [row["q"] for row in surest] == sorted(row["q"] for row in surest)
-    receipts = pq.read_table(Store.open(store).derived("neurons/receipts") / "receipts.parquet")
+    receipts = pq.read_table(Store.open(store).derived(part("neurons/receipts")) / "receipts.parquet")
     assert receipts.schema.equals(RECEIPT_COLUMNS)
-    labels = pq.read_table(Store.open(store).derived("neurons/labels") / "labels.parquet").to_pylist()
+    labels = pq.read_table(Store.open(store).derived(part("neurons/labels")) / "labels.parquet").to_pylist()
     given = [(row["neuron"], row["label"]) for row in labels if row["label"] != "none"]
     assert given
     assert [(row["neuron"], row["concept"]) for row in receipts.to_pylist()][::2] == given
     site = write_site(Store.open(store)).parent if (opened := Store.open(store)) else None
     assert site is not None
-    index = (opened.derived("site") / "index.html").read_text("utf-8")
+    index = (opened.derived(part("site")) / "index.html").read_text("utf-8")
     assert "emotions.html" in index
     assert "components.html" in index
 
@@ -285,13 +282,10 @@ def test_a_store_without_statistics_says_what_makes_them(
 
 
 @pytest.fixture
-def vit(tmp_path: Path) -> Path:
+def vit(towers, tmp_path: Path) -> Path:
     """Three dozen drawings and some words, read by a small ViT of random weights: its hidden units have two signs."""
-    config = {"embed_dim": 12, "text_cfg": TEXT, **CONFIGS["vit"]}
-    (tmp_path / "a-small-vit.json").write_text(json.dumps(config))
-    open_clip.add_model_config(tmp_path)
     torch.manual_seed(0)
-    random = open_clip.create_model("a-small-vit")
+    random = open_clip.create_model(tower("vit"))
     save_model({key: value.contiguous() for key, value in random.state_dict().items()}, tmp_path / "vit.safetensors")
     (tmp_path / "drawings").mkdir()
     for number, item in enumerate(emoji_source("emoji", ("Google",), skin=False)):
@@ -299,15 +293,17 @@ def vit(tmp_path: Path) -> Path:
             item.load().save(tmp_path / "drawings" / f"{number:04d}.png")
     (tmp_path / "words.txt").write_text("happy\nsad\nangry\ndog\ncat\nsun\n", "utf-8")
     sources = [str(tmp_path / "drawings"), f"words:{tmp_path / 'words.txt'}?fonts=open-sans"]
-    clip = Clip("a-small-vit", str(tmp_path / "vit.safetensors"), device="cpu")
+    clip = Clip(tower("vit"), str(tmp_path / "vit.safetensors"), device="cpu")
     summarise_neurons(collect(sources, clip, tmp_path / "out"))
     return tmp_path / "out"
 
 
 @pytest.mark.usefixtures("short_comparison")
+@pytest.mark.slow
 def test_every_command_works_on_a_vit(vit: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
     monkeypatch.setattr("decompose.lookup.default_texts", lambda: ("cat", "dog", "sun"))
     monkeypatch.setattr(equations, "_vocabulary", lambda: tuple(f"word{i}" for i in range(40)))
+    monkeypatch.setattr("decompose.labels.DRAWS", 200)
     own = ["--store", str(vit), "--pretrained", str(vit.parent / "vit.safetensors")]
     components = str(vit / "neurons/components/components.safetensors")
     for command in (

@@ -11,25 +11,16 @@ import atlas
 from atlas import cli
 from atlas.analysis import derivation, queries
 from atlas.errors import Refused
-from tests.fakes import fake_store
-
-SOURCES = ["emoji?vendors=Google&skin=no", "words:emotions?sizes=32", "texts:emotions"]
+from tests.fakes import fake_store, part
 
 
-@pytest.fixture(scope="module")
-def clip() -> atlas.Clip:
-    return atlas.Clip("mini")
-
-
-@pytest.fixture(scope="module")
-def store(clip: atlas.Clip, tmp_path_factory: pytest.TempPathFactory) -> atlas.Store:
-    store = atlas.collect(SOURCES, clip, tmp_path_factory.mktemp("out") / "store")
-    derivation.derive(store, clip)
-    return store
+@pytest.fixture
+def store(real_store: atlas.Store) -> atlas.Store:
+    return real_store
 
 
 def test_statistics_are_those_of_the_arrays(store: atlas.Store) -> None:
-    table = pq.read_table(store.derived("neurons/stats") / "image.parquet")
+    table = pq.read_table(store.derived(part("neurons/stats")) / "image.parquet")
     A = np.asarray(store.array("max", "image"), np.float32)
     np.testing.assert_allclose(table["mean"].to_numpy(), A.mean(0), rtol=1e-4, atol=1e-5)
     best = [top[0] for top in table["top"].to_pylist()]
@@ -38,7 +29,7 @@ def test_statistics_are_those_of_the_arrays(store: atlas.Store) -> None:
 
 
 def test_words_are_averaged_over_their_fonts(store: atlas.Store) -> None:
-    table = pq.read_table(store.derived("neurons/stats") / "word.parquet")
+    table = pq.read_table(store.derived(part("neurons/stats")) / "word.parquet")
     assert table["count"][0].as_py() == 126
     labels = np.array(store.table(["label"], "word")["label"].to_pylist())
     A = np.asarray(store.array("max", "word"), np.float64)[:, 5]
@@ -76,7 +67,7 @@ def test_queries_find_the_row_itself_and_its_place(store: atlas.Store, clip: atl
     vector = np.asarray(store.array("embedding")[row], np.float32)
     assert queries.rows_near(store, vector, 3)[0]["row"] == row
     assert row not in [found["row"] for found in queries.rows_near_row(store, row, 5)]
-    points = pq.read_table(store.derived("layout/map") / "points.parquet")
+    points = pq.read_table(store.derived(part("layout/map")) / "points.parquet")
     there = [points["x"][row].as_py(), points["y"][row].as_py()]
     np.testing.assert_allclose(queries.place_on_map(store, vector, "image"), there, atol=0.05)
     text = queries.rows_near(store, queries.embed_query(store, text="angry"), 2, kind="text")
@@ -99,16 +90,16 @@ def test_bad_questions_get_one_line(store: atlas.Store, tmp_path: Path) -> None:
 
 
 def test_the_map_says_how_honest_it_is(store: atlas.Store) -> None:
-    quality = store.recipe("layout/map")
+    quality = store.recipe(part("layout/map"))
     assert 0.5 < quality["trustworthiness"] <= 1
     assert 0 < quality["preservation"] < 1
     assert quality["modality_gap"]["centred"]["image-word"] < quality["modality_gap"]["raw"]["image-word"]
     assert set(quality["word_meets_drawing"]) == {"raw", "centred"}
-    assert store.recipe("index/embedding")["image"]["recall_at_10"] == 1.0
+    assert store.recipe(part("index/embedding"))["image"]["recall_at_10"] == 1.0
 
 
 def test_cells_hold_images_and_have_names(store: atlas.Store) -> None:
-    cells = pq.read_table(store.derived("layout/cells") / "cells.parquet").to_pylist()
+    cells = pq.read_table(store.derived(part("layout/cells")) / "cells.parquet").to_pylist()
     images = set(store.positions("image").tolist())
     assert len(cells) > 20
     assert all(set(cell["members"]) <= images and cell["count"] >= 5 and cell["label"] for cell in cells)
@@ -140,6 +131,7 @@ def test_a_checkpoint_file_that_lies_elsewhere_is_asked_for(
         derivation.clip_of(store)
 
 
+@pytest.mark.slow
 def test_the_command_line_goes_the_whole_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
     words = "words:emotions?sizes=32&fonts=open-sans"

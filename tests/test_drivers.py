@@ -1,18 +1,15 @@
 """The map coloured by a neuron: which rows, which colours, what the legend says, and what is read for it."""
 
-from collections.abc import Iterator
-from typing import Any
-
 import numpy as np
 import pytest
 
 from atlas.pages import drivers, write_site
 from atlas.pages.scatter import HEAT, PALETTE, RAMP
 from atlas.store.store import Store
+from tests.browsing import Visit
 from tests.fakes import fake_store
-from tests.test_pages import NEURONS, Visit, browser, visiting  # noqa: F401
 
-KEPT, BLOCK = 30, 5
+NEURONS, KEPT, BLOCK = 16, 30, 5
 
 
 @pytest.fixture(scope="module")
@@ -23,11 +20,6 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
         patch.setattr(drivers, "BLOCK", BLOCK)
         write_site(store)
     return store
-
-
-@pytest.fixture
-def visit(store: Store, browser: Any) -> Iterator[Visit]:  # noqa: F811
-    yield from visiting(browser, store.derived("site"))
 
 
 def truth(store: Store, neuron: int) -> tuple[np.ndarray, np.ndarray]:

@@ -23,7 +23,7 @@ from decompose.emotions import (
 from decompose.families import verdict
 from decompose.pages import emotions_page
 
-REFERENCE = Path(__file__).parents[2] / "shared/reference"
+DATA = Path(__file__).parent / "data"
 WORDS = ("sad", "happy", "angry", "afraid", "tired", "proud", "calm", "bored", "jealous", "loving")
 
 
@@ -140,9 +140,8 @@ def test_too_few_words_are_refused_in_a_line() -> None:
         study_emotions(Clip("mini"), WORDS, factors=(2, 10))
 
 
-@pytest.mark.skipif(not REFERENCE.exists(), reason="the reference is not there")
 def test_the_published_weights_give_the_published_factors() -> None:
-    published = json.loads((REFERENCE / "emotion_sparse_weights.json").read_text("utf-8"))
+    published = json.loads((DATA / "emotion_weights.json").read_text("utf-8"))
     codes = np.zeros((126, 2560))
     for row, terms in zip(codes, published["levels"]["30"].values(), strict=True):
         for weight, unit in terms:

@@ -19,10 +19,10 @@ from decompose.bakeoff import compare_solvers
 from decompose.equations import Equation, Term, compose, equation, name_neurons, printed_terms
 from decompose.pages import equations_page
 from decompose.solvers import logistic
-from tests.fakes import fake_store
-from tests.test_attribution import adopt, noise, towers
+from tests.fakes import fake_store, part
+from tests.towers import adopt, noise
 
-REFERENCE = Path(__file__).parent.parent.parent / "shared" / "reference"
+DATA = Path(__file__).parent / "data"
 WORDS = ("ship", "moon", "rain", "lemon", "robot", "ghost", "violin", "desert", "tiger", "candle")
 WRITERS = range(10, 60, 5)  # the neurons that write these words
 
@@ -37,9 +37,9 @@ def short_vocabulary():
 
 
 @pytest.fixture(scope="module")
-def clip(tmp_path_factory) -> Clip:
+def clip(towers) -> Clip:
     """Neuron 10 + 5 i writes word i, less what all texts share; the others write anything."""
-    clip = towers(tmp_path_factory.mktemp("configs"), "equations", ["resnet"], dim=64)["resnet"]
+    clip = towers("resnet", dim=64)
     rng, pool = np.random.default_rng(0), clip.model.visual.attnpool
     rows = rng.normal(size=(clip.neurons, clip.dim))
     X = clip.encode_texts(WORDS) - clip.encode_texts(equations._vocabulary()[:: equations.BACKGROUND_STEP]).mean(0)
@@ -64,10 +64,9 @@ def store(tmp_path, clip) -> Store:
 # -- printing ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(not REFERENCE.exists(), reason="the paper's figures are not here")
 def test_the_papers_equations_are_printed_exactly():
-    weights = json.loads((REFERENCE / "emotion_sparse_weights.json").read_text("utf-8"))
-    figures = json.loads((REFERENCE / "emotion_equations.json").read_text("utf-8"))["equations"]
+    weights = json.loads((DATA / "emotion_weights.json").read_text("utf-8"))
+    figures = json.loads((DATA / "emotion_equations.json").read_text("utf-8"))
     names = {int(neuron): name for neuron, name in weights["neuron_names"].items()}
     for emotion, expected in figures.items():
         level = {neuron: weight for weight, neuron in weights["levels"]["40"][emotion]}
@@ -167,10 +166,10 @@ def test_labels_come_from_the_store_where_it_has_them(clip, store):
     W = clip.basis()
     assert name_neurons(clip, [20, 15], W) == {20: "rain", 15: "moon"}
     assert name_neurons(clip, [15], W, store) == {15: "moon"}
-    with store.deriving("neurons/texts", {}) as folder:
+    with store.deriving(part("neurons/texts"), {}) as folder:
         pq.write_table(pa.table({"neuron": [15, 20], "texts": [["night", "dark"], ["wet"]]}), folder / "texts.parquet")
     assert name_neurons(clip, [15, 20, 25], W, store) == {15: "night", 20: "wet", 25: "lemon"}
-    with store.deriving("neurons/labels", {}) as folder:
+    with store.deriving(part("neurons/labels"), {}) as folder:
         table = pa.table({"neuron": [15, 15, 20], "label": ["lunar", "round", "none"]})
         pq.write_table(table, folder / "labels.parquet")
     assert name_neurons(clip, [15, 20], W, store) == {15: "lunar", 20: "wet"}
@@ -261,7 +260,7 @@ def test_a_few_concepts_are_told_apart_in_a_few_rounds(clip, concepts, monkeypat
     rounds, solved = [], []
     restricted, solver = logistic._restricted, coding.logistic_codes
     monkeypatch.setattr(logistic, "_restricted", lambda *args: rounds.append(1) or restricted(*args))
-    monkeypatch.setattr(coding, "logistic", lambda *args: solved.append(1) or solver(*args))
+    monkeypatch.setattr(coding, "logistic_codes", lambda *args: solved.append(1) or solver(*args))
     P = equations.prompt_embeddings(clip, WORDS[:concepts], "drawing")
     Z = equations.solve_codes(equations.centred_unit_rows(clip, clip.basis(), None), P - P.mean((0, 1)), "logistic", 8)
     assert (Z != 0).any(1).all()

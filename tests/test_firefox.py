@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from atlas.store.store import Store
-from tests.test_pages import store
+from tests.fakes import part
 
-__all__ = ["store"]  # a fixture
+pytestmark = pytest.mark.slow
 FIREFOX = shutil.which("firefox") or shutil.which("firefox-esr")
 client = pytest.importorskip("websockets.sync.client")
 
@@ -80,7 +80,7 @@ def firefox() -> Iterator[Firefox]:
 
 
 def test_the_map_answers(firefox: Firefox, store: Store) -> None:
-    firefox.open(f"{(store.derived('site') / 'index.html').as_uri()}#v=0,0,65000")
+    firefox.open(f"{(store.derived(part('site')) / 'index.html').as_uri()}#v=0,0,65000")
     x, y = firefox.evaluate("atlas.page.scatter.place(atlas.page.pointOf[5])")
     firefox.point(x, y)
     firefox.until("!document.getElementById('tip').hidden")
@@ -95,14 +95,14 @@ def test_the_map_answers(firefox: Firefox, store: Store) -> None:
 
 @pytest.mark.parametrize("page", ["neurons.html#neuron=3", "neurons/0003.html", "activations.html"])
 def test_other_pages_open(firefox: Firefox, store: Store, page: str) -> None:
-    firefox.open(f"{store.derived('site').as_uri()}/{page}")
+    firefox.open(f"{store.derived(part('site')).as_uri()}/{page}")
     assert firefox.evaluate("document.querySelectorAll('main .t').length") > 5
     assert firefox.errors == []
 
 
 @pytest.mark.parametrize("way", ["webgl", "raster"])
 def test_points_are_drawn(firefox: Firefox, store: Store, way: str) -> None:
-    firefox.open(f"{(store.derived('site') / 'index.html').as_uri()}?draw={way}")
+    firefox.open(f"{(store.derived(part('site')) / 'index.html').as_uri()}?draw={way}")
     assert firefox.evaluate("document.querySelectorAll('canvas.ink').length") == (way == "raster")
     assert firefox.evaluate("atlas.page.shown().length") == 300
     assert firefox.errors == []

@@ -13,22 +13,15 @@ from PIL import Image
 import atlas
 from atlas.analysis.derivation import index_embeddings
 from atlas.cli import main
-from atlas.dream import gallery, visualise
-from atlas.dream.gallery import DRAWINGS_FILE, DRAWINGS_SCHEMA, PLACE, mean_colour, write_drawings
+from atlas.dream import gallery
+from atlas.dream.gallery import DRAWINGS_FILE, DRAWINGS_SCHEMA, mean_colour, write_drawings
+from atlas.dream.visualisation import visualise
 from atlas.errors import Refused
 from atlas.model.clip import Clip
 from atlas.pages import write_site
-from tests.fakes import fake_store
-from tests.test_pages import browser
-
-__all__ = ["browser"]  # a fixture
+from tests.fakes import fake_store, part
 
 STEPS = 2
-
-
-@pytest.fixture(scope="module")
-def clip() -> Clip:
-    return Clip("mini")
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +42,7 @@ def made(clip, tmp_path_factory):
 @pytest.fixture
 def store(made):
     yield made
-    shutil.rmtree(made.path / PLACE, ignore_errors=True)
+    shutil.rmtree(made.path / "neurons/drawings", ignore_errors=True)
 
 
 @pytest.fixture
@@ -74,23 +67,24 @@ def test_a_drawing_is_kept_with_what_it_reaches(store, clip):
     strongest = np.asarray(store.array("mean", "image")[:], np.float32).max(0)
     assert found[0]["strongest"] == pytest.approx(strongest[3])
     assert found[2]["strongest"] == pytest.approx(strongest[700])
-    assert pq.read_table(store.derived(PLACE) / DRAWINGS_FILE).schema.equals(DRAWINGS_SCHEMA)
+    assert pq.read_table(store.derived(part("neurons/drawings")) / DRAWINGS_FILE).schema.equals(DRAWINGS_SCHEMA)
 
 
 def test_what_was_drawn_alike_is_not_drawn_again(store, clip, drawn):
     write_drawings(store, clip, [1, 2], steps=STEPS)
-    kept = pq.read_table(store.derived(PLACE) / DRAWINGS_FILE)
+    kept = pq.read_table(store.derived(part("neurons/drawings")) / DRAWINGS_FILE)
     both = write_drawings(store, clip, [2, 3, 2], steps=STEPS)
     assert drawn == [[1, 2], [3]]
     assert [row["neuron"] for row in both] == [2, 3]
-    assert pq.read_table(store.derived(PLACE) / DRAWINGS_FILE).slice(0, 2).equals(kept)
+    assert pq.read_table(store.derived(part("neurons/drawings")) / DRAWINGS_FILE).slice(0, 2).equals(kept)
     write_drawings(store, clip, [1], steps=STEPS + 1)
     assert drawn[2] == [1]
-    assert len(pq.read_table(store.derived(PLACE) / DRAWINGS_FILE)) == 3, (
+    assert len(pq.read_table(store.derived(part("neurons/drawings")) / DRAWINGS_FILE)) == 3, (
         "the same neuron and theme has one set of drawings"
     )
 
 
+@pytest.mark.slow
 def test_a_run_that_was_cut_off_goes_on(store, clip, drawn, monkeypatch):
     monkeypatch.setattr(gallery, "directions_at_once", lambda clip, repeats: 2)
     draw = gallery.visualise
@@ -109,6 +103,7 @@ def test_a_run_that_was_cut_off_goes_on(store, clip, drawn, monkeypatch):
     assert [row["neuron"] for row in found] == list(range(4, 10))
 
 
+@pytest.mark.slow
 def test_themes_are_learnt_from_words_and_from_pictures_near_a_text(store, clip, monkeypatch):
     monkeypatch.setattr(gallery, "_THEME_PICTURES", 25)
     asked, learn = [], gallery.Theme.learn
@@ -169,7 +164,7 @@ def test_mistakes_are_told_in_a_line(store, asked, said, capsys):
     assert code in (1, 2)
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert said in last
-    assert not store.has(PLACE)
+    assert not store.has(part("neurons/drawings"))
 
 
 def test_cards_show_drawings(tmp_path, browser):
@@ -180,7 +175,7 @@ def test_cards_show_drawings(tmp_path, browser):
         {"neuron": 3, "theme": theme, "repeat": 0, "image": picture, "reached": 0.5, "strongest": 0.25,
          "steps": 2, "strength": 1.0, "repeats": 1, "seed": 0} for theme in ("", hostile)
     ]  # fmt: skip
-    with store.deriving(PLACE, {}) as folder:
+    with store.deriving(part("neurons/drawings"), {}) as folder:
         pq.write_table(pa.Table.from_pylist(rows, DRAWINGS_SCHEMA), folder / DRAWINGS_FILE)
     site = write_site(store).parent
     page = browser.new_page()

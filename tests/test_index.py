@@ -6,17 +6,7 @@ import pytest
 
 from atlas.analysis.index import Index, neighbour_graph
 from atlas.errors import Refused
-
-
-def clustered(n: int, d: int = 32, clusters: int = 20, seed: int = 0) -> np.ndarray:
-    """Unit rows scattered around a few directions, as embeddings are."""
-    rng = np.random.default_rng(seed)
-    rows = rng.standard_normal((clusters, d))[rng.integers(0, clusters, n)] + rng.standard_normal((n, d))
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-
-
-def nearest(queries: np.ndarray, vectors: np.ndarray, k: int) -> np.ndarray:
-    return np.argsort(-(queries @ vectors.T), axis=1, kind="stable")[:, :k]
+from tests.fakes import clustered, nearest
 
 
 @pytest.fixture(scope="module")

@@ -14,14 +14,12 @@ from atlas.errors import Refused
 from atlas.model.directions import Directions
 from atlas.store.shards import ROW_SCHEMA
 from atlas.store.store import Store
-from decompose.candidates import concepts_of
 from decompose.evidence import Evidence, basis_evidence, caption_evidence, concepts_in, image_evidence
-from decompose.facets import cluster_rows, silhouettes, split_neurons
-from decompose.labels import _table, label_neurons
+from decompose.facets import silhouettes, cluster_rows, split_neurons
+from decompose.labels import _table, concepts_of, label_neurons
 from decompose.renderings import Things, strongest_things, tell_things, things_of
 from decompose.responses import Responses
-from tests.fakes import fake_store
-from tests.test_lookup import FakeClip
+from tests.fakes import FakeClip, call, fake_store
 
 CONCEPTS = [
     *("cat", "dog", "sun", "moon", "sad", "happy", "angry", "pizza", "red", "blue", "ship", "train", "tree", "rain"),
@@ -184,15 +182,6 @@ def test_renderings_of_one_thing_are_no_evidence_of_a_meaning(repeated: tuple[St
     assert len({row["neuron"] for row in table if row["label"] != "none"}) <= 2
 
 
-def call(store: Store, labels: list[str], groups: list[str]) -> None:
-    """Call the images of a Store so."""
-    for shard in store.of_kind("image"):
-        table = shard.table(ROW_SCHEMA.names)
-        for name, values in (("label", labels), ("caption", [""] * len(labels)), ("group", groups)):
-            table = table.set_column(ROW_SCHEMA.names.index(name), name, pa.array(values))
-        pq.write_table(table, shard.folder / "rows.parquet")
-
-
 def test_an_emoji_in_another_skin_tone_is_the_same(tmp_path: Path) -> None:
     store = fake_store(tmp_path, images=40, words=16, texts=0, derived=False)
     pair = "couple medium-dark skin tone, light skin tone"
@@ -273,6 +262,20 @@ def test_what_all_kinds_of_evidence_bear_out_comes_first() -> None:
     assert [row["q"] for row in rows] == pytest.approx([8e-4, 8e-12, 1, 1, 1])
     counts[0, 1] = draws[0, 1] = 0.01  # kept alone, but not of one neuron in four: 0.02 > 0.05 / 4
     assert _table(("face", "sad cat", "moon"), found, 0.05, 1000)["label"].to_pylist() == ["face", *["none"] * 3]
+
+
+def test_false_labels_keep_their_rate_however_many_kinds_of_evidence() -> None:
+    """Under the null each kind of evidence has a p-value of its own for a neuron, its best label's, uniform."""
+    random, runs, neurons, rate = np.random.default_rng(0), 400, 10, 0.1
+    concepts, false = CONCEPTS[:5], 0
+    for _ in range(runs):
+        found = {}
+        for name in ("words", "captions", "images", "basis"):
+            p = np.ones((neurons, len(concepts)))
+            p[np.arange(neurons), random.integers(0, len(concepts), neurons)] = random.random(neurons)
+            found[name] = Evidence(-p, p)
+        false += any(label != "none" for label in _table(concepts, found, rate, 1000)["label"].to_pylist())
+    assert 0.05 < false / runs < rate + 3 * np.sqrt(rate * (1 - rate) / runs)
 
 
 def test_labels_of_one_neuron_share_no_word(found: list[dict]) -> None:

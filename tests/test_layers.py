@@ -1,15 +1,12 @@
 """Edits of a layer in a forward pass: against hooks written out by hand, on every family of towers."""
 
-import json
-
 import numpy as np
-import open_clip
 import pytest
 import torch
 
 from atlas.model import layers
 from atlas.model.clip import Clip
-from tests.test_basis import CONFIGS, TEXT, noise
+from tests.towers import noise
 
 PATHS = {
     "resnet": ["visual.layer4", "visual.layer3", "visual.layer3.0.conv2"],
@@ -22,20 +19,12 @@ PATHS = {
 CASES = [(name, path) for name, paths in PATHS.items() for path in paths]
 
 
-@pytest.fixture(scope="module")
-def build(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("configs")
-    for name, config in CONFIGS.items():
-        (folder / f"layers-{name}.json").write_text(json.dumps({"embed_dim": 12, "text_cfg": TEXT, **config}))
-    open_clip.add_model_config(folder)
-
+@pytest.fixture
+def build(towers):
     def build(name: str, layer: str | None = None) -> tuple[Clip, layers.Layer, torch.Tensor]:
-        clip = Clip(f"layers-{name}", device="cpu", layer=layer)
-        random = torch.Generator().manual_seed(0)
-        for path, parameter in clip.model.visual.named_parameters():
-            if parameter.ndim == 1:
-                parameter.normal_(1 if path.endswith("weight") else 0, 0.5, generator=random)
-        return clip, next(each for each in clip.layers() if each.path == clip.layer), noise(clip, 2)
+        clip = towers(name, layer=layer)
+        read = next(each for each in clip.layers() if each.path == clip.layer)
+        return clip, read, clip._normalised(noise(clip, 2))
 
     return build
 

@@ -1,52 +1,21 @@
 """A made-up model: texts lie in random directions, and some neurons point at some of them."""
 
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from atlas.analysis.derivation import summarise_neurons
 from atlas.errors import Refused
-from atlas.model.clip import Clip
 from atlas.model.directions import Directions
 from atlas.store.store import Store
 from decompose.lookup import TextBank, frequency_bands, neurons_of_text, texts_of_neuron
-from tests.fakes import WORDS, fake_store
+from tests.fakes import WORDS, FakeClip, fake_store
 
-U, E, LAYER = 16, 32, "visual.layer4"
+U, E = 16, 32
 CAT, PIZZA, DEAD = 3, 7, 11
-
-
-class FakeClip(Clip):
-    """Text embeddings seeded by the text, and a basis that is given."""
-
-    def __init__(self, basis: np.ndarray, sha: str = "0" * 64):
-        self.name, self.hooked, self._basis, self.sha = "fake", (LAYER,), basis, sha
-        self.model: Any = SimpleNamespace(logit_scale=torch.tensor(3.0))
-
-    @property
-    def neurons(self) -> int:
-        return len(self._basis)
-
-    @property
-    def dim(self) -> int:
-        return self._basis.shape[1]
-
-    def describe(self) -> dict[str, Any]:
-        return {"weights_sha256": self.sha, "token": None}
-
-    def encode_texts(self, texts: Sequence[str] | str) -> np.ndarray:
-        texts = [texts] if isinstance(texts, str) else texts
-        rows = np.stack([np.random.default_rng(zlib.crc32(t.encode())).normal(size=self.dim) for t in texts])
-        return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-
-    def basis(self, layer: str | None = None, images: Any = None) -> np.ndarray:
-        return self._basis
 
 
 @pytest.fixture(scope="module")

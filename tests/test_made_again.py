@@ -19,7 +19,7 @@ from atlas.pages.site import SITE
 from atlas.store.part import Part
 from atlas.store.shards import read_json
 from atlas.store.store import Store
-from decompose.lookup import VOCABULARY
+from decompose.lookup import TEXT_BANK
 
 PROGRAMS = {"atlas": main, "decompose": decompose.cli.main}
 
@@ -108,13 +108,13 @@ def test_a_stale_vocabulary_names_its_command(store, monkeypatch) -> None:
     monkeypatch.setattr("decompose.lookup.default_texts", lambda: ("cat", "dog", "sun"))
     first = ["texts", "5", "--store", str(store.path), "--templates", "a drawing of {}", "-k", "1"]
     assert decompose.cli.main(first) == 0
-    command = stale(store, VOCABULARY, monkeypatch)
+    command = stale(store, TEXT_BANK, monkeypatch)
     assert command.startswith("decompose texts 0 --store ")
     assert shlex.split(command)[-1] == "a drawing of {}"
-    before = (store.derived(VOCABULARY) / "made.json").read_bytes()
-    (store.derived(VOCABULARY) / "made.json").unlink()
+    before = (store.derived(TEXT_BANK) / "made.json").read_bytes()
+    (store.derived(TEXT_BANK) / "made.json").unlink()
     run(command)
-    assert (store.derived(VOCABULARY) / "made.json").read_bytes() == before
+    assert (store.derived(TEXT_BANK) / "made.json").read_bytes() == before
 
 
 def test_a_stale_site_names_its_command(store, monkeypatch) -> None:

@@ -1,43 +1,32 @@
 """The map's address, and what acts on it: a reopened link, a pasted one, what stands out, where the focus goes."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from atlas.pages import write_site
-from atlas.store.store import Store
+from tests.browsing import DRAWN, Visit, shown_hash
 from tests.fakes import fake_store
-from tests.test_map_page import NEURONS, shown_hash
-from tests.test_pages import Visit, browser, visiting
 
-__all__ = ["browser"]  # a fixture
 SELECTION = "sel=-20000,-20000;20000,-20000;20000,20000"
 EVERYTHING = f"q=pizza&neuron=3&p=7&hide=kind.1&{SELECTION}&v=1000,2000,30000"
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    store = fake_store(tmp_path_factory.mktemp("run") / "demo", neurons=NEURONS)
-    write_site(store)
-    return store
-
-
-@pytest.fixture
-def visit(store: Store, browser: Any) -> Iterator[Visit]:
-    yield from visiting(browser, store.derived("site"))
-
-
 def go(page: Any, address: str) -> None:
     """Paste an address into the open tab, and wait until it was read."""
-    page.evaluate(f"location.hash = {address!r}")
-    page.wait_for_timeout(500)
+    page.evaluate(
+        """(address) => new Promise((done) => {
+          const read = () => (location.hash === address ? atlas.page.address.read() : null); // unless it was put back
+          addEventListener("hashchange", () => done(read()), { once: true });
+          location.hash = address; })""",
+        address,
+    )
 
 
 def test_a_reopened_link_keeps_its_view(visit: Visit) -> None:
     page = visit.open("index.html#v=1000,2000,30000&q=pizza")
-    page.wait_for_timeout(400)  # by then what was seen is written
+    page.evaluate(DRAWN)  # by then what was seen is known
     assert page.evaluate("location.hash") == "#v=1000,2000,30000&q=pizza"
     assert shown_hash(page) == "#v=1000,2000,30000&q=pizza"
     assert shown_hash(visit.open("index.html#q=pizza")) == "#q=pizza"

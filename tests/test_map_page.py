@@ -3,7 +3,6 @@
 import json
 import re
 from base64 import b64encode
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,30 +15,10 @@ from atlas.errors import Refused
 from atlas.pages import budget, columns, frame, labels, meaning, picture, write_points, write_site
 from atlas.pages import map as map_page
 from atlas.store.store import Store
-from tests.fakes import fake_store
-from tests.test_pages import HOSTILE, NEURONS, PLACE, Visit, browser, lasso  # noqa: F401
+from tests.browsing import DRAWN, Visit, given_points, lasso, shown_hash
+from tests.fakes import fake_store, part
 
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    store = fake_store(tmp_path_factory.mktemp("run") / "demo", neurons=NEURONS, captions=HOSTILE, label=HOSTILE[0])
-    write_site(store)
-    return store
-
-
-@pytest.fixture
-def visit(store: Store, browser: Any) -> Iterator[Visit]:  # noqa: F811
-    page = browser.new_page(viewport={"width": 1200, "height": 800}, accept_downloads=True)
-    visit = Visit(page, store.derived("site"))
-    yield visit
-    harmed = page.evaluate("window.harmed")
-    page.close()
-    assert (visit.strays, visit.errors, harmed) == ([], [], None)
-
-
-def shown_hash(page: Any) -> str:
-    page.evaluate("atlas.page.written()")
-    return page.evaluate("location.hash")
+NEURONS = 16
 
 
 # -- names -------------------------------------------------------------------------------------------------------------
@@ -108,7 +87,7 @@ def test_names_on_the_map_never_overlap_at_any_scale(visit: Visit) -> None:
     seen = 0
     for span in (65_000, 40_000, 20_000, 10_000):
         page.evaluate(f"atlas.page.scatter.look(0, 0, {span})")
-        page.wait_for_timeout(60)
+        page.evaluate(DRAWN)
         boxes = [entry["box"] for entry in page.evaluate("atlas.page.scatter.over().named")]
         seen += len(boxes)
         for i, a in enumerate(boxes):
@@ -116,7 +95,7 @@ def test_names_on_the_map_never_overlap_at_any_scale(visit: Visit) -> None:
     assert seen
 
 
-def test_a_part_of_what_is_so_called_is_not_called_so_again(tmp_path: Path, browser: Any) -> None:  # noqa: F811
+def test_a_part_of_what_is_so_called_is_not_called_so_again(tmp_path: Path, browser: Any) -> None:
     xy = np.array([[x, y] for x in range(5) for y in (0, 2, 4)] * 20, np.float32)
     coarse = ["pets, farm" if 0 < x < 4 else "" for x in xy[:, 0]]
     fine = [{0: "wild", 4: "wild, small"}.get(x, "" if x == 2 else f"pets, {x:.0f}") for x in xy[:, 0].tolist()]
@@ -132,7 +111,7 @@ def test_a_part_of_what_is_so_called_is_not_called_so_again(tmp_path: Path, brow
     assert {"wild", "wild, small"} & set(named)
 
 
-def test_a_few_pictures_stand_whole_in_the_first_view(tmp_path: Path, browser: Any) -> None:  # noqa: F811
+def test_a_few_pictures_stand_whole_in_the_first_view(tmp_path: Path, browser: Any) -> None:
     site = write_site(fake_store(tmp_path / "few", images=6, words=0, texts=0, neurons=NEURONS)).parent
     page = browser.new_page(viewport={"width": 1200, "height": 800})
     Visit(page, site).open("index.html")
@@ -144,12 +123,12 @@ def test_a_few_pictures_stand_whole_in_the_first_view(tmp_path: Path, browser: A
     assert all(half <= x <= view["w"] - half and half <= y <= view["h"] - half for _, x, y in over["drawn"])
 
 
-def test_a_name_goes_with_the_last_of_its_points(tmp_path: Path, browser: Any) -> None:  # noqa: F811
+def test_a_name_goes_with_the_last_of_its_points(tmp_path: Path, browser: Any) -> None:
     kept = np.where(np.arange(2000) % 2, 1.0, 0.1).astype(np.float32)
-    index = write_points(tmp_path / "map.html", **given(2000), preservation=kept)
+    index = write_points(tmp_path / "map.html", **given_points(2000), preservation=kept)
     page = browser.new_page(viewport={"width": 1200, "height": 800})
     Visit(page, tmp_path).open(index.name)
-    names = "(page.repaint(), new Promise((done) => setTimeout(() => done(page.over().named.map((n) => n.text)), 150)))"
+    names = f"(page.repaint(), {DRAWN}.then(() => page.over().named.map((n) => n.text)))"
     names = f"(page => {names})(atlas.page.scatter)"
     page.wait_for_function("atlas.page.scatter.over().named.length > 3")
     all_names = page.evaluate(names)
@@ -176,7 +155,8 @@ def test_thumbnails_stand_for_the_points_under_them(visit: Visit) -> None:
     )
     assert max(off) < 0.5
     page.locator(".entry", has_text="image").click()
-    page.wait_for_timeout(100)
+    page.evaluate(DRAWN)
+    page.wait_for_function("atlas.page.scatter.over().drawn.length")
     kind = "atlas.page.rows.kind[atlas.page.points.row[i]]"
     kinds = page.evaluate(f"atlas.page.scatter.over().drawn.map(([i]) => {kind})")
     assert kinds
@@ -259,8 +239,8 @@ def test_the_address_reopens_what_one_saw(visit: Visit) -> None:
     page.evaluate("atlas.page.scatter.look(1000, 2000, 30000)")
     page.get_by_label("Switch between light and dark").click()
     address = shown_hash(page)
-    for part in ("q=pizza", "p=7", "c=kept", "sel=-20000,-20000;", "theme=dark", "v=1000,2000,30000"):
-        assert part in address
+    for piece in ("q=pizza", "p=7", "c=kept", "sel=-20000,-20000;", "theme=dark", "v=1000,2000,30000"):
+        assert piece in address
     again = visit.open(f"index.html{address}")
     assert again.locator("#query").input_value() == "pizza"
     assert again.get_by_role("button", name="Trust").get_attribute("aria-pressed") == "true"
@@ -304,7 +284,7 @@ def test_exported_places_are_those_of_the_layout(visit: Visit, store: Store) -> 
     page = visit.open("index.html")
     page.evaluate("atlas.page.selection.take([[-33000,-33000],[33000,-33000],[33000,33000],[-33000,33000]])")
     records = page.evaluate("atlas.page.selection.records()")
-    points = pq.read_table(store.derived("layout/map") / "points.parquet").to_pandas().set_index("row")
+    points = pq.read_table(store.derived(part("layout/map")) / "points.parquet").to_pandas().set_index("row")
     found = np.array([[record["x"], record["y"]] for record in records])
     wanted = points.loc[[record["row"] for record in records], ["x", "y"]].to_numpy()
     assert np.abs(found - wanted).max() <= columns.steps(points[["x", "y"]].to_numpy())[2]
@@ -313,8 +293,8 @@ def test_exported_places_are_those_of_the_layout(visit: Visit, store: Store) -> 
 
 @pytest.mark.parametrize("counts", [(200, 80, 20), (60, 0, 0), (0, 0, 60)])
 def test_the_still_picture_has_the_colours_that_points_have_at_first(
-    counts: tuple[int, int, int], tmp_path: Path, browser: Any, monkeypatch: pytest.MonkeyPatch  # noqa: F811
-) -> None:  # fmt: skip
+    counts: tuple[int, int, int], tmp_path: Path, browser: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     drawn: list[np.ndarray] = []
     still = picture.still
     monkeypatch.setattr(picture, "still", lambda at, codes, palette: drawn.append(codes) or still(at, codes, palette))
@@ -328,7 +308,7 @@ def test_the_still_picture_has_the_colours_that_points_have_at_first(
     page.close()
 
 
-def test_a_row_without_a_caption_is_called_by_its_label(tmp_path: Path, browser: Any) -> None:  # noqa: F811
+def test_a_row_without_a_caption_is_called_by_its_label(tmp_path: Path, browser: Any) -> None:
     store = fake_store(tmp_path / "demo", captions={5: "", 6: "  "})
     site = write_site(store).parent
     label = store.rows["label"][5].as_py()
@@ -385,12 +365,12 @@ def test_few_points_are_discs_in_the_still_picture() -> None:
     assert np.count_nonzero(picture.density(corner, np.zeros(1, np.uint8), 1)) > 9  # and whole
 
 
-def test_without_javascript_there_is_a_picture_and_a_table(store: Store, browser: Any) -> None:  # noqa: F811
+def test_without_javascript_there_is_a_picture_and_a_table(store: Store, browser: Any) -> None:
     page = browser.new_context(java_script_enabled=False).new_page()
-    page.goto((store.derived("site") / "index.html").as_uri())
+    page.goto((store.derived(part("site")) / "index.html").as_uri())
     assert page.locator("#still").evaluate("image => image.naturalWidth") == 900
     assert "still picture" in page.locator("main").inner_text()
-    html = (store.derived("site") / "index.html").read_text("utf-8")
+    html = (store.derived(part("site")) / "index.html").read_text("utf-8")
     assert html.count("data-region=") > 3
     assert "trustworthiness" in html
     page.context.close()
@@ -410,19 +390,25 @@ INK = """async (address) => { // how much of a picture has a colour
 }"""
 
 
+def coverage(page: Any) -> float:
+    """How much of the plot has a colour, once its picture stands still."""
+    shots = [b"", page.locator(".plot").screenshot()]
+    while shots[-1] != shots[-2]:
+        assert len(shots) < 100, "the picture never stands still"
+        page.evaluate(DRAWN)
+        shots.append(page.locator(".plot").screenshot())
+    return page.evaluate(INK, f"data:image/png;base64,{b64encode(shots[-1]).decode()}")
+
+
 def test_points_are_drawn_with_a_gpu_and_without_alike(visit: Visit) -> None:
     covered = {}
     for way in ("webgl", "raster"):
         page = visit.open(f"index.html?draw={way}")
         assert (page.locator("canvas.ink").count() == 0) == (way == "webgl")
         page.evaluate("document.querySelector('.overlay:not(.ink)').remove()")  # pictures and names
-        page.wait_for_timeout(300)
-        shot = b64encode(page.locator(".plot").screenshot()).decode()
-        covered[way] = page.evaluate(INK, f"data:image/png;base64,{shot}")
+        covered[way] = coverage(page)
         page.locator(".entry", has_text="image").click()
-        page.wait_for_timeout(300)
-        shot = b64encode(page.locator(".plot").screenshot()).decode()
-        assert page.evaluate(INK, f"data:image/png;base64,{shot}") < 0.7 * covered[way]
+        assert coverage(page) < 0.7 * covered[way]
     assert covered["webgl"] > 0.01
     assert covered["raster"] == pytest.approx(covered["webgl"], rel=0.25)
 
@@ -430,13 +416,13 @@ def test_points_are_drawn_with_a_gpu_and_without_alike(visit: Visit) -> None:
 # -- sizes -------------------------------------------------------------------------------------------------------------
 
 
-def test_one_file_holds_the_map_and_answers(store: Store, browser: Any, capsys: pytest.CaptureFixture) -> None:  # noqa: F811
-    site = {path: path.read_bytes() for path in store.derived("site").rglob("*.*")}
+def test_one_file_holds_the_map_and_answers(store: Store, browser: Any, capsys: pytest.CaptureFixture) -> None:
+    site = {path: path.read_bytes() for path in store.derived(part("site")).rglob("*.*")}
     index = write_site(store, single_file=True)
     assert index == store.path / "single" / "map.html"
     assert "thumbnails" in capsys.readouterr().err
     assert [path.name for path in index.parent.iterdir() if path.name != "made.json"] == ["map.html"]
-    assert {path: path.read_bytes() for path in store.derived("site").rglob("*.*")} == site  # beside it, and as it was
+    assert {path: path.read_bytes() for path in store.derived(part("site")).rglob("*.*")} == site  # as it was
     page = browser.new_page()
     visit = Visit(page, index.parent)
     visit.open("map.html#5")
@@ -453,18 +439,8 @@ def test_one_file_holds_the_map_and_answers(store: Store, browser: Any, capsys: 
     page.close()
 
 
-def given(n: int) -> dict[str, Any]:
-    rng = np.random.default_rng(0)
-    island = rng.integers(0, 6, n)
-    xy = (8 * rng.normal(size=(6, 2))[island] + rng.normal(size=(n, 2))).astype(np.float32)
-    near = (np.arange(n)[:, None] + np.arange(1, 9)) % n
-    captions = [f"point {i} of island {c} </script>" for i, c in enumerate(island)]
-    names = [[f"island {c}" for c in island]]
-    return {"xy": xy, "captions": captions, "groups": [f"g{c}" for c in island], "near": near, "labels": names}
-
-
-def test_given_places_become_one_file(tmp_path: Path, browser: Any, capsys: pytest.CaptureFixture) -> None:  # noqa: F811
-    index = write_points(tmp_path / "six.html", **given(2000), title="Six <islands>")
+def test_given_places_become_one_file(tmp_path: Path, browser: Any, capsys: pytest.CaptureFixture) -> None:
+    index = write_points(tmp_path / "six.html", **given_points(2000), title="Six <islands>")
     assert index == tmp_path / "six.html"
     plan = capsys.readouterr().err
     assert "2,000 points in one file" in plan
@@ -482,10 +458,10 @@ def test_given_places_become_one_file(tmp_path: Path, browser: Any, capsys: pyte
 
 @pytest.mark.parametrize("single", [False, True])
 def test_many_points_come_in_several_scripts(
-    tmp_path: Path, browser: Any, monkeypatch: pytest.MonkeyPatch, single: bool  # noqa: F811
-) -> None:  # fmt: skip
+    tmp_path: Path, browser: Any, monkeypatch: pytest.MonkeyPatch, single: bool
+) -> None:
     monkeypatch.setattr(frame, "SHARD", 150)
-    index = write_points(tmp_path / "many", **given(2000), single_file=single)
+    index = write_points(tmp_path / "many", **given_points(2000), single_file=single)
     assert single or len(list((index.parent / "data").glob("near*.js"))) == 14
     page = browser.new_page(viewport={"width": 1200, "height": 800})
     visit = Visit(page, index.parent)
@@ -499,7 +475,7 @@ def test_many_points_come_in_several_scripts(
 
 
 def test_given_places_that_do_not_match_are_refused(tmp_path: Path) -> None:
-    good = given(50)
+    good = given_points(50)
     with pytest.raises(Refused, match=r"^50 places have 49 captions; give one a place$"):
         write_points(tmp_path / "x.html", **{**good, "captions": good["captions"][1:]})
     with pytest.raises(Refused, match=r"^near holds -1 to \d+; positions are 0 to 49$"):
@@ -515,8 +491,8 @@ def test_the_plan_is_near_what_is_written(store: Store) -> None:
     rows = store.table(["caption"])["caption"].to_pylist()
     planned = budget.plan(rows, 25, cards=NEURONS)
     assert planned.lines()[0] == f"plan: {len(store)} points in a folder, at most 25 MB"
-    site = sum(path.stat().st_size for path in store.derived("site").rglob("*") if path.is_file())
-    sheets = sum(path.stat().st_size for path in store.derived("site").rglob("0*.webp"))
+    site = sum(path.stat().st_size for path in store.derived(part("site")).rglob("*") if path.is_file())
+    sheets = sum(path.stat().st_size for path in store.derived(part("site")).rglob("0*.webp"))
     assert 0.7 < planned.total / (site - sheets) < 1.3
 
 

@@ -8,23 +8,17 @@ import pytest
 
 from atlas.pages import budget, columns, meaning, tiles, write_points, write_site
 from atlas.store.store import Store
-from tests.fakes import fake_store
-from tests.test_map_page import given, shown_hash
-from tests.test_pages import NEURONS, Visit, browser
+from tests.browsing import Visit, cut_small, given_points, shown_hash
+from tests.fakes import fake_store, part
 
-__all__ = ["browser"]  # a fixture
-
-
-def cut_small(monkeypatch: pytest.MonkeyPatch, **sizes: int) -> None:
-    for name, value in sizes.items():
-        monkeypatch.setattr(tiles, name, value)
+NEURONS = 16
 
 
 @pytest.fixture
 def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A map of 3,000 points in 256 tiles: more than a page keeps."""
     cut_small(monkeypatch, WHOLE=1000, TILE=12, SAMPLE=400)
-    return write_points(tmp_path / "many", **given(3000), single_file=False)
+    return write_points(tmp_path / "many", **given_points(3000), single_file=False)
 
 
 @pytest.fixture
@@ -42,7 +36,7 @@ def tiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A map of 3,000 points as one of millions is written: 32 tiles, and 400 points to begin with."""
     cut_small(monkeypatch, WHOLE=1000, TILE=100, SAMPLE=400)
     kept = np.linspace(0, 1, 3000).astype(np.float32)
-    return write_points(tmp_path / "tiled", **given(3000), preservation=kept, single_file=False)
+    return write_points(tmp_path / "tiled", **given_points(3000), preservation=kept, single_file=False)
 
 
 def test_tiles_hold_every_point_once_and_lie_together() -> None:
@@ -100,7 +94,7 @@ def test_a_map_in_tiles_draws_all_points_of_a_close_view(tiled: Path, browser: A
           x[i] > x0 && x[i] < x1 && y[i] > y0 && y[i] < y1).length)(atlas.page.scatter.view(), atlas.page.points)"""
     )
     view = page.evaluate("(({ x0, x1, y0, y1 }) => [x0, x1, y0, y1])(atlas.page.scatter.view())")
-    at = columns.quantised(given(3000)["xy"]).astype(int)
+    at = columns.quantised(given_points(3000)["xy"]).astype(int)
     assert seen == ((at[:, 0] > view[0]) & (at[:, 0] < view[1]) & (at[:, 1] > view[2]) & (at[:, 1] < view[3])).sum()
     page.evaluate("atlas.page.selection.take([[-33000,-33000],[33000,-33000],[33000,33000],[-33000,33000]])")
     records = page.evaluate("atlas.page.selection.records()")
@@ -111,7 +105,7 @@ def test_a_map_in_tiles_draws_all_points_of_a_close_view(tiled: Path, browser: A
 
 
 def places(n: int) -> np.ndarray:
-    return columns.quantised(given(n)["xy"]).astype(int)
+    return columns.quantised(given_points(n)["xy"]).astype(int)
 
 
 def test_a_link_flies_to_a_point_that_was_not_drawn_yet(many: Path, browser: Any) -> None:
@@ -140,7 +134,7 @@ def test_a_search_lists_the_best_with_their_captions(many: Path, browser: Any) -
     visit.open("index.html")
     page.evaluate("atlas.page.finder.set('island 1', 'caption')")
     listed = page.locator("#results .caption").all_inner_texts()
-    captions = [text for text in given(3000)["captions"] if text.split()[4] == "1" or text.split()[1] == "1"]
+    captions = [text for text in given_points(3000)["captions"] if text.split()[4] == "1" or text.split()[1] == "1"]
     assert len(listed) == 60
     assert sorted(map(len, listed)) == [len(text) for text in listed]  # the shortest first
     assert set(listed) <= set(captions)
@@ -149,7 +143,7 @@ def test_a_search_lists_the_best_with_their_captions(many: Path, browser: Any) -
     listed = page.locator("#results .caption").all_inner_texts()
     at = page.evaluate("atlas.page.finder.hits().slice(0, 60).filter((i) => !atlas.page.known(i)).length")
     assert at > 0  # in more tiles than are kept
-    assert [len(text) for text in listed] == sorted(map(len, given(3000)["captions"]))[:60]
+    assert [len(text) for text in listed] == sorted(map(len, given_points(3000)["captions"]))[:60]
     assert (visit.strays, visit.errors) == ([], [])
     page.close()
 
@@ -172,7 +166,7 @@ def test_a_selection_takes_what_is_not_drawn_too(many: Path, browser: Any) -> No
 
 def test_what_a_meaning_or_a_neuron_lights_stands_in_its_place(site: Store, browser: Any) -> None:
     page = browser.new_page(viewport={"width": 1200, "height": 800})
-    visit = Visit(page, site.derived("site"))
+    visit = Visit(page, site.derived(part("site")))
     visit.open("index.html")
     places = page.evaluate(  # of every tile, by another way than the page's own
         """(async () => {
@@ -186,12 +180,15 @@ def test_what_a_meaning_or_a_neuron_lights_stands_in_its_place(site: Store, brow
     )
     lit = "[...atlas.page.scatter.bright()].map((i) => [i, [atlas.page.points.x[i], atlas.page.points.y[i]]])"
     page.evaluate("atlas.page.legend.light(3)")
-    rows = page.evaluate("[atlas.page.lit.length, atlas.page.lit.filter(atlas.page.placed).length]")
-    assert rows[0] == len(site.positions("image")) + len(site.positions("word"))
-    assert 48 <= rows[1] == len(page.evaluate(lit))  # the strongest, and those that were drawn already
-    assert page.inner_text("#unlit") == (
-        f"{rows[1]} of them are drawn; zoom in for the rest." if rows[1] < rows[0] else ""
+    page.wait_for_function(  # tiles of the view may still come: then all that they hold stands out
+        """(() => {
+          const { lit, placed, scatter } = atlas.page, there = lit.filter(placed).length;
+          const said = there < lit.length ? `${there} of them are drawn; zoom in for the rest.` : "";
+          const bright = scatter.bright().length === there, shown = document.getElementById("unlit").innerText;
+          return there >= 48 && bright && shown === said;
+        })()"""
     )
+    assert page.evaluate("atlas.page.lit.length") == len(site.positions("image")) + len(site.positions("word"))
     assert [place for _, place in page.evaluate(lit)] == [places[i] for i, _ in page.evaluate(lit)]
     page.evaluate("atlas.page.finder.set('cat sun', 'meaning')")
     assert page.evaluate("atlas.page.finder.hits().length") > 60
@@ -203,7 +200,7 @@ def test_what_a_meaning_or_a_neuron_lights_stands_in_its_place(site: Store, brow
 
 
 def test_rows_are_written_once_and_the_plan_counts_them(site: Store, browser: Any) -> None:
-    folder = site.derived("site")
+    folder = site.derived(part("site"))
     assert not [
         path.name for path in (folder / "data").glob("*.js") if path.stem in ("rows", "captions", "map", "near")
     ]

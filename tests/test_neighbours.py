@@ -12,7 +12,7 @@ from atlas.model.directions import Directions
 from atlas.store.store import Store
 from decompose.neighbours import similar_neurons, universality
 from decompose.responses import Responses
-from tests.fakes import fake_store
+from tests.fakes import fake_store, part
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     summarise_neurons(store)
     W = np.random.default_rng(0).normal(size=(16, 32)).astype(np.float32)
     W[5] = 2 * W[3] + 0.01
-    with store.deriving("neurons/basis", {}) as folder:
+    with store.deriving(part("neurons/basis"), {}) as folder:
         np.save(folder / "basis.npy", W)
     return store
 
@@ -95,7 +95,7 @@ def test_neighbours_are_called_what_their_own_stores_call_them(tmp_path: Path) -
     one, other = (fake_store(tmp_path / name, images=150, derived=False) for name in ("one", "other"))
     summarise_neurons(one)
     for store, word in ((one, "cat"), (other, "dog")):
-        with store.deriving("neurons/labels", {}) as folder:
+        with store.deriving(part("neurons/labels"), {}) as folder:
             rows = {"neuron": [3, 5, 5, 7], "label": [word, f"a {word}", f"its {word}", "none"]}
             pq.write_table(pa.table(rows), folder / "labels.parquet")
     called = {row["neuron"]: row["label"] for row in similar_neurons(one, 3, k=15).to_pylist()}

@@ -15,7 +15,7 @@ from atlas.analysis.queries import export_parquet
 from atlas.errors import Refused
 from atlas.pages.notebook import figure
 from atlas.store.store import Store
-from tests.fakes import fake_store
+from tests.fakes import fake_store, part
 
 HOSTILE = "\"'><img src=x onerror=alert(1)></style><script>alert(1)</script>"
 
@@ -29,14 +29,14 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
         {"neuron": 3, "label": "pizza", "evidence": "images", "p": 0.02, "q": 0.04},
         {"neuron": 4, "label": "none", "evidence": "words", "p": 0.7, "q": 0.9},
     ]
-    with store.deriving("neurons/labels", {}) as folder:
+    with store.deriving(part("neurons/labels"), {}) as folder:
         pq.write_table(pa.Table.from_pylist(rows), folder / "labels.parquet")
-    points = pq.read_table(store.derived("layout/map") / "points.parquet")
+    points = pq.read_table(store.derived(part("layout/map")) / "points.parquet")
     recipe, near = (
-        store.recipe("layout/map"),
+        store.recipe(part("layout/map")),
         np.random.default_rng(0).permuted(np.tile(np.arange(300), (300, 1)), axis=1),
     )
-    with store.deriving("layout/map", recipe) as folder:
+    with store.deriving(part("layout/map"), recipe) as folder:
         pq.write_table(points, folder / "points.parquet")
         np.save(folder / "near.npy", near[:, :8].astype(np.uint32))
     return store
@@ -113,7 +113,7 @@ def test_the_export_holds_what_other_tools_open(store: Store, tmp_path: Path) ->
     centred /= np.linalg.norm(centred, axis=1, keepdims=True)
     for row in (0, 210, 299):
         near = found["neighbors"][row].as_py()
-        assert near["ids"] == np.load(store.derived("layout/map") / "near.npy")[row].tolist()
+        assert near["ids"] == np.load(store.derived(part("layout/map")) / "near.npy")[row].tolist()
         np.testing.assert_allclose(near["distances"], 1 - centred[near["ids"]] @ centred[row], atol=1e-5)
     assert not list(tmp_path.glob("*.partial"))
     with pytest.raises(Refused, match="make the folder first"):

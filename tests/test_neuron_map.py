@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,9 @@ from scipy.sparse import csr_matrix
 
 from atlas.pages import columns, enrichment, traits, write_site
 from atlas.store.store import Store
-from tests.fakes import WORDS, fake_store
-from tests.test_map_page import shown_hash
-from tests.test_pages import HOSTILE, Visit, browser, lasso, visiting
+from tests.browsing import Visit, lasso, shown_hash
+from tests.fakes import HOSTILE, WORDS, fake_store, part
 
-__all__ = ["browser"]  # a fixture
 ISLANDS, EACH = 6, 30
 U = ISLANDS * EACH
 ALL = "[[-33000,-33000],[33000,-33000],[33000,33000],[-33000,33000]]"
@@ -51,18 +48,13 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     receipts = [{"neuron": i, "concept": "a", "act": "raise", "confirmed": i % 3 == 0} for i in range(U // 2)]
     facets = [{"neuron": i, "facet": 0, "label": "a", "polysemanticity": i / U, "rows": [1]} for i in range(0, U, 2)]
     for name, table in (("labels", rows), ("receipts", receipts), ("facets", facets)):
-        with store.deriving(f"neurons/{name}", {}) as folder:
+        with store.deriving(part(f"neurons/{name}"), {}) as folder:
             pq.write_table(pa.Table.from_pylist(table), folder / f"{name}.parquet")
-    with store.deriving("layout/neurons", {}) as folder:
+    with store.deriving(part("layout/neurons"), {}) as folder:
         points = {"neuron": np.arange(U), "x": layout[:, 0], "y": layout[:, 1]}
         pq.write_table(pa.table(points), folder / "points.parquet")
     write_site(store)
     return store
-
-
-@pytest.fixture
-def visit(store: Store, browser: Any) -> Iterator[Visit]:
-    yield from visiting(browser, store.derived("site"))
 
 
 # -- regions and traits ------------------------------------------------------------------------------------------------
@@ -181,8 +173,8 @@ def test_lasso_table_and_export_of_neurons(visit: Visit, store: Store) -> None:
     records = json.loads(Path(download.value.path()).read_text("utf-8"))
     assert len(records) == count
     assert {"neuron", "label", "words", "evidence", "receipts", "monosemanticity", "p", "x", "y"} <= set(records[0])
-    stats = pq.read_table(store.derived("neurons/stats") / "image.parquet").to_pylist()
-    points = pq.read_table(store.derived("layout/neurons") / "points.parquet").to_pandas()
+    stats = pq.read_table(store.derived(part("neurons/stats")) / "image.parquet").to_pylist()
+    points = pq.read_table(store.derived(part("layout/neurons")) / "points.parquet").to_pandas()
     step = columns.steps(points[["x", "y"]].to_numpy())[2]
     for record in records:
         assert record["std"] == pytest.approx(stats[record["neuron"]]["std"], rel=1e-5)
@@ -275,8 +267,8 @@ def test_the_address_of_the_neuron_atlas_reopens_what_one_saw(visit: Visit) -> N
     page.evaluate("atlas.page.pick(7)")
     page.evaluate("atlas.page.scatter.look(1000, 2000, 30000)")
     address = shown_hash(page)
-    for part in (f"q={WORDS[1]}", "p=7", "c=std", "sel=-33000,-33000;", "v=1000,2000,30000"):
-        assert part in address
+    for piece in (f"q={WORDS[1]}", "p=7", "c=std", "sel=-33000,-33000;", "v=1000,2000,30000"):
+        assert piece in address
     count = page.locator("#selected").inner_text()
     again = visit.open(f"neurons.html{address}")
     assert shown_hash(again) == address

@@ -1,11 +1,9 @@
 """The neuron atlas, the cards and added pages, opened from disk in a real browser."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -13,61 +11,37 @@ from atlas.errors import Refused
 from atlas.formatting import json_number
 from atlas.pages import write_site
 from atlas.pages.evidence import rebinned
-from atlas.pages.fragments import headed, inspect, picture_tag
+from atlas.pages.fragments import headed, inspect
 from atlas.store.store import Store
-from tests.fakes import fake_store
-from tests.test_pages import HOSTILE, Visit, browser, visiting
+from tests.browsing import Visit
+from tests.fakes import HOSTILE, fake_store, part
 
-__all__ = ["browser"]  # a fixture
 NEURONS = 70  # more than a shard of evidence holds
 LABEL = HOSTILE[1]
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    store = fake_store(tmp_path_factory.mktemp("cards") / "demo", neurons=NEURONS, captions=HOSTILE, label=HOSTILE[0])
-    labels = [{"neuron": 3, "label": LABEL, "evidence": "words", "p": 0.0004, "q": 0.01}]
-    labels += [{"neuron": n, "label": "none", "evidence": "", "p": 0.7, "q": 0.9} for n in range(4, 9)]
-    sure = {"label": LABEL, "p": 0.01, "q": 0.02}
-    facets = [{"neuron": 3, "facet": f, "size": 9, **sure, "rows": [f, f + 1]} for f in (0, 1)]
-    numbers = {"effect": 0.21, "low": 0.15, "high": 0.27, "p": 0.0002, "control": -0.01}
-    receipts = [
-        {"neuron": 3, "concept": "rain", "act": "ablate", **numbers, "p": 0.4, "confirmed": False},
-        {"neuron": 3, "concept": LABEL, "act": "raise", **numbers, "confirmed": True},
-    ]
-    for name, rows in (("labels", labels), ("facets", facets), ("receipts", receipts)):
-        with store.deriving(f"neurons/{name}", {}) as folder:
-            pq.write_table(pa.Table.from_pylist(rows), folder / f"{name}.parquet")
-    with store.deriving("site-fragments/emotions", {"title": f"Emotions {LABEL}"}) as folder:
-        link = '<a href="neurons/0003.html">3</a>'
-        (folder / "page.html").write_text(f'<article class="text">{link}{picture_tag(store, 5)}</article>')
-        (folder / "disc.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
-    write_site(store)
-    return store
-
-
 @pytest.fixture
-def visit(store: Store, browser: Any) -> Iterator[Visit]:
-    yield from visiting(browser, store.derived("site"))
+def store(told_store: Store) -> Store:
+    return told_store
 
 
 def test_cards_weigh_little(store: Store) -> None:
-    cards = [path.stat().st_size for path in (store.derived("site") / "neurons").glob("*.html")]
+    cards = [path.stat().st_size for path in (store.derived(part("site")) / "neurons").glob("*.html")]
     assert len(cards) == NEURONS
     assert max(cards) < 3072
-    assert len(list((store.derived("site") / "data").glob("cards-*.js"))) == 2
+    assert len(list((store.derived(part("site")) / "data").glob("cards-*.js"))) == 2
 
 
 def test_a_card_shows_everything_that_is_known(visit: Visit, store: Store) -> None:
     page = visit.open("neurons/0003.html")
     assert page.locator(".lead").inner_text() == LABEL
     assert page.locator(".claims").inner_text() == f"{LABEL} p 4e-4, q 0.010 · words"
-    top = pq.read_table(store.derived("neurons/stats") / "image.parquet").to_pylist()[3]
+    top = pq.read_table(store.derived(part("neurons/stats")) / "image.parquet").to_pylist()[3]
     tiles = page.locator("#top li")
     assert tiles.count() == 24
     assert tiles.first.inner_text() == f"{top['top_value'][0]:#.3g}"
     assert tiles.first.locator("a").get_attribute("href") == f"../index.html#{top['top'][0]}"
-    words = pq.read_table(store.derived("neurons/stats") / "word.parquet").to_pylist()[3]
+    words = pq.read_table(store.derived(part("neurons/stats")) / "word.parquet").to_pylist()[3]
     strongest = store.rows["label"][words["top"][0]].as_py()
     assert page.locator("#words li").first.inner_text().startswith(strongest)
     assert page.locator(".near a").count() == 12
@@ -97,7 +71,7 @@ def test_a_card_says_what_was_not_made_and_how_to_make_it(tmp_path: Path, browse
 
 def test_bands_open_and_the_address_keeps_them(visit: Visit, store: Store) -> None:
     page = visit.open("neurons/0003.html")
-    stat = pq.read_table(store.derived("neurons/stats") / "image.parquet").to_pylist()[3]
+    stat = pq.read_table(store.derived(part("neurons/stats")) / "image.parquet").to_pylist()[3]
     band = next(i for i in reversed(range(10)) if 0 < len(stat["reservoir"][i]) < 16)
     assert page.locator(".band").count() == 10
     page.locator(".band").nth(band).click()
@@ -128,7 +102,7 @@ def test_arrows_walk_the_cards(visit: Visit) -> None:
 
 def test_a_card_without_scripts_is_still_a_card(store: Store, browser: Any) -> None:
     page = browser.new_page(java_script_enabled=False)
-    page.goto(f"{store.derived('site').as_uri()}/neurons/0005.html")
+    page.goto(f"{store.derived(part('site')).as_uri()}/neurons/0005.html")
     assert page.locator("#top .t").count() == 12
     assert page.locator("#words li").count() == 12
     assert page.locator("#near a").count() == 5
@@ -138,7 +112,7 @@ def test_a_card_without_scripts_is_still_a_card(store: Store, browser: Any) -> N
 
 def test_without_javascript_the_neuron_atlas_is_a_picture_and_a_table(store: Store, browser: Any) -> None:
     page = browser.new_page(java_script_enabled=False)
-    page.goto(f"{store.derived('site').as_uri()}/neurons.html")
+    page.goto(f"{store.derived(part('site')).as_uri()}/neurons.html")
     assert page.locator("#still").evaluate("image => image.naturalWidth") == 900
     assert page.locator("tbody th a").first.is_visible()
     for dead in (".tools", ".zoom", ".search", ".by"):
@@ -167,7 +141,7 @@ def test_a_fragment_is_a_page_of_the_site(visit: Visit, store: Store) -> None:
     heading = page.locator("article h1")
     assert heading.inner_text() == f"Emotions {LABEL}"
     assert heading.bounding_box()["height"] > 20
-    assert (store.derived("site") / "assets" / "emotions" / "disc.svg").exists()
+    assert (store.derived(part("site")) / "assets" / "emotions" / "disc.svg").exists()
     assert page.locator("article .t").get_attribute("href") == "index.html#5"
     page.locator("article a").first.click()
     page.wait_for_url("**/neurons/0003.html")
@@ -214,7 +188,7 @@ def test_a_fragment_may_hold_text_tables_and_pictures() -> None:
 @pytest.mark.parametrize("name", ["index", "neurons", "Bad Name", "a/b"])
 def test_a_fragment_cannot_take_the_sites_own_pages(tmp_path: Path, name: str) -> None:
     store = fake_store(tmp_path / "demo", images=3, words=0, texts=0, derived=False)
-    with store.deriving(f"site-fragments/{name}", {}) as folder:
+    with store.deriving(part(f"site-fragments/{name}"), {}) as folder:
         (folder / "page.html").write_text("<p>")
     with pytest.raises(Refused, match="a fragment's name is"):
         write_site(store)

@@ -2,12 +2,9 @@
 
 import json
 import re
-import shutil
-from collections.abc import Iterator
 from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,90 +15,10 @@ from atlas.pages import columns, thumbnails, write_site
 from atlas.pages.rows import PageRows
 from atlas.sources.word_images import render_word
 from atlas.store.store import Store
-from tests.fakes import fake_store
+from tests.browsing import PLACE, Visit
+from tests.fakes import HOSTILE, fake_store, part
 
-HOSTILE = {
-    0: "</script><script>window.harmed=1</script>",
-    1: "\"'><img src=x onerror=window.harmed=1>",
-    2: "\u202eright to left\u202c שלום \u2028 line",
-    3: "${window.harmed=1} {{ 7*7 }} \U0001f600\nsecond line",
-    210: "<svg onload=window.harmed=1>",
-    290: "</title></style><b onclick=window.harmed=1>text</b>",
-}
 NEURONS = 16
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    store = fake_store(tmp_path_factory.mktemp("run") / "demo", neurons=NEURONS, captions=HOSTILE, label=HOSTILE[0])
-    write_site(store)
-    return store
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("no chromium is installed")
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-
-
-class Visit:
-    """One page, with what it asked for beyond the site and what it complained of."""
-
-    def __init__(self, page: Any, site: Path):
-        self.page, self.site = page, site
-        self.strays: list[str] = []
-        self.errors: list[str] = []
-        page.on("request", lambda request: self.strays.append(request.url) if self.is_stray(request.url) else None)
-        page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
-
-    def is_stray(self, url: str) -> bool:
-        return not url.startswith((self.site.as_uri(), "data:", "blob:", "about:"))
-
-    def open(self, path: str, ready: bool = True) -> Any:
-        self.page.goto("about:blank")
-        self.page.goto(f"{self.site.as_uri()}/{path}")
-        if ready:
-            self.page.wait_for_selector("body[data-ready]", state="attached")
-        return self.page
-
-
-def lasso(page: Any, left: int, top: int, right: int, bottom: int) -> int:
-    """Draw around a rectangle of the screen; how many points the page says that it selected."""
-    page.get_by_role("button", name="Lasso").click()
-    page.mouse.move(left, top)
-    page.mouse.down()
-    for corner in ((right, top), (right, bottom), (left, bottom), (left, top)):
-        page.mouse.move(*corner, steps=5)
-    page.mouse.up()
-    return int(page.locator("#selected").inner_text().split()[0])
-
-
-def visiting(browser: Any, site: Path) -> Iterator[Visit]:
-    """A visit of a site that asks for nothing beyond it, complains of nothing, and is harmed by no caption."""
-    page = browser.new_page(viewport={"width": 1200, "height": 800})
-    visit = Visit(page, site)
-    yield visit
-    harmed = page.evaluate("window.harmed")
-    page.close()
-    assert (visit.strays, visit.errors, harmed) == ([], [], None)
-
-
-@pytest.fixture
-def visit(store: Store, browser: Any) -> Iterator[Visit]:
-    page = browser.new_page(viewport={"width": 1200, "height": 800})
-    visit = Visit(page, store.derived("site"))
-    yield visit
-    harmed = page.evaluate("window.harmed")
-    page.close()
-    assert (visit.strays, visit.errors, harmed) == ([], [], None)
-
-
-PLACE = "(row => { const p = atlas.page; return p.scatter.place(p.points.row.indexOf(row)); })(%d)"
 
 
 def test_the_map_answers_and_keeps_what_is_clicked(visit: Visit) -> None:
@@ -178,7 +95,7 @@ def test_dark_and_narrow(visit: Visit) -> None:
 
 
 def test_every_card_exists_and_every_link_resolves(store: Store) -> None:
-    site = store.derived("site")
+    site = store.derived(part("site"))
     assert len(list((site / "neurons").glob("*.html"))) == NEURONS
     for page in site.rglob("*.html"):
         text = page.read_text("utf-8")
@@ -206,17 +123,18 @@ def test_words_alone_make_neurons_and_cards(tmp_path: Path) -> None:
     assert "Words it answers to most" in (site / "neurons" / "0003.html").read_text("utf-8")
 
 
-def test_the_budget_steps_down_or_refuses_in_one_line(store: Store) -> None:
+def test_the_budget_steps_down_or_refuses_in_one_line(tmp_path: Path) -> None:
+    store = fake_store(tmp_path / "demo")
     write_site(store)
-    largest = store.recipe("site")["thumbnail"]
-    files = [path for path in store.derived("site").rglob("*") if path.is_file()]
+    largest = store.recipe(part("site"))["thumbnail"]
+    files = [path for path in store.derived(part("site")).rglob("*") if path.is_file()]
     whole = sum(path.stat().st_size for path in files) / 1e6
     write_site(store, max_mb=whole - 0.03)
-    assert store.recipe("site")["thumbnail"] < largest
-    assert sum(path.stat().st_size for path in store.derived("site").rglob("*") if path.is_file()) <= whole * 1e6
+    assert store.recipe(part("site"))["thumbnail"] < largest
+    assert sum(path.stat().st_size for path in store.derived(part("site")).rglob("*") if path.is_file()) <= whole * 1e6
     with pytest.raises(Refused, match=r"^a site of .* MB at least, above 0.5 MB; raise --max-mb$"):
         write_site(store, max_mb=0.5)
-    assert (store.derived("site") / "index.html").exists()
+    assert (store.derived(part("site")) / "index.html").exists()
 
 
 def test_sheets_of_words_are_whole_where_that_is_smaller() -> None:

@@ -11,31 +11,19 @@ from atlas.model.directions import Directions
 from decompose.attribution import concept_embeddings
 from decompose.lookup import neurons_of_text
 from decompose.receipts import EDITS_A_PASS, Receipt, match_controls, mean_activations, receipt
-from tests.test_attribution import noise, towers
+from tests.towers import CONCEPT, FAR, noise, plant_writer
 
-CONCEPT, IMAGES, LENGTH = "pizza", 16, 0.3
-FAR = 1000.0  # deviations: before training, maps of noise hardly vary
+IMAGES = 16
 
 
 @pytest.fixture(scope="module")
-def clip(tmp_path_factory) -> Clip:
-    return towers(tmp_path_factory.mktemp("configs"), "receipts", ["resnet"])["resnet"]
+def clip(towers) -> Clip:
+    return towers("resnet")
 
 
 @pytest.fixture(scope="module")
 def writer(clip) -> int:
-    """The liveliest neuron, made to write the concept; the other neurons write as much, and nothing of it."""
-    x = concept_embeddings(clip, CONCEPT, "neutral")[0]
-    rows = np.random.default_rng(0).normal(size=(clip.neurons, clip.dim))
-    rows -= np.outer(rows @ x, x)
-    planted = int(mean_activations(clip, noise(clip, IMAGES)).std(0).argmax())
-    rows[planted] = x
-    rows *= LENGTH / np.linalg.norm(rows, axis=1, keepdims=True)
-    pool = clip.model.visual.attnpool
-    pool.v_proj.weight.copy_(torch.eye(clip.neurons))
-    pool.c_proj.weight.copy_(torch.from_numpy(rows.T.astype(np.float32)))
-    np.testing.assert_allclose(clip.basis(), rows, atol=1e-6)
-    return planted
+    return plant_writer(clip, CONCEPT)
 
 
 def logits(clip: Clip, images: np.ndarray) -> np.ndarray:

@@ -15,9 +15,10 @@ from PIL import Image
 
 from atlas.cli import DEMO
 from atlas.errors import Refused
-from atlas.sources import archives, builtin, join, parse, vocabulary, word_images
+from atlas.sources import archives, builtin, vocabulary, word_images
 from atlas.sources.decoding import Unreadable
 from atlas.sources.files import Paths
+from atlas.sources.spec import join, parse
 
 COLOURS = ("red", "lime", "blue", "yellow")
 

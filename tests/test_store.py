@@ -1,5 +1,6 @@
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -7,13 +8,16 @@ import pytest
 
 from atlas.errors import Refused
 from atlas.store.shards import write_json
-from atlas.store.store import Store
+from atlas.store.store import Part, Store
 from tests.fakes import fake_store
+
+ONE, TWO = Part("neurons/one", "make one {store}"), Part("neurons/two", "make two {store}")
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fake_store(tmp_path_factory.mktemp("made"), images=1100, words=20, texts=10, neurons=6, dim=8).path
+    counts = {"images": 110, "words": 20, "texts": 10, "shard_rows": 100}
+    return fake_store(tmp_path_factory.mktemp("made"), **counts, neurons=6, dim=8).path
 
 
 @pytest.fixture
@@ -25,27 +29,27 @@ def store(made: Path, tmp_path: Path) -> Store:
 def test_arrays_are_slices_over_shards(store: Store) -> None:
     A = store.array("max", "image")
     whole = np.concatenate([np.load(s.folder / "max.npy") for s in store.of_kind("image")])
-    assert A.shape == (1100, 6)
+    assert A.shape == (110, 6)
     np.testing.assert_array_equal(np.asarray(A), whole)
-    np.testing.assert_array_equal(A[1000:1050], whole[1000:1050])
+    np.testing.assert_array_equal(A[90:105], whole[90:105])
     np.testing.assert_array_equal(A[::-7], whole[::-7])
-    np.testing.assert_array_equal(A[[1099, 0, 1024, -1]], whole[[1099, 0, 1024, -1]])
+    np.testing.assert_array_equal(A[[109, 0, 100, -1]], whole[[109, 0, 100, -1]])
     np.testing.assert_array_equal(A[whole[:, 0] > 1], whole[whole[:, 0] > 1])
     np.testing.assert_array_equal(A[-1], whole[-1])
     with pytest.raises(IndexError):
-        A[1100]
+        A[110]
 
 
 def test_rows_positions_and_thumbs_agree(store: Store) -> None:
-    assert len(store) == 1130
+    assert len(store) == 140
     assert "thumb" not in store.rows.column_names
     positions = store.positions("word")
     kinds = store.rows["kind"].to_pylist()
     assert [kinds[p] for p in positions] == ["word"] * 20
-    row = store.find(store.rows["id"][1050].as_py())
-    assert row == 1050
-    assert store.thumb(1050)[8:12] == b"WEBP"
-    assert store.thumb(1129) == b""
+    row = store.find(store.rows["id"][105].as_py())
+    assert row == 105
+    assert store.thumb(105)[8:12] == b"WEBP"
+    assert store.thumb(139) == b""
 
 
 @pytest.mark.parametrize(
@@ -56,8 +60,8 @@ def test_rows_positions_and_thumbs_agree(store: Store) -> None:
         (lambda s: s.array("max"), "texts have no max"),
         (lambda s: s.array("max", "image", layer="visual.layer1"), "was not collected"),
         (lambda s: s.find("no such id"), "no row with the id"),
-        (lambda s: s.find(1130), "out of range"),
-        (lambda s: s.derived("layout/moon"), "not there yet; make it: atlas map"),
+        (lambda s: s.find(140), "out of range"),
+        (lambda s: s.derived(Part("layout/moon", "atlas map {store}")), "not there yet; make it: atlas map"),
     ],
 )
 def test_what_is_not_there_is_said(store: Store, ask, says: str) -> None:
@@ -95,28 +99,40 @@ def test_another_format_an_unfinished_store_and_no_store_are_refused(store: Stor
 
 
 def test_what_is_derived_knows_its_parents(store: Store) -> None:
-    def write(name: str, text: str, of: tuple[str, ...] = ()) -> None:
+    def write(name: Part, text: str, of: Sequence[Part] = ()) -> None:
         with store.deriving(name, {}, of=of) as folder:
             (folder / "a.txt").write_text(text)
 
-    write("neurons/one", "1")
-    write("neurons/two", "2", of=("neurons/one",))
-    assert store.derived("neurons/two").is_dir()
-    write("neurons/one", "1")  # the same content again: nothing is stale
-    assert store.current("neurons/two")
-    write("neurons/one", "changed")
-    with pytest.raises(Refused, match=r"neurons/two was made of neurons/one .* is now"):
-        store.derived("neurons/two")
+    write(ONE, "1")
+    write(TWO, "2", of=[ONE])
+    assert store.derived(TWO).is_dir()
+    write(ONE, "1")  # the same content again: nothing is stale
+    assert store.current(TWO)
+    write(ONE, "changed")
+    with pytest.raises(Refused, match=r"neurons/two was made of neurons/one .* is now .*make it again: make two"):
+        store.derived(TWO)
     assert any("neurons/two" in fault for fault in store.check())
     store.request["seed"] = 5
     with pytest.raises(Refused, match="was made of store"):
-        store.derived("neurons/one")
+        store.derived(ONE)
 
 
 def test_a_derivation_that_fails_leaves_what_was_there(store: Store) -> None:
-    with store.deriving("neurons/one", {}) as folder:
+    with store.deriving(ONE, {}) as folder:
         (folder / "a.txt").write_text("whole")
-    with pytest.raises(FileNotFoundError), store.deriving("neurons/one", {}) as folder:
+    with pytest.raises(FileNotFoundError), store.deriving(ONE, {}) as folder:
         (folder / "missing" / "a.txt").write_text("half")
-    assert (store.derived("neurons/one") / "a.txt").read_text() == "whole"
+    assert (store.derived(ONE) / "a.txt").read_text() == "whole"
     assert not (store.path / "partial").exists()
+
+
+@pytest.mark.parametrize("change", [lambda whole: whole[:-1], lambda whole: whole + b" "])
+def test_a_derived_file_of_another_size_is_refused(store: Store, change) -> None:
+    with store.deriving(ONE, {}) as folder:
+        (folder / "a.txt").write_text("whole")
+    file = store.derived(ONE) / "a.txt"
+    file.write_bytes(change(file.read_bytes()))
+    with pytest.raises(Refused, match=r"neurons/one/a.txt"):
+        store.derived(ONE)
+    assert not store.current(ONE)
+    assert store.has(ONE)

@@ -1,6 +1,5 @@
 """What pictures alone are named by: terms that come with the program, on the map, in searches and on cards."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +15,10 @@ from atlas.pages.map import name_map_regions
 from atlas.pages.rows import PageRows
 from atlas.sources import vocabulary
 from atlas.sources.builtin import emoji_source
-from tests.test_pages import Visit, browser, visiting  # noqa: F401
+from tests.browsing import Visit
 
 FEW = ("animal", "person", "flag of a country", "clock", "dog", "cat", "kitchen knife", "three o’clock", "policeman")
 THINGS = ("dog", "cat", "poodle", "horse", "pig", "clock", "o’clock", "thirty", "person", "woman", "man", "flag")
-
-
-@pytest.fixture(scope="module")
-def clip() -> atlas.Clip:
-    return atlas.Clip("mini")
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +43,6 @@ def store(clip: atlas.Clip, photos: tuple[Path, list[str]], tmp_path_factory: py
         derivation.derive(store, clip)
     write_site(store)
     return store
-
-
-@pytest.fixture
-def visit(store: atlas.Store, browser: Any) -> Iterator[Visit]:  # noqa: F811
-    yield from visiting(browser, store.derived("site"))
 
 
 def test_the_vocabulary_needs_no_package_and_begins_with_subjects(monkeypatch: pytest.MonkeyPatch) -> None:

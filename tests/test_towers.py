@@ -22,6 +22,7 @@ from decompose.cli import main
 from decompose.components import factor_activations
 from decompose.confirmation import RECEIPT_COLUMNS
 
+pytestmark = pytest.mark.slow
 SHAPES = {"RN50x4": (2560, 640), "ViT-B-32": (3072, 512)}
 WORDS = ("cat", "dog", "sun", "moon", "red", "blue")
 IMAGES = 6

@@ -15,11 +15,6 @@ pytest.importorskip("wordsegment")
 
 
 @pytest.fixture(scope="module")
-def clip() -> Clip:
-    return Clip("mini")
-
-
-@pytest.fixture(scope="module")
 def lexicon(clip: Clip) -> Lexicon:
     return Lexicon.of(clip)
 

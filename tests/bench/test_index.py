@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from atlas.analysis.index import Index
-from tests.test_index import clustered, nearest
+from tests.fakes import clustered, nearest
 
 # Prints the peak of resident memory above start, in bytes. Not ru_maxrss: that is inherited from the parent.
 MEASURE = """

@@ -8,7 +8,7 @@ import pytest
 
 from atlas.analysis.index import neighbour_graph
 from atlas.analysis.layout import neighbour_preservation, trustworthiness
-from tests.test_index import clustered
+from tests.fakes import clustered
 
 
 @pytest.fixture(scope="module")

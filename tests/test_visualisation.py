@@ -1,9 +1,6 @@
 """Drawings drive what they are drawn for, on every family of towers, and leave the model as it was."""
 
-import json
-
 import numpy as np
-import open_clip
 import pytest
 import torch
 from PIL import Image
@@ -12,7 +9,6 @@ from atlas.dream.facets import Theme, lower_layers, record_outputs
 from atlas.dream.visualisation import _AT_ONCE, visualise
 from atlas.errors import Refused
 from atlas.model.clip import Clip
-from tests.test_basis import CONFIGS, TEXT
 
 LIGHT = (0.78, 0.73, 0.69)
 NEURONS = [380, 353, 632, 813]
@@ -21,22 +17,13 @@ EARLY = 12  # steps after which roundings have not grown yet
 
 
 @pytest.fixture(scope="module")
-def clip() -> Clip:
-    return Clip("mini")
-
-
-@pytest.fixture(scope="module")
 def plain(clip):
     return visualise(clip, NEURONS, steps=STEPS, about=LIGHT)
 
 
 @pytest.fixture(scope="module")
-def build(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("configs")
-    for name, config in CONFIGS.items():
-        (folder / f"dream-{name}.json").write_text(json.dumps({"embed_dim": 12, "text_cfg": TEXT, **config}))
-    open_clip.add_model_config(folder)
-    return lambda name: Clip(f"dream-{name}", device="cpu")
+def build(towers):
+    return lambda name: towers(name, redrawn=False)
 
 
 def responses(clip: Clip, images: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from atlas.analysis.cells import average_cells, fit_to_square, label_cells
+from atlas.analysis.cells import Cells, average_cells, fit_to_square, label_cells
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_members_are_ready_for_parquet(layout, A):
     assert max(len(m) for m in found.members) == 3
 
 
-def planted(loud: float = 0.0) -> tuple[average_cells.Cells, np.ndarray, np.ndarray]:
+def planted(loud: float = 0.0) -> tuple[Cells, np.ndarray, np.ndarray]:
     """Four corners, each with a neuron of its own; W is the identity, and text 0 is near to everything by `loud`."""
     corners = np.repeat(np.array([[0, 1], [1, 1], [0, 0], [1, 0]], np.float32), 20, axis=0)
     A = np.repeat(np.eye(4, dtype=np.float32), 20, axis=0) + 0.1

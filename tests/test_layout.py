@@ -15,7 +15,7 @@ from atlas.analysis.layout import (
     word_meets_drawing,
 )
 from atlas.errors import Refused
-from tests.test_index import clustered, nearest
+from tests.fakes import clustered, nearest
 
 
 @pytest.fixture(scope="module")
