@@ -215,7 +215,7 @@ def test_receipts_are_tried_with_prompts_that_chose_nothing(clip, monkeypatch, c
 
 
 def test_templates_of_every_set_leave_none_to_try_with():
-    with pytest.raises(Refused, match="none is left to try with"):
+    with pytest.raises(Refused, match="no set is left"):
         other_templates([each[0] for each in PROMPT_TEMPLATES.values()])
 
 
@@ -261,7 +261,7 @@ def test_a_few_concepts_are_told_apart_in_a_few_rounds(clip, concepts, monkeypat
     rounds, solved = [], []
     restricted, solver = logistic._restricted, coding.logistic_codes
     monkeypatch.setattr(logistic, "_restricted", lambda *args: rounds.append(1) or restricted(*args))
-    monkeypatch.setattr(coding, "logistic", lambda *args: solved.append(1) or solver(*args))
+    monkeypatch.setattr(coding, "logistic_codes", lambda *args: solved.append(1) or solver(*args))
     P = equations.prompt_embeddings(clip, WORDS[:concepts], "drawing")
     Z = equations.solve_codes(equations.centred_unit_rows(clip, clip.basis(), None), P - P.mean((0, 1)), "logistic", 8)
     assert (Z != 0).any(1).all()
