@@ -81,7 +81,7 @@ def neurons_of_text(
     _at_least_one(k)
     seen = [kind for kind in ("image", "word") if store is not None and kind in store.counts]
     if store is not None and by == "response" and not seen:
-        raise Refused(f"{store.path} holds neither images nor words for neurons to answer to; search by basis")
+        raise Refused(f"{store.path} holds neither images nor words that neurons could respond to; search by basis")
     prompts(query, templates)  # refuses a bad query before random texts join it
     X = concept_embeddings(clip, [query, *random_texts(query, random, seed)], templates)
     if store is not None:
@@ -93,13 +93,9 @@ def neurons_of_text(
         given *= response_spread(store, clip, directions)
         answered = _store_evidence(store, clip, directions, seen, X) if by != "basis" else []
     found = _ranked(given, answered, by, k)
-    best = found["neuron"].to_numpy()
-    names = (
-        directions.names
-        if directions is not None
-        else name_neurons(clip, best.tolist(), W, store, most=LABELS_A_NEURON)
-    )
-    found = found.append_column("label", pa.array([names[i] for i in best.tolist()], pa.string()))
+    best = found["neuron"].to_pylist()
+    names = directions.names if directions is not None else name_neurons(clip, best, W, store, most=LABELS_A_NEURON)
+    found = found.append_column("label", pa.array([names[i] for i in best], pa.string()))
     if images is None:
         return found
     tried = Directions.neurons(best, len(W)) if directions is None else directions[best]
@@ -108,6 +104,7 @@ def neurons_of_text(
 
 
 def _with_columns(table: pa.Table, columns: dict[str, list[object]]) -> pa.Table:
+    """The table with more columns."""
     for name, column in columns.items():
         table = table.append_column(name, pa.array(column))
     return table

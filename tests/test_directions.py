@@ -91,7 +91,7 @@ def test_directions_are_saved_and_loaded(tmp_path, rng, autoencoder):
     save_file(arrays, tmp_path / "bare.safetensors")
     assert Directions.load(tmp_path / "bare.safetensors").names == ("0", "1", "2")
     save_file(arrays, tmp_path / "bad.safetensors", {"names": "x, y, z"})
-    with pytest.raises(Refused, match="names are no JSON list"):
+    with pytest.raises(Refused, match="names are not a JSON list"):
         Directions.load(tmp_path / "bad.safetensors")
 
 

@@ -214,7 +214,7 @@ def test_receipts_are_tried_with_prompts_that_chose_nothing(clip, monkeypatch, c
 
 
 def test_templates_of_every_set_leave_none_to_try_with():
-    with pytest.raises(Refused, match="none is left to try with"):
+    with pytest.raises(Refused, match="no set is left"):
         other_templates([each[0] for each in PROMPT_TEMPLATES.values()])
 
 

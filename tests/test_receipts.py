@@ -148,7 +148,7 @@ def test_controls_are_matched_on_norm_and_spread():
     whole = match_controls(W, A, Directions.neurons(range(40), 40), 50, np.arange(40))
     assert whole.shape == (40, 38)  # all that vary but itself
     assert all(neuron not in controls for neuron, controls in enumerate(whole))
-    with pytest.raises(Refused, match="no neuron is left to compare with"):
+    with pytest.raises(Refused, match="no control neuron is left"):
         match_controls(W, np.ones_like(A), Directions.neurons([0], 40), 8)
 
 
