@@ -71,7 +71,7 @@ def test_axe_finds_nothing_serious_on_given_places(
     tmp_path: Path, browser: Any, monkeypatch: pytest.MonkeyPatch, tiled: bool, width: int
 ) -> None:
     if tiled:
-        cut_small(monkeypatch, WHOLE=1000, TILE=100, SAMPLE=400)
+        cut_small(monkeypatch, UNTILED_POINTS=1000, TILE_POINTS=100, OVERVIEW_POINTS=400)
     kept = np.linspace(0, 1, 3000).astype(np.float32)
     index = write_points(tmp_path / "given" / "map.html", **given(3000), preservation=kept, single_file=not tiled)
     site = index.parent if tiled else tmp_path / "given"

@@ -222,12 +222,14 @@ def test_the_budget_steps_down_or_refuses_in_one_line(store: Store) -> None:
 def test_sheets_of_words_are_whole_where_that_is_smaller() -> None:
     thumbs = [webp(render(word, "open-sans", 40)) for word in ("dotted", "drum", "duck", "earth") * 16]
     noise = [webp(Image.fromarray(np.random.default_rng(i).integers(0, 256, (56, 56, 3), np.uint8))) for i in range(8)]
-    size = thumbnails.Size(56, 75)
-    page, lossy = (Image.open(BytesIO(thumbnails.sheet(thumbs, size, words))).convert("RGB") for words in (True, False))
+    size = thumbnails.ThumbnailSize(56, 75)
+    page, lossy = (
+        Image.open(BytesIO(thumbnails.thumbnail_sheet(thumbs, size, words))).convert("RGB") for words in (True, False)
+    )
     assert set(np.unique(np.asarray(page))) <= {17 * shade for shade in range(16)}
     assert np.abs(np.asarray(page, int) - np.asarray(lossy, int)).mean() < 2
-    assert len(thumbnails.sheet(thumbs, size, True)) < len(thumbnails.sheet(thumbs, size))
-    assert thumbnails.sheet(noise, size, True) == thumbnails.sheet(noise, size)
+    assert len(thumbnails.thumbnail_sheet(thumbs, size, True)) < len(thumbnails.thumbnail_sheet(thumbs, size))
+    assert thumbnails.thumbnail_sheet(noise, size, True) == thumbnails.thumbnail_sheet(noise, size)
 
 
 def webp(image: Image.Image) -> bytes:
@@ -251,7 +253,7 @@ def test_columns_round_trip() -> None:
     import gzip
     from base64 import b64decode
 
-    script = columns.script("t<", {"x": np.arange(5, dtype=np.int16), "s": ["a", "", "שלום"]})
+    script = columns.column_script("t<", {"x": np.arange(5, dtype=np.int16), "s": ["a", "", "שלום"]})
     assert script.startswith('atlas.data("t\\u003c",')
     described = json.loads(script[script.index(",") + 1 : script.rindex(',"')])
     data = gzip.decompress(b64decode(script[script.rindex(',"') + 2 : -4]))

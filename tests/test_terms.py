@@ -11,7 +11,7 @@ import atlas
 from atlas.analysis import derivation
 from atlas.analysis.terms import Terms
 from atlas.errors import Refused
-from atlas.pages import labels, meaning, write_site
+from atlas.pages import meaning, regions, write_site
 from atlas.pages.map import name_map_regions
 from atlas.pages.rows import PageRows
 from atlas.sources import vocabulary
@@ -81,7 +81,7 @@ def test_regions_are_named_across_the_modality_gap() -> None:
     finer = np.repeat(axes, 4, axis=0) + 0.3 * rng.normal(size=(24, 16))
     T = np.concatenate([axes, finer]) - 40  # all texts lie together, far from all pictures
     texts = [*"abcdef", *(f"{letter}{n}" for letter in "abcdef" for n in range(4))]
-    found = labels.guess_clusters(layout, E.astype(np.float32), Terms(texts, T.astype(np.float32), 6))
+    found = regions.regions_by_vocabulary(layout, E.astype(np.float32), Terms(texts, T.astype(np.float32), 6))
     coarse = {label.text: int(label.point % 6) for label in found if label.level == 0}
     assert coarse == {letter: at for at, letter in enumerate("abcdef")}  # by general terms alone
     fine = [label for label in found if label.level]

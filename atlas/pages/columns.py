@@ -16,11 +16,11 @@ from jaxtyping import Float, Int16
 
 Column = np.ndarray | Sequence[str]
 
-MANY = 4096  # strings from which on finding the line ends costs less than shipping offsets
-HARD, LARGE = 9, 1 << 23  # gzip's level, and the bytes from which on it is lowered: it would take minutes
+BLOB_STRINGS = 4096  # strings from which on finding the line ends costs less than shipping offsets
+GZIP_LEVEL, LARGE_TABLE = 9, 1 << 23  # gzip's level, and the bytes from which on it is lowered: it would take minutes
 
 
-def script(name: str, columns: Mapping[str, Column], piece: int = 0) -> str:
+def column_script(name: str, columns: Mapping[str, Column], piece: int = 0) -> str:
     """The JavaScript that hands columns to a page: unsigned and signed integers to 32 bits, float32, and strings.
 
     `piece`: which of the pieces of its table it is, since scripts may arrive, or stand in a page, in any order.
@@ -42,7 +42,7 @@ def script(name: str, columns: Mapping[str, Column], piece: int = 0) -> str:
                 described[key]["planes"] = True
                 column = np.ascontiguousarray(column).view(np.uint8).reshape(-1, column.dtype.itemsize).T
             described[key]["at"] = put(column)
-        elif len(column) >= MANY and not any("\n" in text for text in column):
+        elif len(column) >= BLOB_STRINGS and not any("\n" in text for text in column):
             blob = np.frombuffer("\n".join(column).encode("utf-8", "replace"), np.uint8)
             described[key] = {"type": "lines", "rows": len(column), "size": len(blob), "at": put(blob)}
         else:
@@ -50,12 +50,12 @@ def script(name: str, columns: Mapping[str, Column], piece: int = 0) -> str:
             offsets = np.cumsum([0, *map(len, encoded)], dtype=np.uint32)
             blob = np.frombuffer(b"".join(encoded), np.uint8)
             described[key] = {"type": "text", "rows": len(encoded), "bytes": put(blob), "at": put(offsets)}
-    packed = b64encode(gzip.compress(b"".join(parts), HARD if at < LARGE else 6, mtime=0)).decode()
+    packed = b64encode(gzip.compress(b"".join(parts), GZIP_LEVEL if at < LARGE_TABLE else 6, mtime=0)).decode()
     number = f",{piece}" if piece else ""
     return f'atlas.data({safe_json(name)},{safe_json(described)},"{packed}"{number});\n'
 
 
-def pieces(columns: Mapping[str, Column], count: int) -> Iterator[dict[str, Column]]:
+def cut_columns(columns: Mapping[str, Column], count: int) -> Iterator[dict[str, Column]]:
     """Columns cut into `count` pieces in order, each column by its own length: what a page joins again."""
     for i in range(count):
         ends = {key: (i * len(column) // count, (i + 1) * len(column) // count) for key, column in columns.items()}
@@ -76,25 +76,29 @@ def encode_levels(values: Sequence[str]) -> tuple[np.ndarray, list[str]]:
     """Values as codes into their distinct levels, the levels in order of first appearance."""
     levels = {level: code for code, level in enumerate(dict.fromkeys(values))}
     codes = np.fromiter((levels[value] for value in values), np.uint32, len(values))
-    return codes.astype(smallest(len(levels))), list(levels)
+    return codes.astype(smallest_unsigned(len(levels))), list(levels)
 
 
-def smallest(bound: int) -> type[np.unsignedinteger]:
+def smallest_unsigned(bound: int) -> type[np.unsignedinteger]:
     """The smallest unsigned type for values below `bound`."""
     return np.uint8 if bound <= 1 << 8 else np.uint16 if bound <= 1 << 16 else np.uint32
 
 
-def quantised(xy: Float[np.ndarray, "n 2"]) -> Int16[np.ndarray, "n 2"]:
-    """Places as int16, both axes to one scale: a step is a pixel at about 65-fold zoom of 1,000 pixels."""
-    *middle, step = steps(xy)
+LOW_STEP, STEP_COUNT = -(1 << 15), 1 << 16  # places are int16
+SPAN_STEPS = 65_000  # along the longer side of a map
+
+
+def quantised_places(xy: Float[np.ndarray, "n 2"]) -> Int16[np.ndarray, "n 2"]:
+    """Places as int16 steps, both axes to one scale: a step is a pixel at about 65-fold zoom of 1,000 pixels."""
+    *middle, step = place_steps(xy)
     return np.round((xy - np.asarray(middle, xy.dtype)) / step).astype(np.int16)
 
 
-def steps(xy: Float[np.ndarray, "n 2"]) -> tuple[float, float, float]:
-    """What leads back from `quantised` places: x and y of the place 0, and the length of a step."""
+def place_steps(xy: Float[np.ndarray, "n 2"]) -> tuple[float, float, float]:
+    """How to compute places from `quantised_places`: x and y of step 0, and the length of a step."""
     low, high = xy.min(0), xy.max(0)
     span = float((high - low).max())
     if not math.isfinite(span):
         return 0.0, 0.0, 1.0
     x, y = ((low + high) / 2).tolist()
-    return x, y, span / 65_000 if span > 0 else 1.0
+    return x, y, span / SPAN_STEPS if span > 0 else 1.0

@@ -12,12 +12,12 @@ from jaxtyping import Float32, Int64, UInt8
 from atlas.analysis.index import Index
 from atlas.analysis.layout import Centred
 from atlas.analysis.terms import Terms
-from atlas.pages.columns import Column, smallest
+from atlas.pages.columns import Column, smallest_unsigned
 from atlas.store.store import Store
 from atlas.vectors import unit_rows
 
-HITS = 18  # rows of each kind kept for a text
-VOCABULARY = 12_000  # texts at most
+ROWS_A_TEXT = 18  # rows of each kind kept for a text
+MOST_VOCABULARY = 12_000  # texts at most
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,7 +37,7 @@ class Meaning:
 
     def columns(self, rows: int) -> dict[str, Column]:
         """The columns of data/meaning.js."""
-        return {"texts": self.texts, "hit": self.rows.astype(smallest(rows)), "score": self.score}
+        return {"texts": self.texts, "hit": self.rows.astype(smallest_unsigned(rows)), "score": self.score}
 
 
 def find_meanings(store: Store) -> Meaning | None:
@@ -52,7 +52,7 @@ def find_meanings(store: Store) -> Meaning | None:
     for of in found:
         vectors = store.array("embedding", of)
         index = Index.build(Centred(vectors, [of] * len(vectors)))
-        score, ids = index.search(queries, HITS)
+        score, ids = index.search(queries, ROWS_A_TEXT)
         rows.append(store.positions(of)[ids])
         scores.append(np.clip(np.round(score * 100), 0, 100).astype(np.uint8))
     return Meaning(kind, texts, np.concatenate(rows, axis=1), np.concatenate(scores, axis=1))
@@ -64,7 +64,7 @@ def _vocabulary(store: Store, kind: str) -> tuple[list[str], Float32[np.ndarray,
     labels = [
         label or caption for label, caption in zip(*(table[c].to_pylist() for c in table.column_names), strict=True)
     ]
-    names = [label for label in dict.fromkeys(labels) if label.strip()][:VOCABULARY]
+    names = [label for label in dict.fromkeys(labels) if label.strip()][:MOST_VOCABULARY]
     codes = {name: code for code, name in enumerate(names)}
     vectors = store.array("embedding", kind)
     centred = Centred(vectors, [kind] * len(vectors))

@@ -11,14 +11,14 @@ from bokeh.plotting import figure as bokeh_figure
 from atlas.analysis import parts
 from atlas.errors import Refused
 from atlas.formatting import display_text
-from atlas.pages.scatter import PALETTE
-from atlas.pages.thumbnails import COLUMNS, Size, sheet
+from atlas.pages.colours import PALETTE
+from atlas.pages.thumbnails import SHEET_COLUMNS, ThumbnailSize, thumbnail_sheet
 from atlas.store.store import Store
 
-HOVER = Size(48, 60)  # thumbnails of the figure
+HOVER_SIZE = ThumbnailSize(48, 60)  # thumbnails of the figure
 
 
-def figure(store: Store, rows: int = 5000, size: int = 640, seed: int = 0) -> Any:
+def map_figure(store: Store, rows: int = 5000, size: int = 640, seed: int = 0) -> Any:
     """The map as a Bokeh figure, with picture and caption where one points: `bokeh.io.show(figure(store))`.
 
     Shows at most `rows` rows, a seeded sample of them, since a notebook keeps every thumbnail that it shows (about
@@ -37,8 +37,11 @@ def figure(store: Store, rows: int = 5000, size: int = 640, seed: int = 0) -> An
     data |= {name: [display_text(text) for text in shown[name].to_pylist()] for name in ("caption", "group")}
     sheets = _sheets([store.thumb(row) for row in points["row"].to_pylist()])
     at = np.arange(len(chosen))
-    data |= {"sheet": at // COLUMNS**2}
-    data |= {"left": -HOVER.side * (at % COLUMNS), "top": -HOVER.side * (at // COLUMNS % COLUMNS)}
+    data |= {"sheet": at // SHEET_COLUMNS**2}
+    data |= {
+        "left": -HOVER_SIZE.side * (at % SHEET_COLUMNS),
+        "top": -HOVER_SIZE.side * (at // SHEET_COLUMNS % SHEET_COLUMNS),
+    }
     fig = bokeh_figure(
         width=size,
         height=size,
@@ -47,7 +50,7 @@ def figure(store: Store, rows: int = 5000, size: int = 640, seed: int = 0) -> An
         output_backend="webgl",
     )
     fig.axis.visible = fig.grid.visible = False
-    fig.add_tools(HoverTool(tooltips=TOOLTIP.replace("SIDE", str(HOVER.side)), limit=1))
+    fig.add_tools(HoverTool(tooltips=HOVER_TEMPLATE.replace("SIDE", str(HOVER_SIZE.side)), limit=1))
     fig.stylesheets = [GlobalInlineStyleSheet(css=f":root{{{sheets}}}")]
     fig.scatter(
         "x",
@@ -63,7 +66,7 @@ def figure(store: Store, rows: int = 5000, size: int = 640, seed: int = 0) -> An
 
 
 # Bokeh escapes what stands for @caption; the sheets are properties of the root, which shadow trees see.
-TOOLTIP = (
+HOVER_TEMPLATE = (
     '<div style="display:flex;gap:10px;align-items:center;max-width:280px">'
     '<div style="flex:none;width:SIDEpx;height:SIDEpx;background:var(--atlas-@{sheet}) @{left}px @{top}px"></div>'
     "<div>@{caption}<br><small>@{kind} · @{group}</small></div></div>"
@@ -71,8 +74,8 @@ TOOLTIP = (
 
 
 def _sheets(thumbs: list[bytes]) -> str:
-    step = COLUMNS**2
-    parts = [sheet(thumbs[start : start + step], HOVER) for start in range(0, len(thumbs), step)]
+    step = SHEET_COLUMNS**2
+    parts = [thumbnail_sheet(thumbs[start : start + step], HOVER_SIZE) for start in range(0, len(thumbs), step)]
     return "".join(
         f"--atlas-{i}:url(data:image/webp;base64,{b64encode(part).decode()});" for i, part in enumerate(parts)
     )

@@ -9,7 +9,7 @@ from jaxtyping import Int, Int32, UInt8
 from atlas.analysis.naming import RowNames
 from atlas.formatting import display_text
 from atlas.pages.columns import Column, encode_levels
-from atlas.pages.thumbnails import pictured
+from atlas.pages.thumbnails import pictured_shards
 from atlas.store.store import Store
 
 
@@ -40,7 +40,7 @@ class PageRows:
     def places(self) -> tuple[Int32[np.ndarray, " n"], Int[np.ndarray, " n"]]:
         """Sheet (-1 for texts) and cell of every row's thumbnail."""
         sheet, cell = np.full(len(self), -1, np.int32), np.zeros(len(self), np.int64)
-        for number, shard in enumerate(pictured(self.store)):
+        for number, shard in enumerate(pictured_shards(self.store)):
             sheet[shard.positions], cell[shard.positions] = number, np.arange(shard.rows)
         return sheet, cell
 

@@ -17,8 +17,8 @@ from decompose.labels import NONE
 from decompose.pages.fragment import render_fragment
 from decompose.responses import Responses, default_kind
 
-MOST = 100  # directions on a page; an autoencoder has thousands
-NEURONS, ROWS = 6, 10
+MOST_PORTRAITS = 100  # directions on a page; an autoencoder has thousands
+PORTRAIT_NEURONS, PORTRAIT_ROWS = 6, 10
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Portrait:
 
 
 def portray(
-    store: Store, directions: Directions, labels: pa.Table, receipts: pa.Table | None = None, most: int = MOST
+    store: Store, directions: Directions, labels: pa.Table, receipts: pa.Table | None = None, most: int = MOST_PORTRAITS
 ) -> list[Portrait]:
     """The directions of labels that `label_neurons` made, with their receipts (`confirm_labels`).
 
@@ -52,7 +52,7 @@ def portray(
             claims[row["neuron"]].append(_claim(row, raised.get((row["neuron"], row["label"]))))
     order = sorted(claims, key=lambda number: (claims[number][0]["q"] if claims[number] else 2, number))[:most]
     answers = Responses.of(store, kind, directions[order])
-    top = store.positions(kind)[answers.strongest(min(ROWS, len(answers)))[0]]
+    top = store.positions(kind)[answers.strongest(min(PORTRAIT_ROWS, len(answers)))[0]]
     return [
         Portrait(number, directions.names[number], tuple(claims[number]), _neurons(directions.write[number]), rows)
         for number, rows in zip(order, map(tuple, top.tolist()), strict=True)
@@ -74,5 +74,5 @@ def _claim(label: dict[str, Any], receipt: dict[str, Any] | None) -> dict[str, A
 def _neurons(write: Sequence[float] | np.ndarray) -> tuple[tuple[int, float], ...]:
     """The neurons of the largest weights, and the weights; none of weight 0."""
     write = np.asarray(write)
-    order = np.argsort(-np.abs(write), kind="stable")[:NEURONS]
+    order = np.argsort(-np.abs(write), kind="stable")[:PORTRAIT_NEURONS]
     return tuple((int(i), float(write[i])) for i in order if write[i])

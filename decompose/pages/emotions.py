@@ -10,7 +10,7 @@ from decompose.emotions import Factors, Study
 from decompose.families import FAINT, verdict
 from decompose.pages.fragment import render_fragment
 
-CELL = 54  # pixels of a word's cell
+WORD_CELL = 54  # pixels of a word's cell
 FIRST_HUE, SATURATION = 91, 0.7  # degrees; the paper's colours of factors (Goh et al. 2021, figure 13)
 
 
@@ -23,18 +23,18 @@ def emotions_page(found: Study, model: str) -> str:
         study=found,
         model=model,
         cells=_cells(found, factors),
-        factors=list(zip(factors.names, (hue(i, k) for i in range(k)), _members(found, factors), strict=True)),
+        factors=list(zip(factors.names, (factor_hue(i, k) for i in range(k)), _members(found, factors), strict=True)),
         fewer=[(number, each.names, _members(found, each)) for number, each in found.factors.items() if number != k],
         agreements=found.agreements.to_pylist(),
         verdict=verdict(found.agreements.to_pylist()),
         fewest=min(found.factors),
         affect=[] if found.affect is None else found.affect.to_pylist(),
-        side=(int(found.places.max()) + 1) * CELL,
-        size=CELL,
+        side=(int(found.places.max()) + 1) * WORD_CELL,
+        size=WORD_CELL,
     )
 
 
-def hue(factor: int, factors: int) -> str:
+def factor_hue(factor: int, factors: int) -> str:
     """The paper's colour of one of so many factors, as #rrggbb."""
     rgb = colorsys.hsv_to_rgb((360 / factors * factor + FIRST_HUE) % 360 / 360, SATURATION, 1)
     return "#" + "".join(f"{round(255 * part):02x}" for part in rgb)
@@ -46,8 +46,8 @@ def _cells(found: Study, factors: Factors) -> list[dict[str, Any]]:
     cells = []
     for word, place, weights, equation in zip(found.words, found.places, factors.words, found.equations, strict=True):
         total = max(float(weights.sum()), 1e-12)
-        layers = [(hue(i, k), round(float(w) / total, 3)) for i, w in enumerate(weights) if w / total > FAINT]
-        x, y = (int(coordinate) * CELL for coordinate in place)
+        layers = [(factor_hue(i, k), round(float(w) / total, 3)) for i, w in enumerate(weights) if w / total > FAINT]
+        x, y = (int(coordinate) * WORD_CELL for coordinate in place)
         cells.append(
             {"word": word, "x": x, "y": y, "layers": layers if weights.max() > FAINT else [], "said": equation}
             | {"dark": _is_dark(layers)}

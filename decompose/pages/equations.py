@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from decompose.equations import Equation
 from decompose.pages.fragment import render_fragment
 
-SOLVERS = {
+SOLVER_TEXTS = {
     "omp": "orthogonal matching pursuit",
     "lasso": "the lasso",
     "nnls": "non-negative least squares",
@@ -25,5 +25,5 @@ def equations_page(found: Sequence[Equation], shares: Sequence[float | None] | N
         "equations.html",
         equations=list(zip(found, shares, strict=True)),
         tried=tried,
-        solver=SOLVERS.__getitem__,
+        solver=SOLVER_TEXTS.__getitem__,
     )

@@ -10,12 +10,12 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from atlas.formatting import format_p, format_signed
-from atlas.pages.cards import address
-from atlas.pages.fragments import PAGE, fragment
+from atlas.pages.fragments import FRAGMENT_FILE, fragment_part
+from atlas.pages.frame import card_file
 from atlas.store.store import Store
 from decompose.equations import Term
 
-HERE = Path(__file__).parent
+TEMPLATES_OF_FRAGMENTS = Path(__file__).parent
 
 
 def write_fragment(
@@ -25,9 +25,9 @@ def write_fragment(
 
     `command`: what makes the page again; {store} in it stands for the Store's path.
     """
-    part = fragment(name, command)
+    part = fragment_part(name, command)
     with store.deriving(part, {"title": title}) as folder:
-        (folder / PAGE).write_text(body, "utf-8")
+        (folder / FRAGMENT_FILE).write_text(body, "utf-8")
         for file, content in (beside or {}).items():
             (folder / file).write_bytes(content)
     return store.derived(part)
@@ -36,15 +36,22 @@ def write_fragment(
 def render_fragment(template: str, **names: Any) -> str:
     """What a template of this folder says with these names; numbers are written one way by what all of them share."""
     environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(TEMPLATES_OF_FRAGMENTS),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.globals.update(
-        chance=format_p, card=lambda neuron: f"neurons/{address(neuron)}", signed=format_signed, coefficient=coefficient
+        chance=format_p,
+        card=lambda neuron: f"neurons/{card_file(neuron)}",
+        signed=format_signed,
+        coefficient=term_coefficient,
     )
     return environment.get_template(template).render(**names)
 
 
-def coefficient(term: Term, first: bool) -> str:
+def term_coefficient(term: Term, first: bool) -> str:
     """What stands before a term's name, not to be parted from it: its sign, and its weight unless that is 1."""
     sign = ("−" if term.weight < 0 else "") if first else (" −\xa0" if term.weight < 0 else " +\xa0")
     size = f"{abs(term.weight):.2f}".rstrip("0").rstrip(".")

@@ -16,57 +16,59 @@ from scipy.sparse import csr_matrix
 from sklearn.cluster import KMeans
 
 from atlas.analysis.significance import enrichment_p_values
-from atlas.pages.labels import Label, central
-from atlas.pages.phrases import carriers
+from atlas.pages.phrases import term_carriers
+from atlas.pages.regions import Region, central_member
 
-REGIONS = (8, 24, 80)  # at each level, coarse to fine
-LEAST = 6  # neurons in a region, on average
-FEW = 3  # neurons that must carry a name
-FALSE = 0.5  # names expected at a level where labels lie at random, at most
-PARTS = 2  # terms in a name at most
+REGIONS_A_LEVEL = (8, 24, 80)  # at each level, coarse to fine
+REGION_NEURONS = 6  # neurons in a region, on average
+NAMED_NEURONS = 3  # neurons that must carry a name
+FALSE_NAMES = 0.5  # names expected at a level where labels lie at random, at most
+NAME_TERMS = 2  # terms in a name at most
 
 
-def name_regions(layout: Float[np.ndarray, "u 2"], labels: Sequence[Sequence[str]], seed: int = 0) -> list[Label]:
+def name_neuron_regions(
+    layout: Float[np.ndarray, "u 2"], labels: Sequence[Sequence[str]], seed: int = 0
+) -> list[Region]:
     """Labels of a map of neurons at three levels, those that most carry first; `labels` holds those of every neuron.
 
     The members of a name are the neurons of its region that carry it, and it stands in their middle.
     """
-    carried, terms = carrying(labels)
+    carried, terms = terms_of_neurons(labels)
     found = []
-    for level, count in enumerate(REGIONS):
-        count = min(count, len(layout) // LEAST)
+    for level, count in enumerate(REGIONS_A_LEVEL):
+        count = min(count, len(layout) // REGION_NEURONS)
         if count < 2 or not terms:
             break
         options: dict[str, Any] = {"n_init": 4, "random_state": seed}
         codes = KMeans(count, **options).fit_predict(np.asarray(layout, np.float64)).astype(np.int64)
-        for c, chosen in enumerate(region_names(codes, carried, terms)):
+        for c, chosen in enumerate(region_terms(codes, carried, terms)):
             carry = np.asarray(carried[:, chosen].sum(axis=1)).ravel() > 0
             members = np.flatnonzero((codes == c) & carry)
             if chosen:
                 text = ", ".join(terms[t] for t in chosen)
-                found.append(Label(text, central(layout, members), level, members))
+                found.append(Region(text, central_member(layout, members), level, members))
     return sorted(found, key=lambda label: -label.count)
 
 
-def carrying(labels: Sequence[Sequence[str]]) -> tuple[csr_matrix, list[str]]:
+def terms_of_neurons(labels: Sequence[Sequence[str]]) -> tuple[csr_matrix, list[str]]:
     """Which neurons carry which terms (u, t), and the terms, those that so few carry as to name nothing left out."""
     flat = [label for of in labels for label in of]
     owner = [neuron for neuron, of in enumerate(labels) for _ in of]
-    carried, terms = carriers(flat)
+    carried, terms = term_carriers(flat)
     owns = csr_matrix((np.ones(len(flat), np.float32), (owner, np.arange(len(flat)))), (len(labels), len(flat)))
     found = csr_matrix(csr_matrix(owns @ carried).minimum(1))
-    enough = np.flatnonzero(np.asarray(found.sum(axis=0)).ravel() >= FEW)
+    enough = np.flatnonzero(np.asarray(found.sum(axis=0)).ravel() >= NAMED_NEURONS)
     return found[:, enough], [terms[t] for t in enough]
 
 
-def region_names(codes: Int64[np.ndarray, " u"], carried: csr_matrix, terms: list[str]) -> list[list[int]]:
+def region_terms(codes: Int64[np.ndarray, " u"], carried: csr_matrix, terms: list[str]) -> list[list[int]]:
     """The terms that name every region of a level, none where chance gives as much; no two regions share a word."""
     there, p = region_enrichment(codes, carried)
-    own = (p * p.size < FALSE) & (there >= FEW)
+    own = (p * p.size < FALSE_NAMES) & (there >= NAMED_NEURONS)
     found: list[list[int]] = [[] for _ in p]
     taken: set[str] = set()
     for c, t in sorted(zip(*np.nonzero(own), strict=True), key=lambda at: (p[at], terms[at[1]])):
-        if len(found[c]) < PARTS and not set(terms[t].split()) & taken:
+        if len(found[c]) < NAME_TERMS and not set(terms[t].split()) & taken:
             found[c].append(int(t))
             taken |= set(terms[t].split())
     return found
