@@ -13,7 +13,18 @@ from atlas.pages.settings import Drivers, LegendEntry, Places, Scheme, Settings
 LONGEST_LINE = 120
 TYPES = STATIC_FOLDER / "types.js"
 SCRIPTS = sorted(STATIC_FOLDER.glob("*.js"))
-CHECK = "--noEmit --allowJs --checkJs --strict false --target esnext --lib esnext,dom,dom.iterable --types".split()
+CHECK = [
+    "--noEmit",
+    "--allowJs",
+    "--checkJs",
+    "--strict",
+    "false",
+    "--target",
+    "esnext",
+    "--lib",
+    "esnext,dom,dom.iterable",
+    "--types",
+]
 
 
 def test_every_script_and_style_is_part_of_the_site() -> None:

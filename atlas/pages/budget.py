@@ -1,4 +1,4 @@
-"""The byte budget: what a site will weigh and which thumbnails that leaves room for, told before it is written."""
+"""The byte budget: the size of a site by part, and the thumbnails that fit, estimated before it is written."""
 
 import gzip
 from dataclasses import dataclass
@@ -13,15 +13,15 @@ from atlas.pages.frame import ROWS_A_SCRIPT
 from atlas.store.shards import Shard
 
 DEFAULT_MAX_MB = 25  # of a site or a map of points (10^6 bytes)
-ONE_FILE_POINTS = 100_000  # points up to which a map alone is one file unless told otherwise
-CARD_BYTES = 4_700  # bytes of a neuron's card with its share of the tables
-PLAN_SLACK = 0.8  # a plan is refused only where even so much of it does not fit: it is an estimate
-SAMPLED_CAPTIONS = 5_000  # captions packed to judge all by
+ONE_FILE_POINTS = 100_000  # up to so many points, a map of points is one file by default
+CARD_BYTES = 4_700  # bytes of a card with its share of the data
+PLAN_SLACK = 0.8  # a plan is an estimate: it is refused only if this share of it does not fit
+SAMPLED_CAPTIONS = 5_000  # captions that are packed to estimate all
 
 
 @dataclass(frozen=True)
 class SitePlan:
-    """Bytes by part, and the thumbnails chosen; `lines` says it in words."""
+    """Bytes by part, and the size of thumbnails; `lines` prints it."""
 
     points: int
     limit: int
@@ -46,9 +46,11 @@ def plan_site(
     captions: list[str], max_mb: float | int, neighbours: int = 8, cards: int = 0, shards: list[Shard] | None = None,
     single_file: bool = False, what: str = "a site", driven: int = 0, drawn: int = 0,
 ) -> SitePlan:  # fmt: skip
-    """What a site of so many points would weigh. Thumbnails step down until it fits `max_mb` (10^6 bytes).
+    """The estimated size of a site by part. Thumbnails are the largest that fit `max_mb` (10^6 bytes).
 
-    Raises `Refused` where it would not fit by far, with the smallest.
+    `neighbours`: how many each point lists. `cards`: neurons with a card. `driven`: neurons that colour the map.
+    `drawn`: bytes of feature visualisations. `what`: the site's name in an error. Raises `Refused` where the site is
+    far too large even with the smallest thumbnails.
     """
     points, limit = len(captions), round(max_mb * 1e6)
     places = _places(points)
@@ -78,7 +80,7 @@ def plan_site(
 
 
 def _places(points: int) -> tuple[str, int]:
-    """Two int16, kind, group and preservation, packed; in tiles also the number of every row, and the sample."""
+    """Packed: two int16, kind, group and preservation; in tiles also the row's number, and the overview."""
     if points <= tiles.UNTILED_POINTS:
         scripts = -(-points // ROWS_A_SCRIPT) or 1
         return f"16-bit steps, {scripts} script{'s' * (scripts > 1)}", points * 7
@@ -102,7 +104,7 @@ def _captions(captions: list[str]) -> int:
 
 
 def _thumbnails(shards: list[Shard], room: int, single_file: bool) -> tuple[thumbnails.ThumbnailSize | None, int]:
-    """The largest size that fits, or the smallest there is; no size where there are no pictures."""
+    """The largest size that fits, else the smallest one; None where there are no pictures."""
     found: tuple[thumbnails.ThumbnailSize | None, int] = None, 0
     for size, need in thumbnails.sheet_estimates(shards) if shards else ():
         found = size, need * 4 // 3 if single_file else need

@@ -1,8 +1,8 @@
-"""Columns of data as a classic script: what a page opened from a file may load (it may not fetch).
+"""Columns of data as classic scripts, because a page that is opened from a file may load scripts but not fetch data.
 
-A script calls `atlas.data(name, columns, packed)`: one gzipped buffer in base64, and for each column where in it its
-values lie. Numbers are typed arrays, the wide ones byte plane by byte plane, which gzip likes better. Strings are one
-UTF-8 blob, never a list, which would be several times as large: with offsets, or where they are many, a line each.
+A script calls `atlas.data(name, columns, packed)`: a gzipped buffer in base64, and for each column its place there.
+Numbers are typed arrays; wide ones are stored byte plane by byte plane, which compresses better. Strings are one UTF-8
+blob with offsets or, where they are many, one a line; a list of strings would be several times as large.
 """
 
 import gzip
@@ -16,14 +16,17 @@ from jaxtyping import Float, Int16
 
 Column = np.ndarray | Sequence[str]
 
-BLOB_STRINGS = 4096  # strings from which on finding the line ends costs less than shipping offsets
-GZIP_LEVEL, LARGE_TABLE = 9, 1 << 23  # gzip's level, and the bytes from which on it is lowered: it would take minutes
+BLOB_STRINGS = 4096  # so many strings are stored one a line: finding line ends is cheaper than offsets
+GZIP_LEVEL, LARGE_TABLE = (
+    9,
+    1 << 23,
+)  # gzip's level, and the bytes above which it is lowered, because it would take minutes
 
 
 def column_script(name: str, columns: Mapping[str, Column], piece: int = 0) -> str:
-    """The JavaScript that hands columns to a page: unsigned and signed integers to 32 bits, float32, and strings.
+    """The JavaScript that hands columns to a page: integers of up to 32 bits, float32, and strings.
 
-    `piece`: which of the pieces of its table it is, since scripts may arrive, or stand in a page, in any order.
+    `piece`: the number of the script in its table, because scripts may arrive in any order.
     """
     described, parts, at = {}, [], 0
 
@@ -56,14 +59,14 @@ def column_script(name: str, columns: Mapping[str, Column], piece: int = 0) -> s
 
 
 def cut_columns(columns: Mapping[str, Column], count: int) -> Iterator[dict[str, Column]]:
-    """Columns cut into `count` pieces in order, each column by its own length: what a page joins again."""
+    """Columns cut into `count` pieces in order, each column by its own length; the page joins them."""
     for i in range(count):
         ends = {key: (i * len(column) // count, (i + 1) * len(column) // count) for key, column in columns.items()}
         yield {key: column[slice(*ends[key])] for key, column in columns.items()}
 
 
 def safe_json(content: object) -> str:
-    """JSON that may stand inside a script element, whatever it holds: no <, >, & nor line separators remain."""
+    """JSON that is safe inside a script element: <, >, & and line separators are escaped."""
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return "".join(_ESCAPED.get(letter, letter) for letter in text) if not set(text) <= _SAFE else text
 
@@ -73,7 +76,7 @@ _SAFE = set(map(chr, range(128))) - set("<>&")
 
 
 def encode_levels(values: Sequence[str]) -> tuple[np.ndarray, list[str]]:
-    """Values as codes into their distinct levels, the levels in order of first appearance."""
+    """Codes of values into their distinct levels, and the levels in order of first appearance."""
     levels = {level: code for code, level in enumerate(dict.fromkeys(values))}
     codes = np.fromiter((levels[value] for value in values), np.uint32, len(values))
     return codes.astype(smallest_unsigned(len(levels))), list(levels)

@@ -45,7 +45,8 @@ def class_scheme(name: str, title: str, codes: np.ndarray, names: Sequence[str],
     of = np.zeros(len(counts), np.int64)
     of[order] = np.minimum(np.arange(len(order)), len(PALETTE) - 1)
     entries = [
-        LegendEntry(name=str(names[c]), count=int(counts[c]), hue=k) for k, c in enumerate(order[: len(PALETTE)].tolist())
+        LegendEntry(name=str(names[c]), count=int(counts[c]), hue=k)
+        for k, c in enumerate(order[: len(PALETTE)].tolist())
     ]
     if len(order) > len(PALETTE):
         last = len(PALETTE) - 1

@@ -1,14 +1,13 @@
-"""Names on the map of neurons: its regions at three scales, each called by a label that its neurons carry more.
+"""Named regions of the map of neurons, at three scales: each is named by labels that are enriched among its neurons.
 
     Y (u, 2) layout of neurons
 
-A term is a label, or a word in one. As many of a region's neurons carry it by chance with a hypergeometric
-probability; a term that chance would hardly give is the region's name, and a region without one has none. The map of
-neurons has few gaps, so that regions are the cells of k-means, not islands.
+A term is a label or a word in a label. Its p-value in a region is hypergeometric: the probability that as many of the
+region's neurons have it by chance. A region is named by terms with small p-values, or has no name. Regions are the
+clusters of k-means, because the map of neurons has few gaps.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float64, Int64
@@ -19,19 +18,19 @@ from atlas.analysis.significance import enrichment_p_values
 from atlas.pages.phrases import term_carriers
 from atlas.pages.regions import Region, central_member
 
-REGIONS_A_LEVEL = (8, 24, 80)  # at each level, coarse to fine
-REGION_NEURONS = 6  # neurons in a region, on average
-NAMED_NEURONS = 3  # neurons that must carry a name
-FALSE_NAMES = 0.5  # names expected at a level where labels lie at random, at most
-NAME_TERMS = 2  # terms in a name at most
+REGIONS_A_LEVEL = (8, 24, 80)  # regions at each level, coarse to fine
+REGION_NEURONS = 6  # neurons in a region at least, on average
+NAMED_NEURONS = 3  # neurons with a term at least, for it to be a name
+FALSE_NAMES = 0.5  # expected names of a level, at most, if labels were at random
+NAME_TERMS = 2  # terms in a name, at most
 
 
 def name_neuron_regions(
     layout: Float[np.ndarray, "u 2"], labels: Sequence[Sequence[str]], seed: int = 0
 ) -> list[Region]:
-    """Labels of a map of neurons at three levels, those that most carry first; `labels` holds those of every neuron.
+    """Regions of a map of neurons at three levels, the largest first, from the `labels` of every neuron.
 
-    The members of a name are the neurons of its region that carry it, and it stands in their middle.
+    The members of a region are the neurons that have its name, which is drawn in their middle.
     """
     carried, terms = terms_of_neurons(labels)
     found = []
@@ -39,8 +38,8 @@ def name_neuron_regions(
         count = min(count, len(layout) // REGION_NEURONS)
         if count < 2 or not terms:
             break
-        options: dict[str, Any] = {"n_init": 4, "random_state": seed}
-        codes = KMeans(count, **options).fit_predict(np.asarray(layout, np.float64)).astype(np.int64)
+        means = KMeans(count, n_init=4, random_state=seed)  # pyright: ignore[reportArgumentType]
+        codes = means.fit_predict(np.asarray(layout, np.float64)).astype(np.int64)
         for c, chosen in enumerate(region_terms(codes, carried, terms)):
             carry = np.asarray(carried[:, chosen].sum(axis=1)).ravel() > 0
             members = np.flatnonzero((codes == c) & carry)
@@ -51,7 +50,7 @@ def name_neuron_regions(
 
 
 def terms_of_neurons(labels: Sequence[Sequence[str]]) -> tuple[csr_matrix, list[str]]:
-    """Which neurons carry which terms (u, t), and the terms, those that so few carry as to name nothing left out."""
+    """Which neurons have which terms (u, t), and the terms; those of too few neurons are left out."""
     flat = [label for of in labels for label in of]
     owner = [neuron for neuron, of in enumerate(labels) for _ in of]
     carried, terms = term_carriers(flat)
@@ -62,7 +61,7 @@ def terms_of_neurons(labels: Sequence[Sequence[str]]) -> tuple[csr_matrix, list[
 
 
 def region_terms(codes: Int64[np.ndarray, " u"], carried: csr_matrix, terms: list[str]) -> list[list[int]]:
-    """The terms that name every region of a level, none where chance gives as much; no two regions share a word."""
+    """The terms that name every region of a level, none where none is significant; no two regions share a word."""
     there, p = region_enrichment(codes, carried)
     own = (p * p.size < FALSE_NAMES) & (there >= NAMED_NEURONS)
     found: list[list[int]] = [[] for _ in p]
@@ -77,7 +76,7 @@ def region_terms(codes: Int64[np.ndarray, " u"], carried: csr_matrix, terms: lis
 def region_enrichment(
     codes: Int64[np.ndarray, " u"], carried: csr_matrix
 ) -> tuple[Int64[np.ndarray, "c t"], Float64[np.ndarray, "c t"]]:
-    """How many of each region's neurons carry each term, and the probability of as many among as many at random."""
+    """How many neurons of each region have each term, and the probability of as many by chance."""
     inside = csr_matrix((np.ones(len(codes)), (codes, np.arange(len(codes)))))
     there = csr_matrix(inside @ carried).toarray().astype(np.int64)
     size, whole = (np.asarray(each, np.int64) for each in (inside.sum(axis=1), carried.sum(axis=0)))

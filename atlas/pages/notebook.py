@@ -1,7 +1,6 @@
 """The map of a Store as a Bokeh figure, for notebooks."""
 
 from base64 import b64encode
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -18,11 +17,11 @@ from atlas.store.store import Store
 HOVER_SIZE = ThumbnailSize(48, 60)  # thumbnails of the figure
 
 
-def map_figure(store: Store, rows: int = 5000, size: int = 640, seed: int = 0) -> Any:
-    """The map as a Bokeh figure, with picture and caption where one points: `bokeh.io.show(figure(store))`.
+def map_figure(store: Store, rows: int = 5000, size: int = 640, seed: int = 0) -> bokeh_figure:
+    """The map as a Bokeh figure, with thumbnail and caption on hover: `bokeh.io.show(figure(store))`.
 
-    Shows at most `rows` rows, a seeded sample of them, since a notebook keeps every thumbnail that it shows (about
-    0.5 kB each); `size` is the figure's side in pixels. `Refused` where no map was drawn.
+    `rows`: how many rows are shown at most, a sample by `seed`, because a notebook stores every thumbnail (about 0.5 kB
+    each). `size`: the side of the figure in pixels. Raises `Refused` where there is no map.
     """
     points = pq.read_table(store.derived(parts.MAP) / "points.parquet", columns=["row", "x", "y"])
     if rows < 1:
@@ -65,7 +64,7 @@ def map_figure(store: Store, rows: int = 5000, size: int = 640, seed: int = 0) -
     return fig
 
 
-# Bokeh escapes what stands for @caption; the sheets are properties of the root, which shadow trees see.
+# Bokeh escapes the value of @caption. Sheets are custom properties of the root, which shadow trees inherit.
 HOVER_TEMPLATE = (
     '<div style="display:flex;gap:10px;align-items:center;max-width:280px">'
     '<div style="flex:none;width:SIDEpx;height:SIDEpx;background:var(--atlas-@{sheet}) @{left}px @{top}px"></div>'

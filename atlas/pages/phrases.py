@@ -1,6 +1,7 @@
-"""What labels are made of: the runs of words in them that may name a thing, and which labels are variants of one.
+"""Terms in labels: the runs of words that may name a thing, and the labels that are variants of one thing.
 
-English puts what a thing is last ("raised fist" is a fist), and what only varies it behind ("fist medium skin tone").
+An English noun phrase ends with its noun ("raised fist" is a fist); a variant has further words behind it ("fist
+medium skin tone").
 """
 
 import re
@@ -11,12 +12,12 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 TERM_WORDS = 4  # words in a term
-SENTENCE_WORDS = 9  # words from which on a label is a sentence, of which single words are looked at
-HEAD_SHARE = 0.25  # share of the labels with a run that must end in it, for it to name a thing
-LONGER_SHARE = 0.9  # share of a term's rows from which on a longer one that they carry too stands for it
-LEAST_VARIANTS, VARIED_SHARE = 10, 0.01  # labels, and share of all, that the same last words must vary
-SAMPLED_LABELS = 50_000  # different labels that terms are taken from
-MOST_TERMS = 20_000  # the most frequent terms are looked at
+SENTENCE_WORDS = 9  # a label with so many words is a sentence: only its single words are terms
+HEAD_SHARE = 0.25  # a run names a thing if this share of the labels with it end in it
+LONGER_SHARE = 0.9  # a longer term replaces one if this share of its rows carry it too
+LEAST_VARIANTS, VARIED_SHARE = 10, 0.01  # a variation is found in so many labels, and this share of all
+SAMPLED_LABELS = 50_000  # distinct labels that terms are taken from
+MOST_TERMS = 20_000  # the most frequent terms are used
 PREPOSITIONS = frozenset(
     {"at", "behind", "by", "for", "from", "in", "of", "on", "to", "with", "without"}
 )  # a thing ends here
@@ -28,9 +29,9 @@ _BREAK = re.compile(r"[^\w\s'’.&-]+")
 def term_carriers(labels: Sequence[str], things: Collection[str] | None = None) -> tuple[csr_matrix, list[str]]:
     """Which rows carry which terms (n, t), and the terms, the most frequent first.
 
-    A term is a run of words that may name a thing, as labels end in it; `things` are the labels to judge that by, where
-    not every one is a thing's name. Of terms that nearly the same rows carry the longest stands for all: "nail polish"
-    for "polish".
+    A term is a run of words that may name a thing, because labels end in it. `things`: the labels that are names of
+    things, where not all are. Of several terms of nearly the same rows, the longest is used: "nail polish", not
+    "polish".
     """
     distinct, of, rows = np.unique(
         np.asarray(labels, dtype=object).astype(str), return_inverse=True, return_counts=True
@@ -47,7 +48,7 @@ def term_carriers(labels: Sequence[str], things: Collection[str] | None = None) 
 
 
 def find_terms(rows: Mapping[str, int], things: Collection[str] | None = None) -> list[str]:
-    """The terms of labels, the most frequent first; `rows` says how many rows have each label."""
+    """The terms of labels, the most frequent first. `rows`: how many rows have each label."""
     named = head_runs(label for label in rows if things is None or label in things)
     counts: Counter[str] = Counter()
     for label, count in rows.items():
@@ -61,7 +62,7 @@ def find_terms(rows: Mapping[str, int], things: Collection[str] | None = None) -
 
 
 def head_runs(labels: Iterable[str]) -> set[str]:
-    """The runs that name a thing: whole labels, and what labels often end in, "raised fist" and not "raised"."""
+    """The runs that name a thing: whole labels, and runs that labels often end in ("raised fist", not "raised")."""
     within, last, whole = Counter[str](), Counter[str](), set[str]()
     for label in labels:
         for run, ends in word_runs(label).items():
@@ -72,10 +73,10 @@ def head_runs(labels: Iterable[str]) -> set[str]:
 
 
 def word_runs(label: str) -> dict[str, bool]:
-    """The runs of different words in a label, from no STOP to no STOP, and whether a thing's name ends with each.
+    """The runs of distinct words in a label, and whether a thing's name ends with each.
 
-    It ends with the label, and before a preposition: "pot of food" with "pot" and with "food". Any word of a sentence
-    may be one.
+    No run begins or ends with one of STOP_WORDS. A name ends at the end of the label and before a preposition: in "pot
+    of food", with "pot" and with "food". In a sentence, any word may be a name.
     """
     found = {label.lower(): True} if 0 < len(label.split()) <= TERM_WORDS else {}
     sentence = len(label.split()) >= SENTENCE_WORDS
@@ -95,13 +96,13 @@ def word_spans(count: int, longest: int = TERM_WORDS) -> Iterator[tuple[int, int
 
 
 def term_parts(term: str) -> list[str]:
-    """The runs of words inside a term, itself apart."""
+    """The shorter runs of words inside a term."""
     words = term.split()
     return [" ".join(words[start:end]) for start, end in word_spans(len(words)) if end - start < len(words)]
 
 
 def plain_names(labels: Sequence[str]) -> list[str]:
-    """Labels without what only varies a thing, wherever it stands: see `variations`."""
+    """Labels without the words that only vary a thing: see `variations`."""
     distinct = dict.fromkeys(labels)
     found = variations({label.lower() for label in distinct})
     if not found:
@@ -113,10 +114,10 @@ def plain_names(labels: Sequence[str]) -> list[str]:
 
 
 def variations(labels: Collection[str]) -> list[str]:
-    """The last words of many labels, nearly each of which is a label without them as well.
+    """The last words of many labels, nearly all of which are labels without them too.
 
-    "Medium skin tone" is one where there is a fist, a hand and so on without it; "face" is none where a hundred faces
-    are no things without it.
+    "medium skin tone" is one, because "fist" and "hand" are labels without it; "face" is none, because most labels that
+    end in it are no labels without it.
     """
     last, spare = Counter[str](), Counter[str]()
     for label in labels:

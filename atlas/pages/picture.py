@@ -1,4 +1,4 @@
-"""The map as a still picture: what stands in for it without JavaScript, and under it where the points are too many."""
+"""The map as a still picture, for readers without JavaScript, and below the points where not all can be drawn."""
 
 from collections.abc import Sequence
 from io import BytesIO
@@ -12,11 +12,11 @@ from atlas.pages.columns import LOW_STEP, STEP_COUNT
 
 STILL_SIDE, MARGIN = 900, 2  # pixels
 STILL_EDGE = -LOW_STEP + MARGIN * STEP_COUNT / (STILL_SIDE - 2 * MARGIN)  # where it ends, in steps from the middle
-FEW_POINTS, DISC_RADIUS = 3000, 4  # points below which they are drawn as discs, and their radius in pixels
+FEW_POINTS, DISC_RADIUS = 3000, 4  # fewer points than this are drawn as discs, of this radius in pixels
 
 
 def still_picture(places: Int16[np.ndarray, "n 2"], codes: UInt8[np.ndarray, " n"], palette: Sequence[str]) -> bytes:
-    """A WebP picture of points coloured by code, denser where they are many and transparent where nothing lies."""
+    """A WebP picture of points coloured by code: more opaque where there are many, transparent where there are none."""
     counts = point_density(places, codes, len(palette))
     hues = np.array([hue_channels(hue) for hue in palette], np.float64)
     total = counts.sum(axis=2)
@@ -29,7 +29,7 @@ def still_picture(places: Int16[np.ndarray, "n 2"], codes: UInt8[np.ndarray, " n
 
 
 def point_density(places: Int16[np.ndarray, "n 2"], codes: UInt8[np.ndarray, " n"], hues: int) -> np.ndarray:
-    """Points of each colour in each pixel, y upwards: (SIDE, SIDE, hues). Every point is a cross, of few a disc."""
+    """Points of each colour in each pixel, y upwards: (side, side, hues). Points are crosses; few points are discs."""
     counts = np.zeros((STILL_SIDE, STILL_SIDE, hues), np.float32)
     column, up = ((places.astype(np.int64) - LOW_STEP) * (STILL_SIDE - 2 * MARGIN) // STEP_COUNT + MARGIN).T
     code = np.minimum(codes, hues - 1)

@@ -1,12 +1,12 @@
-"""Names on the map: clusters of points at three scales, each called by the words most its own.
+"""Named regions of the map: clusters of points at three scales, each named by its most characteristic terms.
 
     Y (n, 2) layout;  E (n, e) unit embeddings;  T (t, e) terms;  M (c, e) clusters
 
-A term is a label or a word in one, and its embedding the mean of the rows that carry it. Of the terms that do occur in
-a cluster the name is the one whose embedding is nearer to its mean than to those of the others, weighed by how
-much of the cluster carries it, so that a name is never of something that does not lie there.
+A term is a label or a word in a label; its embedding is the mean of the rows that carry it. The candidates for a name
+are the terms that occur in the cluster. The score of a term is its cosine with the cluster's mean, less its mean
+cosine with the other clusters, weighted by the share of the cluster that carries it.
 
-Where rows carry no words of their own, each is said to carry the terms of a given vocabulary that are nearest to it.
+Where rows have no words of their own, each carries the terms of a given vocabulary that are nearest to it.
 """
 
 from collections.abc import Sequence
@@ -25,19 +25,19 @@ from atlas.vectors import Rows as Vectors
 from atlas.vectors import scaled_rows, unit_blocks
 
 CLUSTER_SHARES = (1 / 30, 1 / 100, 1 / 350)  # of all points: the smallest cluster of each level, coarse to fine
-CLUSTERED_POINTS = 10_000  # points clustered; the rest follow the nearest of them
-LEAST_COVER = 0.025  # share of a cluster's rows that must carry a term, for it to be a candidate
-LOW_COVER = 0.1  # cover below which a name is more of an example, and that of a kind says more
-OWN_TERM_SCORE = 0.5  # of a cluster's best score, that a name its rows carry must have at least
-SECOND_TERM_SCORE = 0.7  # of the first term's score, from which on a second one joins it
+CLUSTERED_POINTS = 10_000  # points that are clustered; others join the cluster of the nearest
+LEAST_COVER = 0.025  # a candidate is carried by this share of a cluster's rows at least
+LOW_COVER = 0.1  # below this share, the name of the kind is preferred to a term
+OWN_TERM_SCORE = 0.5  # share of the cluster's best score that a name has at least, by the rows' labels
+SECOND_TERM_SCORE = 0.7  # share of the best score that a second term has at least
 LONGEST_PAIR = 32  # letters of two terms together
-ONE_KIND_SHARE = 0.9  # share of a cluster that must be of a kind, for it to be called by that
-TERMS_A_ROW = 3  # terms of a vocabulary that a row is said to carry
+ONE_KIND_SHARE = 0.9  # share of a cluster that must be of a kind to be named by the kind
+TERMS_A_ROW = 3  # terms of a vocabulary that a row carries
 
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A name, where it stands (a point of the layout), at which level (0 coarse), and for which points."""
+    """A named region: its text, the point where the name is drawn, its level (0 is coarse), and its points."""
 
     text: str
     point: int
@@ -46,16 +46,16 @@ class Region:
 
     @property
     def count(self) -> int:
-        """How many points it names."""
+        """How many points the region has."""
         return len(self.members)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidates:
-    """Terms that may name a cluster: the texts, their directions T, and which rows carry which (n, t).
+    """Terms that may name a cluster: texts, directions T, and which rows carry which (n, t).
 
-    `least`: the share of its best term's score that a name must have, where other clusters took the best: it is no name
-    for what is left over. `things`: which thing each row is a variant of, where that is known.
+    `least`: the share of a cluster's best score that its name must have, if other clusters took better terms. `things`:
+    the thing that each row is a variant of, where that is known.
     """
 
     texts: list[str]
@@ -72,16 +72,14 @@ def regions_by_labels(
     kinds: Sequence[str] | None = None,
     seed: int = 0,
 ) -> list[Region]:
-    """Labels of a map at three levels, the largest clusters first, called by what stands in the rows' own labels.
+    """Regions of a map at three levels, the largest first, named by the labels of their rows.
 
-    A cluster in which no term occurs often is called by its kind where almost all of it is of one kind (`kinds`, one a
-    row) and no other of its level is; else it is left out.
+    `kinds`: the kind of each row. A cluster in which no term is frequent is named by its kind, if almost all of it is
+    of one kind and no other cluster of the level has that name; else it is left out.
     """
     plain = plain_names(labels)
     written = {text for text, kind in zip(plain, kinds, strict=True) if kind != "word"} if kinds is not None else set()
-    carried, terms = term_carriers(
-        plain, written or None
-    )  # any word may be rendered: that does not make it a thing's name
+    carried, terms = term_carriers(plain, written or None)  # rendered words need not name things
     if not terms:
         return []
     things = np.unique(np.asarray(plain, dtype=object).astype(str), return_inverse=True)[1]
@@ -92,9 +90,9 @@ def regions_by_labels(
 def regions_by_vocabulary(
     layout: Float[np.ndarray, "n 2"], vectors: Vectors, terms: Terms, kinds: Sequence[str] | None = None, seed: int = 0
 ) -> list[Region]:
-    """Labels of a map whose rows carry no words: of the terms nearest to the rows, by general ones on the coarse level.
+    """Regions of a map whose rows have no words, named by the terms nearest to the rows; coarse ones by general terms.
 
-    `vectors`: unit embeddings of which each kind's mean was taken off, as the terms' own is of theirs.
+    `vectors`: unit embeddings after each kind's mean was subtracted, as the terms' mean is from theirs.
     """
     T, texts = terms.centred, terms.texts
     fine, coarse = (
@@ -126,7 +124,7 @@ def _named(
 
 
 def given_regions(layout: Float[np.ndarray, "n 2"], levels: Sequence[Sequence[str]]) -> list[Region]:
-    """Labels where every point's own is known, a sequence a level, coarse first; points with "" have none."""
+    """Regions by the given name of every point: a sequence for each level, coarse first; "" for none."""
     found = []
     for level, names in enumerate(levels):
         distinct, codes = np.unique(np.asarray(names, dtype=object).astype(str), return_inverse=True)
@@ -138,7 +136,7 @@ def given_regions(layout: Float[np.ndarray, "n 2"], levels: Sequence[Sequence[st
 
 
 def cluster_levels(layout: Float[np.ndarray, "n 2"], seed: int = 0) -> list[Int64[np.ndarray, " n"]]:
-    """Codes 0 .. c-1 of every point's cluster at each level, -1 where it is in none (HDBSCAN, its leaves)."""
+    """The cluster 0 .. c-1 of every point at each level, -1 for none (the leaves of HDBSCAN)."""
     rng = np.random.default_rng(seed)
     sample = np.sort(rng.permutation(len(layout))[:CLUSTERED_POINTS])
     places = np.asarray(layout[sample], np.float64)
@@ -162,7 +160,7 @@ def term_means(vectors: Vectors, carried: csr_matrix) -> Float32[np.ndarray, "t 
 
 
 def nearest_terms(vectors: Vectors, T: Float32[np.ndarray, "t e"]) -> csr_matrix:
-    """Which of the terms, the NEAREST to each row, rows are said to carry (n, t)."""
+    """Which rows carry which terms (n, t), where each row carries the TERMS_A_ROW nearest to it."""
     k = min(TERMS_A_ROW, len(T))
     best = [np.argpartition(-(block @ T.T), k - 1, axis=1)[:, :k] for _, block in unit_blocks(vectors)]
     codes = np.concatenate(best).ravel()
@@ -173,9 +171,9 @@ def nearest_terms(vectors: Vectors, T: Float32[np.ndarray, "t e"]) -> csr_matrix
 def choose_terms(
     codes: Int64[np.ndarray, " n"], vectors: Vectors, of: Candidates
 ) -> tuple[list[list[int]], Float32[np.ndarray, "c t"]]:
-    """The terms that name every cluster, none where no term occurs often enough, and how far each term covers each.
+    """The terms that name every cluster (none where none is frequent), and the share of each cluster with each term.
 
-    No two clusters share a term: the one that it fits best has it.
+    Each term names one cluster at most: the one with the highest score.
     """
     members = np.flatnonzero(codes >= 0)
     inside = csr_matrix((np.ones(len(members), np.float32), (members, codes[members])), (len(codes), codes.max() + 1))
@@ -201,8 +199,8 @@ def choose_terms(
 def term_coverage(inside: csr_matrix, of: Candidates) -> tuple[Float32[np.ndarray, "c t"], Float32[np.ndarray, "c t"]]:
     """The share of each cluster that carries each term, and the share of each term's rows that lie in the cluster.
 
-    Where rows are variants of things, the first is the mean (the geometric one) of the share of rows and of things, so
-    that neither one thing in many variants nor one that strayed counts for much.
+    Where rows are variants of things, the first is the geometric mean of the share of rows and the share of things, so
+    that neither one thing with many variants nor one outlier counts for much.
     """
     carry = csr_matrix(inside.T @ of.carried).toarray()
     cover = carry / np.asarray(inside.sum(axis=0)).reshape(-1, 1)
@@ -216,13 +214,13 @@ def term_coverage(inside: csr_matrix, of: Candidates) -> tuple[Float32[np.ndarra
 
 
 def adds_meaning(term: str, first: str) -> bool:
-    """Whether a second term says more beside the first one: they share no word, and are short enough together."""
+    """Whether a second term adds to the first: they share no word, and are short enough together."""
     stems = [{word.rstrip("s") for word in text.split()} for text in (term, first)]
     return not stems[0] & stems[1] and len(term) + len(first) <= LONGEST_PAIR
 
 
 def name_by_kind(names: list[str], codes: Int64[np.ndarray, " n"], kinds: np.ndarray, spare: set[int]) -> None:
-    """Give the largest `spare` cluster of each kind the kind's name, in place; not where most of all rows are of it."""
+    """Name the largest `spare` cluster of each kind by the kind, in place, unless most rows are of that kind."""
     for kind in np.unique(kinds):
         size, of_kind = (np.bincount(part[part >= 0], minlength=len(names)) for part in (codes, codes[kinds == kind]))
         free = [c for c in spare if of_kind[c] >= ONE_KIND_SHARE * size[c]]
@@ -231,13 +229,13 @@ def name_by_kind(names: list[str], codes: Int64[np.ndarray, " n"], kinds: np.nda
 
 
 def central_member(layout: Float[np.ndarray, "n 2"], members: Int64[np.ndarray, " m"]) -> int:
-    """The member nearest to the middle (the median, which strays do not move) of its cluster."""
+    """The member nearest to the median of its cluster, which is robust to outliers."""
     places = layout[members].astype(np.float64)
     return int(members[np.square(places - np.median(places, axis=0)).sum(axis=1).argmin()])
 
 
 def _others(near: Float32[np.ndarray, "c t"]) -> Float32[np.ndarray, "c t"]:
-    """For each cluster how near the others come to a term, on average."""
+    """The mean cosine of each term with all clusters but one, for each cluster."""
     return (near.sum(axis=0) - near) / max(len(near) - 1, 1)
 
 

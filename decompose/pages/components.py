@@ -1,4 +1,4 @@
-"""The page of NMF components: their neurons, words and images, and the map in their colours."""
+"""The page of NMF components: neurons, words and images of each, and the map in their colours."""
 
 from collections.abc import Sequence
 from io import BytesIO
@@ -14,13 +14,16 @@ from atlas.store.store import Store
 from decompose.components import Component
 from decompose.pages.fragment import render_fragment
 
-MAP_FILE, OTHER_ROWS_COLOUR = "map.png", "#8884"  # a component's map, and the colour of the rows that are no images
+MAP_FILE, OTHER_ROWS_COLOUR = (
+    "map.png",
+    "#8884",
+)  # the map in colours of components, and the colour of rows that are no images
 MAP_WIDTH, DOT_RADIUS = 1400, 3  # pixels
-EDGE_PERCENTILES, EDGE_MARGIN = (1, 99), 0.08  # percentiles of the images that its edges lie beyond, and by how much
+EDGE_PERCENTILES, EDGE_MARGIN = (1, 99), 0.08  # the map shows these percentiles of the images, and this margin
 
 
 def components_page(store: Store, found: Sequence[Component], with_map: bool = False) -> str:
-    """A page of NMF components as rows: their neurons, words and images; `with_map`: MAP_FILE lies beside it."""
+    """The HTML of the page. `with_map`: whether MAP_FILE lies beside it."""
     return render_fragment(
         "components.html",
         components=found,
@@ -41,7 +44,7 @@ def components_map(store: Store, found: Sequence[Component]) -> bytes | None:
     low, high = (
         low - EDGE_MARGIN * (high - low),
         high + EDGE_MARGIN * (high - low),
-    )  # a few rows far off would shrink the rest
+    )  # a few outliers would shrink the rest
     span = np.maximum(high - low, 1e-9)
     near = ((xy >= low) & (xy <= high)).all(1)
     row, xy = row[near], xy[near]
@@ -63,5 +66,5 @@ def components_map(store: Store, found: Sequence[Component]) -> bytes | None:
 
 
 def component_colours(count: int) -> list[str]:
-    """As many colours to tell apart as there are, then the same again."""
+    """So many colours: 20 distinct ones, then the same again."""
     return [palettes.Category20_20[(2 * i + i // 10) % 20] for i in range(count)]

@@ -1,4 +1,4 @@
-"""The page of equations: each concept as a sum of neurons that lead to their cards, with receipts."""
+"""The page of equations: each concept as a sum of neurons, which link to their cards, with receipts."""
 
 from collections.abc import Sequence
 
@@ -15,9 +15,9 @@ SOLVER_TEXTS = {
 
 
 def equations_page(found: Sequence[Equation], shares: Sequence[float | None] | None = None) -> str:
-    """A page of equations, whose neurons lead to their cards, with the receipts that there are.
+    """The HTML of the page.
 
-    `shares`: of each concept's logit over the Store's images, what the bilinear form explains (R^2), if it is known.
+    `shares`: the share of each concept's logit over the Store's images that the bilinear form explains (R^2), if known.
     """
     shares = shares or [None] * len(found)
     tried = next((each.receipts[0].templates for each in found if each.receipts), ())  # the same for all

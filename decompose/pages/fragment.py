@@ -1,11 +1,10 @@
-"""One page beside the Store's other derived folders, in the site's style.
+"""Writes a page as a fragment of a Store's site: see `atlas.pages.fragments`.
 
-`atlas.pages.fragments` has the contract: a page stands in the navigation the next time that the site is written.
+The page appears in the navigation the next time that the site is written.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -33,8 +32,8 @@ def write_fragment(
     return store.derived(part)
 
 
-def render_fragment(template: str, **names: Any) -> str:
-    """What a template of this folder says with these names; numbers are written one way by what all of them share."""
+def render_fragment(template: str, **names: object) -> str:
+    """The HTML of a template of this folder with these names; all templates share the formats of numbers."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES_OF_FRAGMENTS),
         autoescape=True,
@@ -52,7 +51,7 @@ def render_fragment(template: str, **names: Any) -> str:
 
 
 def term_coefficient(term: Term, first: bool) -> str:
-    """What stands before a term's name, not to be parted from it: its sign, and its weight unless that is 1."""
+    """The sign and weight before a term's name, with spaces that do not break; a weight of 1 is left out."""
     sign = ("−" if term.weight < 0 else "") if first else (" −\xa0" if term.weight < 0 else " +\xa0")
     size = f"{abs(term.weight):.2f}".rstrip("0").rstrip(".")
     return sign if size == "1" else f"{sign}{size}\xa0"
