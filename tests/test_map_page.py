@@ -354,14 +354,14 @@ def test_pages_say_how_the_map_was_drawn(tmp_path: Path, centre: bool) -> None:
     assert ("which is what is drawn, and what taking off each kind’s mean would leave" in html) == (not centre)
     assert ("Each kind was centred first" in about) == centre
     assert ("Kinds were not centred" in about) == (not centre)
-    assert isinstance(map_page.map_space(store), Centred) == centre
+    assert isinstance(map_page.map_space(store, map_page.is_centred(map_page.DerivedParts(store))), Centred) == centre
     assert "are found by the index of embeddings, which <code>atlas near</code> asks" in html
 
 
 def test_several_words_say_what_their_figure_is(visit: Visit) -> None:
     page = visit.open("index.html")
     page.evaluate("atlas.page.finder.set('cat sun', 'meaning')")
-    assert "mean cosines, a word whose nearest a row is not among counting 0" in page.locator("#found").inner_text()
+    assert "mean cosines (0 for a word that does not list the row)" in page.locator("#found").inner_text()
     page.evaluate("atlas.page.finder.set('cat', 'meaning')")
     assert page.locator("#found").inner_text().endswith("by the model; with cosines.")
 

@@ -161,7 +161,7 @@ def test_search_finds_by_label_word_and_number_and_lights_up(visit: Visit, store
     assert page.evaluate("[...atlas.page.scatter.bright()]") == [12]
     query.fill(WORDS[0])
     hits = page.evaluate("atlas.page.finder.hits()")
-    labels = page.evaluate("atlas.page.labels")
+    labels = page.evaluate("[...atlas.page.points.row].map((i) => atlas.page.rows.name(i))")
     assert {i for i, label in enumerate(labels) if WORDS[0] in label} <= set(hits)
     assert WORDS[0] in labels[hits[0]]
     assert sorted(page.evaluate("[...atlas.page.scatter.bright()]")) == sorted(hits)
@@ -204,17 +204,17 @@ def test_a_click_shows_a_neuron_and_what_answers_alike(visit: Visit) -> None:
     tip.wait_for(state="visible")
     pointed = page.evaluate("atlas.page.scatter.pointed()")
     assert f"neuron {pointed}" in tip.inner_text()
-    assert page.evaluate("atlas.page.labels")[pointed] in tip.inner_text()
+    assert page.evaluate("[...atlas.page.points.row].map((i) => atlas.page.rows.name(i))")[pointed] in tip.inner_text()
     assert tip.locator(".t").count() == 4
     page.mouse.click(x, y)
     card = page.locator("#card")
     assert card.locator("small").first.inner_text() == f"neuron {pointed}"
     assert card.get_by_role("link", name="Open its card").get_attribute("href") == f"neurons/{pointed:04d}.html"
-    drives = card.get_by_role("link", name="What drives it, on the map")
+    drives = card.get_by_role("link", name="Show on the map what activates it")
     assert drives.get_attribute("href") == f"index.html#neuron={pointed}"
     card.locator(".strip button").first.click()
     assert card.locator("small").first.inner_text() != f"neuron {pointed}"
-    card.get_by_label("Back to the point before").click()
+    card.get_by_label("Back to the previous point").click()
     assert card.locator("small").first.inner_text() == f"neuron {pointed}"
     card.get_by_role("link", name="Open its card").click()
     page.wait_for_url(f"**/neurons/{pointed:04d}.html")

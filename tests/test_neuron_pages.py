@@ -76,7 +76,7 @@ def test_a_card_shows_everything_that_is_known(visit: Visit, store: Store) -> No
     assert "0" * 64 in page.locator(".neuron .facts").inner_text()
     facets = page.get_by_role("region", name="Facets")
     assert facets.locator("tbody tr").nth(1).inner_text().split("\t")[:4] == [LABEL, "0.010", "0.020", "9"]
-    assert "separate groups" in page.locator("section", has=facets).inner_text()
+    assert "separate clusters" in page.locator("section", has=facets).inner_text()
     table = page.get_by_role("region", name="Receipts")
     assert table.locator("tbody tr").nth(0).inner_text().split("\t") == [
         LABEL, "raised", "+0.210 (+0.150 to +0.270)", "−0.0100", "2e-4", "yes",

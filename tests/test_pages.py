@@ -128,7 +128,7 @@ def test_search_and_legend(visit: Visit) -> None:
     assert page.locator("#found").inner_text().startswith(f"{page.locator('#results li').count()} found")
     assert all("pizza" in text for text in page.locator("#results .caption").all_inner_texts())
     page.get_by_placeholder("Search captions").fill("no such caption")
-    assert page.locator("#found").inner_text() == "0 found in captions; Meaning asks the model instead."
+    assert page.locator("#found").inner_text() == "0 found in captions; try Meaning, which asks the model."
     points = "atlas.page.shown().length"
     assert page.evaluate(points) == 300
     page.locator(".entry", has_text="image").click()
@@ -201,9 +201,9 @@ def test_nothing_derived_still_makes_a_site(tmp_path: Path) -> None:
 def test_words_alone_make_neurons_and_cards(tmp_path: Path) -> None:
     store = fake_store(tmp_path / "words", images=0, words=24, texts=0, neurons=4)
     site = write_site(store).parent
-    assert "by the word it answers to most" in (site / "neurons.html").read_text("utf-8")
+    assert "by the word that activates it most" in (site / "neurons.html").read_text("utf-8")
     assert not (site / "activations.html").exists()
-    assert "Words it answers to most" in (site / "neurons" / "0003.html").read_text("utf-8")
+    assert "Words that activate it most" in (site / "neurons" / "0003.html").read_text("utf-8")
 
 
 def test_the_budget_steps_down_or_refuses_in_one_line(store: Store) -> None:

@@ -124,13 +124,13 @@ def test_pictures_of_one_label_are_called_by_their_files(store: atlas.Store) -> 
 def test_the_page_says_where_names_come_from(visit: Visit) -> None:
     page = visit.open("index.html")
     page.get_by_role("button", name="Meaning").click()
-    assert page.inner_text("#found") == f"Type one of the {len(FEW)} words and phrases that come with the program."
+    assert page.inner_text("#found") == f"Type one of the {len(FEW)} built-in words and phrases."
     page.fill("#query", "xylophone")
     page.wait_for_function("document.getElementById('found').textContent.startsWith('No such word')")
     page.fill("#query", "clock")
     page.wait_for_function("document.getElementById('found').textContent.startsWith('Nearest in meaning')")
-    page.get_by_text("How far to trust this map").click()
-    assert f"of regions are guesses: no picture here carries words, so of the {len(FEW)} " in page.inner_text(".trust")
+    page.get_by_text("Map quality").click()
+    assert f"of regions are guesses, because no image here has a caption: of {len(FEW)} " in page.inner_text(".trust")
 
 
 def test_texts_come_first_then_terms_then_words(
