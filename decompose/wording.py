@@ -53,7 +53,9 @@ class Lexicon:
                 f"{clip.name} has a {type(clip.tokenizer).__name__}: only CLIP's own tokenizer can be climbed"
             )
         number = clip.tokenizer.encoder
-        known = [(word, number[f"{word}</w>"]) for word in vocabulary.english_words(RANKED_WORDS) if f"{word}</w>" in number]
+        known = [
+            (word, number[f"{word}</w>"]) for word in vocabulary.english_words(RANKED_WORDS) if f"{word}</w>" in number
+        ]
         words, tokens = (np.array(each) for each in zip(*known, strict=True))
         alive = embedding_of(clip).weight.detach().cpu().float().numpy()[tokens].any(1)
         return cls(words[alive], tokens[alive], Bigrams(words[alive].tolist()))

@@ -68,7 +68,7 @@ def test_axe_finds_nothing_serious_on_given_places(
     tmp_path: Path, browser: Any, monkeypatch: pytest.MonkeyPatch, tiled: bool, width: int
 ) -> None:
     if tiled:
-        cut_small(monkeypatch, WHOLE=1000, TILE=100, SAMPLE=400)
+        cut_small(monkeypatch, UNTILED_POINTS=1000, TILE_POINTS=100, OVERVIEW_POINTS=400)
     kept = np.linspace(0, 1, 3000).astype(np.float32)
     given = given_points(3000) | {"preservation": kept}
     index = write_points(tmp_path / "given" / "map.html", **given, single_file=not tiled)

@@ -15,7 +15,7 @@ from atlas.errors import Refused
 from atlas.store.store import Store
 from decompose.components import choose_components, factor_activations
 from decompose.pages import components_page, write_fragment
-from decompose.pages.components import colours, components_map
+from decompose.pages.components import component_colours, components_map
 from tests.fakes import fake_store, part
 
 
@@ -109,15 +109,15 @@ def test_every_image_is_of_one_component_and_has_its_colour_on_the_map(store: St
     png = components_map(store, found)
     assert png is not None
     pixels = np.asarray(Image.open(BytesIO(png)).convert("RGBA"))
-    wanted = [tuple(int(c[i : i + 2], 16) for i in (1, 3, 5)) for c in colours(2)]
+    wanted = [tuple(int(c[i : i + 2], 16) for i in (1, 3, 5)) for c in component_colours(2)]
     seen = [np.flatnonzero((pixels[..., :3] == colour).all(2).any(0)) for colour in wanted]
     assert seen[0].max() < seen[1].min()
     assert seen[1].max() - seen[0].min() > pixels.shape[1] / 2
 
 
 def test_there_are_colours_for_any_number_of_components() -> None:
-    assert len(set(colours(20))) == 20
-    assert len(colours(45)) == 45
+    assert len(set(component_colours(20))) == 20
+    assert len(component_colours(45)) == 45
 
 
 def test_what_cannot_be_factored_is_refused(store: Store, tmp_path: Path) -> None:

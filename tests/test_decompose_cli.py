@@ -26,6 +26,7 @@ from atlas.store.shards import read_json, write_json
 from atlas.store.store import Store
 from decompose import bakeoff, equations
 from decompose.attribution import concept_embeddings
+from decompose.candidates import LabelTest
 from decompose.cli import main
 from decompose.confirmation import RECEIPT_COLUMNS
 from tests.fakes import part
@@ -303,7 +304,7 @@ def vit(towers, tmp_path: Path) -> Path:
 def test_every_command_works_on_a_vit(vit: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
     monkeypatch.setattr("decompose.lookup.default_texts", lambda: ("cat", "dog", "sun"))
     monkeypatch.setattr(equations, "_vocabulary", lambda: tuple(f"word{i}" for i in range(40)))
-    monkeypatch.setattr("decompose.labels.DRAWS", 200)
+    monkeypatch.setattr("decompose.labels.LabelTest", partial(LabelTest, draws=200))
     own = ["--store", str(vit), "--pretrained", str(vit.parent / "vit.safetensors")]
     components = str(vit / "neurons/components/components.safetensors")
     for command in (

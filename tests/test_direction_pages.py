@@ -63,9 +63,9 @@ def test_the_page_shows_them_and_escapes_what_they_are_called(store, directions,
     assert "<i>latent" not in page
     assert "&lt;b&gt;cat&lt;/b&gt;" in page
     assert "+0.5000" in page
-    assert "not tried" in page
+    assert "not tested" in page
     assert "no significant label" in page
-    assert "4 directions of the layer, the 3 with the surest labels of which are shown" in page
+    assert "4 directions of the layer, of which the 3 with the smallest q are shown" in page
     assert 'href="neurons/' in page
 
 

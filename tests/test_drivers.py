@@ -16,8 +16,8 @@ NEURONS, KEPT, BLOCK = 16, 30, 5
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     store = fake_store(tmp_path_factory.mktemp("run") / "demo", neurons=NEURONS)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(drivers, "MOST", KEPT)
-        patch.setattr(drivers, "BLOCK", BLOCK)
+        patch.setattr(drivers, "MOST_DRIVERS", KEPT)
+        patch.setattr(drivers, "NEURONS_A_SCRIPT", BLOCK)
         write_site(store)
     return store
 
@@ -43,7 +43,7 @@ def test_the_rows_that_drive_a_neuron_have_the_colours_of_their_activations(
     hot = np.array([found[row] for row in rows.tolist()]) - len(PALETTE) - len(RAMP)
     assert hot[0] == len(HEAT) - 1
     assert hot[-1] == 0
-    assert np.abs(hot - share * (len(HEAT) - 1)).max() < 0.5 + (len(HEAT) - 1) / drivers.LEVELS
+    assert np.abs(hot - share * (len(HEAT) - 1)).max() < 0.5 + (len(HEAT) - 1) / drivers.ACTIVATION_LEVELS
     lit = set(page.evaluate("atlas.page.lit"))
     others = {code for i, code in enumerate(page.evaluate("Array.from(atlas.page.points.code)")) if i not in lit}
     assert others == {len(PALETTE) - 1}
@@ -55,7 +55,7 @@ def test_the_rows_that_drive_a_neuron_have_the_colours_of_their_activations(
 def test_the_legend_says_what_the_colours_are(visit: Visit, store: Store) -> None:
     page = visit.open("index.html#neuron=3")
     _, values = truth(store, 3)
-    said = f"The {KEPT} rows that drive neuron 3 most, of 280 images and words, by activation."
+    said = f"The {KEPT} rows that activate neuron 3 most, of 280 images and words, by activation."
     assert said in page.inner_text("#neuron")
     assert page.inner_text("#live") == said
     shown = [float(text.replace("−", "-")) for text in page.locator("#neuron .heat small").all_inner_texts()]
@@ -81,7 +81,7 @@ def test_only_the_block_of_a_neuron_is_read_and_the_last_pick_counts(visit: Visi
 
 
 def test_more_neurons_keep_fewer_rows() -> None:
-    assert drivers.depth(1024) == drivers.MOST
-    assert drivers.LEAST < drivers.depth(4096) < drivers.MOST
-    assert drivers.depth(100_000) == drivers.LEAST
-    assert drivers.weight(4096) < 1.1 * drivers.ROOM
+    assert drivers.drivers_per_neuron(1024) == drivers.MOST_DRIVERS
+    assert drivers.LEAST_DRIVERS < drivers.drivers_per_neuron(4096) < drivers.MOST_DRIVERS
+    assert drivers.drivers_per_neuron(100_000) == drivers.LEAST_DRIVERS
+    assert drivers.drivers_bytes(4096) < 1.1 * drivers.DRIVERS_ROOM

@@ -182,9 +182,9 @@ def test_cards_show_drawings(tmp_path, browser):
     page.goto((site / "neurons" / "0003.html").as_uri())
     assert page.locator(".drawn img").evaluate_all("all => all.map(one => one.naturalWidth)") == [112, 112]
     captions = page.locator(".drawn figcaption").all_inner_texts()
-    assert captions == ["by itself\n0.500", f"{hostile}\n0.500"]
+    assert captions == ["no facet\n0.500", f"{hostile}\n0.500"]
     assert page.locator(".drawn b").count() == 0
-    assert "does 0.250" in page.locator("article").inner_text()
+    assert "has 0.250" in page.locator("article").inner_text()
     page.goto((site / "neurons" / "0004.html").as_uri())
     assert page.locator(".drawn").count() == 0
     page.close()

@@ -14,9 +14,10 @@ from atlas.errors import Refused
 from atlas.model.directions import Directions
 from atlas.store.shards import ROW_SCHEMA
 from atlas.store.store import Store
+from decompose.candidates import concepts_of
 from decompose.evidence import Evidence, basis_evidence, caption_evidence, concepts_in, image_evidence
-from decompose.facets import silhouettes, cluster_rows, split_neurons
-from decompose.labels import _table, concepts_of, label_neurons
+from decompose.facets import cluster_rows, silhouettes, split_neurons
+from decompose.labels import _table, label_neurons
 from decompose.renderings import Things, strongest_things, tell_things, things_of
 from decompose.responses import Responses
 from tests.fakes import FakeClip, call, fake_store

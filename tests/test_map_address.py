@@ -67,7 +67,7 @@ def test_the_latest_act_stands_out(visit: Visit) -> None:
     driven = page.evaluate(bright)
     assert driven == sorted(page.evaluate("atlas.page.lit"))
     assert driven != found
-    assert page.locator("#leading").inner_text() == "On the map what drives the neuron stands out, being the latest."
+    assert page.locator("#leading").inner_text() == "On the map what activates the neuron stands out: it came last."
     assert "lit=neuron" in shown_hash(page)
     again = visit.open(f"index.html{shown_hash(page)}")
     assert again.evaluate(bright) == driven

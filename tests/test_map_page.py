@@ -12,7 +12,7 @@ import pytest
 
 from atlas.analysis.layout import Centred
 from atlas.errors import Refused
-from atlas.pages import budget, columns, frame, labels, meaning, picture, write_points, write_site
+from atlas.pages import budget, columns, frame, meaning, picture, regions, write_points, write_site
 from atlas.pages import map as map_page
 from atlas.store.store import Store
 from tests.browsing import DRAWN, Visit, given_points, lasso, shown_hash
@@ -38,7 +38,7 @@ def planted(n: int = 400, seed: int = 0) -> tuple[np.ndarray, np.ndarray, list[s
 
 def test_regions_are_named_by_what_is_most_their_own() -> None:
     layout, vectors, named = planted()
-    found = labels.name_clusters(layout, vectors, named)
+    found = regions.regions_by_labels(layout, vectors, named)
     coarse = [label for label in found if label.level == 0]
     assert len(coarse) == 5
     for label in coarse:
@@ -49,18 +49,18 @@ def test_regions_are_named_by_what_is_most_their_own() -> None:
 
 def test_names_do_not_repeat_and_come_from_what_lies_there() -> None:
     layout, vectors, named = planted()
-    found = labels.name_clusters(layout, vectors, named)
+    found = regions.regions_by_labels(layout, vectors, named)
     for level in range(3):
         terms = [term for label in found if label.level == level for term in label.text.split(", ")]
         assert len(terms) == len(set(terms))
         assert "thing" not in terms  # it lies everywhere
-    assert labels.name_clusters(layout, vectors, [""] * len(layout)) == []
+    assert regions.regions_by_labels(layout, vectors, [""] * len(layout)) == []
 
 
 def test_given_names_stand_on_one_of_their_own_points() -> None:
     layout, _, named = planted()
     names = [name.split()[0] if name != "thing" else "" for name in named]
-    found = labels.given_clusters(layout, [names])
+    found = regions.given_regions(layout, [names])
     assert sorted(label.text for label in found) == ["cat", "moon", "pizza", "ship", "train"]
     assert all(names[label.point] == label.text for label in found)
     assert sum(label.count for label in found) == sum(bool(name) for name in names)
@@ -70,11 +70,11 @@ def test_meaning_finds_rows_with_the_label_and_leaves_out_texts(store: Store) ->
     found = meaning.find_meanings(store)
     assert found is not None
     assert found.kind == "text"
-    assert found.rows.shape == (len(found.texts), 2 * meaning.HITS)
+    assert found.rows.shape == (len(found.texts), 2 * meaning.ROWS_A_TEXT)
     labels_of = store.table(["label"])["label"].to_pylist()
     kinds = store.table(["kind"])["kind"].to_pylist()
     cat = found.texts.index("cat")
-    assert labels_of[found.rows[cat, meaning.HITS]] == "cat"  # the nearest rendered word
+    assert labels_of[found.rows[cat, meaning.ROWS_A_TEXT]] == "cat"  # the nearest rendered word
     assert {kinds[row] for row in found.rows.ravel()} == {"image", "word"}
 
 
@@ -287,7 +287,7 @@ def test_exported_places_are_those_of_the_layout(visit: Visit, store: Store) -> 
     points = pq.read_table(store.derived(part("layout/map")) / "points.parquet").to_pandas().set_index("row")
     found = np.array([[record["x"], record["y"]] for record in records])
     wanted = points.loc[[record["row"] for record in records], ["x", "y"]].to_numpy()
-    assert np.abs(found - wanted).max() <= columns.steps(points[["x", "y"]].to_numpy())[2]
+    assert np.abs(found - wanted).max() <= columns.place_steps(points[["x", "y"]].to_numpy())[2]
     assert len(str(records[0]["x"])) < 12
 
 
@@ -296,8 +296,10 @@ def test_the_still_picture_has_the_colours_that_points_have_at_first(
     counts: tuple[int, int, int], tmp_path: Path, browser: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[np.ndarray] = []
-    still = picture.still
-    monkeypatch.setattr(picture, "still", lambda at, codes, palette: drawn.append(codes) or still(at, codes, palette))
+    still = picture.still_picture
+    monkeypatch.setattr(
+        picture, "still_picture", lambda at, codes, palette: drawn.append(codes) or still(at, codes, palette)
+    )
     images, words, texts = counts
     site = write_site(fake_store(tmp_path / "demo", images=images, words=words, texts=texts)).parent
     page = browser.new_page()
@@ -332,14 +334,14 @@ def test_pages_say_how_the_map_was_drawn(tmp_path: Path, centre: bool) -> None:
     assert ("which is what is drawn, and what taking off each kind’s mean would leave" in html) == (not centre)
     assert ("Each kind was centred first" in about) == centre
     assert ("Kinds were not centred" in about) == (not centre)
-    assert isinstance(map_page.space(store), Centred) == centre
+    assert isinstance(map_page.map_space(store, map_page.is_centred(map_page.DerivedParts(store))), Centred) == centre
     assert "are found by the index of embeddings, which <code>atlas near</code> asks" in html
 
 
 def test_several_words_say_what_their_figure_is(visit: Visit) -> None:
     page = visit.open("index.html")
     page.evaluate("atlas.page.finder.set('cat sun', 'meaning')")
-    assert "mean cosines, a word whose nearest a row is not among counting 0" in page.locator("#found").inner_text()
+    assert "mean cosines (0 for a word that does not list the row)" in page.locator("#found").inner_text()
     page.evaluate("atlas.page.finder.set('cat', 'meaning')")
     assert page.locator("#found").inner_text().endswith("by the model; with cosines.")
 
@@ -358,11 +360,11 @@ def test_everything_has_a_name(visit: Visit) -> None:
 
 
 def test_few_points_are_discs_in_the_still_picture() -> None:
-    for count, pixels in ((1, 49), (picture.FEW, 5)):
+    for count, pixels in ((1, 49), (picture.FEW_POINTS, 5)):
         places, codes = np.zeros((count, 2), np.int16), np.zeros(count, np.uint8)
-        assert np.count_nonzero(picture.density(places, codes, 1)) == pixels
+        assert np.count_nonzero(picture.point_density(places, codes, 1)) == pixels
     corner = np.full((1, 2), 32_767, np.int16)
-    assert np.count_nonzero(picture.density(corner, np.zeros(1, np.uint8), 1)) > 9  # and whole
+    assert np.count_nonzero(picture.point_density(corner, np.zeros(1, np.uint8), 1)) > 9  # and whole
 
 
 def test_without_javascript_there_is_a_picture_and_a_table(store: Store, browser: Any) -> None:
@@ -460,7 +462,7 @@ def test_given_places_become_one_file(tmp_path: Path, browser: Any, capsys: pyte
 def test_many_points_come_in_several_scripts(
     tmp_path: Path, browser: Any, monkeypatch: pytest.MonkeyPatch, single: bool
 ) -> None:
-    monkeypatch.setattr(frame, "SHARD", 150)
+    monkeypatch.setattr(frame, "ROWS_A_SCRIPT", 150)
     index = write_points(tmp_path / "many", **given_points(2000), single_file=single)
     assert single or len(list((index.parent / "data").glob("near*.js"))) == 14
     page = browser.new_page(viewport={"width": 1200, "height": 800})
@@ -489,7 +491,7 @@ def test_given_places_that_do_not_match_are_refused(tmp_path: Path) -> None:
 
 def test_the_plan_is_near_what_is_written(store: Store) -> None:
     rows = store.table(["caption"])["caption"].to_pylist()
-    planned = budget.plan(rows, 25, cards=NEURONS)
+    planned = budget.plan_site(rows, 25, cards=NEURONS)
     assert planned.lines()[0] == f"plan: {len(store)} points in a folder, at most 25 MB"
     site = sum(path.stat().st_size for path in store.derived(part("site")).rglob("*") if path.is_file())
     sheets = sum(path.stat().st_size for path in store.derived(part("site")).rglob("0*.webp"))
@@ -498,6 +500,6 @@ def test_the_plan_is_near_what_is_written(store: Store) -> None:
 
 def test_pieces_cut_each_column_by_its_own_length() -> None:
     whole: dict[str, columns.Column] = {"x": np.arange(10), "levels": ["a", "b"], "none": []}
-    cut = list(columns.pieces(whole, 3))
+    cut = list(columns.cut_columns(whole, 3))
     assert np.concatenate([piece["x"] for piece in cut]).tolist() == list(range(10))
     assert [level for piece in cut for level in piece["levels"]] == ["a", "b"]

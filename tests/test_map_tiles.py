@@ -17,15 +17,15 @@ NEURONS = 16
 @pytest.fixture
 def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A map of 3,000 points in 256 tiles: more than a page keeps."""
-    cut_small(monkeypatch, WHOLE=1000, TILE=12, SAMPLE=400)
+    cut_small(monkeypatch, UNTILED_POINTS=1000, TILE_POINTS=12, OVERVIEW_POINTS=400)
     return write_points(tmp_path / "many", **given_points(3000), single_file=False)
 
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """The site of a Store whose 300 rows lie in 64 tiles."""
-    cut_small(monkeypatch, WHOLE=100, TILE=5, SAMPLE=40)
-    monkeypatch.setattr(meaning, "HITS", 60)
+    cut_small(monkeypatch, UNTILED_POINTS=100, TILE_POINTS=5, OVERVIEW_POINTS=40)
+    monkeypatch.setattr(meaning, "ROWS_A_TEXT", 60)
     store = fake_store(tmp_path / "demo", neurons=NEURONS)
     write_site(store)
     return store
@@ -34,14 +34,14 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 @pytest.fixture
 def tiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A map of 3,000 points as one of millions is written: 32 tiles, and 400 points to begin with."""
-    cut_small(monkeypatch, WHOLE=1000, TILE=100, SAMPLE=400)
+    cut_small(monkeypatch, UNTILED_POINTS=1000, TILE_POINTS=100, OVERVIEW_POINTS=400)
     kept = np.linspace(0, 1, 3000).astype(np.float32)
     return write_points(tmp_path / "tiled", **given_points(3000), preservation=kept, single_file=False)
 
 
 def test_tiles_hold_every_point_once_and_lie_together() -> None:
     places = np.random.default_rng(0).integers(-32_000, 32_000, (5000, 2)).astype(np.int16)
-    cut = tiles.cut(places, 400)
+    cut = tiles.cut_tiles(places, 400)
     assert sorted(np.concatenate(cut).tolist()) == list(range(5000))
     assert {len(part) for part in cut} == {312, 313}
     area = [np.ptp(places[part].astype(int), axis=0).prod() for part in cut]
@@ -94,7 +94,7 @@ def test_a_map_in_tiles_draws_all_points_of_a_close_view(tiled: Path, browser: A
           x[i] > x0 && x[i] < x1 && y[i] > y0 && y[i] < y1).length)(atlas.page.scatter.view(), atlas.page.points)"""
     )
     view = page.evaluate("(({ x0, x1, y0, y1 }) => [x0, x1, y0, y1])(atlas.page.scatter.view())")
-    at = columns.quantised(given_points(3000)["xy"]).astype(int)
+    at = columns.quantised_places(given_points(3000)["xy"]).astype(int)
     assert seen == ((at[:, 0] > view[0]) & (at[:, 0] < view[1]) & (at[:, 1] > view[2]) & (at[:, 1] < view[3])).sum()
     page.evaluate("atlas.page.selection.take([[-33000,-33000],[33000,-33000],[33000,33000],[-33000,33000]])")
     records = page.evaluate("atlas.page.selection.records()")
@@ -105,7 +105,7 @@ def test_a_map_in_tiles_draws_all_points_of_a_close_view(tiled: Path, browser: A
 
 
 def places(n: int) -> np.ndarray:
-    return columns.quantised(given_points(n)["xy"]).astype(int)
+    return columns.quantised_places(given_points(n)["xy"]).astype(int)
 
 
 def test_a_link_flies_to_a_point_that_was_not_drawn_yet(many: Path, browser: Any) -> None:
@@ -205,7 +205,7 @@ def test_rows_are_written_once_and_the_plan_counts_them(site: Store, browser: An
         path.name for path in (folder / "data").glob("*.js") if path.stem in ("rows", "captions", "map", "near")
     ]
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.suffix != ".webp")
-    planned = budget.plan(site.table(["caption"])["caption"].to_pylist(), 25, cards=NEURONS)
+    planned = budget.plan_site(site.table(["caption"])["caption"].to_pylist(), 25, cards=NEURONS)
     assert 0.7 < planned.total / size < 1.3
     page = browser.new_page(viewport={"width": 1200, "height": 800})
     visit = Visit(page, folder)

@@ -13,7 +13,7 @@ from atlas.analysis.index import Index
 from atlas.analysis.neuron import Neuron
 from atlas.analysis.queries import export_parquet
 from atlas.errors import Refused
-from atlas.pages.notebook import figure
+from atlas.pages.notebook import map_figure
 from atlas.store.store import Store
 from tests.fakes import fake_store, part
 
@@ -90,13 +90,13 @@ def test_a_search_is_still_two_arrays(store: Store) -> None:
 
 
 def test_the_figure_shows_a_sample_with_its_own_thumbnails(store: Store) -> None:
-    fig = figure(store, rows=40)
+    fig = map_figure(store, rows=40)
     data = fig.renderers[0].data_source.data
     assert len(data["x"]) == 40
-    assert figure(store, rows=40).renderers[0].data_source.data["caption"] == data["caption"]
+    assert map_figure(store, rows=40).renderers[0].data_source.data["caption"] == data["caption"]
     assert "--atlas-0:url(data:image/webp;base64," in fig.stylesheets[0].css
     with pytest.raises(Refused, match="show at least one"):
-        figure(store, rows=0)
+        map_figure(store, rows=0)
 
 
 def test_the_export_holds_what_other_tools_open(store: Store, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from scipy.sparse import csr_matrix
 
-from atlas.pages import columns, enrichment, traits, write_site
+from atlas.pages import columns, neuronregions, traits, write_site
 from atlas.store.store import Store
 from tests.browsing import Visit, lasso, shown_hash
 from tests.fakes import HOSTILE, WORDS, fake_store, part
@@ -62,7 +62,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 def test_regions_are_named_by_what_their_neurons_carry_more() -> None:
     layout, labels = islands()
-    found = enrichment.name_regions(layout, labels)
+    found = neuronregions.name_neuron_regions(layout, labels)
     words = [word for label in found for word in label.text.split(", ")]
     assert set(WORDS[:ISLANDS]) <= set(words)
     assert len(set(words) - set(WORDS[:ISLANDS])) <= 1
@@ -76,15 +76,17 @@ def test_regions_are_named_by_what_their_neurons_carry_more() -> None:
 def test_where_nothing_holds_no_region_has_a_name() -> None:
     layout, labels = islands()
     rng = np.random.default_rng(1)
-    found = [enrichment.name_regions(rng.permutation(layout), labels) for _ in range(10)]
-    assert sum(map(len, found)) <= 10 * 3 * enrichment.FALSE / 2  # half of what may be expected, at three levels
-    assert enrichment.name_regions(layout, [[] for _ in range(U)]) == []
-    assert enrichment.name_regions(layout[:5], labels[:5]) == []
+    found = [neuronregions.name_neuron_regions(rng.permutation(layout), labels) for _ in range(10)]
+    assert (
+        sum(map(len, found)) <= 10 * 3 * neuronregions.FALSE_NAMES / 2
+    )  # half of what may be expected, at three levels
+    assert neuronregions.name_neuron_regions(layout, [[] for _ in range(U)]) == []
+    assert neuronregions.name_neuron_regions(layout[:5], labels[:5]) == []
 
 
 def test_enrichment_is_the_hypergeometric_tail() -> None:
     carried = csr_matrix(np.array([[1], [1], [0], [0], [1], [0]], np.float32))
-    there, p = enrichment.region_enrichment(np.array([0, 0, 0, 1, 1, 1]), carried)
+    there, p = neuronregions.region_enrichment(np.array([0, 0, 0, 1, 1, 1]), carried)
     assert there.ravel().tolist() == [2, 1]
     np.testing.assert_allclose(p.ravel(), [10 / 20, 19 / 20])  # of 20 ways to draw three of six
 
@@ -99,19 +101,19 @@ def test_traits_have_an_entry_for_every_neuron() -> None:
     assert (alike.entries, alike.codes.tolist(), alike.known) == (["1.00", "not known"], [0, 0, 1, 1], 1)
     chances = traits.measure_trait("p", "p", "", [0.5, 0.002, None], (0.001, 0.01), "no label")
     assert (chances.entries, chances.codes.tolist()) == (["0.001 to 0.01", "0.01 and above", "no label"], [1, 0, 2])
-    assert chances.hues == [12, 20, traits.APART]
+    assert chances.hues == [12, 20, traits.UNKNOWN_ON_RAMP]
     counted = traits.count_trait("n", "N", "", [0, 2, 1, 2])
     assert (counted.entries, counted.codes.tolist()) == (["1", "2", "none"], [2, 1, 0, 1])
     many = traits.kind_trait("k", "K", "", [f"k{min(i, 14)}" for i in range(20)] + [""], "")
-    assert len(many.entries) == traits.HUES + 1
-    assert many.entries[-2:] == [traits.OTHERS, ""]
+    assert len(many.entries) == traits.KIND_HUES + 1
+    assert many.entries[-2:] == [traits.OTHER_KINDS, ""]
     assert many.hues == list(range(len(traits.PALETTE)))
 
 
 def test_a_histogram_says_how_often_a_neuron_is_silent() -> None:
-    assert traits.silent([-1.0, 0.0, 1.0], [3, 1]) == 0.75
-    assert traits.silent([-1.0, 1.0], [4]) == 0.5
-    assert traits.silent([0.5, 1.0], [4]) == 0.0
+    assert traits.silent_share([-1.0, 0.0, 1.0], [3, 1]) == 0.75
+    assert traits.silent_share([-1.0, 1.0], [4]) == 0.5
+    assert traits.silent_share([0.5, 1.0], [4]) == 0.0
 
 
 # -- the page ----------------------------------------------------------------------------------------------------------
@@ -151,7 +153,7 @@ def test_search_finds_by_label_word_and_number_and_lights_up(visit: Visit, store
     assert page.evaluate("[...atlas.page.scatter.bright()]") == [12]
     query.fill(WORDS[0])
     hits = page.evaluate("atlas.page.finder.hits()")
-    labels = page.evaluate("atlas.page.labels")
+    labels = page.evaluate("[...atlas.page.points.row].map((i) => atlas.page.rows.name(i))")
     assert {i for i, label in enumerate(labels) if WORDS[0] in label} <= set(hits)
     assert WORDS[0] in labels[hits[0]]
     assert sorted(page.evaluate("[...atlas.page.scatter.bright()]")) == sorted(hits)
@@ -175,7 +177,7 @@ def test_lasso_table_and_export_of_neurons(visit: Visit, store: Store) -> None:
     assert {"neuron", "label", "words", "evidence", "receipts", "monosemanticity", "p", "x", "y"} <= set(records[0])
     stats = pq.read_table(store.derived(part("neurons/stats")) / "image.parquet").to_pylist()
     points = pq.read_table(store.derived(part("layout/neurons")) / "points.parquet").to_pandas()
-    step = columns.steps(points[["x", "y"]].to_numpy())[2]
+    step = columns.place_steps(points[["x", "y"]].to_numpy())[2]
     for record in records:
         assert record["std"] == pytest.approx(stats[record["neuron"]]["std"], rel=1e-5)
         assert record["x"] == pytest.approx(points["x"][record["neuron"]], abs=step)
@@ -194,17 +196,17 @@ def test_a_click_shows_a_neuron_and_what_answers_alike(visit: Visit) -> None:
     tip.wait_for(state="visible")
     pointed = page.evaluate("atlas.page.scatter.pointed()")
     assert f"neuron {pointed}" in tip.inner_text()
-    assert page.evaluate("atlas.page.labels")[pointed] in tip.inner_text()
+    assert page.evaluate("[...atlas.page.points.row].map((i) => atlas.page.rows.name(i))")[pointed] in tip.inner_text()
     assert tip.locator(".t").count() == 4
     page.mouse.click(x, y)
     card = page.locator("#card")
     assert card.locator("small").first.inner_text() == f"neuron {pointed}"
     assert card.get_by_role("link", name="Open its card").get_attribute("href") == f"neurons/{pointed:04d}.html"
-    drives = card.get_by_role("link", name="What drives it, on the map")
+    drives = card.get_by_role("link", name="Show on the map what activates it")
     assert drives.get_attribute("href") == f"index.html#neuron={pointed}"
     card.locator(".strip button").first.click()
     assert card.locator("small").first.inner_text() != f"neuron {pointed}"
-    card.get_by_label("Back to the point before").click()
+    card.get_by_label("Back to the previous point").click()
     assert card.locator("small").first.inner_text() == f"neuron {pointed}"
     card.get_by_role("link", name="Open its card").click()
     page.wait_for_url(f"**/neurons/{pointed:04d}.html")

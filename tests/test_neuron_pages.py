@@ -10,8 +10,8 @@ import pytest
 from atlas.errors import Refused
 from atlas.formatting import json_number
 from atlas.pages import write_site
-from atlas.pages.evidence import rebinned
-from atlas.pages.fragments import headed, inspect
+from atlas.pages.evidence import rebin_counts
+from atlas.pages.fragments import check_fragment, with_heading
 from atlas.store.store import Store
 from tests.browsing import Visit
 from tests.fakes import HOSTILE, fake_store, part
@@ -50,7 +50,7 @@ def test_a_card_shows_everything_that_is_known(visit: Visit, store: Store) -> No
     assert "0" * 64 in page.locator(".neuron .facts").inner_text()
     facets = page.get_by_role("region", name="Facets")
     assert facets.locator("tbody tr").nth(1).inner_text().split("\t")[:4] == [LABEL, "0.010", "0.020", "9"]
-    assert "separate groups" in page.locator("section", has=facets).inner_text()
+    assert "separate clusters" in page.locator("section", has=facets).inner_text()
     table = page.get_by_role("region", name="Receipts")
     assert table.locator("tbody tr").nth(0).inner_text().split("\t") == [
         LABEL, "raised", "+0.210 (+0.150 to +0.270)", "−0.0100", "2e-4", "yes",
@@ -129,10 +129,10 @@ def test_the_page_that_is_open_stands_in_a_narrow_bar(visit: Visit) -> None:
 
 
 def test_a_fragment_is_headed_within_its_measure() -> None:
-    assert headed('<style>a{}</style><article class="a>b"><p>x', "A & b") == (
+    assert with_heading('<style>a{}</style><article class="a>b"><p>x', "A & b") == (
         '<style>a{}</style><article class="a>b"><h1>A &amp; b</h1><p>x'
     )
-    assert headed("<p>x", "T") == "<h1>T</h1><p>x"
+    assert with_heading("<p>x", "T") == "<h1>T</h1><p>x"
 
 
 def test_a_fragment_is_a_page_of_the_site(visit: Visit, store: Store) -> None:
@@ -170,7 +170,7 @@ def test_a_fragment_is_a_page_of_the_site(visit: Visit, store: Store) -> None:
 )
 def test_a_fragment_that_could_act_is_refused(body: str) -> None:
     with pytest.raises(Refused, match=r"^page.html, line 2, .*; a fragment is text, tables and pictures alone$"):
-        inspect(f"<p>fine</p>\n{body}", Path("page.html"))
+        check_fragment(f"<p>fine</p>\n{body}", Path("page.html"))
 
 
 def test_a_fragment_may_hold_text_tables_and_pictures() -> None:
@@ -180,7 +180,7 @@ def test_a_fragment_may_hold_text_tables_and_pictures() -> None:
     body += (
         '<svg viewBox="0 0 9 9"><path d="M0,0 9,9" fill="url(#a)"/></svg><p title="a: b" aria-label="c: d" data-e="f:">'
     )
-    inspect(
+    check_fragment(
         body + '<img src="data:image/png;base64,AA"><p style="--hue:#abc">javascript: onclick</p>', Path("page.html")
     )
 
@@ -196,7 +196,7 @@ def test_a_fragment_cannot_take_the_sites_own_pages(tmp_path: Path, name: str) -
 
 def test_bins_are_gathered_into_bands() -> None:
     counts = np.arange(64)
-    assert rebinned(counts, 10).sum() == pytest.approx(counts.sum())
-    np.testing.assert_allclose(rebinned(np.ones(64), 10), 6.4)
+    assert rebin_counts(counts, 10).sum() == pytest.approx(counts.sum())
+    np.testing.assert_allclose(rebin_counts(np.ones(64), 10), 6.4)
     assert json_number(float("nan")) is None
     assert json_number(0.123456) == 0.1235

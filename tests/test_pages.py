@@ -45,7 +45,7 @@ def test_search_and_legend(visit: Visit) -> None:
     assert page.locator("#found").inner_text().startswith(f"{page.locator('#results li').count()} found")
     assert all("pizza" in text for text in page.locator("#results .caption").all_inner_texts())
     page.get_by_placeholder("Search captions").fill("no such caption")
-    assert page.locator("#found").inner_text() == "0 found in captions; Meaning asks the model instead."
+    assert page.locator("#found").inner_text() == "0 found in captions; try Meaning, which asks the model."
     points = "atlas.page.shown().length"
     assert page.evaluate(points) == 300
     page.locator(".entry", has_text="image").click()
@@ -118,9 +118,9 @@ def test_nothing_derived_still_makes_a_site(tmp_path: Path) -> None:
 def test_words_alone_make_neurons_and_cards(tmp_path: Path) -> None:
     store = fake_store(tmp_path / "words", images=0, words=24, texts=0, neurons=4)
     site = write_site(store).parent
-    assert "by the word it answers to most" in (site / "neurons.html").read_text("utf-8")
+    assert "by the word that activates it most" in (site / "neurons.html").read_text("utf-8")
     assert not (site / "activations.html").exists()
-    assert "Words it answers to most" in (site / "neurons" / "0003.html").read_text("utf-8")
+    assert "Words that activate it most" in (site / "neurons" / "0003.html").read_text("utf-8")
 
 
 def test_the_budget_steps_down_or_refuses_in_one_line(tmp_path: Path) -> None:
@@ -140,12 +140,14 @@ def test_the_budget_steps_down_or_refuses_in_one_line(tmp_path: Path) -> None:
 def test_sheets_of_words_are_whole_where_that_is_smaller() -> None:
     thumbs = [webp(render_word(word, "open-sans", 40)) for word in ("dotted", "drum", "duck", "earth") * 16]
     noise = [webp(Image.fromarray(np.random.default_rng(i).integers(0, 256, (56, 56, 3), np.uint8))) for i in range(8)]
-    size = thumbnails.Size(56, 75)
-    page, lossy = (Image.open(BytesIO(thumbnails.sheet(thumbs, size, words))).convert("RGB") for words in (True, False))
+    size = thumbnails.ThumbnailSize(56, 75)
+    page, lossy = (
+        Image.open(BytesIO(thumbnails.thumbnail_sheet(thumbs, size, words))).convert("RGB") for words in (True, False)
+    )
     assert set(np.unique(np.asarray(page))) <= {17 * shade for shade in range(16)}
     assert np.abs(np.asarray(page, int) - np.asarray(lossy, int)).mean() < 2
-    assert len(thumbnails.sheet(thumbs, size, True)) < len(thumbnails.sheet(thumbs, size))
-    assert thumbnails.sheet(noise, size, True) == thumbnails.sheet(noise, size)
+    assert len(thumbnails.thumbnail_sheet(thumbs, size, True)) < len(thumbnails.thumbnail_sheet(thumbs, size))
+    assert thumbnails.thumbnail_sheet(noise, size, True) == thumbnails.thumbnail_sheet(noise, size)
 
 
 def webp(image: Image.Image) -> bytes:
@@ -169,7 +171,7 @@ def test_columns_round_trip() -> None:
     import gzip
     from base64 import b64decode
 
-    script = columns.script("t<", {"x": np.arange(5, dtype=np.int16), "s": ["a", "", "שלום"]})
+    script = columns.column_script("t<", {"x": np.arange(5, dtype=np.int16), "s": ["a", "", "שלום"]})
     assert script.startswith('atlas.data("t\\u003c",')
     described = json.loads(script[script.index(",") + 1 : script.rindex(',"')])
     data = gzip.decompress(b64decode(script[script.rindex(',"') + 2 : -4]))

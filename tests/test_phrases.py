@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from atlas.pages import labels, phrases
+from atlas.pages import phrases, regions
 
 BASES = ("raised fist", "raised hand", "crossed fingers", "nail polish", "man running", "woman running", "nurse")
 BASES = (*BASES, "cook", "man with white cane", "kiss", "queen", "pilot")
@@ -38,17 +38,17 @@ def test_terms_are_what_labels_end_in() -> None:
 
 def test_a_rendered_word_is_no_thing_unless_things_are_called_so() -> None:
     words = ["raised", "fist", "raised fist", "raised hand", "raised flag", "raised cup"]
-    carried, terms = phrases.carriers(words * 2, things={"fist", "raised fist", "raised hand"})
+    carried, terms = phrases.term_carriers(words * 2, things={"fist", "raised fist", "raised hand"})
     assert "raised" not in terms
     assert carried[0].nnz == 0
-    assert "raised" in phrases.carriers(words * 2)[1]
+    assert "raised" in phrases.term_carriers(words * 2)[1]
 
 
 def test_sentences_give_single_words() -> None:
     sentence = "a brown dog runs along the long wet beach in rain"
-    assert all(" " not in run for run in phrases.runs(sentence))
+    assert all(" " not in run for run in phrases.word_runs(sentence))
     assert {"dog", "beach", "rain"} <= set(phrases.find_terms({sentence: 2}))
-    assert "the" not in phrases.runs(sentence)
+    assert "the" not in phrases.word_runs(sentence)
 
 
 def test_regions_of_variants_are_named_by_the_thing() -> None:
@@ -66,7 +66,7 @@ def test_regions_of_variants_are_named_by_the_thing() -> None:
         np.concatenate([vectors, axes[4] + 0.3 * rng.normal(size=(len(known), 16))]),
     )  # what shows that tones vary things lies elsewhere
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    found = labels.name_clusters(layout.astype(np.float32), vectors.astype(np.float32), [*named, *known])
+    found = regions.regions_by_labels(layout.astype(np.float32), vectors.astype(np.float32), [*named, *known])
     coarse = {label.text for label in found if label.level == 0}
     assert set(things) <= coarse
     assert not any(word in text for text in coarse for word in ("tone", "skin", "light", "dark", "medium"))
@@ -76,20 +76,20 @@ def test_neither_variants_nor_a_stray_decide_a_name() -> None:
     """A cluster of 90 rows of one thing, and a row each of 9 others: the one thing counts for both rows and things."""
     codes = np.zeros(99, np.int64)
     things = np.array([0] * 90 + list(range(1, 10)))
-    carried, terms = phrases.carriers(["fist"] * 90 + ["rare thing"] * 3 + ["odd one"] * 6)
-    of = labels.Candidates(terms, np.zeros((len(terms), 4), np.float32), carried, 0.0, things)
-    inside = labels.csr_matrix((np.ones(99, np.float32), (np.arange(99), codes)))
-    cover, own = labels.membership(inside, of)
+    carried, terms = phrases.term_carriers(["fist"] * 90 + ["rare thing"] * 3 + ["odd one"] * 6)
+    of = regions.Candidates(terms, np.zeros((len(terms), 4), np.float32), carried, 0.0, things)
+    inside = regions.csr_matrix((np.ones(99, np.float32), (np.arange(99), codes)))
+    cover, own = regions.term_coverage(inside, of)
     assert cover[0, terms.index("fist")] == np.float32(np.sqrt(90 / 99 * 1 / 10))
     assert np.isclose(cover[0, terms.index("odd one")], np.sqrt(6 / 99 * 6 / 10))
     assert np.all(own == 1)
 
 
 def test_two_terms_join_where_the_second_says_more() -> None:
-    assert labels.joins("kiss", "couple with heart")
-    assert not labels.joins("island", "islands")
-    assert not labels.joins("raised hand", "hand")
-    assert not labels.joins("backhand index pointing right", "right-facing fist")  # too long together
+    assert regions.adds_meaning("kiss", "couple with heart")
+    assert not regions.adds_meaning("island", "islands")
+    assert not regions.adds_meaning("raised hand", "hand")
+    assert not regions.adds_meaning("backhand index pointing right", "right-facing fist")  # too long together
 
 
 def test_clusters_without_a_telling_name_have_that_of_their_kind() -> None:
@@ -97,7 +97,7 @@ def test_clusters_without_a_telling_name_have_that_of_their_kind() -> None:
     codes = np.repeat(np.arange(6), (20, 30, 40, 50, 60, 70))
     kinds = np.where(codes < 3, "word", "image")
     names = ["odd", "rare", "cat", "", "dog", "owl"]
-    labels.name_by_kind(names, codes, kinds, {0, 1, 3})
+    regions.name_by_kind(names, codes, kinds, {0, 1, 3})
     assert names == ["odd", "words", "cat", "", "dog", "owl"]  # the largest of those; images are what all the map is
-    labels.name_by_kind(names, codes, kinds, {0, 3})
+    regions.name_by_kind(names, codes, kinds, {0, 3})
     assert names[0] == "odd"

@@ -111,7 +111,7 @@ def test_reservoir_holds_rows_of_the_right_bucket(whole: tuple[ActivationChunk, 
     for neuron in (0, 1, 3, 4):
         for b, rows in enumerate(summary.reservoir.rows[neuron]):
             members = np.flatnonzero(bucket[:, neuron] == b)
-            assert len(rows) == min(len(members), stats._PER_BUCKET)
+            assert len(rows) == min(len(members), stats.PER_BUCKET)
             assert set(rows) <= set(members.tolist())
 
 

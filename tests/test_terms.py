@@ -10,7 +10,7 @@ import atlas
 from atlas.analysis import derivation
 from atlas.analysis.terms import Terms
 from atlas.errors import Refused
-from atlas.pages import labels, meaning, write_site
+from atlas.pages import meaning, regions, write_site
 from atlas.pages.map import name_map_regions
 from atlas.pages.rows import PageRows
 from atlas.sources import vocabulary
@@ -70,7 +70,7 @@ def test_regions_are_named_across_the_modality_gap() -> None:
     finer = np.repeat(axes, 4, axis=0) + 0.3 * rng.normal(size=(24, 16))
     T = np.concatenate([axes, finer]) - 40  # all texts lie together, far from all pictures
     texts = [*"abcdef", *(f"{letter}{n}" for letter in "abcdef" for n in range(4))]
-    found = labels.guess_clusters(layout, E.astype(np.float32), Terms(texts, T.astype(np.float32), 6))
+    found = regions.regions_by_vocabulary(layout, E.astype(np.float32), Terms(texts, T.astype(np.float32), 6))
     coarse = {label.text: int(label.point % 6) for label in found if label.level == 0}
     assert coarse == {letter: at for at, letter in enumerate("abcdef")}  # by general terms alone
     fine = [label for label in found if label.level]
@@ -113,13 +113,13 @@ def test_pictures_of_one_label_are_called_by_their_files(store: atlas.Store) -> 
 def test_the_page_says_where_names_come_from(visit: Visit) -> None:
     page = visit.open("index.html")
     page.get_by_role("button", name="Meaning").click()
-    assert page.inner_text("#found") == f"Type one of the {len(FEW)} words and phrases that come with the program."
+    assert page.inner_text("#found") == f"Type one of the {len(FEW)} built-in words and phrases."
     page.fill("#query", "xylophone")
     page.wait_for_function("document.getElementById('found').textContent.startsWith('No such word')")
     page.fill("#query", "clock")
     page.wait_for_function("document.getElementById('found').textContent.startsWith('Nearest in meaning')")
-    page.get_by_text("How far to trust this map").click()
-    assert f"of regions are guesses: no picture here carries words, so of the {len(FEW)} " in page.inner_text(".trust")
+    page.get_by_text("Map quality").click()
+    assert f"of regions are guesses, because no image here has a caption: of {len(FEW)} " in page.inner_text(".trust")
 
 
 def test_texts_come_first_then_terms_then_words(

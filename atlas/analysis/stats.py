@@ -8,7 +8,7 @@ identical and moments agree to 1e-9.
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import reduce
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, UInt64
@@ -223,10 +223,7 @@ def summarise_activations(chunks: Callable[[], Iterable[ActivationChunk]], top: 
     return Summary(moments, extremes, histogram, reservoir, pairs.score(low), covariance)
 
 
-_Statistics = TypeVar("_Statistics", bound=tuple)
-
-
-def merge_statistics(parts: Iterable[_Statistics]) -> _Statistics:
+def merge_statistics(parts: Iterable[tuple[Any, ...]]) -> tuple[Any, ...]:
     """Merge tuples of statistics one after the other; only two tuples are in memory at a time."""
     return reduce(lambda one, other: tuple(a.merge(b) for a, b in zip(one, other, strict=True)), parts)
 

@@ -1,4 +1,4 @@
-"""The byte budget: what a site will weigh and which thumbnails that leaves room for, told before it is written."""
+"""The byte budget: the size of a site by part, and the thumbnails that fit, estimated before it is written."""
 
 import gzip
 from dataclasses import dataclass
@@ -9,23 +9,24 @@ import bokeh
 
 from atlas.errors import Refused
 from atlas.pages import drivers, thumbnails, tiles
-from atlas.pages.frame import SHARD
+from atlas.pages.frame import ROWS_A_SCRIPT
 from atlas.store.shards import Shard
 
-ONE_FILE = 100_000  # points up to which a map alone is one file unless told otherwise
-CARD = 4_700  # bytes of a neuron's card with its share of the tables
-SLACK = 0.8  # a plan is refused only where even so much of it does not fit: it is an estimate
-SAMPLE = 5_000  # captions packed to judge all by
+DEFAULT_MAX_MB = 25  # of a site or a map of points (10^6 bytes)
+ONE_FILE_POINTS = 100_000  # up to so many points, a map of points is one file by default
+CARD_BYTES = 4_700  # bytes of a card with its share of the data
+PLAN_SLACK = 0.8  # a plan is an estimate: it is refused only if this share of it does not fit
+SAMPLED_CAPTIONS = 5_000  # captions that are packed to estimate all
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Bytes by part, and the thumbnails chosen; `lines` says it in words."""
+class SitePlan:
+    """Bytes by part, and the size of thumbnails; `lines` prints it."""
 
     points: int
     limit: int
     parts: dict[str, tuple[str, int]]
-    size: thumbnails.Size | None
+    size: thumbnails.ThumbnailSize | None
     single_file: bool
 
     @property
@@ -41,13 +42,15 @@ class Plan:
         return [head, *body, f"  {'in all':<11} {self.total / 1e6:6.1f} MB, about"]
 
 
-def plan(
+def plan_site(
     captions: list[str], max_mb: float | int, neighbours: int = 8, cards: int = 0, shards: list[Shard] | None = None,
     single_file: bool = False, what: str = "a site", driven: int = 0, drawn: int = 0,
-) -> Plan:  # fmt: skip
-    """What a site of so many points would weigh. Thumbnails step down until it fits `max_mb` (10^6 bytes).
+) -> SitePlan:  # fmt: skip
+    """The estimated size of a site by part. Thumbnails are the largest that fit `max_mb` (10^6 bytes).
 
-    Raises `Refused` where it would not fit by far, with the smallest.
+    `neighbours`: how many each point lists. `cards`: neurons with a card. `driven`: neurons that colour the map.
+    `drawn`: bytes of feature visualisations. `what`: the site's name in an error. Raises `Refused` where the site is
+    far too large even with the smallest thumbnails.
     """
     points, limit = len(captions), round(max_mb * 1e6)
     places = _places(points)
@@ -60,9 +63,9 @@ def plan(
     if neighbours:
         parts["neighbours"] = (f"{neighbours} a point", near)
     if driven:
-        parts["drivers"] = (f"{drivers.depth(driven)} rows of each neuron", drivers.weight(driven))
+        parts["drivers"] = (f"{drivers.drivers_per_neuron(driven)} rows of each neuron", drivers.drivers_bytes(driven))
     if cards:
-        parts["cards"] = (f"of {cards:,} neurons", cards * CARD)
+        parts["cards"] = (f"of {cards:,} neurons", cards * CARD_BYTES)
     if drawn:
         parts["drawings"] = ("of neurons", drawn)
     size, sheets = _thumbnails(shards or [], limit - sum(part for _, part in parts.values()), single_file)
@@ -70,20 +73,22 @@ def plan(
         rows = sum(shard.rows for shard in shards or [])
         shown = f"{rows:,} at {size.side} px, WebP quality {size.quality}, {len(shards or [])} sheets"
         parts["thumbnails"] = (shown, sheets)
-    made = Plan(points, limit, parts, size, single_file)
-    if made.total * SLACK > limit:
+    made = SitePlan(points, limit, parts, size, single_file)
+    if made.total * PLAN_SLACK > limit:
         raise Refused(f"{what} takes {made.total / 1e6:.1f} MB at least, above {max_mb:g} MB; raise --max-mb")
     return made
 
 
 def _places(points: int) -> tuple[str, int]:
-    """Two int16, kind, group and preservation, packed; in tiles also the number of every row, and the sample."""
-    if points <= tiles.WHOLE:
-        scripts = -(-points // SHARD) or 1
+    """Packed: two int16, kind, group and preservation; in tiles also the row's number, and the overview."""
+    if points <= tiles.UNTILED_POINTS:
+        scripts = -(-points // ROWS_A_SCRIPT) or 1
         return f"16-bit steps, {scripts} script{'s' * (scripts > 1)}", points * 7
-    count = 2 ** ceil(log2(points / tiles.TILE))
+    count = 2 ** ceil(log2(points / tiles.TILE_POINTS))
     row = points * log2(points) / 8 * 1.4
-    return f"16-bit steps, {count} tiles; {tiles.SAMPLE:,} drawn first", round(points * 7 + row + tiles.SAMPLE * 12)
+    return f"16-bit steps, {count} tiles; {tiles.OVERVIEW_POINTS:,} drawn first", round(
+        points * 7 + row + tiles.OVERVIEW_POINTS * 12
+    )
 
 
 def _library() -> int:
@@ -93,15 +98,15 @@ def _library() -> int:
 
 
 def _captions(captions: list[str]) -> int:
-    sample = captions[:: max(1, len(captions) // SAMPLE)]
+    sample = captions[:: max(1, len(captions) // SAMPLED_CAPTIONS)]
     packed = len(gzip.compress("\n".join(sample).encode("utf-8", "replace"), 6))
     return round(packed * 4 / 3 * len(captions) / max(1, len(sample)))
 
 
-def _thumbnails(shards: list[Shard], room: int, single_file: bool) -> tuple[thumbnails.Size | None, int]:
-    """The largest size that fits, or the smallest there is; no size where there are no pictures."""
-    found: tuple[thumbnails.Size | None, int] = None, 0
-    for size, need in thumbnails.estimates(shards) if shards else ():
+def _thumbnails(shards: list[Shard], room: int, single_file: bool) -> tuple[thumbnails.ThumbnailSize | None, int]:
+    """The largest size that fits, else the smallest one; None where there are no pictures."""
+    found: tuple[thumbnails.ThumbnailSize | None, int] = None, 0
+    for size, need in thumbnails.sheet_estimates(shards) if shards else ():
         found = size, need * 4 // 3 if single_file else need
         if found[1] <= room:
             break

@@ -1,4 +1,4 @@
-"""One page with all that it needs inside: a folder's page turned into a single file, to send or to keep."""
+"""A single file: a page of a folder with its style, scripts and pictures inside."""
 
 import gzip
 import re
@@ -11,7 +11,7 @@ _SCRIPT = re.compile(r'<script src="([^"]+)"></script>')
 _STYLE = re.compile(r'<link rel="stylesheet" href="([^"]+)">')
 _ADDRESS = re.compile(r'url\("([^":]+\.webp)"\)')
 _STILL = re.compile(r'src="(assets/map\.webp)"')
-# What runs a script that comes packed; atlas.js stands before it.
+# Unpacks and runs a packed script; it needs atlas.js.
 _UNPACK = """atlas.library = (async (packed) => {
   const code = new TextDecoder().decode(await atlas.inflate(atlas.bytes(packed)));
   document.head.append(Object.assign(document.createElement("script"), { textContent: code }));
@@ -19,8 +19,8 @@ _UNPACK = """atlas.library = (async (packed) => {
 """
 
 
-def pack(code: str) -> str:
-    """A large script gzipped, at two fifths of its size: it is put together in the reader's browser."""
+def packed_script(code: str) -> str:
+    """A large script that holds itself gzipped, at two fifths of its size; the browser unpacks it."""
     return _UNPACK % b64encode(gzip.compress(code.encode(), 9, mtime=0)).decode()
 
 
@@ -30,7 +30,7 @@ def inline_assets(folder: Path, page: str, tables: list[str]) -> str:
     html = _STYLE.sub(lambda found: f"<style>{_style(folder / found[1])}</style>", html)
     html = _STILL.sub(lambda found: f'src="{data_uri(folder / found[1])}"', html)
     html = html.replace("<body ", '<body data-whole="" ', 1)
-    html = html.replace(f'href="{page}"', 'href="#"')  # whatever the file will be called
+    html = html.replace(f'href="{page}"', 'href="#"')  # whatever name the file has
     used = {path for path in tables if f'src="{path}"' in html}
     html = _SCRIPT.sub(lambda found: _script(folder / found[1]), html)
     rest = "".join(_script(folder / path) for path in tables if path not in used)
@@ -38,7 +38,7 @@ def inline_assets(folder: Path, page: str, tables: list[str]) -> str:
 
 
 def data_uri(path: Path) -> str:
-    """A picture as an address that holds it."""
+    """A picture as a data URI."""
     return f"data:image/webp;base64,{b64encode(path.read_bytes()).decode()}"
 
 
@@ -49,5 +49,7 @@ def _style(path: Path) -> str:
 def _script(path: Path) -> str:
     text = path.read_text("utf-8")
     if "</script" in text.lower() or "<!--" in text:
-        raise Refused(f"{path} cannot stand inside a page: it holds the end of a script; write a folder instead")
+        raise Refused(
+            f"{path} cannot be written into a page, because it holds the end of a script; write a folder instead"
+        )
     return f"<script>{text}</script>"

@@ -1,62 +1,68 @@
-"""A card for every neuron: its label, images, words and neighbours in the page, the rest from a shard of evidence.
+"""A card for every neuron: label, images, words and neighbours in the page, all else in data that cards share.
 
-A card weighs little because what it shares it does not hold: style, script and sheets are the site's, and figures lie
-packed, many neurons a file (`atlas.pages.evidence`). Without JavaScript the card's own part remains.
+Cards are small: style, script and sheets belong to the site, and numbers are packed, many neurons a file
+(`atlas.pages.evidence`). Without JavaScript, a card shows what its page holds.
 """
 
-from typing import Any
+from pathlib import Path
 
-from atlas.formatting import display_text
-from atlas.pages.evidence import shard_of, write_evidence
-from atlas.pages.frame import Frame
-from atlas.pages.neurons import NONE, Neurons
+from atlas.analysis.naming import NONE
+from atlas.formatting import Record, display_text
+from atlas.pages.evidence import evidence_shard, write_evidence
+from atlas.pages.frame import MAP_PAGE, Page, StoreFrame, card_file
+from atlas.pages.neurons import Neurons
 
-IMAGES, WORDS, NEAR = 12, 12, 5  # how many of each stand in the page itself
-DRAWN, REACHED = "drawn", ("reached", "strongest")
+CARD_IMAGES, CARD_WORDS, CARD_NEIGHBOURS = 12, 12, 5  # how many the page itself shows
+DRAWN_FOLDER, MEASURED_COLUMNS = "drawn", ("reached", "strongest")
 
 
-def write_cards(frame: Frame, neurons: Neurons) -> None:
+def write_cards(frame: StoreFrame, neurons: Neurons) -> None:
     """Write neurons/0000.html and so on, and data/cards-000.js and so on."""
     (frame.folder / "neurons").mkdir()
-    map_page = "map.html" if "map.html" in frame.pages else "index.html"
     for neuron in range(len(neurons)):
-        context = {"neuron": neuron, "last": len(neurons) - 1, "shard": shard_of(neuron), "map_page": map_page}
+        context: dict[str, object] = {
+            "neuron": neuron,
+            "last": len(neurons) - 1,
+            "shard": evidence_shard(neuron),
+            "map_page": MAP_PAGE,
+        }
         context["drawings"] = _drawing_entries(frame, neurons, neuron)
-        frame.render("card.html", f"neurons/{address(neuron)}", **context, **card_context(neurons, neuron))
+        frame.render(Page("card.html", f"neurons/{card_file(neuron)}", context | card_context(neurons, neuron)))
     write_evidence(frame, neurons)
 
 
-def address(neuron: int) -> str:
-    """The page of a neuron, in the folder neurons."""
-    return f"{neuron:04d}.html"
-
-
-def card_context(neurons: Neurons, neuron: int) -> dict[str, Any]:
-    """What stands in the card itself."""
+def card_context(neurons: Neurons, neuron: int) -> dict[str, object]:
+    """The names of the template of a card."""
     claims = neurons.claims.get(neuron, []) if neurons.claims is not None else None
-    near = neurons.near[neuron]["by_response"][:NEAR] if neurons.near else []
+    near = neurons.near[neuron]["by_response"][:CARD_NEIGHBOURS] if neurons.near else []
     return {
         "label": neurons.label(neuron),
         "claims": None if claims is None else [_claim(row) for row in claims if row["label"] not in (None, "", NONE)],
         "kind": neurons.kind,
-        "pictures": neurons.pictures(neurons.kind, neuron, IMAGES),
-        "words": neurons.named("word", neuron, WORDS) if "word" in neurons.stats else [],
-        "near": [(n, address(n)) for n in near],
+        "pictures": neurons.pictures(neurons.kind, neuron, CARD_IMAGES),
+        "words": neurons.named("word", neuron, CARD_WORDS) if "word" in neurons.stats else [],
+        "near": near,
     }
 
 
-def _drawing_entries(frame: Frame, neurons: Neurons, neuron: int) -> list[dict[str, Any]]:
-    """Write a neuron's drawings beside its card: where each lies, the theme, what it reaches and what images do."""
-    hung = []
+def _drawing_entries(frame: StoreFrame, neurons: Neurons, neuron: int) -> list[Record]:
+    """Write a neuron's feature visualisations beside its card; returns file, theme and activations of each."""
+    written = []
     for number, row in enumerate((neurons.drawings or {}).get(neuron, ())):
-        path = frame.folder / "neurons" / DRAWN / f"{neuron:04d}-{number}.webp"
+        path = frame.folder / "neurons" / DRAWN_FOLDER / f"{Path(card_file(neuron)).stem}-{number}.webp"
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(row["image"])
-        hung.append({"at": f"{DRAWN}/{path.name}", "theme": display_text(row["theme"]), **{k: row[k] for k in REACHED}})
-    return hung
+        written.append(
+            {
+                "at": f"{DRAWN_FOLDER}/{path.name}",
+                "theme": display_text(row["theme"]),
+                **{k: row[k] for k in MEASURED_COLUMNS},
+            }
+        )
+    return written
 
 
-def _claim(row: dict[str, Any]) -> dict[str, Any]:
+def _claim(row: Record) -> Record:
     evidence = row.get("evidence") or ""
     named = evidence if isinstance(evidence, str) else ", ".join(map(str, evidence))
     return {"label": display_text(row["label"]), "evidence": display_text(named), "p": row["p"], "q": row.get("q")}

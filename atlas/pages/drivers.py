@@ -1,4 +1,4 @@
-"""What the map is coloured by when a neuron is picked: the rows that drive it most, BLOCK neurons a script."""
+"""The rows that activate each neuron most, which colour the map when a neuron is picked; NEURONS_A_SCRIPT a script."""
 
 from collections.abc import Iterator
 
@@ -6,52 +6,55 @@ import numpy as np
 
 from atlas.analysis.stats import strongest_rows
 from atlas.console import track
-from atlas.pages.columns import smallest
-from atlas.pages.frame import Frame
+from atlas.pages.columns import smallest_unsigned
+from atlas.pages.frame import StoreFrame
+from atlas.pages.settings import Drivers
 from atlas.store.store import Store
 
-BLOCK = 64  # neurons in a script: what picking one reads
-MOST, LEAST = 400, 24  # rows of a neuron, where there are few neurons and where there are many
-PAIR = 1.8  # bytes that a row of a neuron takes in a script
-ROOM = 750_000  # bytes that all of them may take, as far as LEAST allows
-LEVELS = 32  # steps of an activation, between the weakest and the strongest row kept: more than the colours have
+NEURONS_A_SCRIPT = 64  # picking a neuron reads one script
+MOST_DRIVERS, LEAST_DRIVERS = 400, 24  # rows a neuron: where there are few neurons, and where there are many
+DRIVER_BYTES = 1.8  # bytes that a row of a neuron takes in a script
+DRIVERS_ROOM = 750_000  # bytes that all of them may take, as far as LEAST_DRIVERS allows
+ACTIVATION_LEVELS = 32  # steps of an activation between the weakest and the strongest row of a neuron
 
 
-def depth(neurons: int) -> int:
-    """How many rows of each neuron are kept: all together take about as much room, however many neurons there are."""
-    return int(np.clip(ROOM / PAIR / max(neurons, 1), LEAST, MOST))
+def drivers_per_neuron(neurons: int) -> int:
+    """How many rows of each neuron are stored, so that all take about the same room for any number of neurons."""
+    return int(np.clip(DRIVERS_ROOM / DRIVER_BYTES / max(neurons, 1), LEAST_DRIVERS, MOST_DRIVERS))
 
 
-def weight(neurons: int) -> int:
-    """Bytes that the scripts take, about."""
-    return round(neurons * depth(neurons) * PAIR)
+def drivers_bytes(neurons: int) -> int:
+    """The bytes that the scripts take, about."""
+    return round(neurons * drivers_per_neuron(neurons) * DRIVER_BYTES)
 
 
-def write_drivers(frame: Frame) -> None:
-    """Write data/drivers-0.js and so on, in one pass over the rows that drive neurons at all: images and words.
+def write_drivers(frame: StoreFrame) -> Drivers:
+    """Write data/drivers-0.js and so on in one pass over images and words; returns what the page must know of them.
 
-    Columns: `gap` (m, k), the first row and how far it is from each to the next; `level` (m, k), of its activation
-    between `least` and `most` (m,).
+    Columns of m neurons and k rows: `gap` (m, k), the first row and the differences between successive rows; `level`
+    (m, k), the activation as a step between `least` and `most` (m,).
     """
     kinds = [kind for kind in frame.store.counts if kind != "text"]
     neurons = frame.store.request["model"]["layers"][0]["neurons"]
-    rows, values = strongest_rows(_activations(frame.store, kinds), depth(neurons))
+    rows, values = strongest_rows(_activations(frame.store, kinds), drivers_per_neuron(neurons))
     order = np.argsort(rows, axis=1)
     gaps = np.diff(np.take_along_axis(rows, order, 1), axis=1, prepend=0)
     least, most = values[:, -1:], values[:, :1]
     share = np.take_along_axis((values - least) / np.where(most > least, most - least, 1), order, 1)
     columns = {
-        "gap": gaps.astype(smallest(int(gaps.max()) + 1)),
-        "level": np.round(share * (LEVELS - 1)).astype(np.uint8),
+        "gap": gaps.astype(smallest_unsigned(int(gaps.max()) + 1)),
+        "level": np.round(share * (ACTIVATION_LEVELS - 1)).astype(np.uint8),
     }
     columns |= {"least": least[:, 0].astype(np.float32), "most": most[:, 0].astype(np.float32)}
-    for block, start in enumerate(range(0, neurons, BLOCK)):
-        frame.write_data(f"drivers-{block}", {name: part[start : start + BLOCK] for name, part in columns.items()})
+    for block, start in enumerate(range(0, neurons, NEURONS_A_SCRIPT)):
+        frame.write_data(
+            f"drivers-{block}", {name: part[start : start + NEURONS_A_SCRIPT] for name, part in columns.items()}
+        )
     count = sum(frame.store.counts[kind] for kind in kinds)
-    frame.settings["drivers"] = {"neurons": neurons, "block": BLOCK, "levels": LEVELS, "rows": count, "kinds": kinds}
+    return Drivers(neurons=neurons, block=NEURONS_A_SCRIPT, levels=ACTIVATION_LEVELS, rows=count, kinds=kinds)
 
 
 def _activations(store: Store, kinds: list[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     shards = [shard for kind in kinds for shard in store.of_kind(kind)]
-    for shard in track(shards, len(shards), "drivers of neurons"):
+    for shard in track(shards, len(shards), "rows that activate neurons"):
         yield shard.positions, shard.array("max")

@@ -1,67 +1,73 @@
-"""What a card's script shows of a neuron beside what stands in the card: JSON, in shards that many cards share.
+"""What the script of a card shows: JSON in data files that CARDS_A_SCRIPT cards share.
 
-A shard holds SHARD neurons, one text each, and what is known of every row that they mention: sheet, cell and name.
+A file holds a text for each neuron, and sheet, cell and name of every row that they mention.
 """
 
 import json
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import numpy as np
 
 from atlas.analysis.stats import PER_BUCKET
-from atlas.formatting import display_text, format_difference, format_p, json_number
+from atlas.formatting import Record, display_text, format_difference, format_p, json_number
 from atlas.pages import columns
-from atlas.pages.frame import Frame, command
+from atlas.pages.frame import CARD_DIGITS, StoreFrame
 from atlas.pages.neurons import Neurons
-from atlas.pages.thumbnails import pictured
+from atlas.pages.provenance import model_text, rebuild_command
+from atlas.pages.thumbnails import pictured_shards
 
-SHARD = 64  # neurons in a file: what opening one card reads
-TOP, BOTTOM, BAND, WORDS, NEAR, TEXTS = 24, 12, 6, 16, 6, 8  # how many of each a card shows
-BINS = 32  # bars of a histogram: finer than this only looks ragged
-STRIP = 6  # pictures of a facet
-NAME = 60  # letters of a picture's name
-PICTURED = ("pictures", "rows", "top")  # columns of facets and receipts that hold rows of the Store
+CARDS_A_SCRIPT = 64  # opening a card reads one file
+STRONGEST_SHOWN, WEAKEST_SHOWN, BAND_SHOWN, WORDS_SHOWN, NEIGHBOURS_SHOWN, TEXTS_SHOWN = (
+    24,
+    12,
+    6,
+    16,
+    6,
+    8,
+)  # how many of each a card shows
+HISTOGRAM_BARS = 32  # bars of a histogram
+STRIP_PICTURES = 6  # pictures of a facet
+NAME_LETTERS = 60  # letters of a picture's name
+ROW_COLUMNS = ("pictures", "rows", "top")  # columns of facets and receipts that hold rows of the Store
 
-FACET = {"label", "p", "q", "size", "rows"}
-RECEIPT = {"concept", "act", "effect", "low", "high", "p", "control", "confirmed"}  # columns of a causal check
-ACTS = {"raise": "raised", "ablate": "silenced"}
-
-Card = dict[str, Any]
+FACET_COLUMNS = {"label", "p", "q", "size", "rows"}
+RECEIPT_COLUMNS = {"concept", "act", "effect", "low", "high", "p", "control", "confirmed"}  # columns of a causal check
+ACT_TEXTS = {"raise": "raised", "ablate": "silenced"}
 
 
-def shard_of(neuron: int) -> str:
-    """The shard, data/NAME.js, in which a neuron is."""
-    return f"cards-{neuron // SHARD:03d}"
+def evidence_shard(neuron: int) -> str:
+    """The name of the data file, data/NAME.js, that a neuron is in."""
+    return f"cards-{neuron // CARDS_A_SCRIPT:03d}"
 
 
-def write_evidence(frame: Frame, neurons: Neurons) -> None:
+def write_evidence(frame: StoreFrame, neurons: Neurons) -> None:
     """Write data/cards-000.js and so on."""
-    about = json.dumps(common(frame, neurons), ensure_ascii=False)
-    for start in range(0, len(neurons), SHARD):
-        cards = [evidence_card(neurons, i) for i in range(start, min(start + SHARD, len(neurons)))]
+    about = json.dumps(shared_facts(frame, neurons), ensure_ascii=False)
+    for start in range(0, len(neurons), CARDS_A_SCRIPT):
+        cards = [evidence_card(neurons, i) for i in range(start, min(start + CARDS_A_SCRIPT, len(neurons)))]
         texts = [json.dumps(one, ensure_ascii=False, separators=(",", ":"), allow_nan=False) for one in cards]
-        frame.write_data(shard_of(start), {"card": texts, "about": [about], **known(neurons, cards)})
+        frame.write_data(evidence_shard(start), {"card": texts, "about": [about], **mentioned_rows(neurons, cards)})
 
 
-def common(frame: Frame, neurons: Neurons) -> dict[str, Any]:
-    """What every card says: how to get its numbers again, and what was not made of this Store."""
-    store, model = frame.store, frame.store.request["model"]
+def shared_facts(frame: StoreFrame, neurons: Neurons) -> Record:
+    """What every card shares: facts, commands that compute its numbers, what the Store lacks, and the files' layout."""
+    store = frame.store
     place = f"outputs/{store.path.name}"
     facts = {
-        "Model": f"{model['name']} ({model['pretrained']})" if model.get("pretrained") else model["name"],
-        "Weights": f"sha256 {model['weights_sha256']}",
+        "Model": model_text(store),
+        "Weights": f"sha256 {store.request['model']['weights_sha256']}",
         "Layer": store.layer,
         "Store": f"sha256 {store.digest}",
     }
     python = f"python -c 'import atlas; print(atlas.Neuron(atlas.Store.open(\"{place}\"), {{}}).stats)'"
-    starts = [shard.start for shard in pictured(store)]  # the first row of every sheet
-    found = {"facts": facts, "commands": [command(store), python], "absent": absent(neurons, place)}
-    return found | {"shard": SHARD, "starts": starts}
+    starts = [shard.start for shard in pictured_shards(store)]  # the first row of every sheet
+    found = {"facts": facts, "commands": [rebuild_command(store), python], "absent": missing_parts(neurons, place)}
+    layout = {"shard": CARDS_A_SCRIPT, "starts": starts, "digits": CARD_DIGITS, "pictured": ROW_COLUMNS}
+    return found | layout | {"exact": PER_BUCKET}  # counts up to PER_BUCKET are exact
 
 
-def absent(neurons: Neurons, place: str) -> list[tuple[str, str]]:
-    """What this Store does not hold, and the command that makes it."""
+def missing_parts(neurons: Neurons, place: str) -> list[tuple[str, str]]:
+    """What the Store lacks, each with the command that makes it."""
     parts = (
         ("labels with their p-values", neurons.claims, f"decompose label {place}"),
         ("facets", neurons.facets, f"decompose label {place}"),
@@ -74,18 +80,18 @@ def absent(neurons: Neurons, place: str) -> list[tuple[str, str]]:
     return found + [(what, f"atlas collect {source} {place}") for kind, what, source in spare if kind not in counts]
 
 
-def evidence_card(neurons: Neurons, neuron: int) -> Card:
-    """Everything about one neuron, figures rounded to four digits."""
-    found: Card = {"kinds": {kind: _kind(neurons, kind, table[neuron]) for kind, table in neurons.stats.items()}}
+def evidence_card(neurons: Neurons, neuron: int) -> Record:
+    """Everything about one neuron, numbers rounded to four digits."""
+    found: Record = {"kinds": {kind: _kind(neurons, kind, table[neuron]) for kind, table in neurons.stats.items()}}
     if neurons.near:
         found["near"] = {
-            by: [[n, neurons.label(n), neurons.cover(n)] for n in neurons.near[neuron][f"by_{by}"][:NEAR]]
+            by: [[n, neurons.label(n), neurons.cover(n)] for n in neurons.near[neuron][f"by_{by}"][:NEIGHBOURS_SHOWN]]
             for by in ("response", "basis")
         }
     if neurons.texts:
         row = neurons.texts[neuron]
         found["texts"] = [[text, json_number(score)] for text, score in zip(row["texts"], row["score"], strict=True)][
-            :TEXTS
+            :TEXTS_SHOWN
         ]
     if neurons.facets and neuron in neurons.facets:
         found["facets"] = [list(facet_entry(row).items()) for row in neurons.facets[neuron]]
@@ -95,24 +101,24 @@ def evidence_card(neurons: Neurons, neuron: int) -> Card:
     return found
 
 
-def facet_entry(row: dict[str, Any]) -> dict[str, Any]:
-    """A group of the strongest images in words: what it is about, how sure that is, how many they are and which."""
-    if not set(row) >= FACET:
+def facet_entry(row: Record) -> Record:
+    """A cluster of the strongest images as columns of a table: its label, p, q, size and images."""
+    if not set(row) >= FACET_COLUMNS:
         return {name: _cell(name, value) for name, value in row.items()}
     sure = {"p": format_p(row["p"]), "q": format_p(row["q"])}
     return {"about": display_text(row["label"]), **sure, "images": row["size"], "pictures": _cell("rows", row["rows"])}
 
 
-def receipt_entry(row: dict[str, Any]) -> dict[str, Any]:
-    """A causal check in words: what was done to the neuron, and what that did to the concept's score."""
-    if not set(row) >= RECEIPT:
+def receipt_entry(row: Record) -> Record:
+    """A causal check as columns of a table: the act on the neuron, and the change of the concept's score."""
+    if not set(row) >= RECEIPT_COLUMNS:
         return {name: _cell(name, value) for name, value in row.items()}
     interval = (
         f"{format_difference(row['effect'])} ({format_difference(row['low'])} to {format_difference(row['high'])})"
     )
     return {
         "concept": display_text(row["concept"]),
-        "neuron was": ACTS.get(row["act"], row["act"]),
+        "neuron was": ACT_TEXTS.get(row["act"], row["act"]),
         "effect on the score (95 %)": interval,
         "matched neurons": format_difference(row["control"]),
         "p": format_p(row["p"]),
@@ -120,41 +126,47 @@ def receipt_entry(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _kind(neurons: Neurons, kind: str, stat: dict[str, Any]) -> Card:
-    shown = {"top": TOP, "bottom": BOTTOM} if kind == "image" else {"top": WORDS, "bottom": WORDS}
-    found: Card = {name: json_number(stat[name]) for name in ("count", "mean", "std", "skew", "min", "max")}
+def _kind(neurons: Neurons, kind: str, stat: Record) -> Record:
+    shown = (
+        {"top": STRONGEST_SHOWN, "bottom": WEAKEST_SHOWN}
+        if kind == "image"
+        else {"top": WORDS_SHOWN, "bottom": WORDS_SHOWN}
+    )
+    found: Record = {name: json_number(stat[name]) for name in ("count", "mean", "std", "skew", "min", "max")}
     found["monosemanticity"] = json_number(stat["monosemanticity"])
     counts = np.array(stat["counts"])
-    found["counts"] = counts.reshape(BINS, -1).sum(1).tolist() if len(counts) % BINS == 0 else counts.tolist()
+    found["counts"] = (
+        counts.reshape(HISTOGRAM_BARS, -1).sum(1).tolist() if len(counts) % HISTOGRAM_BARS == 0 else counts.tolist()
+    )
     for tail, k in shown.items():
         rows, values = stat[tail][:k], map(json_number, stat[f"{tail}_value"][:k])
         at = (neurons.position(row, stat["neuron"]) if kind == "image" else None for row in rows)
         found[tail] = [list(entry) for entry in zip(rows, values, at, strict=True)]
     found["bands"] = [
-        {"rows": rows[:BAND], "count": len(rows) if len(rows) < PER_BUCKET else max(PER_BUCKET, round(about))}
-        for rows, about in zip(stat["reservoir"], rebinned(counts, len(stat["reservoir"])), strict=True)
+        {"rows": rows[:BAND_SHOWN], "count": len(rows) if len(rows) < PER_BUCKET else max(PER_BUCKET, round(about))}
+        for rows, about in zip(stat["reservoir"], rebin_counts(counts, len(stat["reservoir"])), strict=True)
     ]
     return found
 
 
-def rebinned(counts: np.ndarray, bands: int) -> np.ndarray:
-    """Counts (bins,) gathered into fewer equal bands (bands,), a bin that two bands share split between them."""
+def rebin_counts(counts: np.ndarray, bands: int) -> np.ndarray:
+    """Counts (bins,) summed into fewer bands of equal width (bands,); a bin that two bands share is split."""
     total = np.concatenate([[0.0], np.cumsum(counts)])
     return np.diff(np.interp(np.linspace(0, len(counts), bands + 1), np.arange(len(counts) + 1), total))
 
 
-def _cell(name: str, value: Any) -> Any:
+def _cell(name: str, value: object) -> object:
     if isinstance(value, float):
         return json_number(value)
     if not isinstance(value, list):
         return value
-    return [_cell(name, each) for each in (value[:STRIP] if name in PICTURED else value)]
+    return [_cell(name, each) for each in (value[:STRIP_PICTURES] if name in ROW_COLUMNS else value)]
 
 
-def known(neurons: Neurons, cards: Iterable[Card]) -> dict[str, columns.Column]:
+def mentioned_rows(neurons: Neurons, cards: Iterable[Record]) -> dict[str, columns.Column]:
     """Columns of the rows that some cards mention: row, sheet (-1: none), and codes into names and styles.
 
-    The cell of a row is how far it is from the first of its sheet, which `common` lists.
+    The cell of a row is its distance to the first row of its sheet, which `shared_facts` lists.
     """
     rows = np.array(sorted({row for one in cards for row in _mentioned(one)}), np.int64)
     names, styles = zip(*(_name(neurons, row) for row in rows.tolist()), strict=True) if len(rows) else ((), ())
@@ -164,20 +176,20 @@ def known(neurons: Neurons, cards: Iterable[Card]) -> dict[str, columns.Column]:
     return {**found, "sheet": neurons.rows.places[0][rows].astype(np.int16)}
 
 
-def _mentioned(one: Card) -> Iterator[int]:
+def _mentioned(one: Record) -> Iterator[int]:
     for kind in one["kinds"].values():
         yield from (row for tail in ("top", "bottom") for row, *_ in kind[tail])
         yield from (row for band in kind["bands"] for row in band["rows"])
     yield from (row for near in one.get("near", {}).values() for *_, row in near)
     tables = (row for name in ("facets", "receipts") for row in one.get(name, ()))
     yield from (
-        each for row in tables for key, value in row if key in PICTURED and isinstance(value, list) for each in value
+        each for row in tables for key, value in row if key in ROW_COLUMNS and isinstance(value, list) for each in value
     )
 
 
 def _name(neurons: Neurons, row: int) -> tuple[str, str]:
-    """A picture's name and style; of a word the word alone, being averaged over its fonts."""
+    """Name and style of a row; of a word no style, because it is averaged over fonts."""
     is_word = row in neurons.words
     name = neurons.rows.labels[row] if is_word else neurons.rows.names[row]
-    cut = name if len(name) <= NAME else name[: NAME - 1].rstrip() + "…"
+    cut = name if len(name) <= NAME_LETTERS else name[: NAME_LETTERS - 1].rstrip() + "…"
     return cut, "" if is_word else neurons.rows.groups[row]

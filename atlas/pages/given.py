@@ -1,12 +1,9 @@
-"""write_points: a map of places that one already has, from any tool, as one file or as a folder."""
+"""A map of given places, computed by any tool, as one file or as a folder."""
 
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, Integer
@@ -15,40 +12,11 @@ from atlas.errors import Refused
 from atlas.formatting import display_text
 from atlas.pages import budget, columns
 from atlas.pages.bundle import inline_assets
-from atlas.pages.columns import Column, smallest
-from atlas.pages.frame import Frame
-from atlas.pages.labels import given_clusters
-from atlas.pages.map import percent, render_map
-from atlas.store.store import Store
-
-NO_GRID = (1, 1)
-
-
-@dataclass
-class Given(Frame):
-    """A page that has no Store behind it: a title and a group's name for a point is all it knows."""
-
-    store: Store = field(init=False)
-    title: str = "Map"
-
-    @cached_property
-    def about(self) -> dict[str, Any]:
-        """Title, and what is known of the data."""
-        return {
-            "title": self.title,
-            "provenance": {"Model": self.title, "Layer": "given places", "Rows": ""},
-            "command": "",
-        }
-
-    @cached_property
-    def settings(self) -> dict[str, Any]:
-        """What the scripts must know."""
-        return {"kinds": ["point"], "sheets": [], "grid": NO_GRID, "neurons": False, "cite": self.title, "tables": {}}
-
-    @cached_property
-    def grid(self) -> tuple[int, int]:
-        """No layer, so no positions."""
-        return NO_GRID
+from atlas.pages.columns import Column, smallest_unsigned
+from atlas.pages.frame import MAP_PAGE, Frame
+from atlas.pages.map import percentages, write_points_page
+from atlas.pages.provenance import SiteFacts
+from atlas.pages.regions import given_regions
 
 
 def write_points(
@@ -60,29 +28,34 @@ def write_points(
     labels: Sequence[Sequence[str]] = (),
     preservation: Float[np.ndarray, " n"] | None = None,
     title: str = "Map",
-    max_mb: float | int = 25,
+    max_mb: float | int = budget.DEFAULT_MAX_MB,
     single_file: bool | None = None,
 ) -> Path:
     """Write a map of n given places; returns its index.html, or the file itself where `path` ends in .html.
 
-    `labels`: for each level, coarse first, the name of every point's cluster ("" for none). `near`: positions of each
-    point's nearest. `single_file` goes by size unless given: one file up to 100,000 points (packed, it is smaller than
-    a folder would be), else a folder of scripts; the plan is printed on stderr. Raises `Refused` where the parts do not
-    match, where a place is not finite, or where the page would be larger than `max_mb` (10^6 bytes).
+    `captions`: the text of each point. `groups`: its class, which the legend lists. `near` (n, k): the positions of its
+    nearest points. `labels`: for each level, coarse first, the name of every point's region ("" for none).
+    `preservation`: the share of its neighbours that the map kept, 0 to 1. `max_mb`: the largest size, in 10^6 bytes.
+    `single_file`: whether to write one file; by default up to 100,000 points, else a folder of scripts.
+
+    Prints the plan of bytes on stderr. Raises `Refused` where arguments differ in length, where a place is not finite,
+    and where the page would be larger than `max_mb`.
     """
     target = Path(path)
     xy, near = _checked(np.asarray(xy, np.float32), captions, groups, near, labels)
-    single = len(xy) <= budget.ONE_FILE or target.suffix == ".html" if single_file is None else single_file
+    single = len(xy) <= budget.ONE_FILE_POINTS or target.suffix == ".html" if single_file is None else single_file
     shown = [display_text(caption) for caption in captions]
     k = 0 if near is None else near.shape[1]
     print(
-        *budget.plan(shown, max_mb, k, single_file=single, what=f"a map in {target}").lines(), sep="\n", file=sys.stderr
+        *budget.plan_site(shown, max_mb, k, single_file=single, what=f"a map in {target}").lines(),
+        sep="\n",
+        file=sys.stderr,
     )
     folder = target.with_name(target.name + ".partial")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
-        _write(Given(folder, ["index.html"], title=title), xy, shown, groups, near, labels, preservation)
+        _write(folder, title, xy, shown, groups, near, labels, preservation)
         return _put(folder, target, single, round(max_mb * 1e6))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -113,7 +86,8 @@ def _checked(
 
 
 def _write(
-    frame: Given,
+    folder: Path,
+    title: str,
     xy: np.ndarray,
     captions: list[str],
     groups: Sequence[str] | None,
@@ -122,21 +96,21 @@ def _write(
     preservation: np.ndarray | None,
 ) -> None:
     n = len(xy)
+    provenance = {"Model": title, "Layer": "given places", "Rows": f"{n:,} points"}
+    frame = Frame(folder, SiteFacts(title, provenance, command="", cite=title, kinds=["point"]), [MAP_PAGE])
     frame.write_assets()
-    frame.about["provenance"]["Rows"] = f"{n:,} points"
     code, levels = columns.encode_levels([display_text(group) for group in groups] if groups is not None else [""] * n)
     rows: dict[str, Column] = {"kind": np.zeros(n, np.uint8), "group": code, "groups": levels}
     rows |= {"sheet": np.full(n, -1, np.int16), "cell": np.zeros(n, np.uint16)}
     data: dict[str, Column] = {"row": np.arange(n, dtype=np.uint32)}
     if preservation is not None:
-        data["kept"] = percent(np.asarray(preservation, np.float32))
-    beside: dict[str, Column] = {} if near is None else {"near": near.astype(smallest(n))}
-    context = {"has_neurons": False, "meaning": None, "honesty": None, "guessed": None}
-    render_map(frame, xy, data, beside, given_clusters(xy, labels), rows, captions, **context)
+        data["kept"] = percentages(np.asarray(preservation, np.float32))
+    beside: dict[str, Column] = {} if near is None else {"near": near.astype(smallest_unsigned(n))}
+    frame.render(write_points_page(frame, xy, data, beside, given_regions(xy, labels), rows, captions))
 
 
 def _put(folder: Path, target: Path, single: bool, limit: int) -> Path:
-    """Move the finished page into place; of the folder that was there only what is written again is replaced."""
+    """Move the finished page into place; files of a former page are replaced, all others are left."""
     if single:
         tables = sorted(path.relative_to(folder).as_posix() for path in (folder / "data").glob("*.js"))
         html = inline_assets(folder, "index.html", tables)

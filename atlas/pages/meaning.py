@@ -1,7 +1,6 @@
-"""Search by meaning without a model at hand: a vocabulary, and for each of its texts the rows that FAISS finds.
+"""Search by meaning in a page, which has no model: a vocabulary, and the rows nearest to each of its texts by FAISS.
 
-The vocabulary is what the Store holds as texts, through the text tower; without any, the terms that come with the
-program, and where those were not embedded, the Store's rendered words.
+The vocabulary is the built-in terms where they were embedded; else the texts of the Store; else its rendered words.
 """
 
 from dataclasses import dataclass
@@ -12,36 +11,36 @@ from jaxtyping import Float32, Int64, UInt8
 from atlas.analysis.index import Index
 from atlas.analysis.layout import Centred
 from atlas.analysis.terms import Terms
-from atlas.pages.columns import Column, smallest
+from atlas.pages.columns import Column, smallest_unsigned
 from atlas.store.store import Store
 from atlas.vectors import unit_rows
 
-HITS = 18  # rows of each kind kept for a text
-VOCABULARY = 12_000  # texts at most
+ROWS_A_TEXT = 18  # rows of each kind listed for a text
+MOST_VOCABULARY = 12_000  # texts at most
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Meaning:
-    """Texts (t), and of each kind of picture the rows nearest to each, best first, with their cosine in hundredths."""
+    """Texts (t), and the rows of each kind of picture nearest to each text, best first, with cosines in hundredths."""
 
-    kind: str  # of the rows that the vocabulary is made of; "term": of none
+    kind: str  # of the rows that the vocabulary is made of; "term": built-in terms
     texts: list[str]
     rows: Int64[np.ndarray, "t k"]
     score: UInt8[np.ndarray, "t k"]
 
     @property
     def origin(self) -> str:
-        """What the vocabulary is, in words."""
+        """A description of the vocabulary."""
         whose = {"text": "texts of this atlas", "word": "rendered words of this atlas"}
-        return f"the {len(self.texts):,} {whose.get(self.kind, 'words and phrases that come with the program')}"
+        return f"the {len(self.texts):,} {whose.get(self.kind, 'built-in words and phrases')}"
 
     def columns(self, rows: int) -> dict[str, Column]:
         """The columns of data/meaning.js."""
-        return {"texts": self.texts, "hit": self.rows.astype(smallest(rows)), "score": self.score}
+        return {"texts": self.texts, "hit": self.rows.astype(smallest_unsigned(rows)), "score": self.score}
 
 
 def find_meanings(store: Store) -> Meaning | None:
-    """The vocabulary of a Store and what it finds; None where there is no vocabulary, or there are no pictures."""
+    """The vocabulary of a Store with the nearest rows; None where there is no vocabulary, or no pictures."""
     terms = Terms.read(store)
     kind = "term" if terms else next((kind for kind in ("text", "word") if kind in store.counts), None)
     found = [of for of in ("image", "word") if of in store.counts and of != kind]
@@ -52,19 +51,19 @@ def find_meanings(store: Store) -> Meaning | None:
     for of in found:
         vectors = store.array("embedding", of)
         index = Index.build(Centred(vectors, [of] * len(vectors)))
-        score, ids = index.search(queries, HITS)
+        score, ids = index.search(queries, ROWS_A_TEXT)
         rows.append(store.positions(of)[ids])
         scores.append(np.clip(np.round(score * 100), 0, 100).astype(np.uint8))
     return Meaning(kind, texts, np.concatenate(rows, axis=1), np.concatenate(scores, axis=1))
 
 
 def _vocabulary(store: Store, kind: str) -> tuple[list[str], Float32[np.ndarray, "t e"]]:
-    """Distinct labels of a kind and the mean of their rows, the kind's own mean taken off."""
+    """Distinct labels of a kind and the mean embedding of their rows, after the kind's mean was subtracted."""
     table = store.table(["label", "caption"], kind)
     labels = [
         label or caption for label, caption in zip(*(table[c].to_pylist() for c in table.column_names), strict=True)
     ]
-    names = [label for label in dict.fromkeys(labels) if label.strip()][:VOCABULARY]
+    names = [label for label in dict.fromkeys(labels) if label.strip()][:MOST_VOCABULARY]
     codes = {name: code for code, name in enumerate(names)}
     vectors = store.array("embedding", kind)
     centred = Centred(vectors, [kind] * len(vectors))

@@ -1,64 +1,72 @@
-"""The neuron atlas: the map with neurons for points, coloured and filtered by their traits, and the table of all."""
-
-from typing import Any
+"""The page of neurons: their map, coloured and filtered by traits, and the table of all neurons."""
 
 import numpy as np
 import pyarrow.parquet as pq
+from jaxtyping import Float32, Int16
 
 from atlas.analysis import parts
-from atlas.formatting import display_text
-from atlas.pages.columns import Column, quantised, smallest, steps
-from atlas.pages.enrichment import name_regions
-from atlas.pages.frame import Frame
-from atlas.pages.labels import Label
+from atlas.formatting import Record, display_text
+from atlas.pages.colours import PALETTE, RAMP
+from atlas.pages.columns import Column, quantised_places, smallest_unsigned
+from atlas.pages.frame import NEURONS_PAGE, Page, StoreFrame
+from atlas.pages.map import map_settings
+from atlas.pages.neuronregions import name_neuron_regions
 from atlas.pages.neurons import Neurons
-from atlas.pages.picture import still
-from atlas.pages.scatter import PALETTE, RAMP, draw_scatter
+from atlas.pages.picture import still_picture
+from atlas.pages.regions import Region
+from atlas.pages.settings import PageSettings
 from atlas.pages.traits import Trait, neuron_traits
 
-COVER = 4  # images by which a neuron is shown
-WORDS = 6  # that it answers to most
-NEAR = 8  # neighbours shown of a neuron
-FIGURES = ("mean", "std", "skew", "max", "monosemanticity")  # of the table
+COVER_PICTURES = 4  # pictures that a neuron is shown by
+COVER_WORDS = 6  # the strongest words of a neuron
+COVER_NEIGHBOURS = 8  # neighbours shown of a neuron
+TABLE_FIGURES = ("mean", "std", "skew", "max", "monosemanticity")  # columns of the table
 
 
-def write_neurons(frame: Frame, neurons: Neurons) -> None:
-    """Write neurons.html, with the table, and where there is a layout the map's data: neurons, traits and regions."""
-    layout, data = frame.derived(parts.NEURON_MAP, "points.parquet"), covers(neurons)
-    context: dict[str, Any] = {"item": None, "traits": [], "regions": [], "settings": frame.settings}
+def write_neurons(frame: StoreFrame, neurons: Neurons) -> Page:
+    """Write the data of neurons, and where they have a layout, of their map; returns the page neurons.html."""
+    layout, data = frame.derived.file(parts.NEURON_MAP, "points.parquet"), cover_columns(neurons)
     if neurons.near:
-        data["near"] = np.array([row["by_response"][:NEAR] for row in neurons.near], smallest(len(neurons)))
+        responses = [row["by_response"][:COVER_NEIGHBOURS] for row in neurons.near]
+        data["near"] = np.array(responses, smallest_unsigned(len(neurons)))
+    settings, regions = PageSettings(), []
     if layout is not None:
         points = pq.read_table(layout).sort_by("neuron")
         xy = np.stack([points["x"].to_numpy(), points["y"].to_numpy()], 1)
-        places, found = quantised(xy), neuron_traits(neurons)
+        places = quantised_places(xy)
         data |= {"x": places[:, 0], "y": places[:, 1]}
-        named = name_regions(xy, [neurons.terms(i) for i in range(len(neurons))])
-        frame.write_data("traits", trait_columns(found))
-        frame.write_data("regions", region_columns(places, named))
-        hues = np.array(found[0].hues, np.uint8)[found[0].codes] if found else np.zeros(len(places), np.uint8)
-        (frame.folder / "assets" / "neurons.webp").write_bytes(still(places, hues, (*PALETTE, *RAMP)))
-        described = [trait.described for trait in found]
-        context |= {
-            "item": draw_scatter(f"Neurons: those that lie near each other answer to the same {neurons.kind}s"),
-            "traits": described,
-            "regions": [
-                (display_text(label.text), label.count, *places[label.point].tolist()) for label in largest(named)
-            ],
-            "settings": frame.settings | {"steps": steps(xy), "traits": described},
-        }
+        regions, settings = _write_neuron_map(frame, neurons, xy, places)
     frame.write_data("neurons", data)
-    table = [entry(neurons, i) for i in range(len(neurons))]
-    context |= {"table": table, "kind": neurons.kind, "claimed": neurons.claims is not None}
-    frame.render("neurons.html", "neurons.html", palette=PALETTE, ramp=RAMP, **context)
+    table = [table_entry(neurons, i) for i in range(len(neurons))]
+    context = {"table": table, "kind": neurons.kind, "claimed": neurons.claims is not None, "regions": regions}
+    return Page("neurons.html", NEURONS_PAGE, context, settings)
 
 
-def covers(neurons: Neurons) -> dict[str, Column]:
-    """Labels, words, and the pictures by which neurons are shown: row, sheet, cell and position of each, (u, COVER)."""
-    top = np.array([table["top"][:COVER] for table in neurons.stats[neurons.kind]], np.int64)
+def _write_neuron_map(
+    frame: StoreFrame, neurons: Neurons, xy: Float32[np.ndarray, "u 2"], places: Int16[np.ndarray, "u 2"]
+) -> tuple[list[tuple[str, int, int, int]], PageSettings]:
+    """Write traits, regions and the still picture; returns the regions to list, and the map's settings."""
+    traits = neuron_traits(neurons)
+    regions = name_neuron_regions(xy, [neurons.terms(i) for i in range(len(neurons))])
+    frame.write_data("traits", trait_columns(traits))
+    frame.write_data("regions", neuron_region_columns(places, regions))
+    hues = np.array(traits[0].hues, np.uint8)[traits[0].codes] if traits else np.zeros(len(places), np.uint8)
+    (frame.folder / "assets" / "neurons.webp").write_bytes(still_picture(places, hues, (*PALETTE, *RAMP)))
+    title = f"Neurons: those that lie near each other have similar responses to {neurons.kind}s"
+    listed = [
+        (display_text(region.text), region.count, *places[region.point].tolist()) for region in largest_regions(regions)
+    ]
+    return listed, map_settings(title, xy, [trait.scheme for trait in traits])
+
+
+def cover_columns(neurons: Neurons) -> dict[str, Column]:
+    """Labels and words of neurons, and row, sheet, cell and position of the pictures that they are shown by (u, k)."""
+    top = np.array([table["top"][:COVER_PICTURES] for table in neurons.stats[neurons.kind]], np.int64)
     at = [[neurons.position(row, i) for row in rows.tolist()] for i, rows in enumerate(top)]
     sheet, cell = (place[top] for place in neurons.rows.places)
-    words = [", ".join(neurons.named("word", i, WORDS)) if "word" in neurons.stats else "" for i in range(len(neurons))]
+    words = [
+        ", ".join(neurons.named("word", i, COVER_WORDS)) if "word" in neurons.stats else "" for i in range(len(neurons))
+    ]
     return {
         "label": [neurons.label(i) for i in range(len(neurons))],
         "words": words,
@@ -70,42 +78,42 @@ def covers(neurons: Neurons) -> dict[str, Column]:
 
 
 def trait_columns(found: list[Trait]) -> dict[str, Column]:
-    """The columns of data/traits.js: of every trait the codes of neurons, and as NAME.values its figures."""
+    """The columns of data/traits.js: the codes of neurons in every trait, and measured values as NAME.values."""
     columns: dict[str, Column] = {trait.name: trait.codes for trait in found}
     return columns | {f"{trait.name}.values": trait.values for trait in found if trait.values is not None}
 
 
-def region_columns(places: np.ndarray, labels: list[Label]) -> dict[str, Column]:
-    """The columns of data/regions.js: where each name stands, its level, for how many, and for which neurons.
+def neuron_region_columns(places: np.ndarray, regions: list[Region]) -> dict[str, Column]:
+    """The columns of data/regions.js: place, level, number of neurons and text of each name, and whose name it is.
 
-    `of` (u, levels): the name that a neuron carries at each level, counted from 1; 0 where it carries none.
+    `of` (u, levels): the number of each neuron's name at each level, counted from 1; 0 where it has none.
     """
-    at = places[[label.point for label in labels]]
-    of = np.zeros((len(places), max((label.level for label in labels), default=0) + 1), np.uint16)
-    for k, label in enumerate(labels):
-        of[label.members, label.level] = k + 1
+    at = places[[region.point for region in regions]]
+    of = np.zeros((len(places), max((region.level for region in regions), default=0) + 1), np.uint16)
+    for k, region in enumerate(regions):
+        of[region.members, region.level] = k + 1
     return {
         "x": at[:, 0],
         "y": at[:, 1],
-        "level": np.array([label.level for label in labels], np.uint8),
-        "count": np.array([label.count for label in labels], np.uint32),
+        "level": np.array([region.level for region in regions], np.uint8),
+        "count": np.array([region.count for region in regions], np.uint32),
         "of": of,
-        "text": [display_text(label.text) for label in labels],
+        "text": [display_text(region.text) for region in regions],
     }
 
 
-def largest(labels: list[Label]) -> list[Label]:
-    """Regions to list: of every name the one that most neurons carry."""
-    found: dict[str, Label] = {}
-    for label in labels:
-        found.setdefault(label.text, label)
+def largest_regions(regions: list[Region]) -> list[Region]:
+    """The regions to list: the largest one of every name."""
+    found: dict[str, Region] = {}
+    for region in regions:
+        found.setdefault(region.text, region)
     return list(found.values())
 
 
-def entry(neurons: Neurons, neuron: int) -> dict[str, Any]:
-    """A line of the table."""
+def table_entry(neurons: Neurons, neuron: int) -> Record:
+    """A row of the table of neurons."""
     stat, claim = neurons.stats[neurons.kind][neuron], neurons.claim(neuron)
-    figures = {name: stat[name] for name in FIGURES}
+    figures = {name: stat[name] for name in TABLE_FIGURES}
     picture = neurons.rows.picture(neurons.cover(neuron))
     p = claim["p"] if claim else None
     return {"neuron": neuron, "label": neurons.label(neuron), "p": p, "figures": figures, "picture": picture}

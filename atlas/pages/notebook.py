@@ -1,7 +1,6 @@
 """The map of a Store as a Bokeh figure, for notebooks."""
 
 from base64 import b64encode
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -11,18 +10,18 @@ from bokeh.plotting import figure as bokeh_figure
 from atlas.analysis import parts
 from atlas.errors import Refused
 from atlas.formatting import display_text
-from atlas.pages.scatter import PALETTE
-from atlas.pages.thumbnails import COLUMNS, Size, sheet
+from atlas.pages.colours import PALETTE
+from atlas.pages.thumbnails import SHEET_COLUMNS, ThumbnailSize, thumbnail_sheet
 from atlas.store.store import Store
 
-HOVER = Size(48, 60)  # thumbnails of the figure
+HOVER_SIZE = ThumbnailSize(48, 60)  # thumbnails of the figure
 
 
-def figure(store: Store, rows: int = 5000, size: int = 640, seed: int = 0) -> Any:
-    """The map as a Bokeh figure, with picture and caption where one points: `bokeh.io.show(figure(store))`.
+def map_figure(store: Store, rows: int = 5000, size: int = 640, seed: int = 0) -> bokeh_figure:
+    """The map as a Bokeh figure, with thumbnail and caption on hover: `bokeh.io.show(figure(store))`.
 
-    Shows at most `rows` rows, a seeded sample of them, since a notebook keeps every thumbnail that it shows (about
-    0.5 kB each); `size` is the figure's side in pixels. `Refused` where no map was drawn.
+    `rows`: how many rows are shown at most, a sample by `seed`, because a notebook stores every thumbnail (about 0.5 kB
+    each). `size`: the side of the figure in pixels. Raises `Refused` where there is no map.
     """
     points = pq.read_table(store.derived(parts.MAP) / "points.parquet", columns=["row", "x", "y"])
     if rows < 1:
@@ -37,8 +36,11 @@ def figure(store: Store, rows: int = 5000, size: int = 640, seed: int = 0) -> An
     data |= {name: [display_text(text) for text in shown[name].to_pylist()] for name in ("caption", "group")}
     sheets = _sheets([store.thumb(row) for row in points["row"].to_pylist()])
     at = np.arange(len(chosen))
-    data |= {"sheet": at // COLUMNS**2}
-    data |= {"left": -HOVER.side * (at % COLUMNS), "top": -HOVER.side * (at // COLUMNS % COLUMNS)}
+    data |= {"sheet": at // SHEET_COLUMNS**2}
+    data |= {
+        "left": -HOVER_SIZE.side * (at % SHEET_COLUMNS),
+        "top": -HOVER_SIZE.side * (at // SHEET_COLUMNS % SHEET_COLUMNS),
+    }
     fig = bokeh_figure(
         width=size,
         height=size,
@@ -47,7 +49,7 @@ def figure(store: Store, rows: int = 5000, size: int = 640, seed: int = 0) -> An
         output_backend="webgl",
     )
     fig.axis.visible = fig.grid.visible = False
-    fig.add_tools(HoverTool(tooltips=TOOLTIP.replace("SIDE", str(HOVER.side)), limit=1))
+    fig.add_tools(HoverTool(tooltips=HOVER_TEMPLATE.replace("SIDE", str(HOVER_SIZE.side)), limit=1))
     fig.stylesheets = [GlobalInlineStyleSheet(css=f":root{{{sheets}}}")]
     fig.scatter(
         "x",
@@ -62,8 +64,8 @@ def figure(store: Store, rows: int = 5000, size: int = 640, seed: int = 0) -> An
     return fig
 
 
-# Bokeh escapes what stands for @caption; the sheets are properties of the root, which shadow trees see.
-TOOLTIP = (
+# Bokeh escapes the value of @caption. Sheets are custom properties of the root, which shadow trees inherit.
+HOVER_TEMPLATE = (
     '<div style="display:flex;gap:10px;align-items:center;max-width:280px">'
     '<div style="flex:none;width:SIDEpx;height:SIDEpx;background:var(--atlas-@{sheet}) @{left}px @{top}px"></div>'
     "<div>@{caption}<br><small>@{kind} · @{group}</small></div></div>"
@@ -71,8 +73,8 @@ TOOLTIP = (
 
 
 def _sheets(thumbs: list[bytes]) -> str:
-    step = COLUMNS**2
-    parts = [sheet(thumbs[start : start + step], HOVER) for start in range(0, len(thumbs), step)]
+    step = SHEET_COLUMNS**2
+    parts = [thumbnail_sheet(thumbs[start : start + step], HOVER_SIZE) for start in range(0, len(thumbs), step)]
     return "".join(
         f"--atlas-{i}:url(data:image/webp;base64,{b64encode(part).decode()});" for i, part in enumerate(parts)
     )

@@ -1,4 +1,4 @@
-"""What the pages show of a Store's rows: caption, kind, style, and where its thumbnail lies."""
+"""Rows of a Store as pages show them: caption, kind, style, and the place of the thumbnail."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,13 +9,13 @@ from jaxtyping import Int, Int32, UInt8
 from atlas.analysis.naming import RowNames
 from atlas.formatting import display_text
 from atlas.pages.columns import Column, encode_levels
-from atlas.pages.thumbnails import pictured
+from atlas.pages.thumbnails import pictured_shards
 from atlas.store.store import Store
 
 
 @dataclass(frozen=True, slots=True)
 class Thumbnail:
-    """A thumbnail on a page: its sheet, its cell there, its name, and which position of the layer's map is meant."""
+    """A thumbnail on a page: its sheet and cell, its name, an activation, and the position `at` of the layer's map."""
 
     row: int
     sheet: int
@@ -40,7 +40,7 @@ class PageRows:
     def places(self) -> tuple[Int32[np.ndarray, " n"], Int[np.ndarray, " n"]]:
         """Sheet (-1 for texts) and cell of every row's thumbnail."""
         sheet, cell = np.full(len(self), -1, np.int32), np.zeros(len(self), np.int64)
-        for number, shard in enumerate(pictured(self.store)):
+        for number, shard in enumerate(pictured_shards(self.store)):
             sheet[shard.positions], cell[shard.positions] = number, np.arange(shard.rows)
         return sheet, cell
 
@@ -53,16 +53,16 @@ class PageRows:
         return kinds
 
     def name(self, row: int) -> str:
-        """What a row shows and in which style, in one line."""
+        """Name and style of a row, in one line."""
         named, group = self.names[row], self.groups[row]
         return f"{named} · {group}" if group else named
 
     def picture(self, row: int, value: float | None = None, at: int | None = None) -> Thumbnail:
-        """What a page needs to show a row."""
+        """The thumbnail of a row."""
         return Thumbnail(int(row), int(self.places[0][row]), int(self.places[1][row]), self.name(row), value, at)
 
     def columns(self) -> dict[str, Column]:
-        """What is drawn of rows: the columns of data/rows.js, or parts of tiles; factors as codes and levels."""
+        """The columns of data/rows.js, which tiles hold in parts; classes are codes and levels."""
         found: dict[str, Column] = {"kind": self.kinds}
         found["group"], found["groups"] = encode_levels(self.groups)
         sheet, cell = self.places

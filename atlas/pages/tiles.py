@@ -1,26 +1,25 @@
-"""More points than a page can read when it opens: an even sample of all, and tiles that it reads as one looks closer.
+"""Tiles: a map of more points than a page can read when it opens, as an even sample, and scripts read on zooming in.
 
-A tile is a script, data/tile-12.js, with all that is known of up to TILE points that lie together. The page numbers
-points tile by tile, so that a number tells which tile to read; data/where.js leads from a row to its number.
+A tile is a script, data/tile-12.js, with everything about up to TILE_POINTS neighbouring points. The page numbers
+points tile by tile, so that a number tells which tile to read; data/where.js has the number of each row.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Int16, Int64, UInt32
+from jaxtyping import Int16, Int64
 
 from atlas.pages.columns import Column
 from atlas.pages.frame import Frame
 
-WHOLE = 500_000  # points up to which a page reads all of them
-TILE = 25_000  # points in a tile at most: about a megabyte
-SAMPLE = 250_000  # points drawn before one looks closer
-SEED = 0
-FIFTHS = (20, 40, 60, 80, 101, 256)  # where the legend's steps of neighbours kept end, in percent; the last: not known
+UNTILED_POINTS = 500_000  # up to so many points, a page reads all of them
+TILE_POINTS = 25_000  # points in a tile at most: about a megabyte
+OVERVIEW_POINTS = 250_000  # points that are drawn before the reader zooms in
+OVERVIEW_SEED = 0
 
 
-def cut(places: Int16[np.ndarray, "n 2"], most: int) -> list[Int64[np.ndarray, " m"]]:
-    """Positions of the points of each tile, all of one size: halved along the longer side until none is too large."""
+def cut_tiles(places: Int16[np.ndarray, "n 2"], most: int) -> list[Int64[np.ndarray, " m"]]:
+    """The points of each tile. Tiles are halved along the longer side until none has more than `most` points."""
     pending, done = [np.arange(len(places))], []
     while pending:
         part = pending.pop()
@@ -44,14 +43,14 @@ def write_tiles(
 ) -> None:
     """Write the tiles, data/overview.js and data/where.js.
 
-    `points` and `near` are columns by point, as `draw_map` has them, where points["row"] is the row of each and
+    `points` and `near` are columns by point, as `render_map` has them, where points["row"] is the row of each and
     near["near"] holds rows; `rows` and `captions` go by row.
     """
-    tiles = cut(places, TILE)
+    tiles = cut_tiles(places, TILE_POINTS)
     order = np.concatenate(tiles)
     ends = np.cumsum([0, *map(len, tiles)])
     listed = np.asarray(points["row"])[order]
-    where = np.full(len(captions), 2**32 - 1, np.uint32)  # no point: the row is not on the map
+    where = np.full(len(captions), 2**32 - 1, np.uint32)  # the largest number: the row is not on the map
     where[listed] = np.arange(len(order), dtype=np.uint32)
     for number, members in enumerate(tiles):
         row = np.asarray(points["row"])[members]
@@ -62,15 +61,17 @@ def write_tiles(
             tile["near"] = where[np.asarray(near["near"])[members]]
         tile["caption"] = [captions[int(at)] for at in row]
         frame.write_data(f"tile-{number}", tile)
-    sample = np.sort(np.random.default_rng(SEED).permutation(len(order))[:SAMPLE])
+    sample = np.sort(np.random.default_rng(OVERVIEW_SEED).permutation(len(order))[:OVERVIEW_POINTS])
     drawn = _drawn(places, points, rows, order[sample], listed[sample])
     drawn |= {"point": sample.astype(np.uint32), "ends": ends.astype(np.uint32), "box": _boxes(places, tiles)}
-    frame.write_data("overview", drawn | _counts(frame, points, rows, listed))
+    frame.write_data("overview", drawn | {"groups": rows["groups"]})
     frame.write_data("where", {"point": where})
 
 
-def _drawn(places: np.ndarray, points: dict, rows: dict, members: np.ndarray, row: np.ndarray) -> dict[str, Column]:
-    """What drawing needs: place, kind, style, thumbnail, neighbours kept."""
+def _drawn(
+    places: np.ndarray, points: dict[str, Column], rows: dict[str, Column], members: np.ndarray, row: np.ndarray
+) -> dict[str, Column]:
+    """The columns that drawing needs: place, kind, style, thumbnail, neighbours kept."""
     found: dict[str, Column] = {"x": places[members, 0], "y": places[members, 1]}
     found |= {name: np.asarray(rows[name])[row] for name in ("kind", "group", "sheet", "cell")}
     if "kept" in points:
@@ -81,17 +82,3 @@ def _drawn(places: np.ndarray, points: dict, rows: dict, members: np.ndarray, ro
 def _boxes(places: np.ndarray, tiles: list[np.ndarray]) -> Int16[np.ndarray, "t 4"]:
     """Left, bottom, right and top of every tile."""
     return np.array([[*places[members].min(0), *places[members].max(0)] for members in tiles], np.int16)
-
-
-def _counts(frame: Frame, points: dict, rows: dict, listed: np.ndarray) -> dict[str, Column]:
-    """Names of styles, and what the legend says of all points: how many of each kind, style and fifth kept."""
-
-    def counted(codes: np.ndarray, levels: int) -> UInt32[np.ndarray, " k"]:
-        return np.bincount(codes, minlength=levels).astype(np.uint32)
-
-    found: dict[str, Column] = {"groups": rows["groups"]}
-    found["kinds"] = counted(np.asarray(rows["kind"])[listed], len(frame.settings["kinds"]))
-    found["members"] = counted(np.asarray(rows["group"])[listed], len(rows["groups"]))
-    if "kept" in points:
-        found["fifths"] = counted(np.digitize(np.asarray(points["kept"]), FIFTHS[:-1]), len(FIFTHS))
-    return found

@@ -1,4 +1,4 @@
-"""Pages of what was found about a Store: equations, components, directions, emotions; fragments of its site."""
+"""Pages about a Store, as fragments of its site: equations, components, directions, emotions."""
 
 from decompose.pages.components import components_page
 from decompose.pages.directions import directions_page

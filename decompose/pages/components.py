@@ -1,4 +1,4 @@
-"""The page of NMF components: their neurons, words and images, and the map in their colours."""
+"""The page of NMF components: neurons, words and images of each, and the map in their colours."""
 
 from collections.abc import Sequence
 from io import BytesIO
@@ -14,18 +14,21 @@ from atlas.store.store import Store
 from decompose.components import Component
 from decompose.pages.fragment import render_fragment
 
-MAP_FILE, GREY = "map.png", "#8884"  # a component's map, and the colour of the rows that are no images
-WIDTH, DOT = 1400, 3  # pixels
-OUTLYING, BESIDE = (1, 99), 0.08  # percentiles of the images that its edges lie beyond, and by how much
+MAP_FILE, OTHER_ROWS_COLOUR = (
+    "map.png",
+    "#8884",
+)  # the map in colours of components, and the colour of rows that are no images
+MAP_WIDTH, DOT_RADIUS = 1400, 3  # pixels
+EDGE_PERCENTILES, EDGE_MARGIN = (1, 99), 0.08  # the map shows these percentiles of the images, and this margin
 
 
 def components_page(store: Store, found: Sequence[Component], with_map: bool = False) -> str:
-    """A page of NMF components as rows: their neurons, words and images; `with_map`: MAP_FILE lies beside it."""
+    """The HTML of the page. `with_map`: whether MAP_FILE lies beside it."""
     return render_fragment(
         "components.html",
         components=found,
         signed=any(weight < 0 for each in found for _, weight in each.neurons),
-        colours=colours(len(found)),
+        colours=component_colours(len(found)),
         map=MAP_FILE if with_map else None,
         picture=lambda row: picture_tag(store, row),
     )
@@ -37,26 +40,31 @@ def components_map(store: Store, found: Sequence[Component]) -> bytes | None:
         return None
     points = pq.read_table(store.derived(parts.MAP) / "points.parquet", columns=["row", "x", "y"])
     row, xy = points["row"].to_numpy(), np.column_stack([points["x"].to_numpy(), points["y"].to_numpy()])
-    low, high = np.percentile(xy[np.isin(row, store.positions("image"))], OUTLYING, axis=0)
-    low, high = low - BESIDE * (high - low), high + BESIDE * (high - low)  # a few rows far off would shrink the rest
+    low, high = np.percentile(xy[np.isin(row, store.positions("image"))], EDGE_PERCENTILES, axis=0)
+    low, high = (
+        low - EDGE_MARGIN * (high - low),
+        high + EDGE_MARGIN * (high - low),
+    )  # a few outliers would shrink the rest
     span = np.maximum(high - low, 1e-9)
     near = ((xy >= low) & (xy <= high)).all(1)
     row, xy = row[near], xy[near]
-    side = np.round(WIDTH * np.minimum(span / span[0], 1)).astype(int)
+    side = np.round(MAP_WIDTH * np.minimum(span / span[0], 1)).astype(int)
     at = (xy - low) / span * (side - 1)
     at[:, 1] = side[1] - 1 - at[:, 1]
     image = Image.new("RGBA", (int(side[0]), int(side[1])))
     draw = ImageDraw.Draw(image)
-    groups = [(np.ones(len(row), bool), GREY)]
-    groups += [(np.isin(row, each.own), colour) for each, colour in zip(found, colours(len(found)), strict=True)]
+    groups = [(np.ones(len(row), bool), OTHER_ROWS_COLOUR)]
+    groups += [
+        (np.isin(row, each.own), colour) for each, colour in zip(found, component_colours(len(found)), strict=True)
+    ]
     for inside, colour in groups:
         for x, y in at[inside].tolist():
-            draw.circle((x, y), DOT, fill=colour)
+            draw.circle((x, y), DOT_RADIUS, fill=colour)
     written = BytesIO()
     image.save(written, "PNG", optimize=True)
     return written.getvalue()
 
 
-def colours(count: int) -> list[str]:
-    """As many colours to tell apart as there are, then the same again."""
+def component_colours(count: int) -> list[str]:
+    """So many colours: 20 distinct ones, then the same again."""
     return [palettes.Category20_20[(2 * i + i // 10) % 20] for i in range(count)]

@@ -1,21 +1,21 @@
-"""The emotion atlas: the words in a disc, coloured by their factors, with their equations."""
+"""The page of the emotion atlas: words in a disc, coloured by their factors, with their equations."""
 
 import colorsys
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
+from atlas.formatting import Record
 from decompose.emotions import Factors, Study
 from decompose.families import FAINT, verdict
 from decompose.pages.fragment import render_fragment
 
-CELL = 54  # pixels of a word's cell
+WORD_CELL = 54  # pixels of a word's cell
 FIRST_HUE, SATURATION = 91, 0.7  # degrees; the paper's colours of factors (Goh et al. 2021, figure 13)
 
 
 def emotions_page(found: Study, model: str) -> str:
-    """The emotion atlas: the words in a disc, coloured by their factors, with their equations."""
+    """The HTML of the page. `model`: the model's name."""
     k = max(found.factors)
     factors = found.factors[k]
     return render_fragment(
@@ -23,31 +23,31 @@ def emotions_page(found: Study, model: str) -> str:
         study=found,
         model=model,
         cells=_cells(found, factors),
-        factors=list(zip(factors.names, (hue(i, k) for i in range(k)), _members(found, factors), strict=True)),
+        factors=list(zip(factors.names, (factor_hue(i, k) for i in range(k)), _members(found, factors), strict=True)),
         fewer=[(number, each.names, _members(found, each)) for number, each in found.factors.items() if number != k],
         agreements=found.agreements.to_pylist(),
         verdict=verdict(found.agreements.to_pylist()),
         fewest=min(found.factors),
         affect=[] if found.affect is None else found.affect.to_pylist(),
-        side=(int(found.places.max()) + 1) * CELL,
-        size=CELL,
+        side=(int(found.places.max()) + 1) * WORD_CELL,
+        size=WORD_CELL,
     )
 
 
-def hue(factor: int, factors: int) -> str:
-    """The paper's colour of one of so many factors, as #rrggbb."""
+def factor_hue(factor: int, factors: int) -> str:
+    """The colour of one of so many factors, as in the paper, as #rrggbb."""
     rgb = colorsys.hsv_to_rgb((360 / factors * factor + FIRST_HUE) % 360 / 360, SATURATION, 1)
     return "#" + "".join(f"{round(255 * part):02x}" for part in rgb)
 
 
-def _cells(found: Study, factors: Factors) -> list[dict[str, Any]]:
-    """Place, colours and equation of each word; a word without a factor has no colour."""
+def _cells(found: Study, factors: Factors) -> list[Record]:
+    """Place, colours and equation of each word; a word without factors has no colour."""
     k = factors.words.shape[1]
     cells = []
     for word, place, weights, equation in zip(found.words, found.places, factors.words, found.equations, strict=True):
         total = max(float(weights.sum()), 1e-12)
-        layers = [(hue(i, k), round(float(w) / total, 3)) for i, w in enumerate(weights) if w / total > FAINT]
-        x, y = (int(coordinate) * CELL for coordinate in place)
+        layers = [(factor_hue(i, k), round(float(w) / total, 3)) for i, w in enumerate(weights) if w / total > FAINT]
+        x, y = (int(coordinate) * WORD_CELL for coordinate in place)
         cells.append(
             {"word": word, "x": x, "y": y, "layers": layers if weights.max() > FAINT else [], "said": equation}
             | {"dark": _is_dark(layers)}
@@ -56,7 +56,7 @@ def _cells(found: Study, factors: Factors) -> list[dict[str, Any]]:
 
 
 def _is_dark(layers: Sequence[tuple[str, float]]) -> bool:
-    """Whether a cell of these colours over white asks for white letters (WCAG's relative luminance)."""
+    """Whether a cell of these colours over white needs white letters (WCAG's relative luminance)."""
     colour = np.ones(3)
     for name, share in layers:
         colour = (1 - share) * colour + share * np.array([int(name[i : i + 2], 16) / 255 for i in (1, 3, 5)])
@@ -65,7 +65,7 @@ def _is_dark(layers: Sequence[tuple[str, float]]) -> bool:
 
 
 def _members(found: Study, factors: Factors) -> list[list[str]]:
-    """The words of each factor, strongest first, of those that belong to it most."""
+    """The words whose strongest factor this is, for each factor, strongest first."""
     own, strength = factors.words.argmax(1), factors.words.max(1)
     return [
         [found.words[i] for i in np.argsort(-strength) if own[i] == factor and strength[i] > FAINT]

@@ -1,11 +1,11 @@
-"""The page of equations: each concept as a sum of neurons that lead to their cards, with receipts."""
+"""The page of equations: each concept as a sum of neurons, which link to their cards, with receipts."""
 
 from collections.abc import Sequence
 
 from decompose.equations import Equation
 from decompose.pages.fragment import render_fragment
 
-SOLVERS = {
+SOLVER_TEXTS = {
     "omp": "orthogonal matching pursuit",
     "lasso": "the lasso",
     "nnls": "non-negative least squares",
@@ -15,9 +15,9 @@ SOLVERS = {
 
 
 def equations_page(found: Sequence[Equation], shares: Sequence[float | None] | None = None) -> str:
-    """A page of equations, whose neurons lead to their cards, with the receipts that there are.
+    """The HTML of the page.
 
-    `shares`: of each concept's logit over the Store's images, what the bilinear form explains (R^2), if it is known.
+    `shares`: the share of each concept's logit over the Store's images that the bilinear form explains (R^2), if known.
     """
     shares = shares or [None] * len(found)
     tried = next((each.receipts[0].templates for each in found if each.receipts), ())  # the same for all
@@ -25,5 +25,5 @@ def equations_page(found: Sequence[Equation], shares: Sequence[float | None] | N
         "equations.html",
         equations=list(zip(found, shares, strict=True)),
         tried=tried,
-        solver=SOLVERS.__getitem__,
+        solver=SOLVER_TEXTS.__getitem__,
     )

@@ -1,21 +1,20 @@
-"""One page beside the Store's other derived folders, in the site's style.
+"""Writes a page as a fragment of a Store's site: see `atlas.pages.fragments`.
 
-`atlas.pages.fragments` has the contract: a page stands in the navigation the next time that the site is written.
+The page appears in the navigation the next time that the site is written.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from atlas.formatting import format_p, format_signed
-from atlas.pages.cards import address
-from atlas.pages.fragments import PAGE, fragment
+from atlas.pages.fragments import FRAGMENT_FILE, fragment_part
+from atlas.pages.frame import card_file
 from atlas.store.store import Store
 from decompose.equations import Term
 
-HERE = Path(__file__).parent
+TEMPLATES_OF_FRAGMENTS = Path(__file__).parent
 
 
 def write_fragment(
@@ -25,27 +24,34 @@ def write_fragment(
 
     `command`: what makes the page again; {store} in it stands for the Store's path.
     """
-    part = fragment(name, command)
+    part = fragment_part(name, command)
     with store.deriving(part, {"title": title}) as folder:
-        (folder / PAGE).write_text(body, "utf-8")
+        (folder / FRAGMENT_FILE).write_text(body, "utf-8")
         for file, content in (beside or {}).items():
             (folder / file).write_bytes(content)
     return store.derived(part)
 
 
-def render_fragment(template: str, **names: Any) -> str:
-    """What a template of this folder says with these names; numbers are written one way by what all of them share."""
+def render_fragment(template: str, **names: object) -> str:
+    """The HTML of a template of this folder with these names; all templates share the formats of numbers."""
     environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(TEMPLATES_OF_FRAGMENTS),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.globals.update(
-        chance=format_p, card=lambda neuron: f"neurons/{address(neuron)}", signed=format_signed, coefficient=coefficient
+        chance=format_p,
+        card=lambda neuron: f"neurons/{card_file(neuron)}",
+        signed=format_signed,
+        coefficient=term_coefficient,
     )
     return environment.get_template(template).render(**names)
 
 
-def coefficient(term: Term, first: bool) -> str:
-    """What stands before a term's name, not to be parted from it: its sign, and its weight unless that is 1."""
+def term_coefficient(term: Term, first: bool) -> str:
+    """The sign and weight before a term's name, with spaces that do not break; a weight of 1 is left out."""
     sign = ("−" if term.weight < 0 else "") if first else (" −\xa0" if term.weight < 0 else " +\xa0")
     size = f"{abs(term.weight):.2f}".rstrip("0").rstrip(".")
     return sign if size == "1" else f"{sign}{size}\xa0"

@@ -1,50 +1,77 @@
+// @ts-check
 "use strict";
-// What one sees, kept in the address: #v=x,y,span&q=cat&by=meaning&p=12&c=group&hide=kind.1&neuron=3&sel=…&theme=dark.
-// Short forms are read too: #12 is a row, #q=cat a query, #neuron=3 a neuron. What an address does not name is as it
-// is in a page just opened, but for the theme, which is the reader's.
+// The state of a map in the page's address:
+// #v=x,y,span&q=cat&by=meaning&p=12&c=group&hide=kind.1&neuron=3&sel=…&theme=dark.
+// Short forms are read too: #12 is a row, #q=cat a query, #neuron=3 a neuron. What an address does not name has its
+// default; only the theme stays as the reader chose it.
 
 atlas.remember = (page) => {
   const root = document.documentElement;
-  let timer = 0, own = location.hash, reads = 0, reading = false;
+  let timer = 0,
+    own = location.hash,
+    reads = 0,
+    reading = false;
 
   function write() {
     clearTimeout(timer);
-    if (reading) return; // half of what it names is there
+    if (reading) return; // the page has only a part of the state yet
     const [x, y, span] = page.scatter.seen().map(Math.round);
-    const parts = { v: page.moved ? [x, y, span].join(",") : null, ...page.finder.state(), ...page.card.state(), ...page.legend.state(), ...page.selection.state(), lit: page.leading(), theme: root.dataset.theme || null };
-    const kept = new URLSearchParams(Object.entries(parts).filter(([, value]) => value !== null && value !== undefined));
+    const parts = {
+      v: page.moved ? [x, y, span].join(",") : null,
+      ...page.finder.state(),
+      ...page.card.state(),
+      ...page.legend.state(),
+      ...page.selection.state(),
+      lit: page.leading(),
+      theme: root.dataset.theme || null,
+    };
+    const kept = new URLSearchParams(
+      Object.entries(parts).filter(([, value]) => value !== null && value !== undefined),
+    );
     own = String(kept) ? `#${String(kept).replaceAll("%2C", ",").replaceAll("%3B", ";")}` : "";
     history.replaceState(null, "", own || location.pathname + location.search);
   }
-  function later() { // browsers refuse hundreds of changes a minute
+  function later() {
+    // browsers refuse hundreds of changes a minute
     clearTimeout(timer);
     timer = setTimeout(write, 250);
   }
   async function read() {
     const hash = location.hash.slice(1);
-    if (hash && document.getElementById(hash)) return write(); // a link within the page changes nothing
-    const turn = ++reads, state = new URLSearchParams(/^\d+$/.test(hash) ? `p=${hash}` : hash);
+    if (hash && atlas.byId(hash)) return write(); // a link within the page changes nothing
+    const turn = ++reads,
+      state = new URLSearchParams(/^\d+$/.test(hash) ? `p=${hash}` : hash);
     const number = (name) => (/^\d+$/.test(state.get(name) || "") ? Number(state.get(name)) : -1);
-    const view = (state.get("v") || "").split(",").map(Number), named = view.length === 3 && view.every(Number.isFinite) && view[2] > 0;
+    const view = (state.get("v") || "").split(",").map(Number),
+      named = view.length === 3 && view.every(Number.isFinite) && view[2] > 0;
     reading = true;
     if (["light", "dark"].includes(state.get("theme"))) root.dataset.theme = state.get("theme");
-    if (named) page.scatter.look(...view); else page.scatter.all();
+    if (named) page.scatter.look(view[0], view[1], view[2]);
+    else page.scatter.all();
     page.moved = named;
     const steps = [
       () => page.legend.restore(state.get("c"), number("neuron"), state.get("hide")),
       () => page.finder.set(state.get("q") || "", state.get("by")),
       () => page.selection.restore(state.get("sel")),
       () => number("p") >= 0 && page.located(),
-      () => { const i = page.pointOf[number("p")] ?? -1; return i < 0 ? page.card.close() : page.pick(i, !named); },
+      () => {
+        const i = page.pointOf[number("p")] ?? -1;
+        return i < 0 ? page.card.close() : page.pick(i, !named);
+      },
       () => page.light(state.get("lit")),
     ];
     try {
       for (const step of steps) if (turn === reads) await step(); // an address may be followed by the next
     } finally {
-      if (turn === reads) { reading = false; write(); }
+      if (turn === reads) {
+        reading = false;
+        write();
+      }
     }
   }
-  addEventListener("hashchange", () => { if (location.hash !== own) read(); });
+  addEventListener("hashchange", () => {
+    if (location.hash !== own) read();
+  });
   new MutationObserver(later).observe(root, { attributeFilter: ["data-theme"] });
   return { read, write, later };
 };

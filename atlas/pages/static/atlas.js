@@ -1,38 +1,71 @@
+// @ts-check
 "use strict";
-// What every page shares: the theme, the tables that data scripts bring, thumbnails, the tooltip.
-// Captions are strangers' text: they reach the page through textContent and setAttribute alone.
+// What every page shares: settings, tables of data, elements, thumbnails, the tooltip and the theme.
+// Captions are untrusted input: they reach the page through textContent and setAttribute alone.
 
+/** @type {Atlas} */
 const atlas = (() => {
   const tables = {};
-  const types = { uint8: Uint8Array, uint16: Uint16Array, uint32: Uint32Array, int16: Int16Array, int32: Int32Array, float32: Float32Array };
-  const SHEET = 32;
+  const types = {
+    uint8: Uint8Array,
+    uint16: Uint16Array,
+    uint32: Uint32Array,
+    int16: Int16Array,
+    int32: Int32Array,
+    float32: Float32Array,
+  };
 
-  // -- data ---------------------------------------------------------------------------------------------------------
+  // -- data -----------------------------------------------------------------------------------------------------------
 
   class Text {
-    constructor(bytes, offsets) { this.bytes = bytes; this.offsets = offsets; this.length = offsets.length - 1; }
-    at(i) { return decoder.decode(this.bytes.subarray(this.offsets[i], this.offsets[i + 1])); }
-    all() { return Array.from({ length: this.length }, (_, i) => this.at(i)); }
-  }
-  class Parts { // texts that came in several scripts
-    constructor(parts) { this.parts = parts; this.length = parts.reduce((total, part) => total + part.length, 0); }
+    constructor(bytes, offsets) {
+      this.bytes = bytes;
+      this.offsets = offsets;
+      this.length = offsets.length - 1;
+    }
     at(i) {
-      for (const part of this.parts) { if (i < part.length) return part.at(i); i -= part.length; }
+      return decoder.decode(this.bytes.subarray(this.offsets[i], this.offsets[i + 1]));
+    }
+    all() {
+      return Array.from({ length: this.length }, (_, i) => this.at(i));
+    }
+  }
+  class Parts {
+    // texts of a table that was cut into several scripts
+    constructor(parts) {
+      this.parts = parts;
+      this.length = parts.reduce((total, part) => total + part.length, 0);
+    }
+    at(i) {
+      for (const part of this.parts) {
+        if (i < part.length) return part.at(i);
+        i -= part.length;
+      }
       return "";
     }
-    all() { return this.parts.flatMap((part) => part.all()); }
+    all() {
+      return this.parts.flatMap((part) => part.all());
+    }
   }
   const decoder = new TextDecoder();
 
-  function lines(bytes, rows) { // where each line of a blob begins: cheaper to find here than to ship
+  function lines(bytes, rows) {
+    // finds where each line of a blob begins, which is cheaper than to store the offsets
     const offsets = new Uint32Array(rows + 1);
     for (let i = 0, row = 1; i < bytes.length; i++) if (bytes[i] === 10) offsets[row++] = i + 1;
     offsets[rows] = bytes.length + 1;
-    return Object.assign(new Text(bytes, offsets), { at(i) { return decoder.decode(bytes.subarray(offsets[i], offsets[i + 1] - 1)); } });
+    return Object.assign(new Text(bytes, offsets), {
+      at(i) {
+        return decoder.decode(bytes.subarray(offsets[i], offsets[i + 1] - 1));
+      },
+    });
   }
-  function joined(planes, width) { // bytes that were sent plane by plane, put together again
-    const made = new Uint8Array(planes.length), n = planes.length / width;
-    for (let plane = 0, from = 0; plane < width; plane++) for (let to = plane; from < (plane + 1) * n; to += width) made[to] = planes[from++];
+  function joined(planes, width) {
+    // puts values together again that were stored byte plane by byte plane
+    const made = new Uint8Array(planes.length),
+      n = planes.length / width;
+    for (let plane = 0, from = 0; plane < width; plane++)
+      for (let to = plane; from < (plane + 1) * n; to += width) made[to] = planes[from++];
     return made.buffer;
   }
 
@@ -42,8 +75,10 @@ const atlas = (() => {
     return Uint8Array.from({ length: letters.length }, (_, i) => letters.charCodeAt(i));
   }
 
-  async function inflate(packed) { // by a reader, not by a Response: that would pass every chunk through another process
-    const stream = new DecompressionStream("gzip"), writer = stream.writable.getWriter();
+  async function inflate(packed) {
+    // by a stream reader: a Response would pass every chunk through another process
+    const stream = new DecompressionStream("gzip"),
+      writer = stream.writable.getWriter();
     writer.write(packed);
     writer.close();
     const chunks = [];
@@ -69,38 +104,50 @@ const atlas = (() => {
       } else if (column.type === "lines") {
         table[name] = lines(new Uint8Array(buffer, column.at, column.size), column.rows);
       } else {
-        const size = column.shape.reduce((a, b) => a * b, 1), type = types[column.type], width = type.BYTES_PER_ELEMENT;
-        table[name] = column.planes ? new type(joined(new Uint8Array(buffer, column.at, size * width), width)) : new type(buffer, column.at, size);
+        const size = column.shape.reduce((a, b) => a * b, 1),
+          type = types[column.type],
+          width = type.BYTES_PER_ELEMENT;
+        table[name] = column.planes
+          ? new type(joined(new Uint8Array(buffer, column.at, size * width), width))
+          : new type(buffer, column.at, size);
         table[name].width = column.shape[1] || 1;
       }
     }
     return table;
   }
 
-  // A table may come in several scripts, each with its number, and be asked for before they are there: what is missing
-  // is fetched then. It is unpacked when it is asked for, since a single file brings more than one visit needs.
-  const arrived = {}, waiting = {};
+  // A table may be cut into several numbered scripts. `table` loads those that are missing and unpacks the table when
+  // it is first asked for: a single file holds more tables than one visit needs.
+  const arrived = {},
+    waiting = {};
   function data(name, columns, packed, piece = 0) {
     (arrived[name] ||= new Map()).set(piece, [columns, packed]);
     waiting[name]?.();
   }
   function table(name) {
     if (tables[name]) return tables[name];
-    const wanted = document.getElementById("settings") ? json("settings").tables?.[name] : undefined;
+    const wanted = settings()?.tables[name];
     if (!wanted) return arrived[name] && (tables[name] = join(arrived[name]));
     return (tables[name] = new Promise((resolve) => {
-      const all = () => { if (arrived[name]?.size === wanted) resolve(join(arrived[name])); };
+      const all = () => {
+        if (arrived[name]?.size === wanted) resolve(join(arrived[name]));
+      };
       waiting[name] = all;
-      for (let i = 0; i < wanted && !isWhole(); i++) { // out of the page once read: its text is large
+      for (let i = 0; i < wanted && !isWhole(); i++) {
+        // its element is removed once it ran, because its text is large
         if (arrived[name]?.has(i)) continue;
-        const script = element("script", { src: `data/${name}${i ? `-${i}` : ""}.js`, onload: () => script.remove() });
+        const script = element("script", {
+          src: `data/${name}${i ? `-${i}` : ""}.js`,
+          onload: () => script.remove(),
+        });
         document.head.append(Object.assign(script, { async: false }));
       }
       all();
     }));
   }
-  const isWhole = () => document.body.dataset.whole !== undefined; // a single file brings its tables itself
-  function forget(name) { // so that its memory is free again; it can be asked for anew
+  const isWhole = () => document.body.dataset.whole !== undefined; // a single file holds all its tables
+  function forget(name) {
+    // frees the memory of a table; it can be asked for again
     delete tables[name];
     if (!isWhole()) delete arrived[name];
   }
@@ -110,18 +157,32 @@ const atlas = (() => {
     const joint = {};
     for (const [name, first] of Object.entries(parts[0])) {
       const pieces = parts.map((part) => part[name]);
-      if (first.at && !ArrayBuffer.isView(first)) { joint[name] = new Parts(pieces); continue; }
+      if (first.at && !ArrayBuffer.isView(first)) {
+        joint[name] = new Parts(pieces);
+        continue;
+      }
       joint[name] = new first.constructor(pieces.reduce((total, piece) => total + piece.length, 0));
       joint[name].width = first.width;
       let to = 0;
-      for (const piece of pieces) { joint[name].set(piece, to); to += piece.length; }
+      for (const piece of pieces) {
+        joint[name].set(piece, to);
+        to += piece.length;
+      }
     }
     return joint;
   }
-  const json = (id) => JSON.parse(document.getElementById(id).textContent);
+  let read = null;
+  function settings() {
+    // null on the card of a neuron, which has none
+    const written = byId("settings");
+    return written && (read ||= JSON.parse(written.textContent));
+  }
 
-  // -- elements -----------------------------------------------------------------------------------------------------
+  // -- elements -------------------------------------------------------------------------------------------------------
 
+  const byId = (id) => document.getElementById(id);
+  const one = (selector) => document.querySelector(selector);
+  const all = (selector) => [...document.querySelectorAll(selector)];
   function element(name, attributes = {}, ...children) {
     const [tag, ...classes] = name.split(".");
     const made = document.createElement(tag);
@@ -135,24 +196,41 @@ const atlas = (() => {
     return made;
   }
 
+  function cellPlace(cell) {
+    const { sheet } = settings();
+    return { x: cell % sheet, y: Math.floor(cell / sheet) };
+  }
   class Rows {
+    /** @param {Table} table @param {string[]} kinds */
     constructor(table, kinds) {
+      this.kind = this.group = this.sheet = this.cell = this.caption = []; // columns, taken from the table
+      this.groups = this.captions = null;
       Object.assign(this, table);
       this.kinds = kinds;
       this.length = table.kind.length;
     }
-    name(row) { return this.captions ? this.captions.at(this.caption[row]) : "…"; } // captions may come after the places
-    style(row) { return this.groups.at(this.group[row]); }
-    about(row) { return [this.kinds[this.kind[row]], this.style(row)].filter(Boolean).join(" · "); }
-    spot(row) { return { sheet: this.sheet[row], x: this.cell[row] % SHEET, y: Math.floor(this.cell[row] / SHEET) }; }
+    name(row) {
+      // captions may come after the places of points
+      return this.captions ? this.captions.at(this.caption[row]) : "…";
+    }
+    style(row) {
+      return this.groups.at(this.group[row]);
+    }
+    about(row) {
+      return [this.kinds[this.kind[row]], this.style(row)].filter(Boolean).join(" · ");
+    }
+    spot(row) {
+      return { sheet: this.sheet[row], ...cellPlace(this.cell[row]) };
+    }
     thumb(row, tag = "i", attributes = {}, at = -1) {
-      const sheet = this.sheet[row], marked = at < 0 ? "" : ".m";
-      if (sheet < 0) return element(`${tag}.t.none`, attributes, this.name(row)); // texts are shown by their words
+      const sheet = this.sheet[row],
+        marked = at < 0 ? "" : ".m";
+      if (sheet < 0) return element(`${tag}.t.none`, attributes, this.name(row)); // a text is shown by its words
       return element(`${tag}.t.s${sheet}${marked}`, { "--n": this.cell[row], "--m": at, ...attributes });
     }
   }
 
-  // -- tooltip: one of them -----------------------------------------------------------------------------------------
+  // -- the tooltip ----------------------------------------------------------------------------------------------------
 
   const tip = element("div.tip", { role: "tooltip", id: "tip", hidden: "" });
   function show(x, y, many, ...children) {
@@ -163,26 +241,63 @@ const atlas = (() => {
     tip.style.left = `${Math.max(8, x + 16 + width > innerWidth ? x - 16 - width : x + 16)}px`;
     tip.style.top = `${Math.max(8, Math.min(innerHeight - height - 8, y + 16))}px`;
   }
-  const hide = () => { tip.hidden = true; };
+  const hide = () => {
+    tip.hidden = true;
+  };
 
-  // -- theme --------------------------------------------------------------------------------------------------------
+  // -- theme ----------------------------------------------------------------------------------------------------------
 
   const root = document.documentElement;
-  const remembered = () => { try { return localStorage.getItem("atlas-theme"); } catch { return null; } };
-  const dark = () => (root.dataset.theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
+  const remembered = () => {
+    try {
+      return localStorage.getItem("atlas-theme");
+    } catch {
+      return null;
+    }
+  };
+  const dark = () =>
+    (root.dataset.theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
   if (remembered()) root.dataset.theme = remembered();
   document.addEventListener("DOMContentLoaded", () => {
     document.body.append(tip);
-    document.querySelector(".bar").append(element("button.quiet.theme",
-      { type: "button", title: "Light or dark", "aria-label": "Switch between light and dark", onclick: () => {
-        root.dataset.theme = dark() ? "light" : "dark";
-        try { localStorage.setItem("atlas-theme", root.dataset.theme); } catch { /* private windows keep nothing */ }
-      } }));
-    const nav = document.querySelector(".bar nav"), here = nav.querySelector("[aria-current]"); // it scrolls where pages are many
+    document.querySelector(".bar").append(
+      element("button.quiet.theme", {
+        type: "button",
+        title: "Switch between light and dark",
+        "aria-label": "Switch between light and dark",
+        onclick: () => {
+          root.dataset.theme = dark() ? "light" : "dark";
+          try {
+            localStorage.setItem("atlas-theme", root.dataset.theme);
+          } catch {
+            /* private windows store nothing */
+          }
+        },
+      }),
+    );
+    const nav = one(".bar nav"), // it scrolls where there are many pages
+      here = nav.querySelector("[aria-current]");
     if (here) nav.scrollLeft = here.offsetLeft - nav.offsetLeft - (nav.clientWidth - here.offsetWidth) / 2;
   });
 
-  const address = (neuron) => `neurons/${String(neuron).padStart(4, "0")}.html`;
+  const address = (neuron) => `neurons/${String(neuron).padStart(settings().digits, "0")}.html`;
   const words = (text) => text.toLowerCase().split(/\s+/).filter(Boolean);
-  return { data, inflate, bytes, table, forget, json, element, Rows, show, hide, address, words, SHEET };
+  return {
+    data,
+    inflate,
+    bytes,
+    table,
+    forget,
+    settings,
+    element,
+    byId,
+    one,
+    all,
+    cellPlace,
+    Rows,
+    show,
+    hide,
+    address,
+    words,
+  };
 })();

@@ -1,37 +1,69 @@
+// @ts-check
 "use strict";
-// A neuron's card: to what stands in the page this adds pictures with their names and values, what sits in each band
-// of its activations, its least, its neighbours, and how to get the numbers again. The address keeps the band: #image=7.
+// The card of a neuron: adds to the page images with names and values, what lies in each band of the neuron's
+// activations, its weakest images, its neighbours, and the commands that compute the numbers. The address names the
+// band: #image=7.
 
 (async () => {
   const { element } = atlas;
-  const article = document.querySelector(".neuron"), neuron = Number(article.dataset.neuron);
+  const article = atlas.one(".neuron"),
+    neuron = Number(article.dataset.neuron);
   const shard = await atlas.table(article.dataset.shard);
-  const about = JSON.parse(shard.about.at(0)), card = JSON.parse(shard.card.at(neuron % about.shard));
+  const about = JSON.parse(shard.about.at(0)),
+    card = JSON.parse(shard.card.at(neuron % about.shard));
   const at = new Map(Array.from(shard.row, (row, i) => [row, i]));
-  const byId = (id) => document.getElementById(id);
-  const map = document.querySelector(".way").getAttribute("href").split("#")[0];
+  const byId = (id) => atlas.byId(id);
+  const map = atlas.one(".way").getAttribute("href").split("#")[0];
 
-  // -- pictures and figures -------------------------------------------------------------------------------------------
+  // -- pictures and numbers -------------------------------------------------------------------------------------------
 
-  const figure = (value) => (value === null ? "–" : Math.abs(value) >= 1000 ? Math.round(value).toLocaleString("en")
-    : value.toPrecision(3)).replace("-", "−");
+  const many = (count) => count.toLocaleString("en");
+  const figure = (value) =>
+    (value === null
+      ? "–"
+      : Math.abs(value) >= 1000
+        ? Math.round(value).toLocaleString("en")
+        : value.toPrecision(3)
+    ).replace("-", "−");
   function known(row) {
-    const i = at.get(row), sheet = shard.sheet[i], style = shard.styles.at(shard.style[i]);
+    const i = at.get(row),
+      sheet = shard.sheet[i],
+      style = shard.styles.at(shard.style[i]);
     return { sheet, cell: row - about.starts[sheet], name: shard.names.at(shard.name[i]) + (style && ` · ${style}`) };
   }
   function thumb(row, tag = "i", attributes = {}, place = null) {
     const { sheet, cell, name } = known(row);
     if (sheet < 0) return element(`${tag}.t.none`, attributes, name);
-    return element(`${tag}.t.s${sheet}${place === null ? "" : ".m"}`, { "--n": cell, "--m": place ?? 0, ...attributes });
+    return element(`${tag}.t.s${sheet}${place === null ? "" : ".m"}`, {
+      "--n": cell,
+      "--m": place ?? 0,
+      ...attributes,
+    });
   }
-  const linked = (row, place = null) => thumb(row, "a", { href: `${map}#${row}`, title: known(row).name, "aria-label": known(row).name }, place);
-  const tiles = (entries, id) => element("ol.tiles", { id }, ...entries.map(([row, value, place]) =>
-    element("li", {}, linked(row, place), element("small", {}, figure(value)))));
+  const linked = (row, place = null) =>
+    thumb(row, "a", { href: `${map}#${row}`, title: known(row).name, "aria-label": known(row).name }, place);
+  const tiles = (entries, id) =>
+    element(
+      "ol.tiles",
+      { id },
+      ...entries.map(([row, value, place]) =>
+        element("li", {}, linked(row, place), element("small", {}, figure(value))),
+      ),
+    );
   const section = (title, ...children) => element("section", {}, element("h2", {}, title), ...children);
-  const list = (title, entries) => element("div", {}, element("h2", {}, title), element("ol.words", {}, ...entries.map(([text, value]) =>
-    element("li", {}, text, " ", element("small", {}, figure(value))))));
+  const list = (title, entries) =>
+    element(
+      "div",
+      {},
+      element("h2", {}, title),
+      element(
+        "ol.words",
+        {},
+        ...entries.map(([text, value]) => element("li", {}, text, " ", element("small", {}, figure(value)))),
+      ),
+    );
 
-  // -- bands: what sits in each tenth of the range ---------------------------------------------------------------------
+  // -- bands: what lies in each tenth of the range --------------------------------------------------------------------
 
   const svg = (name, attributes, ...children) => {
     const made = document.createElementNS("http://www.w3.org/2000/svg", name);
@@ -39,112 +71,304 @@
     made.append(...children);
     return made;
   };
-  function histogram(stat, kind) { // heights are logarithms: tails are what one looks for here
-    const bars = stat.counts.length, tall = Math.log1p(Math.max(...stat.counts, 1));
-    const steps = stat.counts.map((n, i) => `V${(100 - (94 * Math.log1p(n)) / tall).toFixed(1)}H${((1000 * (i + 1)) / bars).toFixed(1)}`);
+  function histogram(stat, kind) {
+    // heights are logarithms, because the tails matter
+    const bars = stat.counts.length,
+      tall = Math.log1p(Math.max(...stat.counts, 1));
+    const steps = stat.counts.map(
+      (n, i) => `V${(100 - (94 * Math.log1p(n)) / tall).toFixed(1)}H${((1000 * (i + 1)) / bars).toFixed(1)}`,
+    );
     const x = (value) => (1000 * (value - stat.min)) / (stat.max - stat.min || 1);
-    const mean = x(stat.mean), [low, high] = [-1, 1].map((side) => Math.min(1000, Math.max(0, x(stat.mean + side * stat.std))));
-    return svg("svg", { class: "bars", viewBox: "0 0 1000 100", preserveAspectRatio: "none", role: "img",
-      "aria-label": `Histogram of activations over ${stat.count.toLocaleString("en")} ${kind}s, from ${figure(stat.min)} to ${figure(stat.max)}; counts are drawn as logarithms` },
-    svg("path", { class: `k-${kind}`, d: `M0 100${steps.join("")}V100Z` }),
-    svg("path", { class: `m-${kind}`, d: `M${low} 6H${high}M${mean} 2v8`, "vector-effect": "non-scaling-stroke" }));
+    const mean = x(stat.mean),
+      [low, high] = [-1, 1].map((side) => Math.min(1000, Math.max(0, x(stat.mean + side * stat.std))));
+    return svg(
+      "svg",
+      {
+        class: "bars",
+        viewBox: "0 0 1000 100",
+        preserveAspectRatio: "none",
+        role: "img",
+        "aria-label":
+          `Histogram of activations over ${many(stat.count)} ${kind}s, from ${figure(stat.min)} to ` +
+          `${figure(stat.max)}; counts are drawn as logarithms`,
+      },
+      svg("path", { class: `k-${kind}`, d: `M0 100${steps.join("")}V100Z` }),
+      svg("path", { class: `m-${kind}`, d: `M${low} 6H${high}M${mean} 2v8`, "vector-effect": "non-scaling-stroke" }),
+    );
   }
   const edges = (stat, i) => [i, i + 1].map((edge) => stat.min + (edge * (stat.max - stat.min)) / stat.bands.length);
-  const middle = (stat, i) => (stat.std ? (edges(stat, i)[0] + (stat.max - stat.min) / stat.bands.length / 2 - stat.mean) / stat.std : 0);
+  const middle = (stat, i) =>
+    stat.std ? (edges(stat, i)[0] + (stat.max - stat.min) / stat.bands.length / 2 - stat.mean) / stat.std : 0;
   const signed = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(1)} std`;
-  const count = (stat, band, kind) => `${band.count > 15 ? "about " : ""}${band.count.toLocaleString("en")} of ${stat.count.toLocaleString("en")} ${kind}s`;
+  const count = (stat, band, kind) =>
+    `${band.count > about.exact ? "about " : ""}${many(band.count)} of ${many(stat.count)} ${kind}s`;
 
   function bands(kind) {
     const stat = card.kinds[kind];
     const columns = stat.bands.map((band, i) => {
       const [from, to] = edges(stat, i).map(figure);
-      return element("button.band", { type: "button", "data-band": `${kind}=${i + 1}`, "aria-pressed": "false",
-        "aria-label": `From ${from} to ${to}, ${signed(middle(stat, i))}: ${count(stat, band, kind)}`,
-        onclick: () => open(kind, i, true) },
-      element("small", {}, from, element("span", {}, signed(middle(stat, i)))), ...band.rows.slice(0, 3).map((row) => thumb(row)));
+      return element(
+        "button.band",
+        {
+          type: "button",
+          "data-band": `${kind}=${i + 1}`,
+          "aria-pressed": "false",
+          "aria-label": `From ${from} to ${to}, ${signed(middle(stat, i))}: ${count(stat, band, kind)}`,
+          onclick: () => open(kind, i, true),
+        },
+        element("small", {}, from, element("span", {}, signed(middle(stat, i)))),
+        ...band.rows.slice(0, 3).map((row) => thumb(row)),
+      );
     });
     return [histogram(stat, kind), element("div.bands", {}, ...columns)];
   }
   function show(kind) {
-    for (const button of article.querySelectorAll("[data-kind]")) button.setAttribute("aria-pressed", String(button.dataset.kind === kind));
+    for (const button of article.querySelectorAll("[data-kind]"))
+      button.setAttribute("aria-pressed", String(button.dataset.kind === kind));
     byId("bands").replaceChildren(...bands(kind));
     byId("band").hidden = true;
   }
   function open(kind, i, keep = false) {
-    const stat = card.kinds[kind], band = stat.bands[i], [from, to] = edges(stat, i).map(figure);
-    for (const button of article.querySelectorAll(".band")) button.setAttribute("aria-pressed", String(button.dataset.band === `${kind}=${i + 1}`));
+    const stat = card.kinds[kind],
+      band = stat.bands[i],
+      [from, to] = edges(stat, i).map(figure);
+    for (const button of article.querySelectorAll(".band"))
+      button.setAttribute("aria-pressed", String(button.dataset.band === `${kind}=${i + 1}`));
     byId("band").hidden = false;
     byId("band").replaceChildren(
-      element("p", {}, element("strong", {}, `${from} to ${to}`), ` · ${signed(middle(stat, i))} · ${count(stat, band, kind)}${band.count > band.rows.length ? `, ${band.rows.length} of them at random` : ""}`),
-      element("ul.members", {}, ...band.rows.map((row) => element("li", {}, linked(row), element("bdi", {}, known(row).name)))));
+      element(
+        "p",
+        {},
+        element("strong", {}, `${from} to ${to}`),
+        ` · ${signed(middle(stat, i))} · ${count(stat, band, kind)}`,
+        band.count > band.rows.length ? `, ${band.rows.length} of them at random` : "",
+      ),
+      element(
+        "ul.members",
+        {},
+        ...band.rows.map((row) => element("li", {}, linked(row), element("bdi", {}, known(row).name))),
+      ),
+    );
     if (keep) history.replaceState(null, "", `#${kind}=${i + 1}`);
   }
   function spread() {
     const kinds = Object.keys(card.kinds);
-    const choice = kinds.length < 2 ? null : element("div.choice", { role: "group", "aria-label": "Kind" }, ...kinds.map((kind) =>
-      element("button", { type: "button", "data-kind": kind, onclick: () => { show(kind); history.replaceState(null, "", `#${kind}`); } }, `${kind}s`)));
-    const figures = kinds.map((kind) => [kind, card.kinds[kind]]).map(([kind, s]) => element(`div.of-${kind}`, {},
-      element("dt", {}, `${s.count.toLocaleString("en")} ${kind}s`),
-      element("dd", {}, `mean ${figure(s.mean)}, std ${figure(s.std)}, skew ${figure(s.skew)}, monosemanticity ${figure(s.monosemanticity)}`)));
-    return section("From least to most", ...[choice, element("div.spread", { id: "bands" }),
-      element("div.members-of", { id: "band", role: "status", hidden: "" }), element("dl.figures", {}, ...figures),
-      element("p.note", {}, "The largest activation over positions, before the ReLU. Each column is a tenth of the range with random pictures from it: its start, and its middle in standard deviations from the mean. Choose a column for more of them. Heights are logarithms of counts; the bar marks mean ± std. Monosemanticity: how alike the pictures are that drive the neuron (mean cosine of pairs, weighed by activation).")].filter(Boolean));
+    const choice =
+      kinds.length < 2
+        ? null
+        : element(
+            "div.choice",
+            { role: "group", "aria-label": "Kind" },
+            ...kinds.map((kind) =>
+              element(
+                "button",
+                {
+                  type: "button",
+                  "data-kind": kind,
+                  onclick: () => {
+                    show(kind);
+                    history.replaceState(null, "", `#${kind}`);
+                  },
+                },
+                `${kind}s`,
+              ),
+            ),
+          );
+    const figures = kinds
+      .map((kind) => [kind, card.kinds[kind]])
+      .map(([kind, s]) =>
+        element(
+          `div.of-${kind}`,
+          {},
+          element("dt", {}, `${s.count.toLocaleString("en")} ${kind}s`),
+          element(
+            "dd",
+            {},
+            `mean ${figure(s.mean)}, std ${figure(s.std)}, skew ${figure(s.skew)}, ` +
+              `monosemanticity ${figure(s.monosemanticity)}`,
+          ),
+        ),
+      );
+    return section(
+      "From weakest to strongest",
+      ...[
+        choice,
+        element("div.spread", { id: "bands" }),
+        element("div.members-of", { id: "band", role: "status", hidden: "" }),
+        element("dl.figures", {}, ...figures),
+        element(
+          "p.note",
+          {},
+          "An activation is the largest over positions, before the ReLU. Each column is a tenth of the range, with " +
+            "its start, its middle in standard deviations from the mean, and random images from it. Click a column " +
+            "for more images. Heights are logarithms of counts; the bar marks mean ± std. Monosemanticity: how " +
+            "similar the images are that activate the neuron (mean cosine of pairs, weighted by activation).",
+        ),
+      ].filter(Boolean),
+    );
   }
 
-  // -- the rest ---------------------------------------------------------------------------------------------------------
+  // -- the rest -------------------------------------------------------------------------------------------------------
 
   function near() {
-    const titles = { response: "By what they answer to", basis: "By what they write into the embedding" };
-    const line = ([n, label, row]) => element("li", {}, element("a", { href: `${String(n).padStart(4, "0")}.html` },
-      thumb(row), String(n), element("small", {}, label)));
-    return card.near && section("Neurons near it", element("div.pair", {}, ...Object.entries(titles).map(([by, title]) =>
-      element("div", {}, element("h3", {}, title), element("ul.near", {}, ...card.near[by].map(line))))));
+    const titles = { response: "By their responses", basis: "By their basis rows" };
+    const line = ([n, label, row]) =>
+      element(
+        "li",
+        {},
+        element(
+          "a",
+          { href: `${String(n).padStart(about.digits, "0")}.html` },
+          thumb(row),
+          String(n),
+          element("small", {}, label),
+        ),
+      );
+    return (
+      card.near &&
+      section(
+        "Similar neurons",
+        element(
+          "div.pair",
+          {},
+          ...Object.entries(titles).map(([by, title]) =>
+            element("div", {}, element("h3", {}, title), element("ul.near", {}, ...card.near[by].map(line))),
+          ),
+        ),
+      )
+    );
   }
-  const PICTURED = ["pictures", "rows", "top"];
   function cell(name, value) {
-    if (PICTURED.includes(name) && Array.isArray(value)) return element("td.strip", {}, ...value.filter((row) => at.has(row)).map((row) => linked(row)));
-    if (typeof value === "number") return element("td.n", {}, Number.isInteger(value) ? value.toLocaleString("en") : figure(value));
+    if (about.pictured.includes(name) && Array.isArray(value))
+      return element("td.strip", {}, ...value.filter((row) => at.has(row)).map((row) => linked(row)));
+    if (typeof value === "number")
+      return element("td.n", {}, Number.isInteger(value) ? value.toLocaleString("en") : figure(value));
     return element("td", {}, element("bdi", {}, Array.isArray(value) ? value.join(", ") : String(value ?? "–")));
   }
   function table(title, rows, note) {
-    return rows && section(title, element("div.scroll", { tabindex: "0", role: "region", "aria-label": title }, element("table", {},
-      element("thead", {}, element("tr", {}, ...rows[0].map(([name, value]) => element(typeof value === "number" ? "th.n" : "th", { scope: "col" }, name.replaceAll("_", " "))))),
-      element("tbody", {}, ...rows.map((row) => element("tr", {}, ...row.map(([name, value]) => cell(name, value))))))), element("p.note", {}, note));
+    return (
+      rows &&
+      section(
+        title,
+        element(
+          "div.scroll",
+          { tabindex: "0", role: "region", "aria-label": title },
+          element(
+            "table",
+            {},
+            element(
+              "thead",
+              {},
+              element(
+                "tr",
+                {},
+                ...rows[0].map(([name, value]) =>
+                  element(typeof value === "number" ? "th.n" : "th", { scope: "col" }, name.replaceAll("_", " ")),
+                ),
+              ),
+            ),
+            element(
+              "tbody",
+              {},
+              ...rows.map((row) => element("tr", {}, ...row.map(([name, value]) => cell(name, value)))),
+            ),
+          ),
+        ),
+        element("p.note", {}, note),
+      )
+    );
   }
   const fact = ([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value));
   function again() {
-    return section("How to get these numbers again", element("pre", {}, element("code", {}, about.commands.map((line) => line.replace("{}", neuron)).join("\n"))),
-      element("dl.facts", {}, ...Object.entries(about.facts).map(fact)));
+    return section(
+      "How to compute these numbers again",
+      element("pre", {}, element("code", {}, about.commands.map((line) => line.replace("{}", neuron)).join("\n"))),
+      element("dl.facts", {}, ...Object.entries(about.facts).map(fact)),
+    );
   }
   function absent() {
-    return about.absent.length ? section("Not in this atlas", element("ul.note.absent", {}, ...about.absent.map(([what, make]) =>
-      element("li", {}, `No ${what}: `, element("code", {}, make), " makes them.")))) : null;
+    return about.absent.length
+      ? section(
+          "Not in this atlas",
+          element(
+            "ul.note.absent",
+            {},
+            ...about.absent.map(([what, make]) =>
+              element("li", {}, `No ${what}: `, element("code", {}, make), " makes them."),
+            ),
+          ),
+        )
+      : null;
   }
 
   const { image, word } = card.kinds;
-  if (image) byId("top").replaceWith(tiles(image.top, "top"), element("p.note", {}, "Frames mark where in the image; a picture leads to its place on the map."));
-  const words = word && element("div.pair", { id: "words" }, ...["top", "bottom"].map((tail) =>
-    list(`Words it answers to ${tail === "top" ? "most" : "least"}`, word[tail].map(([row, value]) => [known(row).name, value]))));
+  if (image)
+    byId("top").replaceWith(
+      tiles(image.top, "top"),
+      element(
+        "p.note",
+        {},
+        "A frame marks the position with the largest activation. An image links to its place on the map.",
+      ),
+    );
+  const words =
+    word &&
+    element(
+      "div.pair",
+      { id: "words" },
+      ...["top", "bottom"].map((tail) =>
+        list(
+          `Words that activate it ${tail === "top" ? "most" : "least"}`,
+          word[tail].map(([row, value]) => [known(row).name, value]),
+        ),
+      ),
+    );
   byId("words")?.remove();
   byId("near").remove();
-  article.append(...[words, spread(), image && section("Images it answers to least", tiles(image.bottom)), near(),
-    card.texts && element("section", {}, list("Texts nearest to what it writes", card.texts)),
-    table("Facets", card.facets, card.facets?.length > 1 ? "Its strongest images fall into these separate groups." : "Its strongest images hang together: they are one group."),
-    table("Receipts", card.receipts, "What a concept's score did when this neuron was raised, or silenced, in a real forward pass, beside the same done to matched random neurons. Confirmed: the interval and the p-value both say that this neuron did it."),
-    again(), absent()].filter(Boolean));
+  article.append(
+    ...[
+      words,
+      spread(),
+      image && section("Images that activate it least", tiles(image.bottom)),
+      near(),
+      card.texts && element("section", {}, list("Texts nearest to its basis row", card.texts)),
+      table(
+        "Facets",
+        card.facets,
+        card.facets?.length > 1
+          ? "Its strongest images form these separate clusters."
+          : "Its strongest images form one cluster.",
+      ),
+      table(
+        "Receipts",
+        card.receipts,
+        "How a concept's score changed when this neuron was raised, or silenced, in a real forward pass, and how it " +
+          "changed when the same was done to matched control neurons. Confirmed: both the confidence interval and " +
+          "the p-value show an effect of this neuron.",
+      ),
+      again(),
+      absent(),
+    ].filter(Boolean),
+  );
 
   function follow() {
     const [kind, band] = location.hash.slice(1).split("=");
     const wanted = card.kinds[kind] ? kind : Object.keys(card.kinds)[0];
     show(wanted);
-    if (card.kinds[wanted].bands[band - 1]) open(wanted, band - 1);
+    if (card.kinds[wanted].bands[Number(band) - 1]) open(wanted, Number(band) - 1);
   }
   follow();
   addEventListener("hashchange", follow);
   document.addEventListener("keydown", (event) => {
-    if (event.altKey || event.ctrlKey || event.metaKey || event.target.closest?.("input, select, .scroll")) return;
+    if (
+      event.altKey ||
+      event.ctrlKey ||
+      event.metaKey ||
+      /** @type {Element} */ (event.target).closest?.("input, select, .scroll")
+    )
+      return;
     const rel = { ArrowLeft: "prev", ArrowRight: "next" }[event.key];
-    if (rel) document.querySelector(`[rel=${rel}]`)?.click();
+    if (rel) atlas.one(`[rel=${rel}]`)?.click();
   });
   document.body.dataset.ready = "";
 })();

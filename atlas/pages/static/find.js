@@ -1,27 +1,38 @@
+// @ts-check
 "use strict";
-// Search: the captions that hold the typed words, or the rows nearest in meaning to a text of the shipped vocabulary.
+// Search by captions that hold the typed words, or by meaning: the rows nearest to a text of the vocabulary.
 
 atlas.find = (page) => {
   const { element, words } = atlas;
   const { rows, points } = page;
-  const byId = (id) => document.getElementById(id);
-  const query = byId("query"), LISTED = 60;
-  let meaning = null, by = "caption", hits = null, asked = 0;
+  const byId = (id) => atlas.byId(id);
+  const query = byId("query"),
+    LISTED = 60;
+  let meaning = null,
+    by = "caption",
+    hits = null,
+    asked = 0;
 
   function line(i, note = "") {
     const row = points.row[i];
-    return element("button.line", { type: "button", onclick: () => page.pick(i, true) },
-      rows.thumb(row), element("span.caption", {}, rows.name(row)), element("small", {}, note || rows.about(row)));
+    return element(
+      "button.line",
+      { type: "button", onclick: () => page.pick(i, true) },
+      rows.thumb(row),
+      element("span.caption", {}, rows.name(row)),
+      element("small", {}, note || rows.about(row)),
+    );
   }
 
-  // The texts of the vocabulary that answer to what was typed: itself, else each of its words, else what begins so.
+  // The texts of the vocabulary that match the query: the whole, else its words, else a text that begins with it.
   async function texts(wanted) {
     if (!meaning) {
       const table = await atlas.table("meaning");
       const all = table.texts.all();
       meaning = { table, all, lower: new Map(all.map((text, t) => [text.toLowerCase(), t])) };
     }
-    const { lower, all } = meaning, whole = lower.get(wanted.join(" "));
+    const { lower, all } = meaning,
+      whole = lower.get(wanted.join(" "));
     if (whole !== undefined) return [whole];
     const known = wanted.map((word) => lower.get(word)).filter((t) => t !== undefined);
     if (known.length) return known;
@@ -30,20 +41,26 @@ atlas.find = (page) => {
     return holds < 0 ? [] : [holds];
   }
   async function meanings(wanted) {
-    const [of] = await Promise.all([texts(wanted), page.located()]), k = meaning.table.hit.width, scores = new Map();
-    for (const t of of) for (let at = t * k; at < (t + 1) * k; at++) {
-      const i = page.pointOf[meaning.table.hit[at]];
-      if (i >= 0) scores.set(i, (scores.get(i) || 0) + meaning.table.score[at]);
-    }
+    const [of] = await Promise.all([texts(wanted), page.located()]),
+      k = meaning.table.hit.width,
+      scores = new Map();
+    for (const t of of)
+      for (let at = t * k; at < (t + 1) * k; at++) {
+        const i = page.pointOf[meaning.table.hit[at]];
+        if (i >= 0) scores.set(i, (scores.get(i) || 0) + meaning.table.score[at]);
+      }
     const found = [...scores.keys()].sort((a, b) => scores.get(b) - scores.get(a));
     return { found, of: of.map((t) => meaning.all[t]), score: (i) => (scores.get(i) / of.length / 100).toFixed(2) };
   }
 
   async function search() {
-    const wanted = words(query.value), turn = ++asked;
+    const wanted = words(query.value),
+      turn = ++asked;
     const meant = wanted.length && by === "meaning" ? await meanings(wanted) : null;
     const going = (share, count) => {
-      if (share < 1 && turn === asked) byId("found").textContent = `${count.toLocaleString("en")} found in ${Math.round(100 * share)} % of the captions …`;
+      if (share < 1 && turn === asked)
+        byId("found").textContent =
+          `${count.toLocaleString("en")} found in ${Math.round(100 * share)} % of the captions …`;
       return turn === asked;
     };
     const found = !wanted.length ? null : meant ? meant.found : await page.find(wanted, going);
@@ -56,17 +73,25 @@ atlas.find = (page) => {
     byId("results").replaceChildren(...lines);
     page.light("found");
     page.changed();
-    if (meant && !found.every(page.placed)) page.bring(found).then(() => { if (turn === asked) page.light(); });
+    if (meant && !found.every(page.placed))
+      page.bring(found).then(() => {
+        if (turn === asked) page.light();
+      });
   }
   function said(wanted, found, meant) {
-    const { origin } = document.querySelector("[data-by=meaning]")?.dataset || {};
+    const { origin } = atlas.one("[data-by=meaning]")?.dataset || {};
     if (!found) return by === "meaning" ? `Type one of ${origin}.` : "";
     if (meant && !meant.of.length) return `No such word among ${origin}; try another, or search captions.`;
-    if (meant) return `Nearest in meaning to ${meant.of.map((text) => `“${text}”`).join(" and ")}, by the model; with ${meant.of.length > 1 ? "mean cosines, a word whose nearest a row is not among counting 0" : "cosines"}.`;
-    if (!found.length && origin) return "0 found in captions; Meaning asks the model instead.";
+    if (meant)
+      return (
+        `Nearest in meaning to ${meant.of.map((text) => `“${text}”`).join(" and ")}, by the model; with ` +
+        (meant.of.length > 1 ? "mean cosines (0 for a word that does not list the row)." : "cosines.")
+      );
+    if (!found.length && origin) return "0 found in captions; try Meaning, which asks the model.";
     return `${found.length.toLocaleString("en")} found${found.length > LISTED ? `, the first ${LISTED} listed` : ""}`;
   }
-  function away(found) { // an empty map says nothing to who has zoomed in and finds what lies elsewhere
+  function away(found) {
+    // told where the reader has zoomed in and all hits lie elsewhere
     const { left, right, top, bottom } = page.scatter.plot.getBoundingClientRect();
     const near = (i) => {
       const [x, y] = page.placed(i) ? page.scatter.place(i) : [NaN, NaN];
@@ -76,22 +101,33 @@ atlas.find = (page) => {
   }
   function choose(how) {
     by = how;
-    for (const button of document.querySelectorAll("[data-by]")) button.setAttribute("aria-pressed", String(button.dataset.by === how));
-    if (document.querySelector("[data-by]")) query.placeholder = how === "meaning" ? "Search by meaning" : "Search captions";
+    for (const button of atlas.all("[data-by]"))
+      button.setAttribute("aria-pressed", String(button.dataset.by === how));
+    if (atlas.one("[data-by]")) query.placeholder = how === "meaning" ? "Search by meaning" : "Search captions";
     return search();
   }
-  for (const button of document.querySelectorAll("[data-by]")) button.addEventListener("click", () => choose(button.dataset.by));
+  for (const button of atlas.all("[data-by]")) button.addEventListener("click", () => choose(button.dataset.by));
   query.addEventListener("input", search);
   query.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && hits?.length) page.pick(hits[0], true);
     if (event.key === "ArrowDown") byId("results").querySelector("button")?.focus();
   });
   byId("results").addEventListener("keydown", (event) => {
-    const item = event.target.closest("li"), to = { ArrowDown: item?.nextElementSibling, ArrowUp: item?.previousElementSibling }[event.key];
+    const item = event.target.closest("li"),
+      to = { ArrowDown: item?.nextElementSibling, ArrowUp: item?.previousElementSibling }[event.key];
     if (to === undefined) return;
     event.preventDefault();
     (to?.querySelector("button") || query).focus();
   });
   const state = () => ({ q: query.value.trim() || null, by: by === "meaning" && query.value.trim() ? by : null });
-  return { search, choose, hits: () => hits, state, set: (text, how) => { query.value = text; return choose(how === "meaning" && document.querySelector("[data-by=meaning]") ? how : "caption"); } };
+  return {
+    search,
+    choose,
+    hits: () => hits,
+    state,
+    set: (text, how) => {
+      query.value = text;
+      return choose(how === "meaning" && atlas.one("[data-by=meaning]") ? how : "caption");
+    },
+  };
 };

@@ -1,19 +1,25 @@
+// @ts-check
 "use strict";
-// What is drawn over the points: thumbnails once there is room for them, names of regions, the line of the lasso.
+// What is drawn over the points: thumbnails where there is room, names of regions, and the lasso.
 
 atlas.overlay = (stage, points, options, repaint) => {
-  const canvas = stage.querySelector(".overlay");
-  const { palette, ramp, heat } = atlas.json("figure"), hues = [...palette, ...ramp, ...heat];
+  const canvas = /** @type {HTMLCanvasElement} */ (stage.querySelector(".overlay"));
+  const { palette, ramp, heat, mark, sheet: columns } = atlas.settings(),
+    hues = [...palette, ...ramp, ...heat];
   const hue = (code) => hues[code] || palette[0];
-  const FONTS = ["650 17px", "600 14px", "550 12.5px"], FAMILY = getComputedStyle(document.body).fontFamily;
-  const FROM = [0, 0.9, 3.5], UNTIL = [4, 14, Infinity]; // at which enlargement names of each level are shown
+  const FONTS = ["650 17px", "600 14px", "550 12.5px"],
+    FAMILY = getComputedStyle(document.body).fontFamily;
+  // Names of each level are shown between these enlargements.
+  const FROM = [0, 0.9, 3.5],
+    UNTIL = [4, 14, Infinity];
 
-  const LIT = 400; // points that stand out, up to which their pictures do
+  const LIT = 400; // up to so many highlighted points are shown by their thumbnails
 
   // -- thumbnails -----------------------------------------------------------------------------------------------------
 
   const images = new Map();
-  function picture(sheet) { // its address is the style's, so that a single file brings its own
+  function picture(sheet) {
+    // its address comes from the style: in a single file it is a data URI
     if (!images.has(sheet)) {
       const probe = document.body.appendChild(atlas.element(`i.s${sheet}`, { hidden: "" }));
       const image = new Image();
@@ -26,13 +32,16 @@ atlas.overlay = (stage, points, options, repaint) => {
     return image.complete && image.naturalWidth ? image : null;
   }
 
-  // Of the places on screen those that, drawn as squares, do not overlap; the earlier wins.
+  // The places on screen that do not overlap when they are drawn as squares; the earlier wins.
   function apart(places, side) {
-    const squares = new Map(), kept = [], key = (cx, cy) => cx * 10000 + cy;
+    const squares = new Map(),
+      kept = [],
+      key = (cx, cy) => cx * 10000 + cy;
     for (const place of places) {
       const [cx, cy] = [Math.floor(place[1] / side), Math.floor(place[2] / side)];
       let free = true;
-      for (let near = 0; near < 9 && free; near++) { // what overlaps it lies in its own square of the screen or one beside
+      for (let near = 0; near < 9 && free; near++) {
+        // an overlapping square is filed under the same square of the screen, or one beside it
         const other = squares.get(key(cx + (near % 3) - 1, cy + Math.floor(near / 3) - 1));
         free = !other || Math.abs(other[1] - place[1]) >= side || Math.abs(other[2] - place[2]) >= side;
       }
@@ -43,9 +52,11 @@ atlas.overlay = (stage, points, options, repaint) => {
     return kept;
   }
   function stamp(pen, [i, x, y], side, marked) {
-    const spot = options.spot(i), image = picture(spot.sheet);
+    const spot = options.spot(i),
+      image = picture(spot.sheet);
     if (!image) return;
-    const cell = image.naturalWidth / atlas.SHEET, [left, top] = [x - side / 2, y - side / 2];
+    const cell = image.naturalWidth / columns,
+      [left, top] = [x - side / 2, y - side / 2];
     pen.save();
     pen.beginPath();
     pen.roundRect(left, top, side, side, 5);
@@ -55,43 +66,66 @@ atlas.overlay = (stage, points, options, repaint) => {
     pen.beginPath();
     pen.roundRect(left, top, side, side, 5);
     pen.lineWidth = marked ? 4 : 1.5;
-    pen.strokeStyle = marked ? "#d1495b" : hue(points.code[i]);
+    pen.strokeStyle = marked ? mark : hue(points.code[i]);
     pen.stroke();
   }
   function thumbnails(pen, view, shown, marked, lit) {
     const { w, h, x0, x1, y0, y1 } = view;
-    if (lit && lit.length <= LIT) { // what is lit is shown by its pictures at any scale
+    if (lit && lit.length <= LIT) {
+      // highlighted points are shown by thumbnails at any scale
       const places = [...marked, ...lit].map((i) => [i, view.toX(points.x[i]), view.toY(points.y[i])]);
-      const drawn = apart(places.filter(([i, x, y]) => x > 0 && y > 0 && x < w && y < h && options.spot(i).sheet >= 0), options.side);
+      const drawn = apart(
+        places.filter(([i, x, y]) => x > 0 && y > 0 && x < w && y < h && options.spot(i).sheet >= 0),
+        options.side,
+      );
       for (const place of drawn) stamp(pen, place, options.side, marked.includes(place[0]));
       return { drawn, side: options.side };
     }
     if (shown.count(x0, y0, x1, y1) > 4 * options.room) return { drawn: [], side: 0 };
-    const inside = [...marked, ...shown.inside(x0, y0, x1, y1)].map((i) => [i, view.toX(points.x[i]), view.toY(points.y[i])]);
+    const inside = [...marked, ...shown.inside(x0, y0, x1, y1)].map((i) => [
+      i,
+      view.toX(points.x[i]),
+      view.toY(points.y[i]),
+    ]);
     if (inside.length > options.room) return { drawn: [], side: 0 };
     const side = Math.max(options.side, Math.min(64, Math.sqrt((w * h) / (inside.length + 1)) / 3));
-    const drawn = apart(inside.filter(([i]) => options.spot(i).sheet >= 0), side);
+    const drawn = apart(
+      inside.filter(([i]) => options.spot(i).sheet >= 0),
+      side,
+    );
     for (const place of drawn) stamp(pen, place, side, marked.includes(place[0]));
     return { drawn, side };
   }
 
-  // -- names: coarse before fine, large before small, none over another ------------------------------------------------
+  // -- names: coarse before fine, large before small, without overlap -------------------------------------------------
 
-  let labels = null, widths = null;
-  function name(of) { labels = of; widths = null; repaint(); }
-  function measure(pen) {
-    widths = Float32Array.from({ length: labels.text.length }, (_, k) => { pen.font = `${FONTS[labels.level[k]]} ${FAMILY}`; return pen.measureText(labels.text.at(k)).width; });
-    labels.order = [...widths.keys()].sort((a, b) => labels.level[a] - labels.level[b] || labels.count[b] - labels.count[a]);
+  let labels = null,
+    widths = null;
+  function name(of) {
+    labels = of;
+    widths = null;
+    repaint();
   }
-  function names(pen, view, over, taken) { // taken: squares that names keep off
+  function measure(pen) {
+    widths = Float32Array.from({ length: labels.text.length }, (_, k) => {
+      pen.font = `${FONTS[labels.level[k]]} ${FAMILY}`;
+      return pen.measureText(labels.text.at(k)).width;
+    });
+    labels.order = [...widths.keys()].sort(
+      (a, b) => labels.level[a] - labels.level[b] || labels.count[b] - labels.count[a],
+    );
+  }
+  function names(pen, view, over, taken) {
+    // taken: boxes that names must not overlap
     if (!labels) return [];
     if (!widths) measure(pen);
     const placed = [];
     for (const k of labels.order) {
       const level = labels.level[k];
-      if (view.enlarged < FROM[level] || view.enlarged >= UNTIL[level] || options.named?.(labels, k) === false) continue;
+      if (view.enlarged < FROM[level] || view.enlarged >= UNTIL[level] || !options.named(labels, k)) continue;
       const first = labels.text.at(k).split(", ")[0];
-      if (placed.some((other) => labels.level[other.k] < level && other.text.split(", ").includes(first))) continue; // a part of what is so called
+      // a part of a region that has this name already
+      if (placed.some((other) => labels.level[other.k] < level && other.text.split(", ").includes(first))) continue;
       const [x, y, half, tall] = [view.toX(labels.x[k]), view.toY(labels.y[k]), widths[k] / 2 + 9, 13];
       const box = [x - half, y - tall, x + half, y + tall];
       const meets = (b) => b[0] < box[2] && box[0] < b[2] && b[1] < box[3] && box[1] < b[3];
@@ -105,20 +139,30 @@ atlas.overlay = (stage, points, options, repaint) => {
       const [x, y] = [(box[0] + box[2]) / 2, (box[1] + box[3]) / 2];
       pen.font = `${FONTS[labels.level[k]]} ${FAMILY}`;
       Object.assign(pen, { strokeStyle: backgroundColor, fillStyle: backgroundColor });
-      if (over) { pen.globalAlpha = 0.88; pen.beginPath(); pen.roundRect(box[0] + 2, box[1] + 1, box[2] - box[0] - 4, box[3] - box[1] - 2, 8); pen.fill(); pen.globalAlpha = 1; }
-      else pen.strokeText(text, x, y);
+      if (over) {
+        pen.globalAlpha = 0.88;
+        pen.beginPath();
+        pen.roundRect(box[0] + 2, box[1] + 1, box[2] - box[0] - 4, box[3] - box[1] - 2, 8);
+        pen.fill();
+        pen.globalAlpha = 1;
+      } else pen.strokeText(text, x, y);
       pen.fillStyle = color;
       pen.fillText(text, x, y + 0.5);
     }
     return placed;
   }
 
-  // -- all of it --------------------------------------------------------------------------------------------------------
+  // -- the whole overlay ----------------------------------------------------------------------------------------------
 
   let path = null;
-  function trace(of) { path = of; repaint(); } // the lasso's corners, as places of points
+  function trace(of) {
+    // the lasso's corners, in steps
+    path = of;
+    repaint();
+  }
   function draw(view, shown, marked, lit) {
-    const { w, h } = view, ratio = devicePixelRatio || 1;
+    const { w, h } = view,
+      ratio = devicePixelRatio || 1;
     if (canvas.width !== Math.round(w * ratio) || canvas.height !== Math.round(h * ratio)) {
       canvas.width = Math.round(w * ratio);
       canvas.height = Math.round(h * ratio);
@@ -128,12 +172,17 @@ atlas.overlay = (stage, points, options, repaint) => {
     pen.clearRect(0, 0, w, h);
     const { drawn, side } = thumbnails(pen, view, shown, marked, lit);
     const few = lit && lit.length <= LIT;
-    const named = names(pen, view, drawn.length > 0 && !few, few ? drawn.map(([, x, y]) => [x - side / 2, y - side / 2, x + side / 2, y + side / 2]) : []);
+    const named = names(
+      pen,
+      view,
+      drawn.length > 0 && !few,
+      few ? drawn.map(([, x, y]) => [x - side / 2, y - side / 2, x + side / 2, y + side / 2]) : [],
+    );
     if (path?.length) {
       pen.beginPath();
       for (const [x, y] of path) pen.lineTo(view.toX(x), view.toY(y));
       pen.closePath();
-      Object.assign(pen, { lineWidth: 1.5, strokeStyle: "#d1495b", fillStyle: "#d1495b14" });
+      Object.assign(pen, { lineWidth: 1.5, strokeStyle: mark, fillStyle: `${mark}14` });
       pen.setLineDash([5, 4]);
       pen.stroke();
       pen.fill();

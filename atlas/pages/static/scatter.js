@@ -1,36 +1,56 @@
+// @ts-check
 "use strict";
-// A Bokeh scatter filled from typed arrays, and what is drawn over it (atlas.overlay).
-// Places on screen are computed here, from the ranges: the frame fills the plot, there being no axes.
+// A Bokeh scatter filled from typed arrays, with an overlay of thumbnails and names (atlas.overlay).
+// Positions on screen are computed from the ranges, because the frame fills the plot: there are no axes.
 
 atlas.scatter = async (target, points, options) => {
-  await atlas.library; // it comes packed
-  const { item } = atlas.json("figure"), accelerated = atlas.accelerated();
-  if (!accelerated) for (const root of item.doc.roots) root.attributes.output_backend = "canvas";
-  const stage = document.getElementById(target).closest(".stage");
+  await atlas.library; // BokehJS is packed
+  const { figure: item, places } = atlas.settings(),
+    accelerated = atlas.accelerated();
+  if (!accelerated) for (const root of /** @type {any} */ (item).doc.roots) root.attributes.output_backend = "canvas";
+  const stage = atlas.byId(target).closest(".stage");
   const plot = stage.querySelector(".plot");
+  const { Bokeh } = /** @type {any} */ (window);
   await Bokeh.embed.embed_item(item, target);
   const figure = Bokeh.documents.at(-1).get_model_by_name("figure");
   const { x_range: xr, y_range: yr } = figure;
   const renderers = Object.fromEntries(figure.renderers.map((r) => [r.name, r]));
   const overlay = atlas.overlay(stage, points, options, paint);
   const raster = accelerated ? null : atlas.raster(stage, points, overlay.hue);
-  let shown = atlas.places(points, new Uint32Array(0)), bright = null; // drawn, and of these what stands out
+  let shown = atlas.places(points, new Uint32Array(0)),
+    bright = null; // the points that are drawn, and those that are highlighted
   let over = { drawn: [], side: 0, named: [] }; // what the overlay shows
-  let marked = [], lit = null, whole = 1;
+  let marked = [],
+    lit = null,
+    whole = 1;
 
   // -- view -----------------------------------------------------------------------------------------------------------
 
   let [width, height] = [plot.clientWidth || 1, plot.clientHeight || 1];
   function view() {
-    const { start: x0, end: x1 } = xr, { start: y0, end: y1 } = yr;
+    const { start: x0, end: x1 } = xr,
+      { start: y0, end: y1 } = yr;
     const [sx, sy] = [width / (x1 - x0), height / (y1 - y0)];
-    return { w: width, h: height, x0, x1, y0, y1, sx, sy, enlarged: whole / (x1 - x0), toX: (x) => (x - x0) * sx, toY: (y) => (y1 - y) * sy };
+    return {
+      w: width,
+      h: height,
+      x0,
+      x1,
+      y0,
+      y1,
+      sx,
+      sy,
+      enlarged: whole / (x1 - x0),
+      toX: (x) => (x - x0) * sx,
+      toY: (y) => (y1 - y) * sy,
+    };
   }
   function look(x, y, spanX) {
     const spanY = (spanX * height) / width;
     xr.setv({ start: x - spanX / 2, end: x + spanX / 2 });
     yr.setv({ start: y - spanY / 2, end: y + spanY / 2 });
   }
+  /** @returns {[number, number, number]} */
   const seen = () => [(xr.start + xr.end) / 2, (yr.start + yr.end) / 2, xr.end - xr.start];
   function extent() {
     let [x0, x1, y0, y1] = [Infinity, -Infinity, Infinity, -Infinity];
@@ -44,22 +64,26 @@ atlas.scatter = async (target, points, options) => {
   }
   const [left, right, bottom, top] = extent();
   function all() {
-    const side = Math.min(64, Math.sqrt((width * height) / (points.x.length + 1)) / 3); // of the pictures, where points are few
-    const pad = 2 * (options.pad || Math.max(24, side / 2 + 8));
-    whole = width * (Math.max((right - left) / Math.max(1, width - pad), (top - bottom) / Math.max(1, height - pad)) || 1);
+    const side = Math.min(64, Math.sqrt((width * height) / (points.x.length + 1)) / 3); // of thumbnails
+    const pad = 2 * Math.max(24, side / 2 + 8);
+    whole =
+      width * (Math.max((right - left) / Math.max(1, width - pad), (top - bottom) / Math.max(1, height - pad)) || 1);
     look((left + right) / 2, (bottom + top) / 2, whole);
   }
   const zoom = (factor) => look(seen()[0], seen()[1], seen()[2] * factor);
-  function fly(i) { // into view, and near enough to be told from its neighbours, but never so near that there are none
+  function fly(i) {
+    // shows a point near enough to tell it from its neighbours, but with neighbours in view
     const [x, y] = [points.x[i], points.y[i]];
-    let span = Math.min(seen()[2], 65000 / 6);
-    const around = () => shown.count(x - span / 2, y - (span / 2) * (height / width), x + span / 2, y + (span / 2) * (height / width));
-    while (span < 65000 / 2.5 && around() < 150) span *= 1.25;
+    let span = Math.min(seen()[2], places.span / 6);
+    const around = () =>
+      shown.count(x - span / 2, y - (span / 2) * (height / width), x + span / 2, y + (span / 2) * (height / width));
+    while (span < places.span / 2.5 && around() < 150) span *= 1.25;
     look(x, y, span);
   }
 
-  const crowd = points.x.length, least = crowd > 300000 ? 2 : crowd > 60000 ? 3 : crowd > 10000 ? 4 : crowd > 2000 ? 5 : 8;
-  let size = 0; // of a point in pixels: they grow a little as one comes closer
+  const crowd = points.x.length,
+    least = crowd > 300000 ? 2 : crowd > 60000 ? 3 : crowd > 10000 ? 4 : crowd > 2000 ? 5 : 8;
+  let size = 0; // of a point in pixels: it grows a little when the reader zooms in
   function grow() {
     const fitting = Math.max(least, Math.min(8, Math.round(least + Math.log2(Math.max(1, view().enlarged)))));
     if (size === fitting) return;
@@ -71,7 +95,11 @@ atlas.scatter = async (target, points, options) => {
 
   function subset(of) {
     const [x, y, code] = [new Float32Array(of.length), new Float32Array(of.length), new Uint8Array(of.length)];
-    of.forEach((i, at) => { x[at] = points.x[i]; y[at] = points.y[i]; code[at] = points.code[i]; });
+    of.forEach((i, at) => {
+      x[at] = points.x[i];
+      y[at] = points.y[i];
+      code[at] = points.code[i];
+    });
     return { x, y, code };
   }
   function fill(of) {
@@ -79,15 +107,20 @@ atlas.scatter = async (target, points, options) => {
     if (!raster) renderers.points.data_source.data = subset(of);
     layer();
   }
-  function light(of, pictured = of) { // the rest steps back; pictured: those of them that their pictures show
+  function light(of, pictured = of) {
+    // all other points fade; `pictured` are shown by thumbnails
     bright = of;
-    lit = options.spotlight ? pictured : null;
+    lit = pictured;
     if (!raster) renderers.hits.data_source.data = subset(of || new Uint32Array(0));
     layer();
   }
   function layer() {
     const alpha = bright ? 0.12 : 0.75;
-    if (raster) raster.set([{ of: shown.of, size, alpha }, { of: bright || [], size: size + 3, alpha: 1 }]);
+    if (raster)
+      raster.set([
+        { of: shown.of, size, alpha },
+        { of: bright || [], size: size + 3, alpha: 1 },
+      ]);
     else {
       renderers.points.glyph.setv({ fill_alpha: { value: alpha }, size: { value: size } });
       renderers.hits.glyph.size = { value: size + 3 };
@@ -100,7 +133,7 @@ atlas.scatter = async (target, points, options) => {
     const { x, y } = subset(Uint32Array.from(of));
     renderers.marks.data_source.data = { x, y };
   }
-  // Nearest shown point to a place on screen, a thumbnail first; -1 where none is within reach.
+  // The nearest point to a position on screen, thumbnails first; -1 where none is within reach.
   function nearest(px, py) {
     const { drawn, side } = over;
     for (let k = drawn.length - 1; k >= 0; k--) {
@@ -115,37 +148,85 @@ atlas.scatter = async (target, points, options) => {
   function paint() {
     if (waiting) return;
     waiting = true;
-    requestAnimationFrame(() => { grow(); waiting = false; raster?.draw(view()); over = overlay.draw(view(), shown, marked, lit); spread(view()); });
+    requestAnimationFrame(() => {
+      grow();
+      waiting = false;
+      raster?.draw(view());
+      over = overlay.draw(view(), shown, marked, lit);
+      spread(view());
+    });
   }
-  const EDGE = 32768 + (2 * 65536) / 896; // where the picture of the density ends: pages/picture.py leaves two pixels
-  function spread({ toX, toY, sx, sy, enlarged }) { // it lies under the points, and fades as more of them are drawn
+  const { edge } = places; // where the still picture of the density ends
+  function spread({ toX, toY, sx, sy, enlarged }) {
+    // the still picture lies under the points and fades when more of them are drawn
     if (!options.still) return;
-    Object.assign(options.still.style, { inset: "auto", left: `${toX(-EDGE) - 2}px`, top: `${toY(EDGE) - 2}px`, width: `${2 * EDGE * sx}px`, height: `${2 * EDGE * sy}px`,
-      objectFit: "fill", opacity: Math.max(0, 0.75 - 0.2 * Math.log2(Math.max(1, enlarged))) });
+    Object.assign(options.still.style, {
+      inset: "auto",
+      left: `${toX(-edge) - 2}px`,
+      top: `${toY(edge) - 2}px`,
+      width: `${2 * edge * sx}px`,
+      height: `${2 * edge * sy}px`,
+      objectFit: "fill",
+      opacity: Math.max(0, 0.75 - 0.2 * Math.log2(Math.max(1, enlarged))),
+    });
   }
 
-  // -- events -----------------------------------------------------------------------------------------------------------
+  // -- events ---------------------------------------------------------------------------------------------------------
 
-  let pressed = null, pointed = -1, resizing = false;
-  const at = (event) => { const box = plot.getBoundingClientRect(); return [event.clientX - box.left, event.clientY - box.top]; };
-  plot.addEventListener("pointerdown", (event) => { pressed = at(event); }, true);
-  plot.addEventListener("pointermove", (event) => {
-    const found = event.buttons ? -1 : nearest(...at(event));
-    plot.classList.toggle("on", found >= 0);
-    if (found >= 0) options.hover(found, event.clientX, event.clientY);
-    else if (pointed >= 0) { atlas.hide(); options.leave?.(); }
-    pointed = found;
-  }, true);
-  plot.addEventListener("pointerleave", () => { pointed = -1; atlas.hide(); options.leave?.(); });
-  plot.addEventListener("click", (event) => {
-    const [x, y] = at(event);
-    if (pressed && Math.hypot(x - pressed[0], y - pressed[1]) > 4) return;
-    const found = nearest(x, y);
-    if (found >= 0) { atlas.hide(); options.pick(found); }
-  }, true);
+  let pressed = null,
+    pointed = -1,
+    resizing = false;
+  const at = (event) => {
+    const box = plot.getBoundingClientRect();
+    return [event.clientX - box.left, event.clientY - box.top];
+  };
+  plot.addEventListener(
+    "pointerdown",
+    (event) => {
+      pressed = at(event);
+    },
+    true,
+  );
+  plot.addEventListener(
+    "pointermove",
+    (event) => {
+      const found = event.buttons ? -1 : nearest(at(event)[0], at(event)[1]);
+      plot.classList.toggle("on", found >= 0);
+      if (found >= 0) options.hover(found, event.clientX, event.clientY);
+      else if (pointed >= 0) {
+        atlas.hide();
+      }
+      pointed = found;
+    },
+    true,
+  );
+  plot.addEventListener("pointerleave", () => {
+    pointed = -1;
+    atlas.hide();
+  });
+  plot.addEventListener(
+    "click",
+    (event) => {
+      const [x, y] = at(event);
+      if (pressed && Math.hypot(x - pressed[0], y - pressed[1]) > 4) return;
+      const found = nearest(x, y);
+      if (found >= 0) {
+        atlas.hide();
+        options.pick(found);
+      }
+    },
+    true,
+  );
   const does = { in: () => zoom(0.6), out: () => zoom(1 / 0.6), all };
-  for (const button of stage.querySelectorAll("[data-zoom]")) button.addEventListener("click", does[button.dataset.zoom]);
-  for (const range of [xr, yr]) range.change.connect(() => { atlas.hide(); paint(); if (!resizing) options.moved?.(); }); // code's changes too: RangesUpdate misses them
+  for (const button of stage.querySelectorAll("[data-zoom]"))
+    button.addEventListener("click", does[button.dataset.zoom]);
+  // Ranges are watched, because the event RangesUpdate misses changes by code.
+  for (const range of [xr, yr])
+    range.change.connect(() => {
+      atlas.hide();
+      paint();
+      if (!resizing) options.moved();
+    });
   new ResizeObserver(() => {
     [width, height] = [plot.clientWidth || 1, plot.clientHeight || 1];
     resizing = true;
@@ -157,6 +238,31 @@ atlas.scatter = async (target, points, options) => {
   new MutationObserver(paint).observe(document.documentElement, { attributeFilter: ["data-theme"] });
 
   all();
-  const place = (i) => { const { toX, toY } = view(), box = plot.getBoundingClientRect(); return [box.left + toX(points.x[i]), box.top + toY(points.y[i])]; };
-  return { fill, light, mark, fly, look, all, zoom, nearest, repaint: paint, view, seen, place, pointed: () => pointed, bright: () => bright, name: overlay.name, trace: overlay.trace, stage, plot, over: () => over };
+  /** @returns {[number, number]} */
+  const place = (i) => {
+    const { toX, toY } = view(),
+      box = plot.getBoundingClientRect();
+    return [box.left + toX(points.x[i]), box.top + toY(points.y[i])];
+  };
+  return {
+    fill,
+    light,
+    mark,
+    fly,
+    look,
+    all,
+    zoom,
+    nearest,
+    repaint: paint,
+    view,
+    seen,
+    place,
+    pointed: () => pointed,
+    bright: () => bright,
+    name: overlay.name,
+    trace: overlay.trace,
+    stage,
+    plot,
+    over: () => over,
+  };
 };

@@ -1,12 +1,12 @@
-"""Names on the map: clusters of points at three scales, each called by the words most its own.
+"""Named regions of the map: clusters of points at three scales, each named by its most characteristic terms.
 
     Y (n, 2) layout;  E (n, e) unit embeddings;  T (t, e) terms;  M (c, e) clusters
 
-A term is a label or a word in one, and its embedding the mean of the rows that carry it. Of the terms that do occur in
-a cluster the name is the one whose embedding is nearer to its mean than to those of the others, weighed by how
-much of the cluster carries it, so that a name is never of something that does not lie there.
+A term is a label or a word in a label; its embedding is the mean of the rows that carry it. The candidates for a name
+are the terms that occur in the cluster. The score of a term is its cosine with the cluster's mean, less its mean
+cosine with the other clusters, weighted by the share of the cluster that carries it.
 
-Where rows carry no words of their own, each is said to carry the terms of a given vocabulary that are nearest to it.
+Where rows have no words of their own, each carries the terms of a given vocabulary that are nearest to it.
 """
 
 from collections.abc import Sequence
@@ -20,24 +20,24 @@ from sklearn.cluster import HDBSCAN
 from sklearn.neighbors import KDTree
 
 from atlas.analysis.terms import Terms
-from atlas.pages.phrases import carriers, plain_names
+from atlas.pages.phrases import plain_names, term_carriers
 from atlas.vectors import Rows as Vectors
 from atlas.vectors import scaled_rows, unit_blocks
 
-SHARES = (1 / 30, 1 / 100, 1 / 350)  # of all points: the smallest cluster of each level, coarse to fine
-SAMPLE = 10_000  # points clustered; the rest follow the nearest of them
-COVER = 0.025  # share of a cluster's rows that must carry a term, for it to be a candidate
-SELDOM = 0.1  # cover below which a name is more of an example, and that of a kind says more
-HALF = 0.5  # of a cluster's best score, that a name its rows carry must have at least
-SECOND = 0.7  # of the first term's score, from which on a second one joins it
-LONG = 32  # letters of two terms together
-ONE_KIND = 0.9  # share of a cluster that must be of a kind, for it to be called by that
-NEAREST = 3  # terms of a vocabulary that a row is said to carry
+CLUSTER_SHARES = (1 / 30, 1 / 100, 1 / 350)  # of all points: the smallest cluster of each level, coarse to fine
+CLUSTERED_POINTS = 10_000  # points that are clustered; others join the cluster of the nearest
+LEAST_COVER = 0.025  # a candidate is carried by this share of a cluster's rows at least
+LOW_COVER = 0.1  # below this share, the name of the kind is preferred to a term
+OWN_TERM_SCORE = 0.5  # share of the cluster's best score that a name has at least, by the rows' labels
+SECOND_TERM_SCORE = 0.7  # share of the best score that a second term has at least
+LONGEST_PAIR = 32  # letters of two terms together
+ONE_KIND_SHARE = 0.9  # share of a cluster that must be of a kind to be named by the kind
+TERMS_A_ROW = 3  # terms of a vocabulary that a row carries
 
 
 @dataclass(frozen=True, slots=True)
-class Label:
-    """A name, where it stands (a point of the layout), at which level (0 coarse), and for which points."""
+class Region:
+    """A named region: its text, the point where the name is drawn, its level (0 is coarse), and its points."""
 
     text: str
     point: int
@@ -46,16 +46,16 @@ class Label:
 
     @property
     def count(self) -> int:
-        """How many points it names."""
+        """How many points the region has."""
         return len(self.members)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidates:
-    """Terms that may name a cluster: the texts, their directions T, and which rows carry which (n, t).
+    """Terms that may name a cluster: texts, directions T, and which rows carry which (n, t).
 
-    `least`: the share of its best term's score that a name must have, where other clusters took the best: it is no name
-    for what is left over. `things`: which thing each row is a variant of, where that is known.
+    `least`: the share of a cluster's best score that its name must have, if other clusters took better terms. `things`:
+    the thing that each row is a variant of, where that is known.
     """
 
     texts: list[str]
@@ -65,40 +65,41 @@ class Candidates:
     things: Int64[np.ndarray, " n"] | None = None
 
 
-def name_clusters(
+def regions_by_labels(
     layout: Float[np.ndarray, "n 2"],
     vectors: Vectors,
     labels: Sequence[str],
     kinds: Sequence[str] | None = None,
     seed: int = 0,
-) -> list[Label]:
-    """Labels of a map at three levels, the largest clusters first, called by what stands in the rows' own labels.
+) -> list[Region]:
+    """Regions of a map at three levels, the largest first, named by the labels of their rows.
 
-    A cluster in which no term occurs often is called by its kind where almost all of it is of one kind (`kinds`, one a
-    row) and no other of its level is; else it is left out.
+    `kinds`: the kind of each row. A cluster in which no term is frequent is named by its kind, if almost all of it is
+    of one kind and no other cluster of the level has that name; else it is left out.
     """
     plain = plain_names(labels)
     written = {text for text, kind in zip(plain, kinds, strict=True) if kind != "word"} if kinds is not None else set()
-    carried, terms = carriers(plain, written or None)  # any word may be rendered: that does not make it a thing's name
+    carried, terms = term_carriers(plain, written or None)  # rendered words need not name things
     if not terms:
         return []
     things = np.unique(np.asarray(plain, dtype=object).astype(str), return_inverse=True)[1]
-    named = Candidates(terms, term_means(vectors, carried), carried, HALF, things)
-    return _named(layout, vectors, [named] * len(SHARES), kinds, seed)
+    named = Candidates(terms, term_means(vectors, carried), carried, OWN_TERM_SCORE, things)
+    return _named(layout, vectors, [named] * len(CLUSTER_SHARES), kinds, seed)
 
 
-def guess_clusters(
+def regions_by_vocabulary(
     layout: Float[np.ndarray, "n 2"], vectors: Vectors, terms: Terms, kinds: Sequence[str] | None = None, seed: int = 0
-) -> list[Label]:
-    """Labels of a map whose rows carry no words: of the terms nearest to the rows, by general ones on the coarse level.
+) -> list[Region]:
+    """Regions of a map whose rows have no words, named by the terms nearest to the rows; coarse ones by general terms.
 
-    `vectors`: unit embeddings of which each kind's mean was taken off, as the terms' own is of theirs.
+    `vectors`: unit embeddings after each kind's mean was subtracted, as the terms' mean is from theirs.
     """
     T, texts = terms.centred, terms.texts
     fine, coarse = (
-        Candidates(texts[:end], T[:end], nearest_terms(vectors, T[:end]), SECOND) for end in (len(T), terms.general)
+        Candidates(texts[:end], T[:end], nearest_terms(vectors, T[:end]), SECOND_TERM_SCORE)
+        for end in (len(T), terms.general)
     )
-    return _named(layout, vectors, [coarse, *[fine] * (len(SHARES) - 1)], kinds, seed)
+    return _named(layout, vectors, [coarse, *[fine] * (len(CLUSTER_SHARES) - 1)], kinds, seed)
 
 
 def _named(
@@ -107,43 +108,43 @@ def _named(
     levels: Sequence[Candidates],
     kinds: Sequence[str] | None,
     seed: int,
-) -> list[Label]:
+) -> list[Region]:
     found = []
-    for level, codes in enumerate(clusters(layout, seed)):
+    for level, codes in enumerate(cluster_levels(layout, seed)):
         if codes.max(initial=-1) >= 0:
             of = levels[level]
-            terms, cover = name(codes, vectors, of)
+            terms, cover = choose_terms(codes, vectors, of)
             names = [", ".join(of.texts[t] for t in chosen) for chosen in terms]
             if kinds is not None:
-                spare = {c for c, chosen in enumerate(terms) if not chosen or cover[c, chosen[0]] < SELDOM}
+                spare = {c for c, chosen in enumerate(terms) if not chosen or cover[c, chosen[0]] < LOW_COVER}
                 name_by_kind(names, codes, np.asarray(kinds, dtype=object).astype(str), spare)
             members = [(text, np.flatnonzero(codes == c)) for c, text in enumerate(names) if text]
-            found += [Label(text, central(layout, rows), level, rows) for text, rows in members]
+            found += [Region(text, central_member(layout, rows), level, rows) for text, rows in members]
     return sorted(found, key=lambda label: -label.count)
 
 
-def given_clusters(layout: Float[np.ndarray, "n 2"], levels: Sequence[Sequence[str]]) -> list[Label]:
-    """Labels where every point's own is known, a sequence a level, coarse first; points with "" have none."""
+def given_regions(layout: Float[np.ndarray, "n 2"], levels: Sequence[Sequence[str]]) -> list[Region]:
+    """Regions by the given name of every point: a sequence for each level, coarse first; "" for none."""
     found = []
     for level, names in enumerate(levels):
         distinct, codes = np.unique(np.asarray(names, dtype=object).astype(str), return_inverse=True)
         order = np.argsort(codes, kind="stable")
         for text, members in zip(distinct, np.split(order, np.cumsum(np.bincount(codes))[:-1]), strict=True):
             if text:
-                found.append(Label(str(text), central(layout, members), level, members))
+                found.append(Region(str(text), central_member(layout, members), level, members))
     return sorted(found, key=lambda label: -label.count)
 
 
-def clusters(layout: Float[np.ndarray, "n 2"], seed: int = 0) -> list[Int64[np.ndarray, " n"]]:
-    """Codes 0 .. c-1 of every point's cluster at each level, -1 where it is in none (HDBSCAN, its leaves)."""
+def cluster_levels(layout: Float[np.ndarray, "n 2"], seed: int = 0) -> list[Int64[np.ndarray, " n"]]:
+    """The cluster 0 .. c-1 of every point at each level, -1 for none (the leaves of HDBSCAN)."""
     rng = np.random.default_rng(seed)
-    sample = np.sort(rng.permutation(len(layout))[:SAMPLE])
+    sample = np.sort(rng.permutation(len(layout))[:CLUSTERED_POINTS])
     places = np.asarray(layout[sample], np.float64)
     nearest = np.arange(len(layout))
     if len(sample) < len(layout):
         nearest = KDTree(places).query(layout, 1, return_distance=False)[:, 0]
     found = []
-    for share in SHARES:
+    for share in CLUSTER_SHARES:
         size = max(5, round(share * len(sample)))
         if size > len(sample) // 2:
             continue
@@ -159,47 +160,47 @@ def term_means(vectors: Vectors, carried: csr_matrix) -> Float32[np.ndarray, "t 
 
 
 def nearest_terms(vectors: Vectors, T: Float32[np.ndarray, "t e"]) -> csr_matrix:
-    """Which of the terms, the NEAREST to each row, rows are said to carry (n, t)."""
-    k = min(NEAREST, len(T))
+    """Which rows carry which terms (n, t), where each row carries the TERMS_A_ROW nearest to it."""
+    k = min(TERMS_A_ROW, len(T))
     best = [np.argpartition(-(block @ T.T), k - 1, axis=1)[:, :k] for _, block in unit_blocks(vectors)]
     codes = np.concatenate(best).ravel()
     ends = np.arange(0, len(codes) + 1, k)
     return csr_matrix((np.ones(len(codes), np.float32), codes, ends), (len(vectors), len(T)))
 
 
-def name(
+def choose_terms(
     codes: Int64[np.ndarray, " n"], vectors: Vectors, of: Candidates
 ) -> tuple[list[list[int]], Float32[np.ndarray, "c t"]]:
-    """The terms that name every cluster, none where no term occurs often enough, and how far each term covers each.
+    """The terms that name every cluster (none where none is frequent), and the share of each cluster with each term.
 
-    No two clusters share a term: the one that it fits best has it.
+    Each term names one cluster at most: the one with the highest score.
     """
     members = np.flatnonzero(codes >= 0)
     inside = csr_matrix((np.ones(len(members), np.float32), (members, codes[members])), (len(codes), codes.max() + 1))
-    cover, own = membership(inside, of)
+    cover, own = term_coverage(inside, of)
     near = scaled_rows(_sums(vectors, inside)) @ of.T.T
-    score = np.where(cover >= COVER, (near - _others(near)) * np.sqrt(cover * own), 0)
+    score = np.where(cover >= LEAST_COVER, (near - _others(near)) * np.sqrt(cover * own), 0)
     best = score.max(axis=1, initial=0)
     names: list[list[int]] = [[] for _ in best]
     pairs = np.argwhere(score > 0)
     pairs = pairs[np.argsort(-score[tuple(pairs.T)], kind="stable")]
     taken: set[int] = set()
-    for known, least in ((0, of.least), (1, SECOND)):
+    for known, least in ((0, of.least), (1, SECOND_TERM_SCORE)):
         for c, t in pairs.tolist():
             chosen = names[c]
             if len(chosen) != known or t in taken or score[c, t] < least * best[c]:
                 continue
-            if not chosen or joins(of.texts[t], of.texts[chosen[0]]):
+            if not chosen or adds_meaning(of.texts[t], of.texts[chosen[0]]):
                 chosen.append(t)
                 taken.add(t)
     return names, cover
 
 
-def membership(inside: csr_matrix, of: Candidates) -> tuple[Float32[np.ndarray, "c t"], Float32[np.ndarray, "c t"]]:
+def term_coverage(inside: csr_matrix, of: Candidates) -> tuple[Float32[np.ndarray, "c t"], Float32[np.ndarray, "c t"]]:
     """The share of each cluster that carries each term, and the share of each term's rows that lie in the cluster.
 
-    Where rows are variants of things, the first is the mean (the geometric one) of the share of rows and of things, so
-    that neither one thing in many variants nor one that strayed counts for much.
+    Where rows are variants of things, the first is the geometric mean of the share of rows and the share of things, so
+    that neither one thing with many variants nor one outlier counts for much.
     """
     carry = csr_matrix(inside.T @ of.carried).toarray()
     cover = carry / np.asarray(inside.sum(axis=0)).reshape(-1, 1)
@@ -212,29 +213,29 @@ def membership(inside: csr_matrix, of: Candidates) -> tuple[Float32[np.ndarray, 
     return cover, carry / np.maximum(np.asarray(of.carried.sum(axis=0)), 1)
 
 
-def joins(term: str, first: str) -> bool:
-    """Whether a second term says more beside the first one: they share no word, and are short enough together."""
+def adds_meaning(term: str, first: str) -> bool:
+    """Whether a second term adds to the first: they share no word, and are short enough together."""
     stems = [{word.rstrip("s") for word in text.split()} for text in (term, first)]
-    return not stems[0] & stems[1] and len(term) + len(first) <= LONG
+    return not stems[0] & stems[1] and len(term) + len(first) <= LONGEST_PAIR
 
 
 def name_by_kind(names: list[str], codes: Int64[np.ndarray, " n"], kinds: np.ndarray, spare: set[int]) -> None:
-    """Give the largest `spare` cluster of each kind the kind's name, in place; not where most of all rows are of it."""
+    """Name the largest `spare` cluster of each kind by the kind, in place, unless most rows are of that kind."""
     for kind in np.unique(kinds):
         size, of_kind = (np.bincount(part[part >= 0], minlength=len(names)) for part in (codes, codes[kinds == kind]))
-        free = [c for c in spare if of_kind[c] >= ONE_KIND * size[c]]
+        free = [c for c in spare if of_kind[c] >= ONE_KIND_SHARE * size[c]]
         if free and 2 * np.count_nonzero(kinds == kind) <= len(kinds) and f"{kind}s" not in names:
             names[max(free, key=lambda c: (size[c], -c))] = f"{kind}s"
 
 
-def central(layout: Float[np.ndarray, "n 2"], members: Int64[np.ndarray, " m"]) -> int:
-    """The member nearest to the middle (the median, which strays do not move) of its cluster."""
+def central_member(layout: Float[np.ndarray, "n 2"], members: Int64[np.ndarray, " m"]) -> int:
+    """The member nearest to the median of its cluster, which is robust to outliers."""
     places = layout[members].astype(np.float64)
     return int(members[np.square(places - np.median(places, axis=0)).sum(axis=1).argmin()])
 
 
 def _others(near: Float32[np.ndarray, "c t"]) -> Float32[np.ndarray, "c t"]:
-    """For each cluster how near the others come to a term, on average."""
+    """The mean cosine of each term with all clusters but one, for each cluster."""
     return (near.sum(axis=0) - near) / max(len(near) - 1, 1)
 
 

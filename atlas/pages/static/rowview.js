@@ -1,0 +1,41 @@
+// @ts-check
+"use strict";
+// How rows of a Store are shown on their map.
+
+atlas.rowView = async (page) => {
+  const { element } = atlas;
+  const { rows, points } = page;
+  const kept = (i) => (points.kept[i] > 100 ? null : points.kept[i]), // percent; 255 where it is not known
+    percent = (i) => (kept(i) === null ? "–" : `${kept(i)} %`);
+  return {
+    side: 30,
+    room: () => 2500,
+    hint: (i) => {
+      const row = points.row[i];
+      const text = element(
+        "div",
+        {},
+        element("span.caption", {}, rows.name(row)),
+        element("small", {}, rows.about(row)),
+      );
+      return { many: false, nodes: rows.sheet[row] >= 0 ? [rows.thumb(row), text] : [text] };
+    },
+    nearest: "Nearest in the model's space",
+    cited: (i, row) => `${rows.about(points.row[i])}, row ${row}`,
+    parts: () => [],
+    named: (names, k) => page.legend.named(names, k),
+    table: {
+      heads: ["Caption", "Kind", ...(points.kept ? ["Kept"] : [])],
+      cells: (i) => [rows.about(points.row[i]), ...(points.kept ? [percent(i)] : [])],
+      record: (i) => ({
+        row: page.number(i),
+        kind: rows.kinds[rows.kind[points.row[i]]],
+        style: rows.style(points.row[i]),
+        caption: rows.name(points.row[i]),
+        ...(points.kept ? { kept: kept(i) } : {}),
+      }),
+    },
+    listed: () => {},
+    regions: () => atlas.table("labels"),
+  };
+};
