@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from atlas.model.directions import Directions
+    from decompose.associations import Association, association_test
     from decompose.attribution import attribute, completeness, explained
     from decompose.bakeoff import compare_solvers
     from decompose.coding import solve_sparse
@@ -33,8 +34,10 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 __all__ = [
+    "Association",
     "Directions",
     "SparseNMF",
+    "association_test",
     "attribute",
     "choose",
     "choose_n_components",
@@ -78,8 +81,10 @@ _ALIASES = {
     "texts": "texts_of_neuron",
 }
 _HOME = {
+    "Association": "decompose.associations",
     "Directions": "atlas.model.directions",
     "SparseNMF": "decompose.nmf",
+    "association_test": "decompose.associations",
     "attribute": "decompose.attribution",
     "choose_n_components": "decompose.nmf",
     "compare_neurons": "decompose.neighbours",
