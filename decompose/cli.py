@@ -43,6 +43,7 @@ from decompose.results import (
     write_page,
     write_table,
 )
+from decompose.studies.commands import STUDY_COMMANDS
 
 if TYPE_CHECKING:
     from decompose.coding import Method
@@ -343,4 +344,4 @@ COMMANDS = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `decompose`; returns its exit code: 0 done, 1 something was refused, 2 misuse, 130 interrupted."""
     about = "What a direction, a word or a neuron of a CLIP model is made of."
-    return run_command(command_line("decompose", about, COMMANDS), argv)
+    return run_command(command_line("decompose", about, (*COMMANDS, *STUDY_COMMANDS)), argv)

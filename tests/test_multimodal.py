@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from atlas.mini.multimodal import areas, multimodal, null, probes
+from atlas.analysis.multimodal import areas, multimodal, null, probes
 
 CONCEPTS, EACH = 40, 6
 

@@ -253,7 +253,7 @@ def made(mini: Clip, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]
 
 
 def test_the_command_writes_its_page_and_names_stay_inert(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["attack", str(made), "--json", "--search", "2", "-k", "4"]) == 0
+    assert main(["attack", str(made), "--json", "--search", "2", "-k", "4", "--images", "8"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert {row["classifier"] for row in found["targets"]} == {"zero-shot", "linear probe"}
     assert {row["chosen_by"] for row in found["searched"]} == {"basis", "random"}
