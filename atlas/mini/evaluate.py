@@ -24,10 +24,10 @@ from scipy.stats import t
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
+from atlas.analysis.multimodal import Found, areas, multimodal, probes
 from atlas.console import answer
 from atlas.errors import Refused
 from atlas.mini import corpus, packages, words
-from atlas.mini.multimodal import Found, areas, multimodal, probes
 from atlas.model.clip import Clip
 from atlas.sources import spec, vocabulary, word_images
 from atlas.sources.items import Item

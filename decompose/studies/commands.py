@@ -20,6 +20,7 @@ from decompose.opening import (
     templates_option,
 )
 from decompose.results import write_page
+from decompose.studies.concept_command import concept_command
 
 if TYPE_CHECKING:
     from atlas.model.clip import Clip
@@ -180,4 +181,4 @@ def _stroop(store: "Store", clip: "Clip", k: int, seed: int, as_json: bool) -> i
     return write_page(store, STROOP_PAGE, "Stroop", stroop_page(found, clip.name), again)
 
 
-STUDY_COMMANDS = (attack_command, conditional_command)
+STUDY_COMMANDS = (attack_command, conditional_command, concept_command)
