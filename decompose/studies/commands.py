@@ -20,7 +20,7 @@ from decompose.opening import (
     templates_option,
 )
 from decompose.results import write_page
-from decompose.studies.concept_command import concept_command
+from decompose.studies.concept_stimuli import concept_command
 
 if TYPE_CHECKING:
     from atlas.model.clip import Clip

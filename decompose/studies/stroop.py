@@ -18,8 +18,8 @@ from decompose.studies.carriers import Carriers, find_carriers
 from decompose.studies.classifiers import LinearClassifier, read_pixels, zero_shot
 from decompose.studies.rates import Rate
 
-INKS = ("black", "red", "green", "blue", "purple", "orange", "pink", "yellow")
-COLOUR_WORDS, NEUTRAL_WORD = INKS[1:], "example"  # the paper wrote no "black"
+STROOP_INKS = ("black", "red", "green", "blue", "purple", "orange", "pink", "yellow")
+COLOUR_WORDS, NEUTRAL_WORD = STROOP_INKS[1:], "example"  # the paper wrote no "black"
 STROOP_PROMPT = "my favorite word, written in the color {}"
 STROOP_FONTS = ("open-sans", "pt-serif", "roboto-slab", "fira-code")
 _SIZE = 1 / 3  # largest height of the letters, over the side of the image
@@ -62,12 +62,12 @@ def study_stroop(
 
     The neurons that carry the word are chosen on every second font, and ablated on the others.
     """
-    asked, rng = zero_shot(clip, INKS, prompt), np.random.default_rng(seed)
-    written = [(word, INKS.index(word), "") for word in COLOUR_WORDS] + [(NEUTRAL_WORD, -1, "neutral")]
-    written += [(nonsense_text(word, rng), INKS.index(word), "nonsense") for word in COLOUR_WORDS]
+    asked, rng = zero_shot(clip, STROOP_INKS, prompt), np.random.default_rng(seed)
+    written = [(word, STROOP_INKS.index(word), "") for word in COLOUR_WORDS] + [(NEUTRAL_WORD, -1, "neutral")]
+    written += [(nonsense_text(word, rng), STROOP_INKS.index(word), "nonsense") for word in COLOUR_WORDS]
     pixels, facts = [], []
     for font, face in enumerate(fonts):
-        for ink, colour in enumerate(INKS):
+        for ink, colour in enumerate(STROOP_INKS):
             for text, word, kind in written:
                 pixels.append(_drawn(clip, text, face, colour))
                 facts.append((kind or ("congruent" if word == ink else "incongruent"), ink, word, font))
@@ -76,7 +76,7 @@ def study_stroop(
     subset, (ink, word, font) = tuple(fact[0] for fact in facts), np.array([fact[1:] for fact in facts]).T
     said, P = asked.choose_classes(E), asked.probabilities(E)
     carriers = _word_carriers(clip, images, A, asked, subset, ink, word, font, k, seed)
-    return StroopStudy(INKS, prompt, subset, ink, word, font, said, P, carriers)
+    return StroopStudy(STROOP_INKS, prompt, subset, ink, word, font, said, P, carriers)
 
 
 def _drawn(clip: Clip, text: str, font: str, ink: str) -> UInt8[np.ndarray, "s s 3"]:
