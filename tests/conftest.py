@@ -23,7 +23,7 @@ from atlas.sources.builtin import emoji_source
 from atlas.store.store import Store
 from tests.browsing import Visit, visiting
 from tests.fakes import HOSTILE, fake_store, part
-from tests.towers import build_tower, register_towers
+from tests.towers import CONCEPT, build_tower, plant_writer, register_towers
 
 torch.set_num_threads(1)
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -56,6 +56,18 @@ def towers(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Clip]:
     """Builds a small tower of any family; a new one at each call, so that a test may change it."""
     register_towers(tmp_path_factory.mktemp("towers"))
     return build_tower
+
+
+@pytest.fixture(scope="module")
+def tower(towers: Callable[..., Clip]) -> Clip:
+    """A small ResNet tower of the module's own."""
+    return towers("resnet")
+
+
+@pytest.fixture(scope="module")
+def writer(tower: Clip) -> int:
+    """A neuron of `tower` that writes CONCEPT."""
+    return plant_writer(tower, CONCEPT)
 
 
 # -- Stores ------------------------------------------------------------------------------------------------------------
