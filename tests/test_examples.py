@@ -31,7 +31,7 @@ FIRST = {  # what a user meets first
     "decompose.SparseNMF": decompose.SparseNMF,
     "decompose.label_activations": decompose.label_activations,
 }
-EXAMPLES = {
+EXAMPLES = {  # each of them has one
     test.name: test
     for name, thing in FIRST.items()
     for test in doctest.DocTestFinder(recurse=False).find(thing, name, module=False, globs={})
@@ -45,7 +45,8 @@ def test_the_example_of_a_docstring_prints_what_it_says(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     test = EXAMPLES[name]
-    test.globs = {"atlas": atlas, "decompose": decompose}
+    home = sys.modules[FIRST[name].__module__]
+    test.globs = {**vars(home), "atlas": atlas, "decompose": decompose}
     said: list[str] = []
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     assert doctest.DocTestRunner(optionflags=flags).run(test, out=said.append).failed == 0, "".join(said)
