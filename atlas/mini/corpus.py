@@ -25,6 +25,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
 from atlas.mini.packages import (
+    CLOSED_VENDORS,
     DRAWING_SETS,
     FLAG_SETS,
     HELD_OUT_VENDORS,
@@ -91,9 +92,10 @@ def styleless() -> frozenset[str]:
     They were new, and a sample stands for what the vendors had not drawn yet. Such a picture shows no vendor's style:
     it is neither trained on nor, since it would be no unseen one, counted.
     """
-    files = [(name, file) for vendor in (*VENDORS, *HELD_OUT_VENDORS) for name, file in _vendor_files(vendor)]
+    vendors = (*VENDORS, *HELD_OUT_VENDORS, *CLOSED_VENDORS)
+    files = [(name, file) for vendor in vendors for name, file in _vendor_files(vendor)]
     count = Counter((name, zlib.crc32(file.read_bytes())) for name, file in files)
-    return frozenset(name for (name, _), vendors in count.items() if vendors > 1)
+    return frozenset(name for (name, _), copies in count.items() if copies > 1)
 
 
 @cache
@@ -111,7 +113,8 @@ def _icons(package: Path) -> Iterator[tuple[str, str]]:
     unicode = {icon: emoji_name("".join(chr(int(c, 16)) for c in code.split("-"))) for code, icon in codes.items()}
     side = icons.get("width", 16), icons.get("height", 16)
     for icon, entry in sorted(icons["icons"].items()):
-        name = _country(icon) if package.name in FLAG_SETS else unicode.get(icon) or canonical(icon) or _plain(icon)
+        named = unicode.get(icon) or canonical(icon) or canonical(_plain(icon)) or _plain(icon)
+        name = _country(icon) if package.name in FLAG_SETS else named
         if name and len(name) > 2:
             w, h = entry.get("width", side[0]), entry.get("height", side[1])
             box = f"{entry.get('left', 0)} {entry.get('top', 0)} {w} {h}"
@@ -126,7 +129,8 @@ def _country(icon: str) -> str | None:
 
 
 def _plain(icon: str) -> str:
-    return re.sub(r"-\d+$", "", icon).replace("-", " ")
+    """An icon's name in words, without the size, number or variant at its end ("castle-duo", "home-24")."""
+    return re.sub(r"(-(\d+|flat|duo|outline|alt\d*|stroked))+$", "", icon).replace("-", " ")
 
 
 def canonical(name: str) -> str | None:

