@@ -40,7 +40,7 @@ class Sayings:
     @cached_property
     def meaning(self) -> tuple[Tensor, Tensor]:
         """Sentence embeddings of all heard texts and of all feelings: (n, 384) and (126, 384)."""
-        return encode(self.heard), encode(self.feelings)
+        return encode(self.heard), encode([f"feeling {word}" for word in self.feelings])
 
     def draw(self, heard: int, feelings: int, words: int) -> Texts:
         """So many heard texts, feelings and words; half of the words are those of things' names."""

@@ -153,7 +153,7 @@ class Trainer:
                 said_letters, torch.cat([letters, more.letters, more.letters])
             ),
             "spelling": 0.5 * both_ways(scale * word @ spelt.T, torch.eye(SPELT)),
-            "meaning": relational(heard, more.meanings[0]) + relational(felt, more.meanings[1]),
+            "meaning": relational(heard, more.meanings[0]) + relational(felt, more.meanings[1], 0.05),
         }
         self.centres.update(neurons, batch.keys, batch.written)
         return torch.stack(list(parts.values())).sum(), parts
