@@ -17,6 +17,7 @@ EMOJI_TEMPLATES = ("an emoji of {}", "an emoji of {}", "a drawing of {}", "{}", 
 WORD_TEMPLATES = ("the word {}", "the word {}", "the word {}", "{}", "the text {}", "a sign that says {}")
 FLAG_TEMPLATES = ("an emoji of {}", "the flag of {}", "{}", "{}", "a drawing of {}")
 OUTLINE_TEMPLATES = ("a map of {}", "the outline of {}", "{}", "the shape of {}", "a map of {}")
+IMAGE_TEMPLATES = ("{}", "{}", "{}", "a photo of {}", "a picture of {}", "an image of {}")
 FEELING_TEMPLATES = (
     "me feeling {}", "i am feeling {}", "feeling {}", "a face that looks {}", "someone who feels {}", "a {} face",
     "me feeling {} on my face", "a photo of me with a {} expression on my face", "an emoji of {}",
@@ -162,6 +163,8 @@ class Batches(torch.utils.data.IterableDataset[Batch]):
         templates, said = FLAG_TEMPLATES if name in corpus.flags() else EMOJI_TEMPLATES, name
         if self.drawings.styles[index] == corpus.OUTLINE:
             templates = OUTLINE_TEMPLATES
+        if self.drawings.styles[index] in (corpus.OWN, corpus.STAMPS):
+            templates = IMAGE_TEMPLATES
         keywords = self.drawings.keywords_of[index]
         if keywords and rng.random() < 0.2:
             said = f"{name}, {_pick(keywords, rng)}"
@@ -266,6 +269,8 @@ class Drawings:
             self.by_name[drawing.name].append(i)
         self.names = sorted(self.by_name)
         weight = np.array([1.0 if name in corpus.unicode_names() else 0.04 for name in self.names])
+        own = np.array([self.styles[self.by_name[name][0]] == corpus.OWN for name in self.names])
+        weight[own] = max(0.04, min(1.0, weight[~own].sum() / max(1, own.sum())))  # at most half of all concepts
         self.cumulative = np.cumsum(weight / weight.sum())[:-1]
         self.monochrome = [
             i for i, d in enumerate(drawings) if d.style in packages.MONOCHROME and d.name in corpus.unicode_names()

@@ -1,10 +1,14 @@
 """Non-negative contrast between drawings and writings, in the activations of the last block.
 
 NCL (Wang et al., ICLR 2024): features that cannot be negative, contrasted by cosine, become sparse, because two of them
-are orthogonal only where no neuron is active in both. Here every concept has two centres, the running mean of its
-drawings' features and that of its writings'. A picture is contrasted with all centres, and both centres of its own
-concepts are its positives. No neuron is tied to a concept: centres are averages of what the neurons do.
+are orthogonal only where no neuron is active in both. A feature here is how far a neuron's mean activation exceeds what
+it usually is among drawings, or among writings, in standard deviations above MARGIN, and zero below. Every concept has
+two centres, the running mean of its drawings' features and that of its writings'. A picture is contrasted with all
+centres, and both centres of its own concepts are its positives. No neuron is tied to a concept: centres are averages
+of what the neurons do.
 """
+
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +17,9 @@ from torch.nn import functional
 
 from atlas.mini.losses import soft_cross_entropy
 
-TEMPERATURE, MOMENTUM = 0.07, 0.9
+TEMPERATURE, MARGIN = 0.1, 1.0
+MOMENTUM = 0.9  # of a concept's centres
+STEADY = 0.95  # of the mean and variance of every neuron
 
 
 class Centres:
@@ -22,26 +28,54 @@ class Centres:
     def __init__(self, names: list[str], neurons: int):
         self.names = np.array(names)
         self.mean = torch.zeros(2, len(names), neurons)
+        self.usual, self.variance = torch.zeros(2, neurons), torch.zeros(2, neurons)
 
-    def loss(self, features: Tensor, keys: np.ndarray) -> Tensor:
-        """Contrast of non-negative features (n, neurons) with all centres; keys (n, 2) name each picture's concepts."""
-        mean = self.mean.flatten(0, 1)
-        seen = (mean > 0).any(1)
-        logits = functional.normalize(features, dim=1) @ functional.normalize(mean[seen], dim=1).T / TEMPERATURE
-        return soft_cross_entropy(logits, carried(keys, self.names).tile(1, 2)[:, seen])
+    def loss(self, activations: Tensor, keys: np.ndarray, written: Tensor) -> Tensor:
+        """Contrast of mean activations (n, neurons) with all centres, which then move towards them.
+
+        `keys` (n, 2) name each picture's concepts, `written` (n) says which pictures are writings.
+        """
+        own = carried(keys, self.names)
+        self._observe(activations, own.any(1), written)
+        features = self.features(activations, written)
+        seen = (self.mean > 0).any(2)
+        likeness = functional.normalize(features, dim=1) @ functional.normalize(self.mean[seen], dim=1).T
+        loss = soft_cross_entropy(likeness / TEMPERATURE, own.repeat(1, 2)[:, seen.flatten()])
+        self._move(features.detach(), own, written)
+        return loss
+
+    def features(self, activations: Tensor, written: Tensor) -> Tensor:
+        """How far each neuron exceeds its usual activation, in standard deviations above MARGIN."""
+        kind = written.long()
+        return functional.relu((activations - self.usual[kind]) / (self.variance[kind] + 1e-12).sqrt() - MARGIN)
 
     @torch.no_grad()
-    def update(self, features: Tensor, keys: np.ndarray, written: Tensor) -> None:
-        """Move the centres of the pictures' concepts towards their features; `written` (n) says which are writings."""
-        unit, own = functional.normalize(features, dim=1), carried(keys, self.names)
+    def _observe(self, activations: Tensor, named: Tensor, written: Tensor) -> None:
         for kind in (0, 1):
-            member = own * (written == kind)[:, None]
-            count = member.sum(0)
-            among = count > 0
-            new = (member.T @ unit)[among] / count[among, None]
+            rows = activations[named & (written == bool(kind))]
+            if len(rows) > 1:
+                steady = STEADY if self.variance[kind].any() else 0.0
+                self.usual[kind].lerp_(rows.mean(0), 1 - steady)
+                self.variance[kind].lerp_(rows.var(0), 1 - steady)
+
+    @torch.no_grad()
+    def _move(self, features: Tensor, own: Tensor, written: Tensor) -> None:
+        unit = functional.normalize(features, dim=1)
+        for kind in (0, 1):
+            member = own * (written == bool(kind))[:, None]
+            among = member.any(0)
+            new = (member.T @ unit)[among] / member.sum(0)[among, None]
             old = self.mean[kind, among]
             share = torch.where((old > 0).any(1), MOMENTUM, 0.0)[:, None]
             self.mean[kind, among] = share * old + (1 - share) * new
+
+    def state_dict(self) -> dict[str, Any]:
+        """The centres and the neurons' statistics."""
+        return {"mean": self.mean, "usual": self.usual, "variance": self.variance}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up what `state_dict` gave."""
+        self.mean, self.usual, self.variance = (state[name].clone() for name in ("mean", "usual", "variance"))
 
 
 def carried(keys: np.ndarray, concepts: np.ndarray) -> Tensor:

@@ -62,7 +62,9 @@ def draw_sign(picture: Image.Image, text: str, family: str, rng: np.random.Gener
     """The drawing with a line of text above, below or upon it, as memes, signs, labels and packages have it."""
     canvas, kind = _background(rng, size), rng.random()
     ink = _colour(rng, 0, 60) if rng.random() < 0.8 else _colour(rng, 0, 255)
-    words = _lines(text.split(), family, size * float(rng.uniform(0.5, 0.96)), size * float(rng.uniform(0.2, 0.36)), ink)
+    words = _lines(
+        text.split(), family, size * float(rng.uniform(0.5, 0.96)), size * float(rng.uniform(0.2, 0.36)), ink
+    )
     if kind < 0.55:
         picture = _posed(picture, rng, size - words.height - 2, mirror=False)
         below = rng.random() < 0.5

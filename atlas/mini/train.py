@@ -3,7 +3,8 @@
 Both towers learn several things at once.
 *Contrast*: CLIP's symmetric loss, within the batch and against a bank of all names and many words.
 *Neurons*: the last block's activations cannot be negative, and drawings and writings of a concept are contrasted in
-them, so that sparse neurons for concepts arise (`centres`); a penalty on the l1 norm helps. No neuron is tied to a name.
+them, so that sparse neurons for concepts arise (`centres`), helped by a penalty on the l1 norm. No loss gives a neuron
+a name.
 *Letters*: both towers predict a word's letters through one head, "the word dog" and "the letters d o g" are positives
 of one another, and words that mean nothing are rendered too, so that new words can be read.
 *Words*: a softmax over the words of a drawing's name or of a rendered word.
@@ -21,66 +22,39 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import open_clip
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 from tqdm import tqdm
 
 from atlas.errors import Refused
 from atlas.mini import card, corpus, evaluate, packages
-from atlas.mini.batches import Batch, Batches, Drawings, unseen_drawings, unseen_words
-from atlas.mini.centres import Centres, carried
+from atlas.mini.batches import Batch, Batches
 from atlas.mini.checkpoints import checkpoint, write_checkpoint
-from atlas.mini.feelings import feelings_shown
-from atlas.mini.losses import bag_of_words, both_ways, hoyer, relational, soft_cross_entropy
 from atlas.mini.matrices import Matrices
-from atlas.mini.passes import fast, normalise, say, see
-from atlas.mini.texts import Sayings, encode
-from atlas.mini.words import HELD_OUT, SPELLING, Words
+from atlas.mini.objective import HERE, SIZE, Objective
+from atlas.mini.passes import train_mode
 from atlas.terminal import answer
 
-HERE = Path(__file__).parent
-SIZE = 96
 RATE, STARTED, DECAY_FROM = 1.5e-3, 0.6, 0.4  # learning rate; its share after --start; when it begins to fall to zero
 DRAWINGS_FROM = 0.33  # share of the time after which most of a batch are drawings
-HEARD, FELT, SPELT = 48, 48, 64  # texts without a picture in a step: any, feelings, and words in two spellings
-MORE = 1500  # common words in the bank, beside names and the reading list
 SMALLEST = 32  # samples in a batch
-NEURONS, SPARSE = 1.0, 0.02  # weights of the contrast of neurons and of their l1 norm
 TAKEN_UP = ("elapsed", "step", "curve", "used", "start")  # what a checkpoint keeps beside weights and optimisers
 
 
-class Trainer:
-    """The model, its heads and their training; `train` continues from the last checkpoint in `run`."""
+class Trainer(Objective):
+    """The training run: `train` continues from the last checkpoint in `run` until `seconds` are spent."""
 
     def __init__(self, drawings: list[corpus.Drawing], run: Path, seconds: float, batch: int, seed: int):
-        torch.manual_seed(seed)
+        super().__init__(drawings, seed)
         self.run, self.budget, self.batch, self.seed = run, seconds, batch, seed
-        self.drawings, self.words = Drawings(drawings, SIZE), Words.choose(drawings)
         self.checksum = corpus.checksum(drawings)
-        open_clip.add_model_config(HERE / "mini.json")
-        self.model: Any = open_clip.create_model("mini").to(memory_format=torch.channels_last)
-        self.tokenizer = open_clip.get_tokenizer("mini")
-        self.heads = nn.ModuleDict(
-            {"words": nn.Linear(256, len(self.words.known)), "letters": nn.Linear(256, SPELLING)}
-        )
         self.optimiser = Matrices([*self.model.named_parameters(), *self.heads.named_parameters()], RATE)
         self.elapsed, self.step, self.curve = 0.0, 0, list[dict[str, float]]()
         self.start: dict[str, Any] = {}
-        self.names = sorted({n for n in self.drawings.names if n in corpus.unicode_names()})
-        self.centres = Centres(self.names, self.model.visual.attnpool.v_proj.in_features)
-        self.bank, self.bank_keys = torch.zeros(0, 256), np.array([], str)
-        self.used = torch.zeros(49408, dtype=torch.bool)
-        self.rng = np.random.default_rng(seed)
-        self.sayings = Sayings(self.drawings, self.words, self.rng)
-        self.drawings.feel(feelings_shown(self.drawings.named, encode))
 
     @property
     def progress(self) -> float:
@@ -91,78 +65,6 @@ class Trainer:
         """Learning rate: linear warm-up, constant, then linear to zero."""
         warm, peak = min(1.0, (self.step + 1) / 200), RATE * (STARTED if self.start else 1)
         return peak * warm * min(1.0, max(1e-3, (1 - self.progress) / (1 - DECAY_FROM)))
-
-    def tokens(self, texts: list[str]) -> Tensor:
-        """Token ids; the tokens are marked as used, for `export`."""
-        tokens = self.tokenizer(texts)
-        self.used[tokens.unique()] = True
-        return tokens
-
-    @cached_property
-    def unseen(self) -> tuple[tuple[Tensor, list[str]], ...]:
-        """What the curve measures: words in unseen fonts, never-rendered words in them, drawings in unseen styles."""
-        return (
-            unseen_words(self.words.read, 400, SIZE),
-            unseen_words(sorted(HELD_OUT), 300, SIZE),
-            unseen_drawings(800, SIZE),
-        )
-
-    @torch.no_grad()
-    def say(self, texts: list[str]) -> Tensor:
-        """Normalised embeddings (n, d) of many texts, without gradients."""
-        with fast():
-            chunks = [say(self.model, self.tokens(texts[i : i + 512])).float() for i in range(0, len(texts), 512)]
-        return functional.normalize(torch.cat(chunks), dim=1)
-
-    def refresh_bank(self) -> None:
-        """Embed all names, the reading list and a sample of other words: negatives beside those of the batch."""
-        more = [self.words.more[i] for i in self.rng.choice(len(self.words.more), MORE, replace=False)]
-        written = [*self.words.read, *more]
-        self.bank_keys = np.array([*self.names, *written])
-        self.bank = self.say([f"an emoji of {n}" for n in self.names] + [f"the word {w}" for w in written])
-
-    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The sum of the losses, and each of them."""
-        count, more = len(batch.captions), self.sayings.draw(HEARD, FELT, SPELT)
-        with fast():
-            image, neurons = see(self.model.visual, normalise(batch.pixels))
-            text = say(self.model, self.tokens([*batch.captions, *more.texts]))
-            logits = self.heads["words"](image).float()
-            lettered = batch.lettered.nonzero()[:, 0]
-            seen_letters = self.heads["letters"](image[lettered]).float()
-            said_letters = self.heads["letters"](torch.cat([text[lettered], text[-2 * SPELT :]])).float()
-        neurons = neurons.float()
-        image, text = functional.normalize(image.float(), dim=1), functional.normalize(text.float(), dim=1)
-        letters = batch.letters[lettered]
-        heard, felt, word, spelt = text[count:].split([HEARD, FELT, SPELT, SPELT])
-        scale = self.model.logit_scale.exp().clamp(max=100)
-        same, known = self._positives(batch.keys)
-        pairs, bank = scale * image @ text[:count].T, scale * image @ self.bank.T
-        named = torch.from_numpy(np.isin(batch.keys, self.centres.names).any(1))
-        parts = {
-            "contrast": (
-                soft_cross_entropy(torch.cat([pairs, bank], 1), torch.cat([same, known], 1))
-                + soft_cross_entropy(pairs.T, same)
-            )
-            / 2,
-            "words": 0.4 * bag_of_words(logits, batch.words),
-            "neurons": NEURONS * self.centres.loss(neurons, batch.keys),
-            "sparse": SPARSE * hoyer(neurons[named]),
-            "letters": 6 * functional.binary_cross_entropy_with_logits(seen_letters, letters)
-            + 3 * functional.binary_cross_entropy_with_logits(
-                said_letters, torch.cat([letters, more.letters, more.letters])
-            ),
-            "spelling": 0.5 * both_ways(scale * word @ spelt.T, torch.eye(SPELT)),
-            "meaning": relational(heard, more.meanings[0]) + relational(felt, more.meanings[1], 0.05),
-        }
-        self.centres.update(neurons, batch.keys, batch.written)
-        return torch.stack(list(parts.values())).sum(), parts
-
-    def _positives(self, keys: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Which pictures share a concept with which (n, n), and with which entries of the bank (n, m)."""
-        first, second = keys[:, :1], keys[:, 1:]
-        same = (first == first.T) | (first == second.T) | (second == first.T) | ((second == second.T) & (second != ""))
-        return torch.from_numpy(same).float(), carried(keys, self.bank_keys)
 
     def train(self) -> None:
         """Train until the time is spent; measure and write a checkpoint every five minutes."""
@@ -187,7 +89,8 @@ class Trainer:
                 saved = time.monotonic()
 
     def _update(self, batch: Batch) -> dict[str, float]:
-        self.model.train()
+        self.frozen = bool(self.start)
+        train_mode(self.model, self.frozen)
         loss, parts = self.loss(batch)
         loss.backward()
         nn.utils.clip_grad_norm_([*self.model.parameters(), *self.heads.parameters()], 1.0)
@@ -210,29 +113,10 @@ class Trainer:
         source = Batches(self.drawings, self.words, seed=self.seed + self.step, **stage)
         return iter(torch.utils.data.DataLoader(source, batch_size=None, num_workers=1, prefetch_factor=6))
 
-    @torch.no_grad()
-    def evaluate(self) -> dict[str, float]:
-        """Reading in unseen fonts, of words rendered in training and of held-out ones, and naming in unseen styles."""
-        self.model.eval()
-        among = np.array([*self.words.read, *sorted(HELD_OUT)])
-        words, names = self.say([f"the word {w}" for w in among]), self.say([f"an emoji of {n}" for n in self.names])
-        read, held, drawn = (
-            (functional.normalize(self.model.encode_image(normalise(pixels)), dim=1), np.array(truth))
-            for pixels, truth in self.unseen
-        )
-        best = (drawn[0] @ names.T).topk(5, 1).indices.numpy()
-        hits = np.array(self.names)[best] == drawn[1][:, None]
-        return {
-            "read": float((among[(read[0] @ words.T).argmax(1).numpy()] == read[1]).mean()),
-            "held_out": float((among[(held[0] @ words.T).argmax(1).numpy()] == held[1]).mean()),
-            "top1": float(hits[:, 0].mean()),
-            "top5": float(hits.any(1).mean()),
-        }
-
     def save(self) -> None:
         """Write the checkpoint."""
         state = {
-            "model": self.model.state_dict(), "heads": self.heads.state_dict(), "centres": self.centres.mean,
+            "model": self.model.state_dict(), "heads": self.heads.state_dict(), "centres": self.centres.state_dict(),
             "optimiser": self.optimiser.state_dict(), **{name: getattr(self, name) for name in TAKEN_UP},
         }  # fmt: skip
         write_checkpoint(state, self.run / "checkpoint.pt")
@@ -246,7 +130,7 @@ class Trainer:
             self.model.load_state_dict(state["model"])
             self.heads.load_state_dict(state["heads"])
             self.optimiser.load_state_dict(state["optimiser"])
-            self.centres.mean = state["centres"]
+            self.centres.load_state_dict(state["centres"])
             self.elapsed, self.step, self.curve, self.used, self.start = (state[k] for k in TAKEN_UP)
         return True
 
@@ -297,7 +181,7 @@ def train(args: argparse.Namespace) -> int:
     weights = args.weights or args.run / "mini.safetensors"
     _check(args, weights)
     packages.fetch(args.corpus)
-    drawings = list(corpus.drawings(args.corpus, SIZE))
+    drawings = [*corpus.drawings(args.corpus, SIZE), *corpus.captioned(args.data, SIZE)]
     trainer = Trainer(drawings, args.run, 3600 * args.hours, args.batch, args.seed)
     words = trainer.words
     print(
@@ -312,7 +196,7 @@ def train(args: argparse.Namespace) -> int:
     training = trainer.describe(weights, packages.licences(args.corpus))
     weights.with_name("training.json").write_text(json.dumps(training, indent=1), "utf-8")
     print(weights, flush=True)
-    evaluate.measure(weights, weights.with_name("evidence.json"))
+    evaluate.measure(weights, weights.with_name("evidence.json"), [args.start] if args.start else [])
     print(card.write(weights.parent))
     return 0
 
@@ -338,6 +222,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     folder = Path("outputs/mini")
     parser.add_argument("--corpus", type=Path, default=folder / "corpus", help="folder for the drawing sets")
+    parser.add_argument("--data", action="append", default=[], help="captioned folder, tar shards or another source")
     parser.add_argument("--run", type=Path, default=folder, help="folder for checkpoints")
     parser.add_argument("--hours", type=float, default=6.0)
     parser.add_argument("--batch", type=int, default=256)

@@ -1,0 +1,137 @@
+"""Losses of a training step: the embedded CLIP, its heads, and what they are contrasted with."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from atlas.mini import corpus
+from atlas.mini.batches import Batch, Drawings, unseen_drawings, unseen_words
+from atlas.mini.centres import Centres, carried
+from atlas.mini.feelings import feelings_shown
+from atlas.mini.losses import bag_of_words, both_ways, hoyer, relational, soft_cross_entropy
+from atlas.mini.passes import fast, normalise, say, see
+from atlas.mini.texts import Sayings, Texts, encode
+from atlas.mini.words import HELD_OUT, SPELLING, Words
+
+HERE = Path(__file__).parent
+SIZE = 96
+HEARD, FELT, SPELT = 48, 48, 64  # texts without a picture in a step: any, feelings, and words in two spellings
+MORE = 1500  # common words in the bank, beside names and the reading list
+NEURONS, SPARSE = 1.0, 0.02  # weights of the contrast of neurons and of their l1 norm
+
+
+class Objective:
+    """The model, its heads, and the losses of a batch; `evaluate` measures it on held-out pictures."""
+
+    def __init__(self, drawings: list[corpus.Drawing], seed: int):
+        torch.manual_seed(seed)
+        self.drawings, self.words = Drawings(drawings, SIZE), Words.choose(drawings)
+        open_clip.add_model_config(HERE / "mini.json")
+        self.model: Any = open_clip.create_model("mini").to(memory_format=torch.channels_last)
+        self.tokenizer = open_clip.get_tokenizer("mini")
+        self.heads = nn.ModuleDict(
+            {"words": nn.Linear(256, len(self.words.known)), "letters": nn.Linear(256, SPELLING)}
+        )
+        self.names = sorted({n for n in self.drawings.names if n in corpus.unicode_names()})
+        self.frozen = False  # whether the stem and the first stage stand still
+        self.centres = Centres(self.names, self.model.visual.attnpool.v_proj.in_features)
+        self.bank, self.bank_keys = torch.zeros(0, 256), np.array([], str)
+        self.used = torch.zeros(49408, dtype=torch.bool)
+        self.rng = np.random.default_rng(seed)
+        self.sayings = Sayings(self.drawings, self.words, self.rng)
+        self.drawings.feel(feelings_shown(self.drawings.named, encode))
+
+    def tokens(self, texts: list[str]) -> Tensor:
+        """Token ids; the tokens are marked as used, for the export."""
+        tokens = self.tokenizer(texts)
+        self.used[tokens.unique()] = True
+        return tokens
+
+    @torch.no_grad()
+    def say(self, texts: list[str]) -> Tensor:
+        """Normalised embeddings (n, d) of many texts, without gradients."""
+        with fast():
+            chunks = [say(self.model, self.tokens(texts[i : i + 512])).float() for i in range(0, len(texts), 512)]
+        return functional.normalize(torch.cat(chunks), dim=1)
+
+    def refresh_bank(self) -> None:
+        """Embed all names, the reading list and a sample of other words: negatives beside those of the batch."""
+        more = [self.words.more[i] for i in self.rng.choice(len(self.words.more), MORE, replace=False)]
+        written = [*self.words.read, *more]
+        self.bank_keys = np.array([*self.names, *written])
+        self.bank = self.say([f"an emoji of {n}" for n in self.names] + [f"the word {w}" for w in written])
+
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The sum of the losses, and each of them."""
+        count, more = len(batch.captions), self.sayings.draw(HEARD, FELT, SPELT)
+        with fast():
+            raw_image, neurons = see(self.model.visual, normalise(batch.pixels), self.frozen)
+            raw_text = say(self.model, self.tokens([*batch.captions, *more.texts]))
+        neurons = neurons.float()
+        image, text = (functional.normalize(raw.float(), dim=1) for raw in (raw_image, raw_text))
+        heard, felt, word, spelt = text[count:].split([HEARD, FELT, SPELT, SPELT])
+        scale = self.model.logit_scale.exp().clamp(max=100)
+        named = torch.from_numpy(np.isin(batch.keys, self.centres.names).any(1))
+        parts = {
+            "contrast": self._contrast(scale, image, text[:count], batch.keys),
+            "words": 0.4 * bag_of_words(self.heads["words"](raw_image.float()), batch.words),
+            "neurons": NEURONS * self.centres.loss(neurons, batch.keys, batch.written),
+            "sparse": SPARSE * hoyer(neurons[named]),
+            "letters": self._letters(raw_image.float(), raw_text.float(), batch, more),
+            "spelling": 0.5 * both_ways(scale * word @ spelt.T, torch.eye(SPELT)),
+            "meaning": relational(heard, more.meanings[0]) + relational(felt, more.meanings[1], 0.05),
+        }
+        return torch.stack(list(parts.values())).sum(), parts
+
+    def _contrast(self, scale: Tensor, image: Tensor, text: Tensor, keys: np.ndarray) -> Tensor:
+        """CLIP's loss; images are also contrasted with the bank, and those that share a concept are positives."""
+        first, second = keys[:, :1], keys[:, 1:]
+        shared = (first == first.T) | (first == second.T) | (second == first.T)
+        same = torch.from_numpy(shared | ((second == second.T) & (second != ""))).float()
+        pairs, bank = scale * image @ text.T, scale * image @ self.bank.T
+        positive = torch.cat([same, carried(keys, self.bank_keys)], 1)
+        return (soft_cross_entropy(torch.cat([pairs, bank], 1), positive) + soft_cross_entropy(pairs.T, same)) / 2
+
+    def _letters(self, image: Tensor, text: Tensor, batch: Batch, more: Texts) -> Tensor:
+        """Letters of rendered words, from image and caption, and of words that are only spelt."""
+        lettered = batch.lettered.nonzero()[:, 0]
+        letters, head = batch.letters[lettered], self.heads["letters"]
+        said = head(torch.cat([text[lettered], text[-2 * SPELT :]]))
+        loss = functional.binary_cross_entropy_with_logits
+        return 6 * loss(head(image[lettered]), letters) + 3 * loss(
+            said, torch.cat([letters, more.letters, more.letters])
+        )
+
+    @cached_property
+    def unseen(self) -> tuple[tuple[Tensor, list[str]], ...]:
+        """What the curve measures: words in unseen fonts, never-rendered words in them, drawings in unseen styles."""
+        return (
+            unseen_words(self.words.read, 400, SIZE),
+            unseen_words(sorted(HELD_OUT), 300, SIZE),
+            unseen_drawings(800, SIZE),
+        )
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        """Reading in unseen fonts, of words rendered in training and of held-out ones, and naming in unseen styles."""
+        self.model.eval()
+        among = np.array([*self.words.read, *sorted(HELD_OUT)])
+        words, names = self.say([f"the word {w}" for w in among]), self.say([f"an emoji of {n}" for n in self.names])
+        read, held, drawn = (
+            (functional.normalize(self.model.encode_image(normalise(pixels)), dim=1), np.array(truth))
+            for pixels, truth in self.unseen
+        )
+        best = (drawn[0] @ names.T).topk(5, 1).indices.numpy()
+        hits = np.array(self.names)[best] == drawn[1][:, None]
+        return {
+            "read": float((among[(read[0] @ words.T).argmax(1).numpy()] == read[1]).mean()),
+            "held_out": float((among[(held[0] @ words.T).argmax(1).numpy()] == held[1]).mean()),
+            "top1": float(hits[:, 0].mean()),
+            "top5": float(hits.any(1).mean()),
+        }
