@@ -37,7 +37,7 @@ INKS = {
 SPOKEN = 6  # words of a name that are scored, at most
 GROUP = 3  # pictures of one keyword or feeling in a batch
 KEYWORDS, FEELINGS = 0.12, 0.1  # shares of the groups that are of a keyword, and of a feeling
-SCENES, COLOURS = 0.14, 0.08  # shares of a batch that are drawings with text, and coloured things
+SCENES, COLOURS = 0.12, 0.14  # shares of a batch that are drawings with text, and coloured things
 
 
 class Sample(NamedTuple):
@@ -65,6 +65,14 @@ class Batch(NamedTuple):
     letters: Tensor
     lettered: Tensor
     written: Tensor
+
+
+def joined_batches(batches: Sequence[Batch]) -> Batch:
+    """Several batches as one."""
+    columns = zip(*batches, strict=True)
+    pixels, captions, keys, *rest = columns
+    said = [caption for each in captions for caption in each]
+    return Batch(torch.cat(pixels), said, np.concatenate(keys), *(torch.cat(column) for column in rest))
 
 
 class Batches(torch.utils.data.IterableDataset[Batch]):
@@ -142,10 +150,10 @@ class Batches(torch.utils.data.IterableDataset[Batch]):
         return [*samples, self._written(keyword, rng, fonts)] if written else samples
 
     def _plain(self, index: int, name: str, rng: np.random.Generator) -> Image.Image:
-        return pictures.draw_drawing(self.drawings.pictures[index], rng, self.drawings.side, _mirrored(name))
+        return pictures.draw_drawing(self.drawings.picture(index), rng, self.drawings.side, _mirrored(name))
 
     def _drawing(self, index: int, name: str, rng: np.random.Generator, fonts: list[str], written: bool) -> Sample:
-        stored, side, kind = self.drawings.pictures[index], self.drawings.side, rng.random()
+        stored, side, kind = self.drawings.picture(index), self.drawings.side, rng.random()
         if kind < 0.04:
             count = int(rng.integers(len(NUMBERS)))
             several = f"{NUMBERS[count]} {name}"
@@ -175,7 +183,7 @@ class Batches(torch.utils.data.IterableDataset[Batch]):
         name = self.drawings.names[np.searchsorted(self.drawings.cumulative, rng.random())]
         index, kind = self.drawings.of(name, 1, rng)[0], rng.random()
         label = _pick(self.words.labels, rng) if rng.random() < 0.6 else pseudo_word(rng)
-        stored, family = self.drawings.pictures[index], _pick(fonts, rng)
+        stored, family = self.drawings.picture(index), _pick(fonts, rng)
         picture = pictures.draw_sign(stored, _cased(label, rng), family, rng, self.drawings.side)
         if kind < 0.3:
             return Sample(picture, self._named(index, name, rng), (name, ""), parts(name), "")
@@ -189,16 +197,16 @@ class Batches(torch.utils.data.IterableDataset[Batch]):
         kind, side = rng.random(), self.drawings.side
         colour = _pick(tuple(INKS), rng)
         ink = INKS[colour]
-        if kind < 0.5:
+        if kind < 0.6:
             return self._inked(self._rendered(rng), colour, rng, fonts)
-        if kind < 0.7:
+        if kind < 0.72:
             picture = pictures.draw_text(_cased(colour, rng), _pick(fonts, rng), rng, side, 0.0, ink)
             caption = _pick((*COLOUR_TEMPLATES, *INK_TEMPLATES, "the word {}"), rng).format(colour)
             return Sample(picture, caption, (colour, f"{colour} ink"), [colour], colour, True)
         if kind < 0.9 and self.drawings.monochrome:
             index = _pick(self.drawings.monochrome, rng)
             name = self.drawings.name_of[index]
-            picture = pictures.draw_tinted(self.drawings.pictures[index], ink, rng, side, _mirrored(name))
+            picture = pictures.draw_tinted(self.drawings.picture(index), ink, rng, side, _mirrored(name))
             said = f"{colour} {name}"
             return Sample(picture, _pick(EMOJI_TEMPLATES, rng).format(said), (said, colour), [colour, *parts(name)], "")
         caption = _pick(COLOUR_TEMPLATES, rng).format(colour)
@@ -210,7 +218,7 @@ class Batches(torch.utils.data.IterableDataset[Batch]):
             text = pseudo_word(rng)
         family, kind = _pick(fonts, rng), rng.random()
         picture = pictures.draw_text(_cased(text, rng), family, rng, self.drawings.side, 0.0, INKS[colour])
-        if kind < 0.55:
+        if kind < 0.4:
             caption, keys = _pick(WORD_IN_INK_TEMPLATES, rng).format(text, colour), (f"{text} in {colour}", "")
         elif kind < 0.85:
             caption, keys = _pick(INK_TEMPLATES, rng).format(colour), (f"{colour} ink", "")
@@ -256,14 +264,14 @@ def _pick(of: Sequence[Any], rng: np.random.Generator) -> Any:
 
 
 class Drawings:
-    """The training drawings, decoded once, by name, keyword and feeling."""
+    """The training drawings, by name, keyword and feeling."""
 
     def __init__(self, drawings: list[corpus.Drawing], side: int):
         self.side, self.feelings, self.felt = side, dict[str, list[str]](), list[str]()
         self.name_of = [d.name for d in drawings]
         self.styles = [d.style for d in drawings]
         self.keywords_of = [d.keywords for d in drawings]
-        self.pictures = [Image.open(BytesIO(d.png)).convert("RGBA") for d in drawings]
+        self.stored = [d.png for d in drawings]
         self.by_name: dict[str, list[int]] = defaultdict(list)
         for i, drawing in enumerate(drawings):
             self.by_name[drawing.name].append(i)
@@ -280,6 +288,10 @@ class Drawings:
             for keyword in self.keywords_of[self.by_name[name][0]] if name in corpus.unicode_names() else ():
                 self.named[keyword].append(name)
         self.keywords = sorted(k for k, names in self.named.items() if len(names) <= 12 and parts(k))
+
+    def picture(self, index: int) -> Image.Image:
+        """The drawing as RGBA, decoded anew: the decoded drawings would take 1.5 GB."""
+        return Image.open(BytesIO(self.stored[index])).convert("RGBA")
 
     def feel(self, feelings: dict[str, list[str]]) -> None:
         """Take up which names show which feeling."""

@@ -210,7 +210,8 @@ def captioned(specs: Sequence[str], size: int) -> Iterator[Drawing]:
 
 def _pixels(file: Path) -> int:
     """Number of pixels, from the header of a PNG: some clip art has 600 million."""
-    header = file.open("rb").read(24)
+    with file.open("rb") as png:
+        header = png.read(24)
     return int.from_bytes(header[16:20], "big") * int.from_bytes(header[20:24], "big")
 
 

@@ -20,6 +20,13 @@ def both_ways(logits: Tensor, positive: Tensor) -> Tensor:
     return (soft_cross_entropy(logits, positive) + soft_cross_entropy(logits.T, positive.T)) / 2
 
 
+def between(features: Tensor, same: Tensor, temperature: float) -> Tensor:
+    """Supervised contrastive loss (Khosla 2020) of features (n, d), positives `same` (n, n) off the diagonal."""
+    unit = functional.normalize(features, dim=1)
+    own = torch.eye(len(unit), dtype=torch.bool)
+    return soft_cross_entropy((unit @ unit.T / temperature).masked_fill(own, -1e4), same.masked_fill(own, 0))
+
+
 def relational(student: Tensor, teacher: Tensor, temperature: float = 0.1) -> Tensor:
     """KL divergence between two similarity distributions of each row over the others (relational distillation).
 

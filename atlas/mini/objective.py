@@ -12,18 +12,18 @@ from torch.nn import functional
 
 from atlas.mini import corpus
 from atlas.mini.batches import Batch, Drawings, unseen_drawings, unseen_words
-from atlas.mini.centres import Centres, carried
 from atlas.mini.feelings import feelings_shown
 from atlas.mini.losses import bag_of_words, both_ways, hoyer, relational, soft_cross_entropy
-from atlas.mini.passes import fast, normalise, say, see
+from atlas.mini.neurons import Neurons, carried, shared
+from atlas.mini.passes import begin, conclude, fast, normalise, say
 from atlas.mini.texts import Sayings, Texts, encode
 from atlas.mini.words import HELD_OUT, SPELLING, Words
 
 HERE = Path(__file__).parent
 SIZE = 96
-HEARD, FELT, SPELT = 48, 48, 64  # texts without a picture in a step: any, feelings, and words in two spellings
+HEARD, FELT, SPELT = 32, 48, 32  # texts without a picture in a step: any, feelings, and words in two spellings
 MORE = 1500  # common words in the bank, beside names and the reading list
-NEURONS, SPARSE = 1.0, 0.02  # weights of the contrast of neurons and of their l1 norm
+NEURONS, SPARSE = 1.5, 0.02  # weights of the contrast of neurons and of their l1 norm
 
 
 class Objective:
@@ -39,8 +39,8 @@ class Objective:
             {"words": nn.Linear(256, len(self.words.known)), "letters": nn.Linear(256, SPELLING)}
         )
         self.names = sorted({n for n in self.drawings.names if n in corpus.unicode_names()})
-        self.frozen = False  # whether the stem and the first stage stand still
-        self.centres = Centres(self.names, self.model.visual.attnpool.v_proj.in_features)
+        self.still = 0  # first stages that are not trained
+        self.neurons = Neurons(self.model.visual.attnpool.v_proj.in_features)
         self.bank, self.bank_keys = torch.zeros(0, 256), np.array([], str)
         self.used = torch.zeros(49408, dtype=torch.bool)
         self.rng = np.random.default_rng(seed)
@@ -67,21 +67,25 @@ class Objective:
         self.bank_keys = np.array([*self.names, *written])
         self.bank = self.say([f"an emoji of {n}" for n in self.names] + [f"the word {w}" for w in written])
 
-    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The sum of the losses, and each of them."""
+    def loss(self, batch: Batch, features: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """The sum of the losses, and each of them; of the third stage's output instead of pixels, if it is given."""
         count, more = len(batch.captions), self.sayings.draw(HEARD, FELT, SPELT)
         with fast():
-            raw_image, neurons = see(self.model.visual, normalise(batch.pixels), self.frozen)
+            visual = self.model.visual
+            if features is None:
+                features = begin(visual, normalise(batch.pixels), self.still)
+            raw_image, neurons = conclude(visual, features)
             raw_text = say(self.model, self.tokens([*batch.captions, *more.texts]))
         neurons = neurons.float()
         image, text = (functional.normalize(raw.float(), dim=1) for raw in (raw_image, raw_text))
         heard, felt, word, spelt = text[count:].split([HEARD, FELT, SPELT, SPELT])
         scale = self.model.logit_scale.exp().clamp(max=100)
-        named = torch.from_numpy(np.isin(batch.keys, self.centres.names).any(1))
+        same = shared(batch.keys)
+        named = torch.from_numpy(np.isin(batch.keys, self.names).any(1))
         parts = {
-            "contrast": self._contrast(scale, image, text[:count], batch.keys),
+            "contrast": self._contrast(scale * image, text[:count], same, batch.keys),
             "words": 0.4 * bag_of_words(self.heads["words"](raw_image.float()), batch.words),
-            "neurons": NEURONS * self.centres.loss(neurons, batch.keys, batch.written),
+            "neurons": NEURONS * self.neurons.loss(neurons[named], same[named][:, named], batch.written[named]),
             "sparse": SPARSE * hoyer(neurons[named]),
             "letters": self._letters(raw_image.float(), raw_text.float(), batch, more),
             "spelling": 0.5 * both_ways(scale * word @ spelt.T, torch.eye(SPELT)),
@@ -89,14 +93,11 @@ class Objective:
         }
         return torch.stack(list(parts.values())).sum(), parts
 
-    def _contrast(self, scale: Tensor, image: Tensor, text: Tensor, keys: np.ndarray) -> Tensor:
-        """CLIP's loss; images are also contrasted with the bank, and those that share a concept are positives."""
-        first, second = keys[:, :1], keys[:, 1:]
-        shared = (first == first.T) | (first == second.T) | (second == first.T)
-        same = torch.from_numpy(shared | ((second == second.T) & (second != ""))).float()
-        pairs, bank = scale * image @ text.T, scale * image @ self.bank.T
-        positive = torch.cat([same, carried(keys, self.bank_keys)], 1)
-        return (soft_cross_entropy(torch.cat([pairs, bank], 1), positive) + soft_cross_entropy(pairs.T, same)) / 2
+    def _contrast(self, image: Tensor, text: Tensor, same: Tensor, keys: np.ndarray) -> Tensor:
+        """CLIP's loss with scaled images; images are also contrasted with the bank."""
+        pairs, positive = image @ text.T, torch.cat([same, carried(keys, self.bank_keys)], 1)
+        over_all = soft_cross_entropy(torch.cat([pairs, image @ self.bank.T], 1), positive)
+        return (over_all + soft_cross_entropy(pairs.T, same)) / 2
 
     def _letters(self, image: Tensor, text: Tensor, batch: Batch, more: Texts) -> Tensor:
         """Letters of rendered words, from image and caption, and of words that are only spelt."""
@@ -104,7 +105,7 @@ class Objective:
         letters, head = batch.letters[lettered], self.heads["letters"]
         said = head(torch.cat([text[lettered], text[-2 * SPELT :]]))
         loss = functional.binary_cross_entropy_with_logits
-        return 6 * loss(head(image[lettered]), letters) + 3 * loss(
+        return 10 * loss(head(image[lettered]), letters) + 3 * loss(
             said, torch.cat([letters, more.letters, more.letters])
         )
 

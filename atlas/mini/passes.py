@@ -25,16 +25,30 @@ def normalise(pixels: Tensor) -> Tensor:
     return ((pixels.float() / 255 - MEAN) / STD).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
 
 
-def see(visual: Any, pixels: Tensor, frozen: bool = False) -> tuple[Tensor, Tensor]:
+def see(visual: Any, pixels: Tensor, still: int = 0) -> tuple[Tensor, Tensor]:
     """Embeddings (n, d) and mean activations of the last block's neurons (n, neurons), of normalised pixels.
 
-    Equal to open_clip's forward pass, whose attention pool computes all positions and returns the first. If `frozen`,
-    the stem and the first stage get no gradient.
+    Equal to open_clip's forward pass, whose attention pool computes all positions and returns the first. The first
+    `still` stages, and the stem with them, get no gradient.
     """
-    with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
-        x = visual.layer1(visual.stem(pixels))
-    tokens = visual.layer4(visual.layer3(visual.layer2(x))).flatten(2).mT
-    pool, mean = visual.attnpool, tokens.mean(1, keepdim=True)
+    return conclude(visual, begin(visual, pixels, still))
+
+
+def begin(visual: Any, pixels: Tensor, still: int = 0) -> Tensor:
+    """Output of the third stage (n, channels, h, w), of normalised pixels."""
+    trained = torch.is_grad_enabled()
+    with torch.set_grad_enabled(trained and not still):
+        x = visual.stem(pixels)
+    for number, stage in enumerate((visual.layer1, visual.layer2, visual.layer3), 1):
+        with torch.set_grad_enabled(trained and number > still):
+            x = stage(x)
+    return x
+
+
+def conclude(visual: Any, features: Tensor) -> tuple[Tensor, Tensor]:
+    """Embeddings and mean activations, as `see` returns them, of the third stage's output."""
+    pool, tokens = visual.attnpool, visual.layer4(features).flatten(2).mT
+    mean = tokens.mean(1, keepdim=True)
     tokens = torch.cat([mean, tokens], 1) + pool.positional_embedding.to(tokens.dtype)
     query, key, value = pool.q_proj(tokens[:, :1]), pool.k_proj(tokens), pool.v_proj(tokens)
     query, key, value = (t.unflatten(-1, (pool.num_heads, -1)).transpose(1, 2) for t in (query, key, value))
@@ -42,13 +56,13 @@ def see(visual: Any, pixels: Tensor, frozen: bool = False) -> tuple[Tensor, Tens
     return pool.c_proj((weight @ value).transpose(1, 2).flatten(1)), mean[:, 0]
 
 
-def train_mode(model: Any, frozen: bool) -> None:
-    """Training mode; if `frozen`, batch norms of the stem and the first stage keep their statistics."""
+def train_mode(model: Any, still: int) -> None:
+    """Training mode, in which batch norms of the first `still` stages, and of the stem, keep their statistics."""
     model.train()
-    if frozen:
-        visual = model.visual
-        for module in (visual.bn1, visual.bn2, visual.bn3, visual.layer1):
-            module.eval()
+    visual = model.visual
+    stages = (visual.layer1, visual.layer2, visual.layer3)[:still]
+    for module in (visual.bn1, visual.bn2, visual.bn3, *stages) if still else ():
+        module.eval()
 
 
 def say(model: Any, tokens: Tensor) -> Tensor:

@@ -66,7 +66,7 @@ def draw_sign(picture: Image.Image, text: str, family: str, rng: np.random.Gener
         text.split(), family, size * float(rng.uniform(0.5, 0.96)), size * float(rng.uniform(0.2, 0.36)), ink
     )
     if kind < 0.55:
-        picture = _posed(picture, rng, size - words.height - 2, mirror=False)
+        picture = _posed(picture, rng, float(size - words.height - 2), mirror=False)
         below = rng.random() < 0.5
         top = (0, size - words.height) if below else (words.height, 0)
         canvas.paste(picture, ((size - picture.width) // 2, top[0]), picture)

@@ -3,12 +3,15 @@
 Both towers learn several things at once.
 *Contrast*: CLIP's symmetric loss, within the batch and against a bank of all names and many words.
 *Neurons*: the last block's activations cannot be negative, and drawings and writings of a concept are contrasted in
-them, so that sparse neurons for concepts arise (`centres`), helped by a penalty on the l1 norm. No loss gives a neuron
+them, so that sparse neurons for concepts arise (`neurons`), helped by a penalty on the l1 norm. No loss gives a neuron
 a name.
 *Letters*: both towers predict a word's letters through one head, "the word dog" and "the letters d o g" are positives
 of one another, and words that mean nothing are rendered too, so that new words can be read.
 *Words*: a softmax over the words of a drawing's name or of a rendered word.
 *Meaning*: similarities between texts follow a sentence encoder (MiniLM), above all those between feelings.
+
+In the last part of the time the stem and the first three stages stand still. Their output is kept, so that a step can
+contrast many pictures. With `--start` the stem and the first stage stand still throughout.
 
 The same command continues from the last checkpoint. `--start FILE` begins with finished weights, `--data` adds a
 captioned folder or tar shards. The run's folder holds the weights in the end, with what `evaluate` measured and a card:
@@ -21,27 +24,31 @@ import math
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
+from atlas import sources
 from atlas.errors import Refused
 from atlas.mini import card, corpus, evaluate, packages
-from atlas.mini.batches import Batch, Batches
+from atlas.mini.batches import Batch, Batches, joined_batches
 from atlas.mini.checkpoints import checkpoint, write_checkpoint
 from atlas.mini.matrices import Matrices
 from atlas.mini.objective import HERE, SIZE, Objective
-from atlas.mini.passes import train_mode
+from atlas.mini.passes import begin, fast, normalise, train_mode
 from atlas.terminal import answer
 
-RATE, STARTED, DECAY_FROM = 1.5e-3, 0.6, 0.4  # learning rate; its share after --start; when it begins to fall to zero
+RATE, STARTED, DECAY_FROM = 1.5e-3, 0.4, 0.4  # learning rate; its share after --start; when it begins to fall to zero
 DRAWINGS_FROM = 0.33  # share of the time after which most of a batch are drawings
 SMALLEST = 32  # samples in a batch
+LAST, LAST_RATE = 0.4, 8e-4  # share of the time, and learning rate, of the last part
+KEPT, REPLAYED = 150, 3  # batches whose features are kept in the last part, and how many join each new one
 TAKEN_UP = ("elapsed", "step", "curve", "used", "start")  # what a checkpoint keeps beside weights and optimisers
 
 
@@ -55,16 +62,24 @@ class Trainer(Objective):
         self.optimiser = Matrices([*self.model.named_parameters(), *self.heads.named_parameters()], RATE)
         self.elapsed, self.step, self.curve = 0.0, 0, list[dict[str, float]]()
         self.start: dict[str, Any] = {}
+        self.kept = deque[tuple[Batch, Tensor]](maxlen=KEPT)
 
     @property
     def progress(self) -> float:
         """Share of the time that is spent."""
         return min(1.0, self.elapsed / self.budget)
 
+    @property
+    def last(self) -> float | None:
+        """Share of the last part's time that is spent, or None before it."""
+        return None if self.progress < 1 - LAST else (self.progress - 1 + LAST) / LAST
+
     def rate(self) -> float:
-        """Learning rate: linear warm-up, constant, then linear to zero."""
+        """Learning rate of both parts: linear warm-up, constant (in the first part), then linear to zero."""
+        if self.last is not None:
+            return LAST_RATE * max(1e-3, min(1.0, self.last / 0.04) * (1 - self.last))
         warm, peak = min(1.0, (self.step + 1) / 200), RATE * (STARTED if self.start else 1)
-        return peak * warm * min(1.0, max(1e-3, (1 - self.progress) / (1 - DECAY_FROM)))
+        return peak * warm * min(1.0, max(1e-2, (1 - self.progress / (1 - LAST)) / (1 - DECAY_FROM)))
 
     def train(self) -> None:
         """Train until the time is spent; measure and write a checkpoint every five minutes."""
@@ -77,7 +92,7 @@ class Trainer(Objective):
                 batches = self._batches(**stage)
             if self.step % 150 == 0 or not len(self.bank):
                 self.refresh_bank()
-            parts = self._update(next(batches))
+            parts = self._update(*self._replayed(next(batches)))
             self.elapsed += time.monotonic() - began
             bar.set_postfix({name: f"{value:.3f}" for name, value in parts.items()} | {"step": self.step})
             bar.update(int(self.elapsed) - bar.n)
@@ -88,15 +103,29 @@ class Trainer(Objective):
                 self.save()
                 saved = time.monotonic()
 
-    def _update(self, batch: Batch) -> dict[str, float]:
-        self.frozen = bool(self.start)
-        train_mode(self.model, self.frozen)
-        loss, parts = self.loss(batch)
+    def _update(self, batch: Batch, features: Tensor | None) -> dict[str, float]:
+        train_mode(self.model, self.still)
+        loss, parts = self.loss(batch, features)
         loss.backward()
         nn.utils.clip_grad_norm_([*self.model.parameters(), *self.heads.parameters()], 1.0)
         self.optimiser.step(self.rate())
         self.step += 1
         return {name: part.item() for name, part in parts.items()}
+
+    def _replayed(self, batch: Batch) -> tuple[Batch, Tensor | None]:
+        """The batch; in the last part with some earlier ones, as the third stage, which stands still, left them."""
+        self.still = 3 if self.last is not None else int(bool(self.start))
+        if self.last is None:
+            return batch, None
+        train_mode(self.model, self.still)
+        with torch.no_grad(), fast():
+            new = begin(self.model.visual, normalise(batch.pixels)).half()
+        batch = batch._replace(pixels=batch.pixels[:0])
+        chosen = self.rng.permutation(len(self.kept))[:REPLAYED]
+        batches, features = zip((batch, new), *(self.kept[i] for i in chosen), strict=True)
+        self.kept.append((batch, new))
+        joined = torch.cat(features).float().contiguous(memory_format=torch.channels_last)
+        return joined_batches(batches), joined
 
     def _stage(self) -> dict[str, Any]:
         """Make-up of the batches at this point.
@@ -106,8 +135,10 @@ class Trainer(Objective):
         """
         easy = 0.0 if self.start else round(max(0.0, 1 - self.progress / 0.1), 1)
         if self.progress < DRAWINGS_FROM and not self.start:
-            return {"size": self.batch // 2, "easy": easy, "share": 0.45, "drawn": 2}
-        return {"size": self.batch, "easy": easy, "share": 0.54, "drawn": 3}
+            return {"size": self.batch // 2, "easy": easy, "share": 0.4, "drawn": 2}
+        if self.last is None:
+            return {"size": self.batch, "easy": easy, "share": 0.46, "drawn": 3}
+        return {"size": self.batch * 2 // 3, "easy": 0.0, "share": 0.54, "drawn": 3}
 
     def _batches(self, **stage: Any) -> Iterator[Batch]:
         source = Batches(self.drawings, self.words, seed=self.seed + self.step, **stage)
@@ -116,7 +147,7 @@ class Trainer(Objective):
     def save(self) -> None:
         """Write the checkpoint."""
         state = {
-            "model": self.model.state_dict(), "heads": self.heads.state_dict(), "centres": self.centres.state_dict(),
+            "model": self.model.state_dict(), "heads": self.heads.state_dict(),
             "optimiser": self.optimiser.state_dict(), **{name: getattr(self, name) for name in TAKEN_UP},
         }  # fmt: skip
         write_checkpoint(state, self.run / "checkpoint.pt")
@@ -130,7 +161,6 @@ class Trainer(Objective):
             self.model.load_state_dict(state["model"])
             self.heads.load_state_dict(state["heads"])
             self.optimiser.load_state_dict(state["optimiser"])
-            self.centres.load_state_dict(state["centres"])
             self.elapsed, self.step, self.curve, self.used, self.start = (state[k] for k in TAKEN_UP)
         return True
 
@@ -163,7 +193,7 @@ class Trainer(Objective):
                 "unused": int((~self.used).sum()),
             },
             "counts": {
-                "drawings": len(self.drawings.pictures),
+                "drawings": len(self.drawings.stored),
                 "read": len(self.words.read),
                 "more": len(self.words.more),
                 "fonts": len(packages.fonts()),
@@ -209,6 +239,8 @@ def _check(args: argparse.Namespace, weights: Path) -> None:
         raise Refused(f"--batch takes {SMALLEST} or more, got {args.batch}")
     if args.start and not all(path.is_file() for path in (args.start, args.start.with_name("training.json"))):
         raise Refused(f"--start takes weights and the training.json beside them: {args.start} is missing, or lacks it")
+    for spec in args.data:
+        sources.parse(spec)
     for folder in (args.run, weights.parent):
         try:
             folder.mkdir(parents=True, exist_ok=True)
