@@ -102,7 +102,7 @@ def _nonsense(length: int, rng: np.random.Generator) -> str:
 
 
 def stroop(clip: Clip) -> dict[str, Any]:
-    """A colour's name in another colour's ink: whether "my favorite word, written in the color ..." tells word or ink.
+    """Colour names in other inks: does "my favorite word, written in the color ..." name the word or the ink?
 
     The control is the neutral word "example" in every ink.
     """

@@ -1,4 +1,4 @@
-"""Which drawings show which feeling, by the words that people look them up by and a sentence encoder."""
+"""Feelings that drawings show, from emoji keywords and a sentence encoder."""
 
 from collections.abc import Callable, Mapping, Sequence
 

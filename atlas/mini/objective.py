@@ -1,4 +1,4 @@
-"""Losses of a training step: the embedded CLIP, its heads, and what they are contrasted with."""
+"""The embedded CLIP in training: the model, its heads and its losses."""
 
 from functools import cached_property
 from pathlib import Path
@@ -68,7 +68,7 @@ class Objective:
         self.bank = self.say([f"an emoji of {n}" for n in self.names] + [f"the word {w}" for w in written])
 
     def loss(self, batch: Batch, features: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-        """The sum of the losses, and each of them; of the third stage's output instead of pixels, if it is given."""
+        """The sum of the losses, and each of them; `features`, the third stage's output, replace the pixels if given."""
         count, more = len(batch.captions), self.sayings.draw(HEARD, FELT, SPELT)
         with fast():
             visual = self.model.visual
@@ -100,7 +100,7 @@ class Objective:
         return (over_all + soft_cross_entropy(pairs.T, same)) / 2
 
     def _letters(self, image: Tensor, text: Tensor, batch: Batch, more: Texts) -> Tensor:
-        """Letters of rendered words, from image and caption, and of words that are only spelt."""
+        """Loss of the letters of rendered words, by image and by caption, and of words without a picture."""
         lettered = batch.lettered.nonzero()[:, 0]
         letters, head = batch.letters[lettered], self.heads["letters"]
         said = head(torch.cat([text[lettered], text[-2 * SPELT :]]))
@@ -111,7 +111,7 @@ class Objective:
 
     @cached_property
     def unseen(self) -> tuple[tuple[Tensor, list[str]], ...]:
-        """What the curve measures: words in unseen fonts, never-rendered words in them, drawings in unseen styles."""
+        """Held-out pictures for the curve: words and never-rendered words in unseen fonts, drawings in unseen styles."""
         return (
             unseen_words(self.words.read, 400, SIZE),
             unseen_words(sorted(HELD_OUT), 300, SIZE),
@@ -120,7 +120,7 @@ class Objective:
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        """Reading in unseen fonts, of words rendered in training and of held-out ones, and naming in unseen styles."""
+        """Reading of rendered and of held-out words in unseen fonts, and naming in unseen styles."""
         self.model.eval()
         among = np.array([*self.words.read, *sorted(HELD_OUT)])
         words, names = self.say([f"the word {w}" for w in among]), self.say([f"an emoji of {n}" for n in self.names])

