@@ -68,7 +68,7 @@ class Objective:
         self.bank = self.say([f"an emoji of {n}" for n in self.names] + [f"the word {w}" for w in written])
 
     def loss(self, batch: Batch, features: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-        """The sum of the losses, and each of them; `features`, the third stage's output, replace the pixels if given."""
+        """The sum of the losses, and each of them; `features`, of the third stage, replace the pixels if given."""
         count, more = len(batch.captions), self.sayings.draw(HEARD, FELT, SPELT)
         with fast():
             visual = self.model.visual
@@ -111,7 +111,7 @@ class Objective:
 
     @cached_property
     def unseen(self) -> tuple[tuple[Tensor, list[str]], ...]:
-        """Held-out pictures for the curve: words and never-rendered words in unseen fonts, drawings in unseen styles."""
+        """Held-out pictures for the curve: words and held-out words in unseen fonts, drawings in unseen styles."""
         return (
             unseen_words(self.words.read, 400, SIZE),
             unseen_words(sorted(HELD_OUT), 300, SIZE),
