@@ -41,7 +41,10 @@ SCENES, COLOURS = 0.12, 0.14  # shares of a batch that are drawings with text, a
 
 
 class Sample(NamedTuple):
-    """A picture, its caption, the one or two concepts that it carries, words of its name, and its letters (or "")."""
+    """A picture, its caption, the one or two concepts that it carries, words of its name, its letters and its ink.
+
+    `written` says whether it is text and nothing else.
+    """
 
     picture: Image.Image
     caption: str
@@ -49,13 +52,14 @@ class Sample(NamedTuple):
     spoken: list[str]
     letters: str
     written: bool = False
+    ink: str = ""
 
 
 class Batch(NamedTuple):
     """Pixels uint8 (n, h, w, 3), captions and keys (n, 2), words int64 (n, 6) with -1 for none, and letters.
 
     `letters` float32 (n, SPELLING) are the spelling of the text in the picture, where `lettered` says that it counts;
-    `written` says which pictures are text and nothing else.
+    `written` says which pictures are text and nothing else; `inks` int64 (n) are places in INKS, -1 for none.
     """
 
     pixels: Tensor
@@ -65,6 +69,7 @@ class Batch(NamedTuple):
     letters: Tensor
     lettered: Tensor
     written: Tensor
+    inks: Tensor
 
 
 def joined_batches(batches: Sequence[Batch]) -> Batch:
@@ -116,6 +121,7 @@ class Batches(torch.utils.data.IterableDataset[Batch]):
             torch.from_numpy(letters),
             torch.tensor([bool(s.letters) for s in samples]),
             torch.tensor([s.written for s in samples]),
+            torch.tensor([list(INKS).index(s.ink) if s.ink else -1 for s in samples]),
         )
 
     def _group(self, rng: np.random.Generator, fonts: list[str]) -> list[Sample]:
@@ -202,15 +208,23 @@ class Batches(torch.utils.data.IterableDataset[Batch]):
         if kind < 0.72:
             picture = pictures.draw_text(_cased(colour, rng), _pick(fonts, rng), rng, side, 0.0, ink)
             caption = _pick((*COLOUR_TEMPLATES, *INK_TEMPLATES, "the word {}"), rng).format(colour)
-            return Sample(picture, caption, (colour, f"{colour} ink"), [colour], colour, True)
+            return Sample(picture, caption, (colour, f"{colour} ink"), [colour], colour, True, colour)
         if kind < 0.9 and self.drawings.monochrome:
             index = _pick(self.drawings.monochrome, rng)
             name = self.drawings.name_of[index]
             picture = pictures.draw_tinted(self.drawings.picture(index), ink, rng, side, _mirrored(name))
             said = f"{colour} {name}"
-            return Sample(picture, _pick(EMOJI_TEMPLATES, rng).format(said), (said, colour), [colour, *parts(name)], "")
+            return Sample(
+                picture,
+                _pick(EMOJI_TEMPLATES, rng).format(said),
+                (said, colour),
+                [colour, *parts(name)],
+                "",
+                False,
+                colour,
+            )
         caption = _pick(COLOUR_TEMPLATES, rng).format(colour)
-        return Sample(pictures.draw_patch(ink, rng, side), caption, (colour, ""), [colour], "")
+        return Sample(pictures.draw_patch(ink, rng, side), caption, (colour, ""), [colour], "", False, colour)
 
     def _inked(self, text: str, colour: str, rng: np.random.Generator, fonts: list[str]) -> Sample:
         """A word that is no colour's name in an ink, captioned by both, by the ink, or by the word."""
@@ -224,7 +238,7 @@ class Batches(torch.utils.data.IterableDataset[Batch]):
             caption, keys = _pick(INK_TEMPLATES, rng).format(colour), (f"{colour} ink", "")
         else:
             caption, keys = _text_caption(text, rng), (text, "")
-        return Sample(picture, caption, keys, parts(text), text, True)
+        return Sample(picture, caption, keys, parts(text), text, True, colour)
 
     def _rendered(self, rng: np.random.Generator) -> str:
         """A word of the reading list, another common word or a city, or a pseudo-word."""

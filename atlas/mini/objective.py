@@ -11,17 +11,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from atlas.mini import corpus
-from atlas.mini.batches import Batch, Drawings, unseen_drawings, unseen_words
+from atlas.mini.batches import INKS, Batch, Drawings, unseen_drawings, unseen_words
 from atlas.mini.feelings import feelings_shown
 from atlas.mini.losses import bag_of_words, both_ways, hoyer, relational, soft_cross_entropy
 from atlas.mini.neurons import Neurons, carried, shared
 from atlas.mini.passes import begin, conclude, fast, normalise, say
-from atlas.mini.texts import Sayings, Texts, encode
-from atlas.mini.words import HELD_OUT, SPELLING, Words
+from atlas.mini.texts import Sayings, Texts, encode, inks
+from atlas.mini.words import HELD_OUT, SPELLING, Words, spelt
 
 HERE = Path(__file__).parent
 SIZE = 96
-HEARD, FELT, SPELT = 32, 48, 32  # texts without a picture in a step: any, feelings, and words in two spellings
+HEARD, FELT, SPELT = 32, 48, 128  # texts without a picture in a step: any, feelings, and words in two spellings
 MORE = 1500  # common words in the bank, beside names and the reading list
 NEURONS, SPARSE = 1.5, 0.02  # weights of the contrast of neurons and of their l1 norm
 
@@ -42,6 +42,7 @@ class Objective:
         self.still = 0  # first stages that are not trained
         self.neurons = Neurons(self.model.visual.attnpool.v_proj.in_features)
         self.bank, self.bank_keys = torch.zeros(0, 256), np.array([], str)
+        self.letters, self.letters_keys = torch.zeros(0, 256), np.array([], str)
         self.used = torch.zeros(49408, dtype=torch.bool)
         self.rng = np.random.default_rng(seed)
         self.sayings = Sayings(self.drawings, self.words, self.rng)
@@ -60,25 +61,30 @@ class Objective:
             chunks = [say(self.model, self.tokens(texts[i : i + 512])).float() for i in range(0, len(texts), 512)]
         return functional.normalize(torch.cat(chunks), dim=1)
 
-    def refresh_bank(self) -> None:
-        """Embed all names, the reading list and a sample of other words: negatives beside those of the batch."""
+    def refresh_banks(self) -> None:
+        """Embed the negatives beside those of the batch.
+
+        For images: all names, the reading list and a sample of other words. For words: many words spelt out.
+        """
         more = [self.words.more[i] for i in self.rng.choice(len(self.words.more), MORE, replace=False)]
         written = [*self.words.read, *more]
         self.bank_keys = np.array([*self.names, *written])
         self.bank = self.say([f"an emoji of {n}" for n in self.names] + [f"the word {w}" for w in written])
+        self.letters_keys = np.array([*self.sayings.named, *more])
+        self.letters = self.say([spelt(w) for w in self.letters_keys])
 
     def loss(self, batch: Batch, features: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """The sum of the losses, and each of them; `features`, of the third stage, replace the pixels if given."""
-        count, more = len(batch.captions), self.sayings.draw(HEARD, FELT, SPELT)
+        count, more, colours = len(batch.captions), self.sayings.draw(HEARD, FELT, SPELT), inks(self.rng)
         with fast():
             visual = self.model.visual
             if features is None:
                 features = begin(visual, normalise(batch.pixels), self.still)
             raw_image, neurons = conclude(visual, features)
-            raw_text = say(self.model, self.tokens([*batch.captions, *more.texts]))
+            raw_text = say(self.model, self.tokens([*batch.captions, *more.texts, *colours]))
         neurons = neurons.float()
         image, text = (functional.normalize(raw.float(), dim=1) for raw in (raw_image, raw_text))
-        heard, felt, word, spelt = text[count:].split([HEARD, FELT, SPELT, SPELT])
+        heard, felt, word, letters, colour = text[count:].split([HEARD, FELT, SPELT, SPELT, len(colours)])
         scale = self.model.logit_scale.exp().clamp(max=100)
         same = shared(batch.keys)
         named = torch.from_numpy(np.isin(batch.keys, self.names).any(1))
@@ -88,7 +94,8 @@ class Objective:
             "neurons": NEURONS * self.neurons.loss(neurons[named], same[named][:, named], batch.written[named]),
             "sparse": SPARSE * hoyer(neurons[named]),
             "letters": self._letters(raw_image.float(), raw_text.float(), batch, more),
-            "spelling": 0.5 * both_ways(scale * word @ spelt.T, torch.eye(SPELT)),
+            "inks": 0.5 * functional.cross_entropy(scale * image @ colour.T, batch.inks, ignore_index=-1),
+            "spelling": self._spelling(scale * word, letters, more.words),
             "meaning": relational(heard, more.meanings[0]) + relational(felt, more.meanings[1], 0.05),
         }
         return torch.stack(list(parts.values())).sum(), parts
@@ -99,11 +106,19 @@ class Objective:
         over_all = soft_cross_entropy(torch.cat([pairs, image @ self.bank.T], 1), positive)
         return (over_all + soft_cross_entropy(pairs.T, same)) / 2
 
+    def _spelling(self, word: Tensor, letters: Tensor, words: np.ndarray) -> Tensor:
+        """Contrast of scaled words with words spelt out: those of the batch, and the bank."""
+        own = torch.from_numpy(words[:, None] == words).float()
+        banked = torch.from_numpy(words[:, None] == self.letters_keys).float()
+        within, beyond = word @ letters.T, word @ self.letters.T
+        over_all = soft_cross_entropy(torch.cat([within, beyond], 1), torch.cat([own, banked], 1))
+        return over_all + 0.25 * both_ways(within, own)
+
     def _letters(self, image: Tensor, text: Tensor, batch: Batch, more: Texts) -> Tensor:
         """Loss of the letters of rendered words, by image and by caption, and of words without a picture."""
         lettered = batch.lettered.nonzero()[:, 0]
         letters, head = batch.letters[lettered], self.heads["letters"]
-        said = head(torch.cat([text[lettered], text[-2 * SPELT :]]))
+        said = head(torch.cat([text[lettered], text[-2 * SPELT - len(INKS) : -len(INKS)]]))
         loss = functional.binary_cross_entropy_with_logits
         return 10 * loss(head(image[lettered]), letters) + 3 * loss(
             said, torch.cat([letters, more.letters, more.letters])

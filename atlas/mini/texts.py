@@ -9,7 +9,7 @@ from torch import Tensor
 
 from atlas import vocabulary
 from atlas.mini import corpus
-from atlas.mini.batches import EMOJI_TEMPLATES, FEELING_TEMPLATES, Drawings
+from atlas.mini.batches import COLOUR_TEMPLATES, EMOJI_TEMPLATES, FEELING_TEMPLATES, INK_TEMPLATES, INKS, Drawings
 from atlas.mini.words import HELD_OUT, Words, plain, spelling, spelt
 
 
@@ -20,6 +20,7 @@ class Texts(NamedTuple):
     """
 
     texts: list[str]
+    words: np.ndarray
     meanings: tuple[Tensor, Tensor]
     letters: Tensor
 
@@ -53,9 +54,17 @@ class Sayings:
         picked = [self.named[i] for i in named] + [self.common[i] for i in common]
         return Texts(
             [*said, *felt, *(f"the word {w}" for w in picked), *(spelt(w) for w in picked)],
+            np.array(picked),
             (of_heard[h], of_feelings[f]),
             torch.from_numpy(np.stack([spelling(w) for w in picked])),
         )
+
+
+def inks(rng: np.random.Generator) -> list[str]:
+    """The colours of INKS, all in the same random sentence."""
+    templates = (*INK_TEMPLATES, *COLOUR_TEMPLATES)
+    template = templates[rng.integers(len(templates))]
+    return [template.format(colour) for colour in INKS]
 
 
 def encode(texts: list[str]) -> Tensor:

@@ -91,7 +91,7 @@ class Trainer(Objective):
             if stage != (stage := self._stage()):
                 batches = self._batches(**stage)
             if self.step % 150 == 0 or not len(self.bank):
-                self.refresh_bank()
+                self.refresh_banks()
             parts = self._update(*self._replayed(next(batches)))
             self.elapsed += time.monotonic() - began
             bar.set_postfix({name: f"{value:.3f}" for name, value in parts.items()} | {"step": self.step})
