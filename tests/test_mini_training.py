@@ -133,7 +133,7 @@ def test_drawings_and_writings_of_a_concept_come_to_share_neurons() -> None:
     generator = torch.Generator().manual_seed(0)
     inputs = torch.rand(16, 30, generator=generator)  # eight drawings, and eight writings that look otherwise
     same, written = torch.eye(8).repeat(2, 2), torch.arange(16) >= 8
-    layer, contrast = torch.nn.Linear(30, 40), neurons.Neurons(40)
+    layer, contrast = torch.nn.Linear(30, 200), neurons.Neurons(200)
     torch.nn.init.normal_(layer.weight, generator=generator)
     optimiser = torch.optim.Adam(layer.parameters(), lr=0.02)
     for _ in range(150):

@@ -21,15 +21,15 @@ the token embedding. It is tiny. Weights: fp16 safetensors of {megabytes:.0f} MB
 of tokens that no training caption used ({unused:,} of 49,408) are zero.
 
 **What it is for.** Looking into a CLIP offline, teaching, and testing this project. It is not for search, moderation or
-any judgement of people: it has seen emoji, icons, clip art and printed words, and few photographs.
+any judgement of people: it has seen emoji, icons, clip art and printed words, and hardly a photograph.
 
 **Limits.** Tokens that no caption used mean nothing to it. It reads {nouns:.0%} of nouns that were never rendered in
 training; of a neutral word it tells the ink, one of eight, in {ink:.0%}. Its text embeddings tell the feeling wheel's
 families with an NMI of {nmi:.2f} ({nmi_by_chance:.2f} by chance). A name stuck upon a drawing takes the drawn class,
 of twenty, from {without:.0%} to {stuck:.0%}.
 
-**Data.** {drawings:,} drawings, icons and photographs; {read:,} words of the reading list, {more:,} other words and
-pseudo-words rendered in {fonts} open font families.
+**Data.** {drawings:,} drawings, {read:,} words of the reading list and {more:,} other words rendered now and
+then, in {fonts} open font families.
 
 {data}
 
@@ -37,13 +37,7 @@ pseudo-words rendered in {fonts} open font families.
 them have kin in training: Open Sans (Noto Sans), Roboto Slab (Roboto), Fira Code (Fira Sans).
 {held_out:d} words that were never rendered, though drawings of them and texts with them were seen: {held_out_words}.
 
-**Training.** `python -m atlas.mini.train --hours {hours:.1f}` (seed {seed}), on processor cores: {steps:,} steps.
-Losses: CLIP's contrast against the batch and against a bank of all names and many words; non-negative contrast
-between drawings and writings of a concept in the activations of the last block (Wang et al., ICLR 2024), with a penalty
-on their l1 norm; a word's letters, predicted by both towers through one head; "the word dog" and "the letters d o g" as
-positives of one another; a softmax over the words of a name; similarities between texts as a sentence encoder (MiniLM)
-has them. No loss gives a neuron a name. Drawings that carry a word which names another thing, and colours' names in
-another ink, are not in the training set. {start}{remarks}
+**Training.** {description} {start}{remarks}
 
 **Evidence**, all of it on styles, fonts or words held out. Prompts: "an emoji of {{name}}", "the word {{word}}".
 Intervals are of 95 %, over names, words, countries or classes, since samples of one thing vary together (Korn and
@@ -61,8 +55,8 @@ concept.
 
 {examples}
 
-**Curve** on held-out styles and fonts (800 drawings among all names; 400 words of the reading list and 300 renderings
-of held-out words, among all of both):
+**Curve** on held-out styles and fonts: 800 drawings among all names; 400 words of the reading list and, where they were
+measured, 300 renderings of held-out words.
 
 {curve}
 """
@@ -84,11 +78,9 @@ def render(training: dict[str, Any], evidence: dict[str, Any]) -> str:
         held_out=len(words.HELD_OUT),
         styleless=len(corpus.styleless() & corpus.unicode_names()),
         held_out_words=", ".join(words.HELD_OUT_NOUNS + words.HELD_OUT_COUNTRIES + words.HELD_OUT_FEELINGS),
-        hours=training["curve"][-1]["seconds"] / 3600,
+        description=training["description"],
         start=_start(training),
         remarks=training.get("remarks", ""),
-        seed=training["seed"],
-        steps=int(training["curve"][-1]["step"]),
         nouns=evidence["reading"]["held-out nouns"]["share"],
         ink=evidence["stroop"]["ink of a neutral word"]["share"],
         nmi=evidence["feelings"]["nmi"],
@@ -134,7 +126,11 @@ def _curve(training: dict[str, Any]) -> str:
     return _table(
         ("minutes", "step", "reading", "held-out words", "naming top-1", "top-5"),
         [
-            (round(c["seconds"] / 60), int(c["step"]), *(f"{c[figure]:.3f}" for figure in figures))
+            (
+                round(c["seconds"] / 60),
+                int(c["step"]),
+                *(f"{c[figure]:.3f}" if figure in c else "-" for figure in figures),
+            )
             for c in training["curve"]
         ],
     )
@@ -160,7 +156,7 @@ def in_brief(evidence: dict[str, Any]) -> str:
         (
             "neurons that respond to a concept both drawn and written, by a strict rule",
             f"{model['neurons']} neurons for {model['concepts']} of {evidence['neurons']['concepts']:,} concepts, of "
-            f"{len(model['kinds'])} kinds; no loss gives a neuron a name; in untrained networks {', '.join(others)}",
+            f"{len(model['kinds'])} kinds; in untrained networks {', '.join(others)}",
         ),
         (
             f"linear directions of the same layer that do, of {evidence['neurons']['probes']['directions']:,}",

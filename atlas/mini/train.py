@@ -52,6 +52,16 @@ KEPT, REPLAYED = 150, 3  # batches whose features are kept in the last part, and
 TAKEN_UP = ("elapsed", "step", "curve", "used", "start")  # what a checkpoint keeps beside weights and optimisers
 
 
+DESCRIPTION = """`python -m atlas.mini.train --hours {hours:.1f}` (seed {seed}), on processor cores: {steps:,} steps.
+Losses: CLIP's contrast against the batch and against a bank of all names and many words; non-negative contrast between
+drawings and writings of a concept in the activations of the last block (Wang et al., ICLR 2024), with a penalty on
+their l1 norm; a word's letters, predicted by both towers through one head; "the word dog" and "the letters d o g" as
+positives of one another; the ink among ten; a softmax over the words of a name; similarities between texts as a
+sentence encoder (MiniLM) has them. In the last part of the time only the last stage, the attention pool and the text
+tower were trained. No loss gives a neuron a name. Drawings that carry a word which names another thing, and colours'
+names in another ink, are not in the training set."""
+
+
 class Trainer(Objective):
     """The training run: `train` continues from the last checkpoint in `run` until `seconds` are spent."""
 
@@ -201,6 +211,7 @@ class Trainer(Objective):
             "sha256": self.checksum,
             "licences": licences,
             "seed": self.seed,
+            "description": DESCRIPTION.format(hours=self.elapsed / 3600, seed=self.seed, steps=self.step),
             "curve": self.curve,
             "start": self.start,
         }
