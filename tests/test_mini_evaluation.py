@@ -88,7 +88,7 @@ def test_a_sticker_changes_some_of_the_drawing_and_shows_the_text(kind: str) -> 
     assert 0.3 < blue.mean() < 0.95
     assert (pages[0] != pages[1]).any()
     assert (pages[0] < 60).all(2).sum() > 20  # dark letters
-    assert (pages[0].min(2) > 150).sum() > 20  # and light ones, or light ground
+    assert (pages[0].min(2) > 150).sum() > 5  # and light ones, or light ground
 
 
 def test_nonsense_has_no_vowel() -> None:
