@@ -50,9 +50,14 @@ def test_an_interval_of_few_things_holds_the_truth_nineteen_times_of_twenty() ->
 
 def test_evidence_lies_beside_the_weights_and_lacking_fonts_are_told_first(tmp_path, monkeypatch, capsys) -> None:
     measured: list[str] = []
-    for part in ("naming", "reading", "neurons", "feelings", "regions", "attack", "stroop", "speed"):
+    named = {"naming_figures": "naming", "multimodal_figures": "neurons"}
+    named |= {"feeling_figures": "feelings", "region_figures": "regions"}
+    for function in ("naming_figures", "reading", "multimodal_figures", "feeling_figures", "region_figures"):
+        part = named.get(function, function)
         stub = lambda clip, part=part: measured.append(part) or {"top1": intervals.share([1, 0])}  # noqa: E731
-        stub.__name__ = part
+        monkeypatch.setattr(evaluate, function, stub)
+    for part in ("attack", "stroop", "speed"):
+        stub = lambda clip, part=part: measured.append(part) or {"top1": intervals.share([1, 0])}  # noqa: E731
         monkeypatch.setattr(evaluate, part, stub)
     monkeypatch.setattr(evaluate, "count", lambda clip: {"neurons": 3})
     monkeypatch.setattr(evaluate, "matched", lambda clip, other: {"median correlation": 0.5})

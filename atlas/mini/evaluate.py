@@ -195,9 +195,19 @@ def measure(weights: Path, out: Path, earlier: Sequence[Path] = (), second: Path
     clip = Clip("mini", pretrained=weights)
     torch.set_num_threads(2)
     figures: Record = {}
-    for part in (naming_figures, reading, multimodal_figures, feeling_figures, region_figures, attack, stroop, speed):
-        figures[part.__name__] = part(clip)
-        report(part.__name__, figures[part.__name__])
+    measures = {
+        "naming": naming_figures,
+        "reading": reading,
+        "neurons": multimodal_figures,
+        "feelings": feeling_figures,
+        "regions": region_figures,
+        "attack": attack,
+        "stroop": stroop,
+        "speed": speed,
+    }
+    for name, function in measures.items():
+        figures[name] = function(clip)
+        report(name, figures[name])
         sys.stdout.flush()
     figures["neurons"]["earlier"] = {path.stem: count(Clip("mini", pretrained=path)) for path in earlier}
     if second:

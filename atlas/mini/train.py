@@ -254,8 +254,8 @@ def _check(args: argparse.Namespace, weights: Path) -> None:
         raise Refused(f"--batch takes {SMALLEST} or more, got {args.batch}")
     if args.start and not all(path.is_file() for path in (args.start, args.start.with_name("training.json"))):
         raise Refused(f"--start takes weights and the training.json beside them: {args.start} is missing, or lacks it")
-    for spec in args.data:
-        spec.parse(spec)
+    for source in args.data:
+        spec.parse(source)
     for folder in (args.run, weights.parent):
         try:
             folder.mkdir(parents=True, exist_ok=True)
