@@ -43,6 +43,7 @@ from atlas.mini.checkpoints import checkpoint, write_checkpoint
 from atlas.mini.matrices import Matrices
 from atlas.mini.objective import _HERE, SIZE, Objective
 from atlas.mini.passes import begin, fast, normalise, train_mode
+from atlas.sources import spec
 
 LEARNING_RATE, STARTED, DECAY_FROM = (
     1.5e-3,
