@@ -61,6 +61,7 @@ def test_axe_finds_nothing_serious(told_store: Store, browser: Any, scheme: str,
     assert faults(browser, told_store.derived(part("site")), PAGES, width, scheme) == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("tiled", "width"), [(False, 1200), (True, 400)])
 def test_axe_finds_nothing_serious_on_given_places(
     tmp_path: Path, browser: Any, monkeypatch: pytest.MonkeyPatch, tiled: bool, width: int

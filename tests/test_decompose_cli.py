@@ -151,6 +151,7 @@ def test_prompts_that_are_asked_for_count(
         assert said[0] != said[1]
 
 
+@pytest.mark.slow
 def test_what_a_search_found_is_tried(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["search", "happy", "-k", "2", "--store", str(store), "--receipts"]) == 0
     head, *rows = capsys.readouterr().out.splitlines()
