@@ -94,12 +94,12 @@ def test_the_list_holds_planted_pairs_alone_and_the_null_is_empty() -> None:
 
 
 def test_the_list_is_the_rule_of_the_embedded_model() -> None:
-    from atlas.analysis.multimodal import areas, multimodal
+    from atlas.analysis.multimodal import areas, multimodal_pairs
 
     rng = np.random.default_rng(4)
     (drawn, concept), (written, _) = responses(rng, {1: 1, 2: 2}), responses(rng, {1: 1, 2: 2})
     names = [f"{i:02d}" for i in concept]
-    one = multimodal(areas(drawn, concept, CONCEPTS), areas(written, concept, CONCEPTS))
+    one = multimodal_pairs(areas(drawn, concept, CONCEPTS), areas(written, concept, CONCEPTS))
     found = multimodal_list(drawn, names, written, names).rows
     assert [row["neuron"] for row in found] == one.neuron.tolist()
     assert [row["p"] for row in found] == one.p.tolist()

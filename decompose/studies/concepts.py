@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from atlas.analysis.multimodal import areas, multimodal
+from atlas.analysis.multimodal import areas, multimodal_pairs
 from atlas.analysis.significance import p_values, q_values
 from atlas.errors import Refused
 from atlas.formatting import Record
@@ -155,9 +155,9 @@ def multimodal_list(
     for A, names in ((drawn, images), (written, words)):
         number = np.array([place.get(name, -1) for name in names], np.int64)
         both.append(areas(A[number >= 0], number[number >= 0], len(concepts)))
-    found = multimodal(both[0], both[1])
+    found = multimodal_pairs(both[0], both[1])
     shift = np.random.default_rng(seed).integers(1, len(concepts))
-    null = multimodal(both[0], np.roll(both[1], shift, axis=1))  # no name keeps its concept
+    null = multimodal_pairs(both[0], np.roll(both[1], shift, axis=1))  # no name keeps its concept
     rows = [
         {"neuron": int(u), "concept": concepts[c], "drawn": float(d), "written": float(w), "p": float(p)}
         for u, c, d, w, p in zip(found.neuron, found.concept, found.drawn, found.written, found.p, strict=True)
