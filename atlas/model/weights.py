@@ -124,6 +124,14 @@ def _is_torchscript(path: Path) -> bool:
         return any("/code/" in entry for entry in archive.namelist())
 
 
+def untrained_weights(name: str, seed: int) -> dict[str, torch.Tensor]:
+    """The weights that open_clip begins training a model with; torch's random numbers stay as they are."""
+    register_mini()
+    with _quiet(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return open_clip.create_model(name, load_weights=False).state_dict()
+
+
 def _create(name: str, pretrained: str | None) -> nn.Module:
     try:
         # A fixed seed for weights that no checkpoint fills, so that runs on random weights can be repeated.

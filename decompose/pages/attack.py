@@ -10,6 +10,7 @@ from atlas.formatting import Record
 from decompose.pages.fragment import render_fragment
 from decompose.studies.attack_report import AttackReport
 from decompose.studies.carriers import Carriers
+from decompose.studies.rates import percent
 from decompose.studies.stroop import StroopStudy
 
 ATTACK_PAGE, STROOP_PAGE = "attack", "stroop"  # names of the pages
@@ -38,11 +39,6 @@ def stroop_page(study: StroopStudy, model: str) -> str:
         percent=percent,
         carried=carrier_text,
     )
-
-
-def percent(share: float | None) -> str:
-    """A share in per cent; a dash for None."""
-    return "–" if share is None else f"{100 * share:.1f}"
 
 
 def carrier_text(found: Carriers) -> str:

@@ -45,5 +45,10 @@ def wilson_intervals(
     share, z2 = counts / safe, _Z**2
     centre, half = share + z2 / (2 * safe), _Z * np.sqrt(share * (1 - share) / safe + z2 / (4 * safe**2))
     scale = 1 + z2 / safe
-    low, high = np.maximum((centre - half) / scale, 0), np.minimum((centre + half) / scale, 1)
-    return np.where(n > 0, low, 0.0), np.where(n > 0, high, 1.0)
+    low, high = (centre - half) / scale, (centre + half) / scale
+    return np.where(counts > 0, low, 0.0), np.where((counts < n) & (n > 0), high, 1.0)
+
+
+def percent(share: float | None) -> str:
+    """A share in per cent; a dash for None."""
+    return "–" if share is None else f"{100 * share:.1f}"
