@@ -5,7 +5,7 @@ from decompose.studies.rates import percent
 from decompose.studies.word_report import WordReport
 
 WORDS_PAGE = "words"
-_MOST_NEURONS = 60  # lexicographic neurons listed with their words
+_MOST_NEURONS = 20  # lexicographic neurons listed with their words
 
 
 def words_page(found: WordReport) -> str:
