@@ -17,8 +17,8 @@ from atlas.pages.fragments import check_fragment
 from atlas.store.store import Store
 from atlas.vectors import scaled_rows
 from decompose.cli import main
+from decompose.studies.edits import lexicographic_neurons, spelling_likeness
 from decompose.studies.image_words import WordEmbeddings, WordSum, font_means, nearest_words
-from decompose.studies.spelling import lexicographic_neurons, spelling_likeness
 from decompose.studies.translations import foreign_words
 from decompose.studies.word_report import font_agreement, meaning_figures
 

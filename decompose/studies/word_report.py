@@ -15,6 +15,7 @@ from atlas.model.clip import Clip
 from atlas.model.untrained import untrained_clip
 from atlas.store.store import Store
 from decompose.attribution import Templates, concept_embeddings
+from decompose.studies.edits import lexicographic_neurons, spelling_likeness
 from decompose.studies.image_words import (
     CENTRE_WORDS,
     WordEmbeddings,
@@ -24,7 +25,6 @@ from decompose.studies.image_words import (
     word_embeddings,
 )
 from decompose.studies.rates import Rate
-from decompose.studies.spelling import lexicographic_neurons, spelling_likeness
 from decompose.studies.translations import foreign_words
 
 NEIGHBOURS = 10
