@@ -22,6 +22,7 @@ from decompose.opening import (
 from decompose.results import write_page
 from decompose.studies.concept_stimuli import concept_command
 from decompose.studies.probe_commands import probe_command
+from decompose.studies.region_commands import regions_command
 from decompose.studies.word_commands import words_command
 
 if TYPE_CHECKING:
@@ -183,4 +184,4 @@ def _stroop(store: "Store", clip: "Clip", k: int, seed: int, as_json: bool) -> i
     return write_page(store, STROOP_PAGE, "Stroop", stroop_page(found, clip.name), again)
 
 
-STUDY_COMMANDS = (attack_command, conditional_command, concept_command, words_command, probe_command)
+STUDY_COMMANDS = (attack_command, conditional_command, concept_command, words_command, probe_command, regions_command)
