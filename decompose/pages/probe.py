@@ -35,8 +35,11 @@ def probe_page(report: ProbeReport, names: Sequence[str]) -> str:
 
 
 def submatrix(W: np.ndarray) -> tuple[list[int], list[int]]:
-    """The neurons that most classes use, and the classes that use any of them: those with the same neuron together."""
-    shared = np.argsort(-(W != 0).sum(0), kind="stable")[:_COLUMNS]
+    """The neurons that most classes use, and the classes that use any of them: those with the same neuron together.
+
+    Of neurons that are used as often, those with the largest weights come first.
+    """
+    shared = np.lexsort((-np.abs(W).sum(0), -(W != 0).sum(0)))[:_COLUMNS]
     neurons = [int(u) for u in shared if W[:, u].any()]
     part = np.abs(W[:, neurons])
     using = np.flatnonzero(part.any(1))[:_ROWS]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from PIL import Image, ImageDraw
-from scipy.stats import hypergeom, rankdata
+from scipy.stats import binomtest, hypergeom, rankdata
 
 from atlas.analysis.multimodal import Found, areas, multimodal_pairs
 from atlas.analysis.significance import q_values
@@ -201,6 +201,7 @@ def second_place(
         passed &= above
         scores.append(own)
         rows.append({"test": name, "neurons": int(above.sum()), "by chance": float(0.05 * len(own))})
+        rows[-1]["weak"] = bool(binomtest(int(above.sum()), len(own), 0.05, "greater").pvalue > 0.05)
     chosen = np.flatnonzero(passed & (places <= 1))
     order = chosen[np.argsort(-scores[1][chosen], kind="stable")]
     found = [{"neuron": int(u), "maps": float(scores[0][u]), "names": float(scores[1][u])} for u in order]
