@@ -77,7 +77,7 @@ def report_attacks(
     pixels = original_pictures(store, clip, rows.held)
     probe = linear_probe(stored_embeddings(store, rows.fit), rows.fit_class, rows.classes)
     classifiers = (zero_shot(clip, rows.classes, templates), probe)
-    aims = _targets(rows.classes, targets)
+    aims = attack_targets(rows.classes, targets)
     found = study_attacks(clip, pixels, rows.held_class, aims, single, seed=seed)
     return AttackReport(
         clip.name,
@@ -159,7 +159,7 @@ def searched_texts(
     return found
 
 
-def _targets(classes: Sequence[str], asked: Sequence[tuple[str, str]]) -> list[Target]:
+def attack_targets(classes: Sequence[str], asked: Sequence[tuple[str, str]] = ()) -> list[Target]:
     """The targets by number; without any, classes spread evenly, each with its own name as the text."""
     if unknown := [name for name, _ in asked if name not in classes]:
         raise Refused(f"{unknown[0]!r} is none of the {len(classes)} classes; name it among --classes")

@@ -20,6 +20,7 @@ from decompose.opening import (
     templates_option,
 )
 from decompose.results import write_page
+from decompose.studies.audit_commands import audit_command
 from decompose.studies.concept_stimuli import concept_command
 from decompose.studies.probe_commands import probe_command
 from decompose.studies.region_commands import regions_command
@@ -184,4 +185,12 @@ def _stroop(store: "Store", clip: "Clip", k: int, seed: int, as_json: bool) -> i
     return write_page(store, STROOP_PAGE, "Stroop", stroop_page(found, clip.name), again)
 
 
-STUDY_COMMANDS = (attack_command, conditional_command, concept_command, words_command, probe_command, regions_command)
+STUDY_COMMANDS = (
+    attack_command,
+    conditional_command,
+    concept_command,
+    words_command,
+    probe_command,
+    regions_command,
+    audit_command,
+)

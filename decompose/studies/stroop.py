@@ -39,6 +39,18 @@ class StroopStudy:
     P: Float[np.ndarray, "n c"]
     carriers: Carriers | None  # neurons that carry the word where it is incongruent
 
+    def counts(self) -> list[Record]:
+        """One row a subset: the rates at which the model says the ink, and the word."""
+        rows = []
+        for name in dict.fromkeys(self.subset):
+            here = np.array([each == name for each in self.subset])
+            says_word = self.word[here] >= 0
+            rows.append(
+                {"subset": name, "ink": Rate.counted(self.said[here] == self.ink[here])}
+                | {"word": Rate.counted((self.said[here] == self.word[here])[says_word])}
+            )
+        return rows
+
     def rows(self) -> list[Record]:
         """One row a subset: how often the model says the ink, and the word, and the mean probability of the ink."""
         found = []
@@ -56,11 +68,17 @@ class StroopStudy:
 
 
 def study_stroop(
-    clip: Clip, prompt: str = STROOP_PROMPT, fonts: Sequence[str] = STROOP_FONTS, k: int = 10, seed: int = 0
+    clip: Clip,
+    prompt: str = STROOP_PROMPT,
+    fonts: Sequence[str] = STROOP_FONTS,
+    k: int = 10,
+    seed: int = 0,
+    carried: bool = True,
 ) -> StroopStudy:
     """Render all words in all inks and fonts, and ask the model for the ink.
 
-    The neurons that carry the word are chosen on every second font, and ablated on the others.
+    The neurons that carry the word are chosen on every second font, and ablated on the others. `carried`: whether to
+    choose and ablate them at all.
     """
     asked, rng = zero_shot(clip, STROOP_INKS, prompt), np.random.default_rng(seed)
     written = [(word, STROOP_INKS.index(word), "") for word in COLOUR_WORDS] + [(NEUTRAL_WORD, -1, "neutral")]
@@ -75,7 +93,8 @@ def study_stroop(
     E, A = read_pixels(clip, images)
     subset, (ink, word, font) = tuple(fact[0] for fact in facts), np.array([fact[1:] for fact in facts]).T
     said, P = asked.choose_classes(E), asked.probabilities(E)
-    carriers = _word_carriers(clip, images, A, asked, subset, ink, word, font, k, seed)
+    given = clip, images, A, asked, subset, ink, word, font, k, seed
+    carriers = _word_carriers(*given) if carried else None
     return StroopStudy(STROOP_INKS, prompt, subset, ink, word, font, said, P, carriers)
 
 
