@@ -19,6 +19,7 @@ from decompose.studies.concepts import (
     against_others,
     concept_table,
     multimodal_list,
+    sampled_rows,
 )
 
 CONCEPTS, EACH, NEURONS = 60, 6, 40
@@ -141,6 +142,8 @@ def test_the_command_for_all_concepts(made: Path, capsys: pytest.CaptureFixture[
     assert main(["concept", str(made), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["concepts"] == 5  # the hostile name is not rendered
+    assert found["sample"]["concepts"] == 5
+    assert found["sample"]["untrained"] == 0
     page = Store.open(made).path / "site-fragments" / "multimodal" / "page.html"
     check_fragment(page.read_text("utf-8"), page)
 
@@ -157,3 +160,10 @@ def test_the_command_for_all_concepts(made: Path, capsys: pytest.CaptureFixture[
 def test_refusals(made: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["concept", str(made), *words]) == 1
     assert said in capsys.readouterr().err
+
+
+def test_a_sample_holds_two_of_each_kind_for_the_concepts_that_have_them() -> None:
+    images, words = ["a"] * 5 + ["b"] * 2 + ["c"] + ["d"] * 3 + [""] * 4, ["a", "b", "a", "b", "c", "c", "d", "", ""]
+    few, few_words = sampled_rows(images, words)
+    assert sorted(images[i] for i in few) == ["a", "a", "b", "b"]
+    assert few_words.tolist() == [0, 1, 2, 3]

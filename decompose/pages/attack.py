@@ -1,5 +1,6 @@
 """The page of typographic attacks: success by target, before and after, the neurons between; and the Stroop test."""
 
+from collections.abc import Sequence
 from io import BytesIO
 
 import numpy as np
@@ -24,8 +25,8 @@ def attack_page(report: AttackReport) -> tuple[str, dict[str, bytes]]:
     return render_fragment("attack.html", report=report, percent=percent, carried=carrier_text), beside
 
 
-def stroop_page(study: StroopStudy, model: str) -> str:
-    """The HTML of the page of the Stroop test."""
+def stroop_page(study: StroopStudy, model: str, rows: Sequence[Record]) -> str:
+    """The HTML of the page of the Stroop test. `rows`: of the model's answers and of an untrained network's."""
     said = [
         [_most_said(study, ink, word) for ink in range(len(study.inks))] for word in (-1, *range(1, len(study.inks)))
     ]
@@ -33,7 +34,7 @@ def stroop_page(study: StroopStudy, model: str) -> str:
         "stroop.html",
         study=study,
         model=model,
-        rows=study.rows(),
+        rows=rows,
         said=said,
         fonts=len(np.unique(study.font)),
         percent=percent,

@@ -14,7 +14,7 @@ from PIL import Image
 from atlas.pages.colours import HEAT, hue_channels
 from decompose.studies.gazetteer import Country, map_places, world_map
 
-MAP_WIDTH = 720  # of the SVG, in its own units; twice as wide as high
+SVG_WIDTH = 720  # of the SVG, in its own units; twice as wide as high
 SOUTH_END = 305  # of the SVG: Antarctica is cut off
 _LEAST_RING = 1.5  # units: smaller islands are not drawn
 _PALE = "#dddbd6"  # a country without a response
@@ -27,11 +27,11 @@ def outline_paths(lands: Sequence[Country]) -> dict[str, str]:
     for land in lands:
         parts = []
         for ring in land.shape:
-            at = map_places(ring, MAP_WIDTH).round(1)
+            at = map_places(ring, SVG_WIDTH).round(1)
             at = at[np.append(True, (np.diff(at, axis=0) != 0).any(1))]
             if len(at) > 2 and np.ptp(at, axis=0).max() >= _LEAST_RING:
                 parts.append("M" + "L".join(f"{x:g} {y:g}" for x, y in at.tolist()) + "Z")
-        if parts and map_places(np.concatenate(land.shape), MAP_WIDTH)[:, 1].min() < SOUTH_END:
+        if parts and map_places(np.concatenate(land.shape), SVG_WIDTH)[:, 1].min() < SOUTH_END:
             found[land.code] = "".join(parts)
     return found
 
@@ -69,7 +69,7 @@ def capital_circles(a: Float[np.ndarray, " c"], lands: Sequence[Country]) -> lis
     colours, found = single_colours(a), []
     for land, strength, colour in zip(lands, a.tolist(), colours, strict=True):
         if land.at is not None and strength > 0.3:
-            x, y = map_places(np.array([land.at]), MAP_WIDTH)[0]
+            x, y = map_places(np.array([land.at]), SVG_WIDTH)[0]
             said = f"{land.capital}: {strength:.2f}"
             found.append(
                 {"x": f"{x:.1f}", "y": f"{y:.1f}", "r": f"{1 + 4 * strength:.1f}", "colour": colour, "said": said}

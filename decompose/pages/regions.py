@@ -5,8 +5,8 @@ import numpy as np
 from atlas.formatting import Record
 from decompose.pages.fragment import render_fragment
 from decompose.pages.region_maps import (
-    MAP_WIDTH,
     SOUTH_END,
+    SVG_WIDTH,
     capital_circles,
     heat_map,
     mixed_colours,
@@ -43,7 +43,7 @@ def regions_page(found: RegionReport) -> tuple[str, dict[str, bytes]]:
         maps=maps,
         together=fills(mixed_colours(together), together.max(0), paths),
         hues=neuron_hues(len(maps)),
-        width=MAP_WIDTH,
+        width=SVG_WIDTH,
         height=SOUTH_END,
         most=_MOST_LISTED,
         lands=len(lands),

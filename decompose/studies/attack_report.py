@@ -9,11 +9,12 @@ from jaxtyping import Float, Int, UInt8
 from atlas.errors import Refused
 from atlas.formatting import Record
 from atlas.model.clip import Clip
+from atlas.model.untrained import untrained_clip
 from atlas.store.originals import original_pictures
 from atlas.store.store import Store
 from decompose.attribution import Templates, check_model
 from decompose.renderings import display_texts
-from decompose.studies.attacks import AttackStudy, Target, overlaid, rank_texts, study_attacks, try_texts
+from decompose.studies.attacks import AttackStudy, Target, overlaid, rank_texts, study_attacks, success_rate, try_texts
 from decompose.studies.carriers import Carriers, find_carriers, flip_contributions
 from decompose.studies.classifiers import (
     LabelledRows,
@@ -22,9 +23,11 @@ from decompose.studies.classifiers import (
     stored_embeddings,
     zero_shot,
 )
+from decompose.studies.rates import Rate
 
 MOST_ABLATED = 128  # images that neurons are ablated on
 _EXAMPLES, _EXAMPLE_NEURONS = 6, 5
+_UNTRAINED = 40  # images that an untrained network sees
 _TARGETS = 9  # as many as the paper's table has
 
 
@@ -54,6 +57,7 @@ class AttackReport:
     carriers: dict[str, Carriers | None]  # by classifier
     searched: list[Record] = field(default_factory=list)  # one row a target and text tried
     examples: list[FlipExample] = field(default_factory=list)
+    untrained: Record = field(default_factory=dict)  # accuracy and success of a network with random weights, zero-shot
 
 
 def report_attacks(
@@ -90,7 +94,31 @@ def report_attacks(
         {each.name: attack_carriers(clip, pixels, found, each, single, k, seed) for each in classifiers},
         searched_texts(store, clip, pixels, rows.held_class, classifiers[0], aims, search, single, seed),
         _examples(clip, pixels, found, classifiers[0], single),
+        untrained_attack(
+            clip, pixels[:_UNTRAINED], rows.held_class[:_UNTRAINED], rows.classes, aims, single, templates, seed
+        ),
     )
+
+
+def untrained_attack(
+    clip: Clip,
+    pixels: UInt8[np.ndarray, "n s s 3"],
+    labels: Int[np.ndarray, " n"],
+    classes: Sequence[str],
+    targets: Sequence[Target],
+    single: bool = False,
+    templates: Templates = "drawing",
+    seed: int = 0,
+) -> Record:
+    """Accuracy and success, over all targets, of an untrained network: what the images and the text do by themselves."""
+    other = untrained_clip(clip, seed)
+    classifier = zero_shot(other, classes, templates)
+    study = study_attacks(other, pixels, labels, targets, single, controls=1, seed=seed)
+    before, hits, of = classifier.choose_classes(study.E), 0, 0
+    for attack in study.attacks:
+        rate = success_rate(before, classifier.choose_classes(attack.E), labels, attack.target.number)
+        hits, of = hits + rate.hits, of + rate.of
+    return {"images": len(pixels)} | study.accuracy(classifier).columns("accuracy") | Rate(hits, of).columns("success")
 
 
 def attack_carriers(
@@ -227,4 +255,5 @@ def attack_records(report: AttackReport) -> Record:
         "targets": report.rows,
         "carriers": carried,
         "searched": report.searched,
+        "untrained": report.untrained,
     }

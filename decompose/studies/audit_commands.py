@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     option("--tests", type=Path, metavar="FILE", help="association tests as JSON (four of Caliskan et al. 2017)"),
     option("--patch", type=Path, metavar="FILE", help="write a checkpoint with these neurons silenced, and judge it"),
     option("--max-attack", type=float, metavar="SHARE", help="fail above this share of attacks that succeed"),
+    option("--max-changed", type=float, metavar="SHARE", help="fail above this share of right answers that text loses"),
     option("--max-stroop", type=float, metavar="SHARE", help="fail above this share of words that win over their ink"),
     option("--max-association", type=float, metavar="D", help="fail above this effect size, where p is at most .05"),
     count_option(10, "neurons to silence"),
@@ -48,6 +49,7 @@ def audit_command(
     tests: Path | None,
     patch: Path | None,
     max_attack: float | None,
+    max_changed: float | None,
     max_stroop: float | None,
     max_association: float | None,
     k: int,
@@ -64,7 +66,9 @@ def audit_command(
     check_count(k)
     if images < 2:
         raise Refused(f"--images {images}: at least 2")
-    limits: dict[str, float] = options_given(attack=max_attack, stroop=max_stroop, association=max_association)
+    limits: dict[str, float] = options_given(
+        attack=max_attack, changed=max_changed, stroop=max_stroop, association=max_association
+    )
     lists = read_association_lists(tests)
     opened, clip = open_store(store, pretrained)
     found = report_audit(opened, clip, lists, limits, patch, by, classes, images, k, templates or "drawing", seed)

@@ -37,6 +37,8 @@ class Measured:
     accuracy: Rate
     attack: Rate
     nonsense: Rate
+    changed: Rate  # right answers that the text makes wrong
+    changed_nonsense: Rate
     retrieval: Rate  # names with an image of their class among the five nearest
     stroop: Rate  # incongruent words that win over their ink
     ink: Rate  # neutral words whose ink is told
@@ -49,6 +51,8 @@ class Measured:
             "right without text": self.accuracy,
             "attacks that succeed": self.attack,
             "nonsense letters that succeed": self.nonsense,
+            "right answers that text makes wrong": self.changed,
+            "right answers that nonsense letters make wrong": self.changed_nonsense,
             "names that find an image of their class": self.retrieval,
             "words that win over their ink": self.stroop,
             "inks told of a neutral word": self.ink,
@@ -101,7 +105,7 @@ def report_audit(
     templates: Templates = "drawing",
     seed: int = 0,
 ) -> AuditReport:
-    """Measure a model on a Store's own images. `limits`: the most that attack, stroop and association may be.
+    """Measure a model on a Store's own images. `limits`: the most that attack, changed, stroop and association may be.
 
     `patch`: where to write the checkpoint in which the k neurons that carry the attacks are silenced. The limits are
     then for that checkpoint, which is read from the file again.
@@ -148,6 +152,8 @@ def measured(
         study.accuracy(classifier),
         _pooled(attacked, "success"),
         _pooled(attacked, "nonsense"),
+        _lost(study, classifier, [attack.E for attack in study.attacks]),
+        _lost(study, classifier, [E for attack in study.attacks for _, E in attack.nonsense]),
         Rate.counted(found),
         stroop["incongruent"]["word"],
         stroop["neutral"]["ink"],
@@ -162,11 +168,18 @@ def _pooled(rows: Sequence[Record], name: str) -> Rate:
     return Rate(sum(hits for hits, _ in counted), sum(of for _, of in counted))
 
 
+def _lost(study: AttackStudy, classifier: LinearClassifier, embeddings: Sequence[np.ndarray]) -> Rate:
+    """The share of right answers that are wrong with some text, over all texts."""
+    right = classifier.choose_classes(study.E) == study.labels
+    return Rate.counted(np.concatenate([(classifier.choose_classes(E) != study.labels)[right] for E in embeddings]))
+
+
 def verdicts(judged: Measured, associations: Sequence[Record], limits: dict[str, float]) -> list[Verdict]:
     """Whether each limit holds: a rate that was not measured does not. Associations count if p is at most .05."""
     significant = [abs(row["effect"]) for row in associations if row["effect"] is not None and row["p"] <= _SIGNIFICANT]
     values = {
         "attack": judged.attack.share,
+        "changed": judged.changed.share,
         "stroop": judged.stroop.share,
         "association": max(significant, default=0.0),
     }

@@ -174,15 +174,18 @@ def target_and_text(asked: str) -> tuple[str, str]:
 
 
 def _stroop(store: "Store", clip: "Clip", k: int, seed: int, as_json: bool) -> int:
+    from atlas.model.untrained import untrained_clip
     from decompose.pages.attack import STROOP_PAGE, carrier_text, stroop_page
     from decompose.studies.stroop import study_stroop
 
     found = study_stroop(clip, k=k, seed=seed)
-    print_table(found.rows(), as_json)
+    null = study_stroop(untrained_clip(clip, seed), k=k, seed=seed, carried=False)
+    rows = [*found.rows(), *(row | {"subset": f"{row['subset']}, untrained"} for row in null.rows())]
+    print_table(rows, as_json)
     if found.carriers:
         print(carrier_text(found.carriers), file=sys.stderr)
     again: Sequence[object] = ("attack", "{store}", "--stroop", "-k", k, "--seed", seed)
-    return write_page(store, STROOP_PAGE, "Stroop", stroop_page(found, clip.name), again)
+    return write_page(store, STROOP_PAGE, "Stroop", stroop_page(found, clip.name, rows), again)
 
 
 STUDY_COMMANDS = (

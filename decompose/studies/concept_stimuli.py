@@ -54,7 +54,7 @@ def concept_command(
     if name is None:
         if images or drawings or words:
             raise Refused("--images, --drawings and --words are of one concept; name it")
-        return _multimodal(opened, seed, k, as_json)
+        return _multimodal(*open_store(store, pretrained), seed, k, as_json)
     if images or drawings or words:
         opened, clip = open_store(store, pretrained)
     kinds = concept_kinds(opened, clip, name, images, drawings, words, seed)
@@ -129,16 +129,19 @@ def word_responses(clip: "Clip", words: Sequence[str]) -> "np.ndarray":
     return clip.activations(drawn).max((2, 3))
 
 
-def _multimodal(store: "Store", seed: int, k: int, as_json: bool) -> int:
+def _multimodal(store: "Store", clip: "Clip", seed: int, k: int, as_json: bool) -> int:
     from decompose.pages.concept import MULTIMODAL_PAGE, multimodal_page
     from decompose.studies.concepts import multimodal_neurons
 
-    found = multimodal_neurons(store, seed)
+    found = multimodal_neurons(store, clip, seed)
     if as_json:
         print(json.dumps(vars(found), ensure_ascii=False, indent=1))
     else:
         pairs = f"{found.neurons:,} neurons for {len(found.rows):,} pairs with {found.concepts:,} concepts"
-        print(f"{pairs}; with names shuffled {found.shuffled:,}\n")
+        print(f"{pairs}; with names shuffled {found.shuffled:,}")
+        print(
+            "of a sample: {model:,} pairs with {concepts:,} concepts, untrained {untrained:,}\n".format(**found.sample)
+        )
         print_table(found.rows[:k])
     body = multimodal_page(found, store.request["model"]["name"])
     return write_page(store, MULTIMODAL_PAGE, "Multimodal", body, ["concept", "{store}", "--seed", seed])

@@ -9,7 +9,7 @@ Neurons are chosen on one half of the concept's stimuli and measured again on th
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -18,10 +18,15 @@ from atlas.analysis.multimodal import areas, multimodal_pairs
 from atlas.analysis.significance import p_values, q_values
 from atlas.errors import Refused
 from atlas.formatting import Record
+from atlas.model.clip import Clip
+from atlas.model.untrained import untrained_clip
+from atlas.store.originals import original_pictures
 from atlas.store.store import Store
+from decompose.attribution import check_model
 from decompose.renderings import display_texts, without_tone
 
 MOST_OTHERS = 200  # concepts that one concept is compared with
+_SAMPLED = 100  # concepts that an untrained network sees
 _FEWEST_EACH = 2  # stimuli of a concept in each kind, for the list of multimodal neurons
 
 
@@ -123,18 +128,49 @@ class MultimodalNeurons:
     concepts: int  # that have stimuli of both kinds
     neurons: int  # different neurons among the rows
     shuffled: int  # rows that the same rule finds if written names are shuffled over the concepts
+    sample: dict[str, int] = field(default_factory=dict)  # concepts, and rows of the model and of an untrained network
 
 
-def multimodal_neurons(store: Store, seed: int = 0) -> MultimodalNeurons:
+def multimodal_neurons(store: Store, clip: Clip, seed: int = 0) -> MultimodalNeurons:
     """The multimodal neurons of a Store's model over all concepts with two images and two rendered words or more.
+
+    An untrained network is compared on a few stimuli of a sample of the concepts.
 
     Raises Refused for a Store without images or words, and where fewer than two concepts have both.
     """
+    check_model(store, clip)
     for kind in ("image", "word"):
         if kind not in store.counts:
             raise Refused(f"{store.path} holds no {kind}s; collect emoji and words:emoji, which have the same names")
     (drawn, images), (written, words) = named_rows(store, "image"), named_rows(store, "word")
-    return multimodal_list(drawn, images, written, words, seed)
+    found = multimodal_list(drawn, images, written, words, seed)
+    few, few_words = sampled_rows(images, words, seed)
+    names, said = [images[i] for i in few], [words[i] for i in few_words]
+    other = untrained_clip(clip, seed)
+    seen = [
+        other.activations(original_pictures(store, clip, store.positions(kind)[rows])).max((2, 3))
+        for kind, rows in (("image", few), ("word", few_words))
+    ]
+    model = multimodal_list(drawn[few], names, written[few_words], said, seed)
+    null = multimodal_list(seen[0], names, seen[1], said, seed)
+    counts = {"concepts": model.concepts, "model": len(model.rows), "untrained": len(null.rows)}
+    return replace(found, sample=counts)
+
+
+def sampled_rows(
+    images: Sequence[str], words: Sequence[str], seed: int = 0
+) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " m"]]:
+    """Two images and two words of each of at most 100 concepts that have as many, drawn at random."""
+    rng, of = np.random.default_rng(seed), []
+    for names in (images, words):
+        places: dict[str, list[int]] = {}
+        for i in rng.permutation(len(names)).tolist():
+            places.setdefault(names[i], []).append(i)
+        of.append({name: rows[:_FEWEST_EACH] for name, rows in places.items() if name and len(rows) >= _FEWEST_EACH})
+    shared = sorted(of[0].keys() & of[1].keys())
+    drawn = [shared[i] for i in rng.permutation(len(shared))[:_SAMPLED]]
+    one, two = (np.array(sorted(i for name in drawn for i in each[name]), np.int64) for each in of)
+    return one, two
 
 
 def multimodal_list(

@@ -27,7 +27,7 @@ from decompose.studies.image_words import (
 from decompose.studies.rates import Rate
 from decompose.studies.translations import foreign_words
 
-NEIGHBOURS = 10
+NEAREST_SHOWN = 10
 UNLIKE = 0.5  # two words are unlike in spelling below this likeness
 ASKED_WORDS = ("France", "Jesus", "xbox", "happy", "pizza")  # the paper's three, and two
 WORD_SUMS = (
@@ -92,7 +92,7 @@ def _neighbours(found: WordEmbeddings, spaces: dict[str, np.ndarray], word: str)
     at = found.place[word]
     row: Record = {"word": word}
     for name, X in spaces.items():
-        row[name] = [found.words[i] for i in nearest_words(X, X[[at]], [[at]], NEIGHBOURS)[0]]
+        row[name] = [found.words[i] for i in nearest_words(X, X[[at]], [[at]], NEAREST_SHOWN)[0]]
     return row
 
 
@@ -151,7 +151,7 @@ def _near_words(X: Float[np.ndarray, "m d"], S: Float[np.ndarray, "m m"], unlike
     np.fill_diagonal(C, -np.inf)
     if unlike:
         C[S >= UNLIKE] = -np.inf
-    return np.argsort(-C, axis=1, kind="stable")[:, :NEIGHBOURS]
+    return np.argsort(-C, axis=1, kind="stable")[:, :NEAREST_SHOWN]
 
 
 def _nearness(M: Float[np.ndarray, "m m"], near: np.ndarray, rng: np.random.Generator) -> Record:
@@ -181,7 +181,7 @@ def language_figures(found: WordEmbeddings, clip: Clip, templates: Templates, se
         A = word_activations(clip, [(word, found.fonts[0]) for _, word in pairs])
         T = concept_embeddings(clip, [word for _, word in pairs], templates)
         for name, X, Q in (("image", found.image_space(), A - A.mean(0)), ("text", found.T, T - T.mean(0))):
-            near = nearest_words(X, Q, [()] * len(Q), NEIGHBOURS)
+            near = nearest_words(X, Q, [()] * len(Q), NEAREST_SHOWN)
             hit = (near == own[:, None]).any(1)
             wrong = (near == np.random.default_rng(seed).permutation(own)[:, None]).any(1)
             rows.append(
