@@ -94,9 +94,7 @@ def report_attacks(
         {each.name: attack_carriers(clip, pixels, found, each, single, k, seed) for each in classifiers},
         searched_texts(store, clip, pixels, rows.held_class, classifiers[0], aims, search, single, seed),
         _examples(clip, pixels, found, classifiers[0], single),
-        untrained_attack(
-            clip, pixels[:_UNTRAINED], rows.held_class[:_UNTRAINED], rows.classes, aims, single, templates, seed
-        ),
+        untrained_attack(clip, pixels, rows.held_class, rows.classes, aims, single, templates, seed),
     )
 
 
@@ -110,7 +108,8 @@ def untrained_attack(
     templates: Templates = "drawing",
     seed: int = 0,
 ) -> Record:
-    """Accuracy and success, over all targets, of an untrained network: what the images and the text do by themselves."""
+    """Accuracy, and success over all targets, of an untrained network on the first images."""
+    pixels, labels = pixels[:_UNTRAINED], labels[:_UNTRAINED]
     other = untrained_clip(clip, seed)
     classifier = zero_shot(other, classes, templates)
     study = study_attacks(other, pixels, labels, targets, single, controls=1, seed=seed)

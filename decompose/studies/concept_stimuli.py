@@ -139,9 +139,8 @@ def _multimodal(store: "Store", clip: "Clip", seed: int, k: int, as_json: bool) 
     else:
         pairs = f"{found.neurons:,} neurons for {len(found.rows):,} pairs with {found.concepts:,} concepts"
         print(f"{pairs}; with names shuffled {found.shuffled:,}")
-        print(
-            "of a sample: {model:,} pairs with {concepts:,} concepts, untrained {untrained:,}\n".format(**found.sample)
-        )
+        said = "of a sample: {model:,} pairs with {concepts:,} concepts, untrained {untrained:,}\n"
+        print(said.format(**found.sample))
         print_table(found.rows[:k])
     body = multimodal_page(found, store.request["model"]["name"])
     return write_page(store, MULTIMODAL_PAGE, "Multimodal", body, ["concept", "{store}", "--seed", seed])

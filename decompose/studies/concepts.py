@@ -26,7 +26,7 @@ from decompose.attribution import check_model
 from decompose.renderings import display_texts, without_tone
 
 MOST_OTHERS = 200  # concepts that one concept is compared with
-_SAMPLED = 100  # concepts that an untrained network sees
+_SAMPLED, _SAMPLED_EACH = 200, 4  # concepts that an untrained network sees, and stimuli of each in each kind
 _FEWEST_EACH = 2  # stimuli of a concept in each kind, for the list of multimodal neurons
 
 
@@ -160,13 +160,13 @@ def multimodal_neurons(store: Store, clip: Clip, seed: int = 0) -> MultimodalNeu
 def sampled_rows(
     images: Sequence[str], words: Sequence[str], seed: int = 0
 ) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " m"]]:
-    """Two images and two words of each of at most 100 concepts that have as many, drawn at random."""
+    """Up to four images and words of each of at most 200 concepts that have two or more of each, drawn at random."""
     rng, of = np.random.default_rng(seed), []
     for names in (images, words):
         places: dict[str, list[int]] = {}
         for i in rng.permutation(len(names)).tolist():
-            places.setdefault(names[i], []).append(i)
-        of.append({name: rows[:_FEWEST_EACH] for name, rows in places.items() if name and len(rows) >= _FEWEST_EACH})
+            places.setdefault(str(names[i]), []).append(i)
+        of.append({name: rows[:_SAMPLED_EACH] for name, rows in places.items() if name and len(rows) >= _FEWEST_EACH})
     shared = sorted(of[0].keys() & of[1].keys())
     drawn = [shared[i] for i in rng.permutation(len(shared))[:_SAMPLED]]
     one, two = (np.array(sorted(i for name in drawn for i in each[name]), np.int64) for each in of)
