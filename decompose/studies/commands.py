@@ -22,6 +22,7 @@ from decompose.opening import (
 from decompose.results import write_page
 from decompose.studies.audit_commands import audit_command
 from decompose.studies.concept_stimuli import concept_command
+from decompose.studies.given_commands import given_command
 from decompose.studies.probe_commands import probe_command
 from decompose.studies.region_commands import regions_command
 from decompose.studies.word_commands import words_command
@@ -196,4 +197,5 @@ STUDY_COMMANDS = (
     probe_command,
     regions_command,
     audit_command,
+    given_command,
 )
