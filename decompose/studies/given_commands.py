@@ -30,4 +30,4 @@ def given_command(store: Path, neuron: int, names: list[str], by: str, seed: int
     body = given_page(neuron, rows, opened.request["model"]["name"], len(a), not names)
     again: list[object] = ["given", "{store}", neuron, "--by", by, "--seed", seed]
     again += ["--names", *names] if names else []
-    return write_page(opened, GIVEN_PAGE, "Given", body, again)
+    return write_page(opened, GIVEN_PAGE, "Given a class", body, again)
