@@ -52,13 +52,12 @@ def test_evidence_lies_beside_the_weights_and_lacking_fonts_are_told_first(tmp_p
     measured: list[str] = []
     named = {"naming_figures": "naming", "multimodal_figures": "neurons"}
     named |= {"feeling_figures": "feelings", "region_figures": "regions"}
-    for function in ("naming_figures", "reading", "multimodal_figures", "feeling_figures", "region_figures"):
+    named |= {"attack_figures": "attack", "stroop_figures": "stroop"}
+    functions = ("naming_figures", "reading", "multimodal_figures", "feeling_figures", "region_figures")
+    for function in (*functions, "attack_figures", "stroop_figures", "speed"):
         part = named.get(function, function)
         stub = lambda clip, part=part: measured.append(part) or {"top1": intervals.share([1, 0])}  # noqa: E731
         monkeypatch.setattr(evaluate, function, stub)
-    for part in ("attack", "stroop", "speed"):
-        stub = lambda clip, part=part: measured.append(part) or {"top1": intervals.share([1, 0])}  # noqa: E731
-        monkeypatch.setattr(evaluate, part, stub)
     monkeypatch.setattr(evaluate, "count", lambda clip: {"neurons": 3})
     monkeypatch.setattr(evaluate, "matched", lambda clip, other: {"median correlation": 0.5})
     weights = tmp_path / "mini.safetensors"
