@@ -1,43 +1,48 @@
-"""Evidence that a neuron stands for a text: a score above chance and a p-value for every neuron and text.
+"""Evidence that a neuron stands for a text: for every neuron and text a p-value, and a score that ranks the texts.
 
-There are three kinds: the labels of the things that activate the neuron most (`caption_evidence`), CLIP's own text
-probabilities of these things (`image_evidence`), and the cosine of the basis row with the text (`basis_evidence`). Each
-kind has a null of its own, and its p-values are corrected for the number of texts tested.
+Three kinds of evidence, each with a null of its own; p-values are corrected for the number of texts tested:
 
-    T (t, e) text embeddings    E (n, e) embeddings of the rows    u neurons (or directions), k strongest of m things
+    caption_evidence    labels among the things that activate the neuron most, against shuffled labels
+    image_evidence      texts near the images that activate the neuron, against random directions of image space
+    basis_evidence      texts near the neuron's basis row, against random directions of the basis
+
+    A (n, u) activations    E (n, e) embeddings of the rows    T (t, e) text embeddings    W (u, e) basis
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.sparse import csr_array
 from scipy.special import softmax
-from scipy.stats import norm
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
-from atlas.analysis.significance import enrichment_p_values, max_null_p_values
+from atlas.analysis.significance import CosineNull, enrichment_p_values
 from atlas.errors import Refused
 from atlas.vectors import Rows, scaled_rows
 from decompose.renderings import Things
-from decompose.responses import RESPONSE_BLOCK
+from decompose.responses import RESPONSE_BLOCK, Responses
 
 _DRAWS_A_BLOCK = 500
-PROBABILITY_POOL = 2**24  # probabilities of the things that the null draws from: 64 MB
-_RANK_WEIGHTS = (0.998, 0.97)  # of soft-WPMI: weights of the first and the last of the strongest things
-_LEAST_PROBABILITY = 1e-7  # lower bound, so that the logarithm is finite
+_LEAST_PROBABILITY = 1e-5  # added before the logarithm: a text that no image suggests is not infinitely unlikely
+_LEAST_SHARE = 1e-4  # the same for shares of labels
 _WORD = re.compile(r"[^\W\d_]{2,}")
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """For every neuron and label: standard deviations above chance, and p corrected for the number of labels tested."""
+    """One kind of evidence for every neuron and text."""
+
+    least: Float[np.ndarray, " u"]
+    """For each neuron, the p-value of the strongest text, corrected for the number of texts looked at."""
+
+    p: Float[np.ndarray, "u t"]
+    """For each text, its p-value by itself."""
 
     score: Float[np.ndarray, "u t"]
-    p: Float[np.ndarray, "u t"]
+    """How far a text stands out among all texts for the neuron: standard deviations, 0 where nothing stands out."""
 
 
 def concepts_in(phrase: str) -> tuple[str, ...]:
@@ -47,89 +52,113 @@ def concepts_in(phrase: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys([whole] * (0 < len(whole) <= 40) + words))
 
 
-def caption_evidence(things: Things, top: Int[np.ndarray, "u k"], concepts: Sequence[str]) -> Evidence:
+def caption_evidence(
+    answers: Responses, things: Things, top: Int[np.ndarray, "u k"], concepts: Sequence[str]
+) -> Evidence:
     """Enrichment of labels among the strongest things, with the permutation null in closed form (hypergeometric).
 
     A label that only one thing carries can never be significant, so it is not tested (Tarone 1990, "A modified
-    Bonferroni method for discrete data").
+    Bonferroni method for discrete data"). The score compares a label's share of the neuron's activation (`weighted`)
+    with its share of the rows, on a log scale.
     """
     carries = _incidence(things.phrases, concepts)
     totals = carries.T @ np.bincount(things.phrase, minlength=len(things.phrases))
     u, k = top.shape
     at = things.phrase[top.ravel()], np.arange(0, u * k + 1, k)
-    product: Any = csr_array((np.ones(u * k, np.int64), *at), (u, len(things.phrases))) @ carries
-    seen = product.tocoo()
-    score, corrected = np.zeros(seen.shape, np.float32), np.ones(seen.shape, np.float32)
+    strongest = csr_array((np.ones(u * k, np.int64), *at), (u, len(things.phrases)))
+    seen = strongest.dot(carries).tocoo()
     several = totals[seen.col] > 1
     row, column = seen.row[several], seen.col[several]
-    p = enrichment_p_values(seen.data[several], totals[column], len(things), k)
-    score[row, column] = norm.isf(np.clip(p, 1e-300, 0.5))
-    corrected[row, column] = np.minimum(p * (totals > 1).sum(), 1)
-    return Evidence(score, corrected)
+    single = np.ones(seen.shape)
+    single[row, column] = enrichment_p_values(seen.data[several], totals[column], len(things), k)
+    tested = totals > 1
+    least = np.minimum(single.min(1) * max(tested.sum(), 1), 1)
+    share, alive = np.zeros((u, len(things.phrases))), np.zeros(u)
+    phrase = things.phrase[things.of]
+    for rows, w in answers.weighted():
+        block = csr_array((np.ones(len(rows)), (phrase[rows], np.arange(len(rows)))), (share.shape[1], len(rows)))
+        share += (block @ w).T
+        alive += w.sum(0)
+    share = (carries.T @ (share / np.maximum(alive, 1e-12)[:, None]).T).T
+    usual = carries.T @ np.bincount(phrase, minlength=len(things.phrases)) / len(phrase)
+    return Evidence(least, single, _standardised(np.log((share + _LEAST_SHARE) / (usual + _LEAST_SHARE)), alive > 0))
 
 
 def image_evidence(
-    things: Things,
-    top: Int[np.ndarray, "u k"],
-    E: Rows,
-    T: Float[np.ndarray, "t e"],
-    scale: float,
-    draws: int,
-    random: np.random.Generator,
+    answers: Responses, E: Rows, T: Float[np.ndarray, "t e"], scale: float, null: CosineNull | None = None
 ) -> Evidence:
-    """Soft-WPMI: log p(D|t) of the strongest things, against that of random things.
+    """What CLIP itself sees in the images that activate a neuron.
 
-    `E`: (n, e) embeddings of all rows, an array or a Store's view. `scale`: the model's inverse temperature.
-
-    Embeddings are centred on their mean, so that a text near to every image gains nothing by it. CLIP-Dissect's term
-    log p(t) is the same for all neurons, and cancels with the mean of the null. If there are many things, the null
-    draws from a sample of them.
+    p-values: the cosine of each text with the neuron's mean image, in which images count by the fourth power of the
+    activation (`Responses.weighted`), beside that of random directions (`image_null`). So neither that a neuron's
+    images are alike nor that texts lie near images is evidence. Scores: the log of the mean zero-shot probability of a
+    text over the same weighted images, less that over all images. `E` (n, e): embeddings of all rows, of unit norm.
+    `scale`: the model's inverse temperature. Embeddings and texts are centred on their means.
     """
+    null, mean, T = null or image_null(E, T), mean_embedding(E), _centred(T)
+    mass, usual = np.zeros(answers.width), np.zeros(len(T))
+    likely = np.zeros((answers.width, len(T)), np.float32)
+    images = np.zeros((answers.width, T.shape[1]), np.float32)
+    for rows, w in answers.weighted():
+        block = scaled_rows(np.asarray(E[rows[0] : rows[-1] + 1], np.float32) - mean)
+        probability = softmax(np.float32(scale) * (block @ T.T), axis=1)
+        mass, usual = mass + w.sum(0), usual + probability.sum(0)
+        likely += w.T @ probability
+        images += w.T @ block
+    alive = mass > 0
+    likely /= np.maximum(mass, 1e-12).astype(np.float32)[:, None]
+    lift = np.log(likely + _LEAST_PROBABILITY) - np.log(usual / len(E) + _LEAST_PROBABILITY).astype(np.float32)
+    return Evidence(*_tested(scaled_rows(images) @ T.T, alive, null), _standardised(lift, alive))
+
+
+def basis_evidence(W: Float[np.ndarray, "u e"], T: Float[np.ndarray, "t e"], null: CosineNull) -> Evidence:
+    """Cosines of basis rows with centred texts, beside those of random directions of the basis (`direction_null`)."""
+    T = _centred(T)
+    cosine, alive = scaled_rows(W) @ T.T, W.any(1)
+    return Evidence(*_tested(cosine, alive, null), _standardised(cosine, alive))
+
+
+def image_null(E: Rows, T: Float[np.ndarray, "t e"], draws: int = 10_000, seed: int = 0) -> CosineNull:
+    """The largest cosine over all texts of random directions with the second moments of centred image embeddings."""
     mean = mean_embedding(E)
-    weights = np.linspace(*_RANK_WEIGHTS, top.shape[1], dtype=np.float32)[:, None]
-
-    def probability(some: np.ndarray) -> np.ndarray:
-        return softmax(scale * ((things.embeddings(E, some) - mean) @ T.T), axis=-1)
-
-    def probabilities(block: np.ndarray) -> np.ndarray:
-        some, place = np.unique(block, return_inverse=True)
-        return probability(some)[place.reshape(block.shape)]
-
-    def weigh(P: Float[np.ndarray, "b k t"]) -> Float[np.ndarray, "b t"]:
-        return np.log1p(weights * (P - 1) + np.float32(_LEAST_PROBABILITY)).sum(1)
-
-    at_once = max(1, PROBABILITY_POOL // (top.shape[1] * len(T)))
-    blocks = (top[i : i + at_once] for i in range(0, len(top), at_once))
-    scores = np.concatenate([weigh(probabilities(block)) for block in blocks])
-    pool = np.sort(random.permutation(len(things))[: max(PROBABILITY_POOL // len(T), 1)])
-    P = probability(pool)
-
-    def null() -> Iterator[np.ndarray]:
-        for size in draw_blocks(draws):
-            picks = random.integers(0, len(pool), (size, top.shape[1]))
-            yield np.concatenate([weigh(P[picks[i : i + at_once]]) for i in range(0, size, at_once)])
-
-    return Evidence(*(each.astype(np.float32) for each in max_null_p_values(scores, null())))
+    moment = np.zeros((E.shape[1],) * 2)
+    for start in range(0, len(E), RESPONSE_BLOCK):
+        block = scaled_rows(np.asarray(E[start : start + RESPONSE_BLOCK], np.float32) - mean)
+        moment += block.T @ block
+    return CosineNull.of(moment / len(E), _centred(T), draws, seed)
 
 
-def basis_evidence(
-    W: Float[np.ndarray, "u e"], T: Float[np.ndarray, "t e"], draws: int, random: np.random.Generator
-) -> Evidence:
-    """Cosines of basis rows with centred texts, against those of random directions.
+def direction_null(
+    W: Float[np.ndarray, "u e"], T: Float[np.ndarray, "t e"], draws: int = 10_000, seed: int = 0
+) -> CosineNull:
+    """The largest cosine over all texts of random directions with the second moments of the basis rows W.
 
-    The directions are normal, with the second moments of the basis rows: a text close to the whole basis is not
-    evidence for a single neuron.
+    W is the basis of the whole layer, so that the p-value of one direction does not depend on what is asked with it.
     """
     rows = scaled_rows(W)
-    values, vectors = np.linalg.eigh((rows.T @ rows).astype(np.float64) / len(rows))
-    root = (vectors * np.sqrt(np.maximum(values, 0))).astype(np.float32)
-    T = (T - T.mean(0)).T
+    return CosineNull.of((rows.T @ rows).astype(np.float64) / len(rows), _centred(T), draws, seed)
 
-    def null() -> Iterator[np.ndarray]:
-        for size in draw_blocks(draws):
-            yield scaled_rows(random.standard_normal((size, len(root)), dtype=np.float32) @ root.T) @ T
 
-    return Evidence(*(each.astype(np.float32) for each in max_null_p_values(rows @ T, null())))
+def _tested(
+    cosines: Float[np.ndarray, "u t"], alive: Bool[np.ndarray, " u"], null: CosineNull
+) -> tuple[Float[np.ndarray, " u"], Float[np.ndarray, "u t"]]:
+    """p-values of neurons and of their texts; 1 for a neuron that is not alive."""
+    z = null.z(cosines)
+    return np.where(alive, null.row_p_values(z), 1.0), np.where(alive[:, None], null.p_values(z), 1)
+
+
+def _standardised(scores: Float[np.ndarray, "u t"], alive: Bool[np.ndarray, " u"]) -> Float[np.ndarray, "u t"]:
+    """Scores of each row in its standard deviations; 0 in rows that are not alive, or that never change."""
+    spread = scores.std(1, keepdims=True)
+    usable = (spread > 0) & alive[:, None]
+    return np.divide(
+        scores - scores.mean(1, keepdims=True), spread, out=np.zeros(scores.shape, np.float32), where=usable
+    )
+
+
+def _centred(T: Float[np.ndarray, "t e"]) -> Float[np.ndarray, "t e"]:
+    """Texts less their mean, of unit norm; a single text as it is."""
+    return scaled_rows(T - T.mean(0)) if len(T) > 1 else T
 
 
 def mean_embedding(E: Rows) -> Float[np.ndarray, " e"]:

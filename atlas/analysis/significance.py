@@ -6,14 +6,17 @@ null is that of the largest, which corrects p for the number of statistics (West
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.stats import false_discovery_control, hypergeom
+from scipy.stats import false_discovery_control, hypergeom, norm
 
 from atlas.sources import vocabulary
+from atlas.vectors import scaled_rows
 
+_DRAWS_A_BLOCK = 500
 RANKED_WORDS = 30_000  # English words that random texts are drawn from
 _LIKE_FREQUENCY = 2.0  # two words are of similar frequency if their ranks differ by at most this factor
 INTERVAL = (2.5, 97.5)  # percentiles between which 95 % of draws lie
@@ -28,6 +31,47 @@ def p_values(scores: Float[np.ndarray, "*shape"], null: Float[np.ndarray, "..."]
     ordered = np.sort(null, axis=None)
     larger = ordered.size - np.searchsorted(ordered, scores, side="left")
     return (1 + larger) / (1 + ordered.size)
+
+
+@dataclass(frozen=True)
+class CosineNull:
+    """Cosines of random directions with t vectors: what p-values of such cosines are measured against.
+
+    The directions are normal with a given second moment. A cosine is judged in standard deviations of its vector's own
+    cosines (z), which the normal distribution bounds: cosines have lighter tails.
+    """
+
+    spread: Float[np.ndarray, " t"]  # standard deviation of each vector's cosines
+    largest: Float[np.ndarray, " d"]  # the largest z of each draw
+
+    @classmethod
+    def of(cls, moment: Float[np.ndarray, "e e"], T: Float[np.ndarray, "t e"], draws: int, seed: int) -> "CosineNull":
+        """Draw directions with the second moment (e, e); T (t, e) are of unit norm."""
+        values, vectors = np.linalg.eigh(moment)
+        root, random = (vectors * np.sqrt(np.maximum(values, 0))).astype(np.float32), np.random.default_rng(seed)
+        sizes = [min(_DRAWS_A_BLOCK, draws - start) for start in range(0, draws, _DRAWS_A_BLOCK)]
+        blocks = (scaled_rows(random.standard_normal((n, len(root)), dtype=np.float32) @ root.T) @ T.T for n in sizes)
+        first = next(blocks)
+        spread = np.sqrt((first**2).mean(0))
+        null = cls(spread, np.zeros(0))
+        return cls(spread, np.concatenate([null.z(block).max(1) for block in chain([first], blocks)]))
+
+    def z(self, cosines: Float[np.ndarray, "u t"]) -> Float[np.ndarray, "u t"]:
+        """Cosines in standard deviations of their null; 0 for a vector that no direction comes near."""
+        return np.divide(cosines, self.spread, out=np.zeros_like(cosines), where=self.spread > 1e-9)
+
+    def row_p_values(self, z: Float[np.ndarray, "u t"]) -> Float[np.ndarray, " u"]:
+        """For each row, the probability that any of the t cosines is as large as its largest.
+
+        That is the share of draws, the row itself counted, or t times the normal tail where this is less: so p-values
+        below 1 / draws resolve.
+        """
+        best = z.max(1)
+        return np.minimum(p_values(best, self.largest), np.maximum(z.shape[1] * norm.sf(best), 1e-300))
+
+    def p_values(self, z: Float[np.ndarray, "u t"]) -> Float[np.ndarray, "u t"]:
+        """For each cosine by itself, the normal tail."""
+        return np.maximum(norm.sf(z), 1e-300)
 
 
 def q_values(p: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
