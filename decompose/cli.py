@@ -112,7 +112,7 @@ def texts_command(
 
     check_count(k)
     if climb and templates is not None:
-        raise Refused("--climb optimises whole texts: leave out --templates")
+        raise Refused("--climb optimises whole texts, so it takes no --templates")
     store, clip = open_model(**model)
     chosen = chosen_neuron(neuron, directions, clip.neurons, f"{clip.layer} of {clip.name}")
     if climb:

@@ -167,7 +167,7 @@ def sample_images(store: "Store | None", clip: "Clip", far: "np.ndarray | None" 
     from atlas.store.originals import original_pictures
 
     if store is None or "image" not in store.counts:
-        raise Refused("receipts are measured on images: give --store with a Store that holds some")
+        raise Refused("receipts need images: give --store with a Store that holds some")
     rows = store.positions("image")
     if far is not None:
         cosine = np.asarray(store.array("embedding", "image"), np.float32) @ far

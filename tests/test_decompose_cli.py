@@ -204,7 +204,7 @@ def test_nmf_label_and_emotions_become_pages_of_the_site(
     capsys.readouterr()
     assert main(["label", str(store), "-k", "5", "--rate", "0.9"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "neurons have a label; the surest:" in lines[0]
+    assert "neurons have a label; the most significant:" in lines[0]
     assert main(["label", str(store), "-k", "5", "--rate", "0.9", "--json"]) == 0
     surest = json.loads(capsys.readouterr().out)
     assert [str(row["neuron"]) for row in surest] == [line.split()[0] for line in lines[3:]]
