@@ -3,7 +3,7 @@
 Three kinds of evidence, each with a null of its own; p-values are corrected for the number of texts tested:
 
     caption_evidence    labels among the things that activate the neuron most, against shuffled labels
-    image_evidence      texts near the images that activate the neuron, against random directions of image space
+    image_evidence      texts near the images that activate the neuron, against random directions and random images
     basis_evidence      texts near the neuron's basis row, against random directions of the basis
 
     A (n, u) activations    E (n, e) embeddings of the rows    T (t, e) text embeddings    W (u, e) basis
@@ -19,15 +19,17 @@ from scipy.sparse import csr_array
 from scipy.special import softmax
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
-from atlas.analysis.significance import CosineNull, enrichment_p_values
+from atlas.analysis.significance import CosineNull, enrichment_p_values, tail_p_values
 from atlas.errors import Refused
 from atlas.vectors import Rows, scaled_rows
 from decompose.renderings import Things
-from decompose.responses import RESPONSE_BLOCK, Responses
+from decompose.responses import RESPONSE_BLOCK, Responses, picked_rows
 
 _DRAWS_A_BLOCK = 500
 _LEAST_PROBABILITY = 1e-5  # added before the logarithm: a text that no image suggests is not infinitely unlikely
 _LEAST_SHARE = 1e-4  # the same for shares of labels
+_POOL, _MEANS = 8192, 2000  # images that means of random images are drawn from, and such means of each size
+_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)  # sizes of the random sets of images
 _WORD = re.compile(r"[^\W\d_]{2,}")
 
 
@@ -85,17 +87,18 @@ def caption_evidence(
 
 
 def image_evidence(
-    answers: Responses, E: Rows, T: Float[np.ndarray, "t e"], scale: float, null: CosineNull | None = None
+    answers: Responses, E: Rows, T: Float[np.ndarray, "t e"], scale: float, null: "ImageNull | None" = None
 ) -> Evidence:
     """What CLIP itself sees in the images that activate a neuron.
 
     p-values: the cosine of each text with the neuron's mean image, in which images count by the fourth power of the
-    activation (`Responses.weighted`), beside that of random directions (`image_null`). So neither that a neuron's
-    images are alike nor that texts lie near images is evidence. Scores: the log of the mean zero-shot probability of a
+    activation (`Responses.weighted`), beside that of random directions and of means of random images (`ImageNull`). So
+    neither that a neuron's images are alike nor that texts lie near images is evidence. Scores: the log of the mean zero-shot probability of a
     text over the same weighted images, less that over all images. `E` (n, e): embeddings of all rows, of unit norm.
     `scale`: the model's inverse temperature. Embeddings and texts are centred on their means.
     """
-    null, mean, T = null or image_null(E, T), mean_embedding(E), _centred(T)
+    null, mean, T = null or ImageNull.of(E, T), mean_embedding(E), _centred(T)
+    squares, peak = np.zeros(answers.width), np.zeros(answers.width)
     mass, usual = np.zeros(answers.width), np.zeros(len(T))
     likely = np.zeros((answers.width, len(T)), np.float32)
     images = np.zeros((answers.width, T.shape[1]), np.float32)
@@ -103,12 +106,14 @@ def image_evidence(
         block = scaled_rows(np.asarray(E[rows[0] : rows[-1] + 1], np.float32) - mean)
         probability = softmax(np.float32(scale) * (block @ T.T), axis=1)
         mass, usual = mass + w.sum(0), usual + probability.sum(0)
+        squares, peak = squares + (w**2).sum(0), np.maximum(peak, w.max(0))
         likely += w.T @ probability
         images += w.T @ block
     alive = mass > 0
     likely /= np.maximum(mass, 1e-12).astype(np.float32)[:, None]
     lift = np.log(likely + _LEAST_PROBABILITY) - np.log(usual / len(E) + _LEAST_PROBABILITY).astype(np.float32)
-    return Evidence(*_tested(scaled_rows(images) @ T.T, alive, null), _standardised(lift, alive))
+    several = np.divide(squares, peak**2, out=np.ones(len(peak)), where=alive)
+    return Evidence(*null.tested(scaled_rows(images) @ T.T, several, alive), _standardised(lift, alive))
 
 
 def basis_evidence(W: Float[np.ndarray, "u e"], T: Float[np.ndarray, "t e"], null: CosineNull) -> Evidence:
@@ -118,14 +123,50 @@ def basis_evidence(W: Float[np.ndarray, "u e"], T: Float[np.ndarray, "t e"], nul
     return Evidence(*_tested(cosine, alive, null), _standardised(cosine, alive))
 
 
-def image_null(E: Rows, T: Float[np.ndarray, "t e"], draws: int = 10_000, seed: int = 0) -> CosineNull:
-    """The largest cosine over all texts of random directions with the second moments of centred image embeddings."""
-    mean = mean_embedding(E)
-    moment = np.zeros((E.shape[1],) * 2)
-    for start in range(0, len(E), RESPONSE_BLOCK):
-        block = scaled_rows(np.asarray(E[start : start + RESPONSE_BLOCK], np.float32) - mean)
-        moment += block.T @ block
-    return CosineNull.of(moment / len(E), _centred(T), draws, seed)
+@dataclass(frozen=True)
+class ImageNull:
+    """What a neuron's mean image is judged by: random directions, and means of random images; the larger p counts.
+
+    Random directions have the second moments of centred image embeddings. Means of random images are as few as those
+    that make up the neuron's mean, because one image lies near its own text whichever neuron it activates. With
+    weights w that number is sum(w^2) / max(w)^2, rounded down to one of `sizes`: 1 where one image outweighs the rest.
+    """
+
+    directions: CosineNull
+    sizes: Int[np.ndarray, " s"]
+    largest: Float[np.ndarray, "s d"]  # for each size, the largest z of each mean, in ascending order
+
+    @classmethod
+    def of(cls, E: Rows, T: Float[np.ndarray, "t e"], draws: int = 10_000, seed: int = 0) -> "ImageNull":
+        """The null of all t texts together. `draws`: random directions; of means there are at most 2,000 a size."""
+        mean, moment, random = mean_embedding(E), np.zeros((E.shape[1],) * 2), np.random.default_rng(seed)
+        for start in range(0, len(E), RESPONSE_BLOCK):
+            block = scaled_rows(np.asarray(E[start : start + RESPONSE_BLOCK], np.float32) - mean)
+            moment += block.T @ block
+        T = _centred(T)
+        null = CosineNull.of(moment / len(E), T, draws, seed)
+        picked = np.sort(random.permutation(len(E))[:_POOL])
+        pool = scaled_rows(picked_rows(E, picked).astype(np.float32) - mean)
+        largest = np.zeros((len(_SIZES), min(draws, _MEANS)))
+        for found, size in zip(largest, _SIZES, strict=True):
+            for start in range(0, len(found), _DRAWS_A_BLOCK):
+                some = found[start : start + _DRAWS_A_BLOCK]
+                means = pool[random.integers(0, len(pool), (len(some), size))].mean(1)
+                some[:] = null.z(scaled_rows(means) @ T.T).max(1)
+        return cls(null, np.array(_SIZES), np.sort(largest, axis=1))
+
+    def tested(
+        self, cosines: Float[np.ndarray, "u t"], several: Float[np.ndarray, " u"], alive: Bool[np.ndarray, " u"]
+    ) -> tuple[Float[np.ndarray, " u"], Float[np.ndarray, "u t"]]:
+        """p-values of neurons, and of their texts by themselves; 1 for a neuron that is not alive."""
+        least, p = _tested(cosines, alive, self.directions)
+        z, place = self.directions.z(cosines), np.searchsorted(self.sizes, several, side="right") - 1
+        for size in np.unique(place[alive]):
+            here = alive & (place == size)
+            by_means = tail_p_values(z[here], self.largest[size])
+            least[here] = np.maximum(least[here], by_means.min(1))
+            p[here] = np.maximum(p[here], by_means / z.shape[1])
+        return least, p
 
 
 def direction_null(

@@ -36,12 +36,12 @@ from decompose.attribution import LOGIT_SCALE, Templates
 from decompose.candidates import Candidates, LabelTest, LabelTesting
 from decompose.evidence import (
     Evidence,
+    ImageNull,
     basis_evidence,
     caption_evidence,
     concepts_in,
     direction_null,
     image_evidence,
-    image_null,
 )
 from decompose.renderings import strongest_things, tell_things, things_of
 from decompose.responses import Responses, check_rows
@@ -87,7 +87,7 @@ def label_neurons(
     answers = {k: Responses(store.array("mean", k), directions) for k in ("word", "image") if k in store.counts}
     things = {kind: things_of(store, kind) for kind in answers}
     E = store.array("embedding", "image") if "image" in answers else None
-    seen = None if E is None else image_null(E, T, test.draws, test.seed)
+    seen = None if E is None else ImageNull.of(E, T, test.draws, test.seed)
     layer = clip.basis()
     W, written = (
         layer if directions is None else directions.basis(layer),
@@ -151,7 +151,7 @@ def label_activations(
     check_rows(answers.width, W=W)
     texts = [""] * len(A) if captions is None else captions  # without captions, every row is a thing by itself
     things = tell_things(texts, [""] * len(A) if groups is None else groups)
-    seen = None if E is None else image_null(E, T, test.draws, test.seed)
+    seen = None if E is None else ImageNull.of(E, T, test.draws, test.seed)
     written = None if W is None else direction_null(W, T, test.draws, test.seed)
 
     def evidence(some: slice) -> dict[str, Evidence]:

@@ -17,6 +17,7 @@ from atlas.sources import vocabulary
 from atlas.vectors import scaled_rows
 
 _DRAWS_A_BLOCK = 500
+_TAIL_SHARE = 20  # a tail is fitted to one draw in so many, the largest
 RANKED_WORDS = 30_000  # English words that random texts are drawn from
 _LIKE_FREQUENCY = 2.0  # two words are of similar frequency if their ranks differ by at most this factor
 INTERVAL = (2.5, 97.5)  # percentiles between which 95 % of draws lie
@@ -31,6 +32,20 @@ def p_values(scores: Float[np.ndarray, "*shape"], null: Float[np.ndarray, "..."]
     ordered = np.sort(null, axis=None)
     larger = ordered.size - np.searchsorted(ordered, scores, side="left")
     return (1 + larger) / (1 + ordered.size)
+
+
+def tail_p_values(scores: Float[np.ndarray, "*shape"], ordered: Float[np.ndarray, " d"]) -> Float[np.ndarray, "*shape"]:
+    """p-values as `p_values` gives them, but above the largest draw from an exponential tail.
+
+    `ordered`: draws in ascending order. The tail is fitted to the largest twentieth of them. Where the statistic is
+    bounded or has a normal tail, an exponential one is heavier, so that p is not too small.
+    """
+    larger = len(ordered) - np.searchsorted(ordered, scores, side="left")
+    p = (1 + larger) / (1 + len(ordered))
+    top = ordered[-max(len(ordered) // _TAIL_SHARE, 1) :]
+    excess = max(float((top - top[0]).mean()), 1e-12)
+    tail = len(top) / len(ordered) * np.exp(-np.minimum((np.asarray(scores) - top[0]) / excess, 600))
+    return np.where(larger == 0, np.minimum(p, tail), p)
 
 
 @dataclass(frozen=True)
