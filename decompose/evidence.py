@@ -29,6 +29,7 @@ _DRAWS_A_BLOCK = 500
 _LEAST_PROBABILITY = 1e-5  # added before the logarithm: a text that no image suggests is not infinitely unlikely
 _LEAST_SHARE = 1e-4  # the same for shares of labels
 _POOL, _MEANS = 8192, 2000  # images that means of random images are drawn from, and such means of each size
+_EQUAL_ROWS = 8  # strongest rows that count alike in a mean image
 _SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)  # sizes of the random sets of images
 _WORD = re.compile(r"[^\W\d_]{2,}")
 
@@ -92,13 +93,13 @@ def image_evidence(
     """What CLIP itself sees in the images that activate a neuron.
 
     p-values: the cosine of each text with the neuron's mean image, in which images count by the fourth power of the
-    activation (`Responses.weighted`), beside that of random directions and of means of random images (`ImageNull`). So
+    activation (`Responses.weighted`) but the strongest eight alike, beside that of random directions and of means of random images (`ImageNull`). So
     neither that a neuron's images are alike nor that texts lie near images is evidence. Scores: the log of the mean zero-shot probability of a
     text over the same weighted images, less that over all images. `E` (n, e): embeddings of all rows, of unit norm.
     `scale`: the model's inverse temperature. Embeddings and texts are centred on their means.
     """
     null, mean, T = null or ImageNull.of(E, T), mean_embedding(E), _centred(T)
-    squares, peak = np.zeros(answers.width), np.zeros(answers.width)
+    cap, squares = _equal_weight(answers), np.zeros(answers.width)
     mass, usual = np.zeros(answers.width), np.zeros(len(T))
     likely = np.zeros((answers.width, len(T)), np.float32)
     images = np.zeros((answers.width, T.shape[1]), np.float32)
@@ -106,13 +107,13 @@ def image_evidence(
         block = scaled_rows(np.asarray(E[rows[0] : rows[-1] + 1], np.float32) - mean)
         probability = softmax(np.float32(scale) * (block @ T.T), axis=1)
         mass, usual = mass + w.sum(0), usual + probability.sum(0)
-        squares, peak = squares + (w**2).sum(0), np.maximum(peak, w.max(0))
         likely += w.T @ probability
-        images += w.T @ block
+        level = np.minimum(w, cap)
+        images, squares = images + level.T @ block, squares + (level**2).sum(0)
     alive = mass > 0
     likely /= np.maximum(mass, 1e-12).astype(np.float32)[:, None]
     lift = np.log(likely + _LEAST_PROBABILITY) - np.log(usual / len(E) + _LEAST_PROBABILITY).astype(np.float32)
-    several = np.divide(squares, peak**2, out=np.ones(len(peak)), where=alive)
+    several = np.divide(squares, cap**2, out=np.ones(len(cap)), where=alive)
     return Evidence(*null.tested(scaled_rows(images) @ T.T, several, alive), _standardised(lift, alive))
 
 
@@ -121,6 +122,19 @@ def basis_evidence(W: Float[np.ndarray, "u e"], T: Float[np.ndarray, "t e"], nul
     T = _centred(T)
     cosine, alive = scaled_rows(W) @ T.T, W.any(1)
     return Evidence(*_tested(cosine, alive, null), _standardised(cosine, alive))
+
+
+def _equal_weight(answers: Responses) -> Float[np.ndarray, " u"]:
+    """The weight at which each neuron's weights are cut off: the eighth largest, or the least above 0 of fewer rows.
+
+    A mean image that one row made up would be near to that row's text, whatever the neuron answers to.
+    """
+    top = np.zeros((0, answers.width), np.float32)
+    for _, w in answers.weighted():
+        top = np.concatenate([top, w])
+        top = np.partition(top, max(len(top) - _EQUAL_ROWS, 0), axis=0)[-_EQUAL_ROWS:]
+    least = np.where(top > 0, top, np.inf).min(0)
+    return np.where(np.isfinite(least), least, 1).astype(np.float64)
 
 
 @dataclass(frozen=True)
