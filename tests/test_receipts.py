@@ -1,16 +1,26 @@
 """A tower whose every neuron writes what it is told to: one the concept, all others as much of anything else."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from atlas.analysis.significance import q_values
 from atlas.errors import Refused
 from atlas.model import layers
 from atlas.model.clip import Clip
 from atlas.model.directions import Directions
 from decompose.attribution import concept_embeddings
 from decompose.lookup import neurons_of_text
-from decompose.receipts import EDITS_A_PASS, Receipt, match_controls, mean_activations, receipt
+from decompose.receipts import (
+    EDITS_A_PASS,
+    Receipt,
+    match_controls,
+    mean_activations,
+    predictions_that_hold,
+    receipt,
+)
 from tests.towers import CONCEPT, FAR, noise, plant_writer
 
 IMAGES = 16
@@ -37,7 +47,7 @@ def test_the_neuron_that_writes_the_concept_is_confirmed_and_its_control_is_not(
     both = Directions.neurons([writer, control], clip.neurons)
     raised, ablated, *others = receipt(clip, images, CONCEPT, both, controls=30, amount=FAR)
     assert (raised.direction, raised.text, raised.act, raised.images) == (f"neuron {writer}", CONCEPT, "raise", IMAGES)
-    assert (ablated.act, ablated.expected, ablated.images) == ("ablate", -1, IMAGES // 8)
+    assert (ablated.act, ablated.expected, ablated.images) == ("ablate", -1, IMAGES // 2)
     assert 0 < raised.low < raised.effect < raised.high
     assert ablated.low <= ablated.effect <= ablated.high < 0
     assert raised.p == ablated.p == 1 / 31
@@ -63,7 +73,7 @@ def test_the_effects_are_those_of_hooks_by_hand(clip, writer):
             pushed = logits(clip, images)
         assert effect == pytest.approx(float((pushed - logits(clip, images)).mean()), abs=1e-6)
     assert len(set(effects)) == 3
-    firing = images[np.argsort(-A[:, writer])[: IMAGES // 8]]
+    firing = images[np.argsort(-A[:, writer])[:8]]
     act = clip.model.visual.layer4[-1].act3
     hook = act.register_forward_hook(lambda _, __, out: out.index_fill(1, torch.tensor([writer]), 0))
     silent = logits(clip, firing)
@@ -105,6 +115,7 @@ def test_confirmed_is_significant_and_wholly_on_the_expected_side(p, low, high, 
     found = Receipt("one", "cat", "raise", (low + high) / 2, low, high, p, expected, 9, 1.0, (1, 2), (0.5, -0.1))
     assert found.confirmed is confirmed
     assert found.control == pytest.approx(0.2)
+    assert not replace(found, images=4).confirmed  # too few images to confirm anything
 
 
 def test_images_that_are_not_held_do_not_count(clip, writer):
@@ -178,7 +189,7 @@ def test_a_latent_is_silenced_where_it_fires_in_the_map(clip, writer):
     assert not latent.activations(A).any()
     ablated = receipt(clip, images, CONCEPT, latent, controls=5, amount=FAR)[1]
     fires = (maps.max((1, 2)) + bias > 0).sum()
-    assert 0 < ablated.images == min(fires, IMAGES // 8)
+    assert 0 < ablated.images == min(fires, 8)
     assert ablated.effect != 0
 
 
@@ -208,3 +219,31 @@ def test_a_direction_that_never_fires_shows_nothing_when_it_is_silenced(clip):
     raised, ablated = receipt(clip, noise(clip, 4), CONCEPT, mute, controls=5, amount=FAR)
     assert raised.effect != 0  # raised as far as others usually are
     assert (ablated.images, ablated.effect, ablated.p, ablated.confirmed) == (0, 0, 1, False)
+
+
+def test_predictions_are_made_before_and_hold(clip, writer):
+    """The bilinear form foresees effects of a last layer, on images and prompts used for nothing else."""
+    images = noise(clip, IMAGES)
+    found = receipt(clip, images, CONCEPT, Directions.neurons([writer], clip.neurons), controls=9, amount=FAR)
+    for each in found:
+        assert each.predicted == pytest.approx(each.effect, rel=0.1)
+    assert found[0].predicted > 0 > found[1].predicted
+    share, factor = predictions_that_hold([1.0, -2.0, 3.0, 4.0], [2.0, -2.0, -1.0, 4.0])
+    assert share == 0.75
+    assert factor == pytest.approx(1)
+    assert predictions_that_hold([1.0], [-1.0]) == (0, float("inf"))
+
+
+def test_q_is_over_all_receipts_of_a_run(clip, writer):
+    found = receipt(clip, noise(clip, 6), CONCEPT, Directions.neurons([writer, 1, 2], clip.neurons), controls=9)
+    np.testing.assert_allclose([each.q for each in found], q_values(np.array([each.p for each in found])))
+
+
+def test_matching_is_what_all_distances_give():
+    rng = np.random.default_rng(0)
+    W, A = rng.normal(size=(300, 6)).astype(np.float32), rng.gamma(2, size=(40, 300)).astype(np.float32)
+    found = match_controls(W, A, Directions.neurons(range(300), 300), 5, np.arange(300) % 7)
+    place = np.log(np.stack([np.linalg.norm(W, axis=1), A.std(0)], 1))
+    far = (((place[:, None] - place) / place.std(0)) ** 2).sum(2)
+    far[np.arange(300)[:, None] % 7 == np.arange(300) % 7] = np.inf
+    np.testing.assert_array_equal(found, np.argsort(far, axis=1)[:, :5])

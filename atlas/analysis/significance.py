@@ -12,6 +12,7 @@ from itertools import chain
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.stats import false_discovery_control, hypergeom, norm
+from scipy.stats import t as student_t
 
 from atlas.sources import vocabulary
 from atlas.vectors import scaled_rows
@@ -20,6 +21,7 @@ _DRAWS_A_BLOCK = 500
 _TAIL_SHARE = 20  # a tail is fitted to one draw in so many, the largest
 RANKED_WORDS = 30_000  # English words that random texts are drawn from
 _LIKE_FREQUENCY = 2.0  # two words are of similar frequency if their ranks differ by at most this factor
+_RESAMPLES = 2000  # of the bootstrap
 INTERVAL = (2.5, 97.5)  # percentiles between which 95 % of draws lie
 _LONGEST_RANDOM_TEXT = 24  # words of a random text; the models cut longer prompts too
 
@@ -87,6 +89,23 @@ class CosineNull:
     def p_values(self, z: Float[np.ndarray, "u t"]) -> Float[np.ndarray, "u t"]:
         """For each cosine by itself, the normal tail."""
         return np.maximum(norm.sf(z), 1e-300)
+
+
+def mean_interval(values: Float[np.ndarray, " n"], seed: int = 0) -> tuple[float, float]:
+    """The ends of a 95 % interval of the mean of two values or more: of Student's t and the studentised bootstrap, the
+    lower low end and the higher high end.
+
+    The bootstrap of the mean alone is too narrow for few values; t is too narrow where they are skewed.
+    """
+    n, mean = len(values), float(values.mean())
+    error = float(values.std(ddof=1)) / n**0.5
+    if not error:
+        return mean, mean
+    again = values[np.random.default_rng(seed).integers(0, n, (_RESAMPLES, n))].astype(np.float64)
+    spread = np.maximum(again.std(1, ddof=1) / n**0.5, error / 100)
+    below, above = np.percentile((again.mean(1) - mean) / spread, INTERVAL)
+    half = float(student_t.ppf(INTERVAL[1] / 100, n - 1))
+    return mean - max(half, float(above)) * error, mean + max(half, -float(below)) * error
 
 
 def q_values(p: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
