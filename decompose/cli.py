@@ -270,7 +270,7 @@ def label_command(
     Labels of directions, which have no cards, are written as a page of the site.
     """
     from atlas.analysis import parts
-    from decompose.confirmation import confirm_labels
+    from decompose.confirmation import confirm_labels, signs_that_hold
     from decompose.facets import split_neurons
     from decompose.labels import by_neuron, label_neurons
     from decompose.pages.directions import directions_page, portray
@@ -286,7 +286,9 @@ def label_command(
     if "image" in opened.counts:
         receipts = confirm_labels(opened, clip, labels, seed=seed, directions=some)
         raised = [row["confirmed"] for row in receipts.to_pylist() if row["act"] == "raise"]
-        print(f"raising confirms {sum(raised):,} of {len(raised):,} labels", file=sys.stderr)
+        hold, factor = signs_that_hold(receipts)
+        print(f"raising confirms {sum(raised):,} of {len(raised):,} labels;", end=" ", file=sys.stderr)
+        print(f"{hold:.0%} of predicted signs hold, sizes to a factor of {factor:.2f}", file=sys.stderr)
         if some is None:
             write_table(opened, parts.FACETS, recipe, split_neurons(opened, clip, rate=rate, seed=seed))
             write_table(opened, parts.RECEIPTS, recipe, receipts, of=(parts.LABELS,))

@@ -15,7 +15,7 @@ from atlas.store.originals import original_pictures
 from atlas.store.store import Store
 from decompose.attribution import Templates, check_model
 from decompose.labels import STRONGEST_THINGS
-from decompose.receipts import receipt
+from decompose.receipts import predictions_that_hold, receipt
 from decompose.renderings import strongest_things, things_of
 from decompose.responses import Responses, picked_rows
 
@@ -75,6 +75,12 @@ def confirm_labels(
         row = {name: getattr(each, name) for name in RECEIPT_COLUMNS.names[2:]}
         rows.append(row | {"neuron": neuron, "concept": each.text})
     return pa.Table.from_pylist(rows, RECEIPT_COLUMNS)
+
+
+def signs_that_hold(receipts: pa.Table) -> tuple[float, float]:
+    """`predictions_that_hold` of the receipts that raise: share of predicted signs, and the typical factor in size."""
+    raised = receipts.filter(pc.field("act") == "raise")
+    return predictions_that_hold(raised["effect"].to_pylist(), raised["predicted"].to_pylist())
 
 
 def _shown(top: Int[np.ndarray, "k c"], thing: Int[np.ndarray, " n"]) -> Bool[np.ndarray, "n k"]:

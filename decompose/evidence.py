@@ -93,10 +93,11 @@ def image_evidence(
     """What CLIP itself sees in the images that activate a neuron.
 
     p-values: the cosine of each text with the neuron's mean image, in which images count by the fourth power of the
-    activation (`Responses.weighted`) but the strongest eight alike, beside that of random directions and of means of random images (`ImageNull`). So
-    neither that a neuron's images are alike nor that texts lie near images is evidence. Scores: the log of the mean zero-shot probability of a
-    text over the same weighted images, less that over all images. `E` (n, e): embeddings of all rows, of unit norm.
-    `scale`: the model's inverse temperature. Embeddings and texts are centred on their means.
+    activation (`Responses.weighted`) but the strongest eight alike, beside that of random directions and of means of
+    random images (`ImageNull`). So neither that a neuron's images are alike nor that texts lie near images is evidence.
+    Scores: the log of the mean zero-shot probability of a text over the images, weighted by the fourth power, less that
+    over all images. `E` (n, e): embeddings of all rows, of unit norm. `scale`: the model's inverse temperature.
+    Embeddings and texts are centred on their means.
     """
     null, mean, T = null or ImageNull.of(E, T), mean_embedding(E), _centred(T)
     cap, squares = _equal_weight(answers), np.zeros(answers.width)

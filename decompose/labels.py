@@ -49,8 +49,8 @@ from decompose.responses import Responses, check_rows
 LABELS_A_NEURON = 3  # at most
 STRONGEST_THINGS = 24  # things of a kind that captions and words count: those that activate the neuron most
 RESPONDS, WRITES = ("words", "captions", "images"), ("basis",)  # kinds of evidence by what they are about
-# How much the scores of each kind count in the order of labels, chosen on the demo Store: of 477 neurons whose concept is
-# known, the first label is right for .75 with these, .69 by images alone, .66 by the basis alone. Captions come last.
+# How much the scores of each kind count in the order of labels, chosen on the demo Store: of 477 neurons whose concept
+# is known, the best score is right for .75 with these, .69 by images alone, .66 by the basis alone. Captions come last.
 WEIGHTS = {"basis": 1.0, "images": 0.35, "captions": 0.05, "words": 0.02}
 _NEURONS_AT_ONCE = 1024  # evidence of so many neurons is in memory at a time
 
@@ -76,7 +76,8 @@ def label_neurons(
     A neuron's p-value is the least of its kinds of evidence, times the number of kinds. A label's p-value is adjusted
     over all labels and kinds of the neuron (Benjamini and Hochberg 1995); `evidence` names the kinds that bear it out.
     q-values are hierarchical (Benjamini and Bogomolov 2014): neurons are selected by their p-values, then labels of the
-    selected neurons at the same rate. Significant labels are ordered by a weighted sum of the scores of all kinds (`WEIGHTS`); each label of a neuron adds a word.
+    selected neurons at the same rate. Significant labels are ordered by a weighted sum of the scores of
+    all kinds (`WEIGHTS`); each label of a neuron adds a word.
     `responds_to` and `writes` are the first label by what the neuron responds to alone (words, captions, images) and by
     what it writes alone (basis), null where none is significant.
 
@@ -243,8 +244,10 @@ def _table(concepts: Sequence[str], evidence: EvidenceOf, width: int, rate: floa
 
 
 LABEL_COLUMNS = pa.schema(
-    [("neuron", pa.int64()), ("label", pa.string()), ("evidence", pa.string()), ("p", pa.float64())]
-    + [("q", pa.float64()), ("responds_to", pa.string()), ("writes", pa.string())]
+    {
+        **{"neuron": pa.int64(), "label": pa.string(), "evidence": pa.string(), "p": pa.float64(), "q": pa.float64()},
+        **{"responds_to": pa.string(), "writes": pa.string()},
+    }
 )
 
 

@@ -38,6 +38,7 @@ from decompose.responses import Responses, check_rows
 TEXT_BANK = Part("index/vocabulary", "decompose texts 0 --store {store}")  # embeddings of the texts to choose from
 _SEARCHES = ("basis", "response", "both")
 _RANDOM_TEXTS = 500  # that a query is compared with
+LEAST_TEXTS = 100  # of fewer texts p-values are too small
 _ENGLISH_WORDS = 3000  # frequent English words in the default vocabulary
 _BAND_RATIO = 4  # a frequency band goes from one rank to four times that
 
@@ -64,7 +65,7 @@ def neurons_of_text(
     `score` compares the text with `random` random texts of similar frequency: the difference from their mean, over
     their deviation plus the median neuron's (`moderated_scores`). So neurons that respond to every text, or to rare
     words, do not rank high. p is the share of random texts, pooled over neurons, whose score is as large. A neuron that
-    never fires on the Store's images scores 0. `attribution` is W x_text less its mean over the random texts.
+    never fires on the Store's images scores 0. Mean and deviation are over the query and the random texts together. `attribution` is W x_text less its mean over the random texts.
 
     `directions`: rank these instead of neurons. `templates`: prompts of the text, as in `decompose.attribution`.
     `images`: measure receipts of the k neurons on these images, with other prompts (`receipts.side_by_side`); they
@@ -82,6 +83,7 @@ def neurons_of_text(
     seen = [kind for kind in ("image", "word") if store is not None and kind in store.counts]
     if store is not None and by == "response" and not seen:
         raise Refused(f"{store.path} holds neither images nor words that neurons could respond to; search by basis")
+    _enough(random)
     prompts(query, templates)  # refuses a bad query before random texts join it
     X = concept_embeddings(clip, [query, *random_texts(query, random, seed)], templates)
     if store is not None:
@@ -137,8 +139,7 @@ def rank_neurons(
     """
     by = _way(by, A is not None and E is not None, "activations and embeddings of the same images: give A= and E=")
     _at_least_one(k)
-    if len(null) < 2:
-        raise Refused(f"{len(null)} texts to compare with; give some 500")
+    _enough(len(null))
     X = np.vstack([x, null])
     given, answered = X @ W.T, []
     if not np.isfinite(given).all():
@@ -188,6 +189,13 @@ def _way(by: str | None, can_answer: bool, needed: str) -> str:
     return by
 
 
+def _enough(random: int) -> None:
+    if random < LEAST_TEXTS:
+        raise Refused(
+            f"{random} random texts to compare with; give at least {LEAST_TEXTS}, some 500 for small p-values"
+        )
+
+
 def _at_least_one(k: int) -> None:
     if k < 1:
         raise Refused(f"k={k}: ask for at least one neuron")
@@ -196,7 +204,7 @@ def _at_least_one(k: int) -> None:
 def _ranked(given: Float[np.ndarray, "t u"], answered: Sequence[Float[np.ndarray, "t u"]], by: str, k: int) -> pa.Table:
     """The k best neurons for the first text. `given`: attributions of all texts; `answered`: their mean responses."""
     parts = [*([given] if by != "response" else []), *answered]
-    Z = np.mean([moderated_scores(part, part[1:]) for part in parts], axis=0)
+    Z = np.mean([moderated_scores(part, part) for part in parts], axis=0)  # the query is one of the texts compared
     Z[:, ~given.any(0)] = 0
     best = np.argsort(-Z[0], kind="stable")[:k]
     p = p_values(Z[0], Z[1:])

@@ -204,13 +204,13 @@ def test_directions_in_double_precision_are_tried_too(clip, writer):
 def test_a_search_brings_the_receipts_of_what_it_found(clip, writer):
     pytest.importorskip("wordfreq")
     images = noise(clip, 6)
-    table = neurons_of_text(clip, CONCEPT, k=3, random=20, images=images, templates="neutral")
+    table = neurons_of_text(clip, CONCEPT, k=3, random=100, images=images, templates="neutral")
     tried = Directions.neurons(table["neuron"].to_pylist(), clip.neurons)
     alone = receipt(clip, images, CONCEPT, tried, "drawing")
     for act, receipts in (("raise", alone[::2]), ("ablate", alone[1::2])):
         for name in ("effect", "p", "confirmed"):
             assert table[f"{act}_{name}"].to_pylist() == [getattr(each, name) for each in receipts]
-    assert "raise_effect" not in neurons_of_text(clip, CONCEPT, k=1, random=20).column_names
+    assert "raise_effect" not in neurons_of_text(clip, CONCEPT, k=1, random=100).column_names
 
 
 def test_a_direction_that_never_fires_shows_nothing_when_it_is_silenced(clip):

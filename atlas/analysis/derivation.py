@@ -153,7 +153,8 @@ def most_similar(similarity: np.ndarray, k: int = _NEIGHBOURS) -> np.ndarray:
 
 def index_embeddings(store: Store, seed: int = 0) -> Path:
     """Make index/embedding: one FAISS index per kind; the recipe has the type and measured recall@10 of each."""
-    built = {kind: Index.build(store.array("embedding", kind), seed=seed) for kind in store.counts}
+    asked = store.array("embedding", "text") if "text" in store.counts else None
+    built = {kind: Index.build(store.array("embedding", kind), seed=seed, queries=asked) for kind in store.counts}
     recipe = {kind: {"type": i.kind, "rows": len(i), "recall_at_10": i.recall} for kind, i in built.items()}
     with store.deriving(parts.EMBEDDINGS.made_with(seed=seed or None), recipe) as folder:
         for kind, index in built.items():

@@ -20,6 +20,7 @@ from atlas.vectors import scaled_rows
 _DRAWS_A_BLOCK = 500
 _TAIL_SHARE = 20  # a tail is fitted to one draw in so many, the largest
 RANKED_WORDS = 30_000  # English words that random texts are drawn from
+_LEAST_BAND = 100  # words of similar frequency, at least
 _LIKE_FREQUENCY = 2.0  # two words are of similar frequency if their ranks differ by at most this factor
 _RESAMPLES = 2000  # of the bootstrap
 INTERVAL = (2.5, 97.5)  # percentiles between which 95 % of draws lie
@@ -174,19 +175,25 @@ def enrichment_p_values(
 
 
 def random_texts(like: str, count: int, seed: int = 0) -> list[str]:
-    """`count` random texts with as many words as `like`, each an English word of similar frequency.
+    """`count` different random texts with as many words as `like`, each an English word of similar frequency.
 
     Similar is a rank between half and twice the word's own in wordfreq's list; a word that is not in the list, in any
-    script, gets the last rank. The words of `like` themselves are excluded.
+    script, gets the last rank. Of a single word, as many ranks as are needed for `count` words are taken. The words of `like` themselves are excluded.
     """
     ranked = vocabulary.english_words(RANKED_WORDS)
     place = {word: rank for rank, word in enumerate(ranked)}
     own = re.findall(r"\w+", like.casefold())[:_LONGEST_RANDOM_TEXT] or [like]
-    random = np.random.default_rng(seed)
-    columns = []
+    random, least = np.random.default_rng(seed), count + len(own) if len(own) == 1 else 0
+    bands = []
     for word in own:
         rank = place.get(word, len(ranked) - 1)
-        low = min(int(rank / _LIKE_FREQUENCY), len(ranked) - 100)
-        band = [other for other in ranked[low : max(int(_LIKE_FREQUENCY * rank), low + 100)] if other not in own]
-        columns.append(random.choice(np.array(band), count))
-    return [" ".join(words) for words in zip(*columns, strict=True)]
+        width = max(_LEAST_BAND, least)
+        low = max(min(int(rank / _LIKE_FREQUENCY), len(ranked) - width), 0)
+        bands.append(np.array([w for w in ranked[low : max(int(_LIKE_FREQUENCY * rank), low + width)] if w not in own]))
+    if len(own) == 1:
+        return random.permutation(bands[0])[:count].tolist()
+    found: dict[str, None] = {}
+    while len(found) < count:
+        drawn = (random.choice(band, count) for band in bands)
+        found |= dict.fromkeys(" ".join(words) for words in zip(*drawn, strict=True))
+    return list(found)[:count]

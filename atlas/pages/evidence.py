@@ -116,10 +116,16 @@ def receipt_entry(row: Record) -> Record:
     interval = (
         f"{format_difference(row['effect'])} ({format_difference(row['low'])} to {format_difference(row['high'])})"
     )
+    more: Record = {}
+    if "predicted" in row:
+        more["predicted"] = format_difference(row["predicted"])
+    if "images" in row:
+        more["images"] = row["images"]
     return {
         "concept": display_text(row["concept"]),
         "neuron was": ACT_TEXTS.get(row["act"], row["act"]),
         "effect on the score (95 %)": interval,
+        **more,
         "matched neurons": format_difference(row["control"]),
         "p": format_p(row["p"]),
         "confirmed": "yes" if row["confirmed"] else "no",
