@@ -44,9 +44,9 @@ def confirm_labels(
     """Receipts of a Store's labels, two rows a label: neuron, concept, act and the columns of `RECEIPT_COLUMNS`.
 
     `labels`: a table of `label_neurons`, of neurons or, with `directions`, of these. `images`: how many of the Store's
-    images to measure on; of those that contributed to the fewest labels, images are taken on which the neurons fire, until
-    each fires on eight. `templates`, `controls` and `seed` are
-    those of `decompose.receipt`. `control` is the mean effect of the matched control neurons.
+    images to measure on; of those that contributed to the fewest labels, images are taken on which the neurons fire,
+    until each fires on eight. `templates`, `controls` and `seed` are those of `decompose.receipt`. `control` is the
+    mean effect of the matched control neurons.
 
     An image of one of the `chosen_by` things that activate a neuron most does not count for that neuron, because its
     label was found on such images. Without labels the table is empty. Raises Refused for a Store of

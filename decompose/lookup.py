@@ -65,7 +65,8 @@ def neurons_of_text(
     `score` compares the text with `random` random texts of similar frequency: the difference from their mean, over
     their deviation plus the median neuron's (`moderated_scores`). So neurons that respond to every text, or to rare
     words, do not rank high. p is the share of random texts, pooled over neurons, whose score is as large. A neuron that
-    never fires on the Store's images scores 0. Mean and deviation are over the query and the random texts together. `attribution` is W x_text less its mean over the random texts.
+    never fires on the Store's images scores 0. Mean and deviation are over the query and the random texts together.
+    `attribution` is W x_text less its mean over the random texts.
 
     `directions`: rank these instead of neurons. `templates`: prompts of the text, as in `decompose.attribution`.
     `images`: measure receipts of the k neurons on these images, with other prompts (`receipts.side_by_side`); they

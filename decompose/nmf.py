@@ -45,8 +45,8 @@ class SparseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     `batch_size`: rows of one block of a stream. `device`: where torch computes; by default a GPU for large inputs.
 
     `fit` takes an array or a sparse matrix, or any object with a shape that is read by slices, such as a memory map or
-    `store.array("mean", "image")`. The latter is streamed, in memory that does not grow with the rows (Mairal et al. 2010, "Online learning for matrix
-    factorization and sparse coding").
+    `store.array("mean", "image")`. The latter is streamed, in memory that does not grow with the rows (Mairal et al.
+    2010, "Online learning for matrix factorization and sparse coding").
 
     >>> import numpy as np
     >>> from decompose import SparseNMF

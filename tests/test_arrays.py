@@ -192,7 +192,7 @@ def test_arrays_that_do_not_fit_are_refused(plain: Plain, clip: FakeClip) -> Non
         "give A= and E=": lambda: rank(T[0], null, W, A, by="both"),
         "searched by": lambda: rank(T[0], null, W, by="smell"),
         "at least one neuron": lambda: rank(T[0], null, W, k=0),
-        "1 texts to compare with": lambda: rank(T[0], null[:1], W),
+        "99 random texts to compare with": lambda: rank(T[0], null[:99], W),
         "W has 15 rows where 16": lambda: rank(T[0], null, W[:15], A),
         "E has 9 rows where 420": lambda: rank(T[0], null, W, A, X[:9]),
         "an array of shape": lambda: rank(T[0], null, W, A[0]),

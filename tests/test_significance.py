@@ -99,3 +99,9 @@ def test_random_texts_of_anything(like: str) -> None:
     texts = random_texts(like, 50)
     assert len(set(texts)) > 20
     assert all(0 < len(text.split()) <= 24 for text in texts)
+
+
+@pytest.mark.parametrize("like", ["the", "time", "good", "pizza"])
+def test_random_texts_are_different(like: str) -> None:
+    pytest.importorskip("wordfreq")
+    assert len({*random_texts(like, 500)}) == 500

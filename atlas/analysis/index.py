@@ -102,9 +102,9 @@ class Index:
         """Index the rows of `vectors` (n, d), scaled to unit norm; ids are positions, 0 .. n-1.
 
         `queries`: other vectors that will be searched with, such as texts among images, by a sample of which recall is
-        measured too: the lower of both recalls counts. `kind`: flat | ivf | ivfpq; chosen by the number of rows if None. The same vectors and seed give the same
-        index. Besides the index, memory holds one block of rows and a sample for k-means. Raises `Refused` if there are
-        no rows, and for a row that is zero or not finite.
+        measured too: the lower of both recalls counts. `kind`: flat | ivf | ivfpq; chosen by the number of rows if
+        None. The same vectors and seed give the same index. Besides the index, memory holds one block of rows and a
+        sample for k-means. Raises `Refused` if there are no rows, and for a row that is zero or not finite.
         """
         if len(vectors.shape) != 2 or not len(vectors):
             raise Refused(f"an index needs vectors of shape (n, d) with n > 0, got {tuple(vectors.shape)}")

@@ -178,7 +178,8 @@ def random_texts(like: str, count: int, seed: int = 0) -> list[str]:
     """`count` different random texts with as many words as `like`, each an English word of similar frequency.
 
     Similar is a rank between half and twice the word's own in wordfreq's list; a word that is not in the list, in any
-    script, gets the last rank. Of a single word, as many ranks as are needed for `count` words are taken. The words of `like` themselves are excluded.
+    script, gets the last rank. Of a single word, as many ranks as are needed for `count` words are taken. The words of
+    `like` themselves are excluded.
     """
     ranked = vocabulary.english_words(RANKED_WORDS)
     place = {word: rank for rank, word in enumerate(ranked)}
