@@ -189,7 +189,9 @@ class SparseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         A = A.astype(np.float32) if getattr(A, "dtype", None) == np.float16 else A
         signs, given = self.split is None, ("csr", "csc")
         A = validate_data(self, A, accept_sparse=given, reset=reset, dtype=kinds, order="C", ensure_non_negative=signs)
-        A = A.toarray() if sparse.issparse(A) else A
+        A = (
+            A.toarray() if sparse.issparse(A) else A if A.flags.writeable else A.copy()
+        )  # torch takes no read-only memory
         return A if self.split is None else np.hstack([A.clip(min=0), (-A).clip(min=0)])
 
     def _where(self, A: np.ndarray) -> str:
