@@ -248,9 +248,7 @@ class SparseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 
 def _streams(A: object) -> TypeGuard[Rows]:
     """Whether A is streamed: a memory map, or read by slices and not an array, a sparse matrix or a data frame."""
-    if isinstance(A, np.memmap):
-        return True
-    whole = isinstance(A, np.ndarray) or sparse.issparse(A) or hasattr(A, "iloc")
+    whole = type(A) is np.ndarray or sparse.issparse(A) or hasattr(A, "iloc")
     return not whole and hasattr(A, "shape") and hasattr(A, "__getitem__")
 
 
