@@ -329,7 +329,7 @@ def emotions_command(
     return 0
 
 
-COMMANDS = (
+DECOMPOSE_COMMANDS = (
     search_command,
     texts_command,
     nearest_command,
@@ -345,4 +345,4 @@ COMMANDS = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `decompose`; returns its exit code: 0 done, 1 something was refused, 2 misuse, 130 interrupted."""
     about = "What a direction, a word or a neuron of a CLIP model is made of."
-    return run_command(command_line("decompose", about, COMMANDS), argv)
+    return run_command(command_line("decompose", about, DECOMPOSE_COMMANDS), argv)

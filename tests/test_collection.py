@@ -230,3 +230,10 @@ def test_the_request_says_how_it_was_made(store: atlas.Store, clip: atlas.Clip) 
     assert request["model"]["weights_sha256"] == clip.describe()["weights_sha256"]
     assert request["model"]["layers"][0]["path"] == "visual.layer4"
     assert request["model"]["preprocessing"]["size"] == 96
+
+
+def test_a_file_in_the_place_of_the_store_is_refused(tmp_path: Path, clip: atlas.Clip) -> None:
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", tmp_path / "file/out"):
+        with pytest.raises(Refused, match="cannot make the folder"):
+            atlas.collect("words:emotions", clip, place)

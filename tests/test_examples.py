@@ -31,7 +31,7 @@ FIRST = {  # what a user meets first
     "decompose.SparseNMF": decompose.SparseNMF,
     "decompose.label_activations": decompose.label_activations,
 }
-EXAMPLES = {
+EXAMPLES = {  # each of them has one
     test.name: test
     for name, thing in FIRST.items()
     for test in doctest.DocTestFinder(recurse=False).find(thing, name, module=False, globs={})
@@ -45,7 +45,8 @@ def test_the_example_of_a_docstring_prints_what_it_says(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     test = EXAMPLES[name]
-    test.globs = {"atlas": atlas, "decompose": decompose}
+    home = sys.modules[FIRST[name].__module__]
+    test.globs = {**vars(home), "atlas": atlas, "decompose": decompose}
     said: list[str] = []
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     assert doctest.DocTestRunner(optionflags=flags).run(test, out=said.append).failed == 0, "".join(said)
@@ -63,6 +64,7 @@ def test_there_are_two_notebooks() -> None:
     assert [path.stem for path in NOTEBOOKS] == ["a_first_look_at_a_clip", "what_a_concept_is_made_of"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]))

@@ -14,7 +14,7 @@ from atlas.analysis import naming, parts
 from atlas.analysis.derivation import summarise_neurons
 from atlas.analysis.naming import NONE, NeuronNames, RowNames
 from atlas.cli import main
-from atlas.pages.frame import Frame
+from atlas.pages.frame import StoreFrame
 from atlas.pages.neurons import Neurons
 from atlas.pages.rows import PageRows
 from atlas.store.store import Store
@@ -91,7 +91,7 @@ def test_a_neuron_has_the_same_name_everywhere(store: Store, capsys: pytest.Capt
     assert main(["near", str(store.path), "--neuron", "3", "-k", "8", "--json"]) == 0
     listed = {row["neuron"]: row["label"] for row in json.loads(capsys.readouterr().out)}
     assert {label.startswith("label ") for label in listed.values()} == {True, False}, "labels, and words"
-    pages = Neurons.read(Frame(store, store.path), PageRows(store))
+    pages = Neurons.read(StoreFrame(store, store.path, [], {}), PageRows(store))
     assert pages is not None
     tables = similar_neurons(store, 3, k=8).to_pylist()
     assert len(listed) == len(tables) == 8

@@ -1,10 +1,10 @@
-"""Which neurons answer to a concept both drawn and written: one rule, for neurons, probes and untrained networks.
+"""Multimodal neurons: one rule for neurons, probes and untrained networks.
 
-A neuron is multimodal for a concept when its drawings and the renderings of its name both beat those of all other
-concepts: the smaller of two areas under the ROC curve is at least .9, and larger than chance allows. Chance is what
-the same neurons give when the words of one concept go with the drawings of another, pooled over all neurons and all
-such pairs, so that small p values resolve; Benjamini and Hochberg's procedure at 1 % picks over all neurons and
-concepts.
+A neuron is multimodal for a concept if it responds more to the concept's drawings than to all other drawings, and more
+to renderings of its name than to all other renderings: the smaller of the two areas under the ROC curve is at least .9
+and significant. The null distribution pairs the drawings of one concept with the words of another, pooled over all
+neurons, so that small p-values can be told apart. Benjamini and Hochberg's procedure at 1 % selects among all pairs of
+a neuron and a concept.
 """
 
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.stats import false_discovery_control, rankdata
 
-FLOOR, RATE = 0.9, 0.01
+FLOOR, FALSE_DISCOVERIES = 0.9, 0.01
 
 
 @dataclass(frozen=True)
 class Found:
-    """The pairs the rule picks, best first: neuron and concept, both areas, p; and how many passed the floor alone."""
+    """The selected pairs, best first: neuron, concept, both areas and p; and the number of pairs above the floor."""
 
     neuron: Int[np.ndarray, " k"]
     concept: Int[np.ndarray, " k"]
@@ -32,9 +32,9 @@ class Found:
 
 
 def areas(A: Float[np.ndarray, "n u"], concept: Int[np.ndarray, " n"], concepts: int) -> Float[np.ndarray, "u c"]:
-    """Area under the ROC curve of every neuron for every concept against all others (Mann-Whitney, ties by half).
+    """Area under the ROC curve of every neuron for every concept against all others (Mann-Whitney; ties count half).
 
-    A concept without a row, or with all of them, has the area of a coin, .5.
+    The area is .5 for a concept without a row, or with all rows.
     """
     n, size = len(A), np.bincount(concept, minlength=concepts)
     member = np.zeros((n, concepts))
@@ -45,13 +45,13 @@ def areas(A: Float[np.ndarray, "n u"], concept: Int[np.ndarray, " n"], concepts:
     return np.where(pairs > 0, wins / np.maximum(pairs, 1), 0.5)
 
 
-def multimodal(drawn: Float[np.ndarray, "u c"], written: Float[np.ndarray, "u c"], floor: float = FLOOR) -> Found:
-    """The neurons that are significantly above the floor for a concept in both its modalities."""
+def multimodal_pairs(drawn: Float[np.ndarray, "u c"], written: Float[np.ndarray, "u c"], floor: float = FLOOR) -> Found:
+    """The neurons that are significantly above the floor for a concept, both drawn and written."""
     least = np.minimum(drawn, written)
     neuron, concept = np.nonzero(least >= floor)
     p = np.ones_like(least)
     p[neuron, concept] = null(drawn, written, least[neuron, concept])
-    picked = false_discovery_control(p.ravel(), method="bh").reshape(p.shape)[neuron, concept] <= RATE
+    picked = false_discovery_control(p.ravel(), method="bh").reshape(p.shape)[neuron, concept] <= FALSE_DISCOVERIES
     order = np.lexsort((-least[neuron, concept], p[neuron, concept]))
     order = order[picked[order]]
     u, c = neuron[order], concept[order]
@@ -61,7 +61,7 @@ def multimodal(drawn: Float[np.ndarray, "u c"], written: Float[np.ndarray, "u c"
 def null(
     drawn: Float[np.ndarray, "u c"], written: Float[np.ndarray, "u c"], at: Float[np.ndarray, " k"]
 ) -> Float[np.ndarray, " k"]:
-    """Share of all (neuron, concept, other concept) whose drawn and other's written area are both at least `at`."""
+    """p-values: share of (neuron, concept, other concept) whose drawn and other written areas reach `at`."""
     u, c = drawn.shape
     both = np.zeros(len(at))
     for d, w in zip(np.sort(drawn, 1), np.sort(written, 1), strict=True):
@@ -71,7 +71,7 @@ def null(
 
 
 def probes(A: Float[np.ndarray, "n u"], concept: Int[np.ndarray, " n"], concepts: int) -> Float[np.ndarray, "c u"]:
-    """Linear discriminant directions, one a concept against all: shrunken covariance within, difference of means."""
+    """Linear discriminant directions, one per concept, with shrunken within-class covariance."""
     member = np.zeros((len(A), concepts))
     member[np.arange(len(A)), concept] = 1
     means = (member.T @ A) / np.maximum(member.sum(0), 1)[:, None]
