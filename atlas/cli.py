@@ -78,12 +78,17 @@ def collect_command(source: list[str], out: Path, skip_bad: bool, **options: Unp
     return _report_rejects(store, skip_bad)
 
 
-@takes(ATLAS_OUT, ATLAS_WEIGHTS, ATLAS_DEVICE)
-def stats_command(out: Path, pretrained: str | None, device: str | None) -> int:
+@takes(
+    ATLAS_OUT,
+    option("--layer", metavar="PATH", help="another layer that the Store holds (the first collected one)"),
+    ATLAS_WEIGHTS,
+    ATLAS_DEVICE,
+)
+def stats_command(out: Path, layer: str | None, pretrained: str | None, device: str | None) -> int:
     """Compute statistics of all neurons, similar neurons, and the nearest texts."""
     from atlas.analysis.derivation import clip_of, relate_neurons, relate_texts, summarise_neurons
 
-    store = _open(out)
+    store = _open(out) if layer is None else _open(out).of_layer(layer)
     clip = clip_of(store, pretrained, device)
     print(summarise_neurons(store))
     print(relate_neurons(store, clip))

@@ -69,10 +69,10 @@ def caption_evidence(
     u, k = top.shape
     at = things.phrase[top.ravel()], np.arange(0, u * k + 1, k)
     strongest = csr_array((np.ones(u * k, np.int64), *at), (u, len(things.phrases)))
-    seen = strongest.dot(carries).tocoo()
+    seen = csr_array(strongest @ carries, (u, len(concepts))).tocoo()
     several = totals[seen.col] > 1
     row, column = seen.row[several], seen.col[several]
-    single = np.ones(seen.shape)
+    single = np.ones((u, len(concepts)))
     single[row, column] = enrichment_p_values(seen.data[several], totals[column], len(things), k)
     tested = totals > 1
     least = np.minimum(single.min(1) * max(tested.sum(), 1), 1)
@@ -101,7 +101,8 @@ def image_evidence(
     """
     null, mean, T = null or ImageNull.of(E, T), mean_embedding(E), _centred(T)
     cap, squares = _equal_weight(answers), np.zeros(answers.width)
-    mass, usual = np.zeros(answers.width), np.zeros(len(T))
+    mass: Float[np.ndarray, " u"] = np.zeros(answers.width)
+    usual = np.zeros(len(T))
     likely = np.zeros((answers.width, len(T)), np.float32)
     images = np.zeros((answers.width, T.shape[1]), np.float32)
     for rows, w in answers.weighted():
@@ -111,7 +112,7 @@ def image_evidence(
         likely += w.T @ probability
         level = np.minimum(w, cap)
         images, squares = images + level.T @ block, squares + (level**2).sum(0)
-    alive = mass > 0
+    alive = np.asarray(mass > 0)
     likely /= np.maximum(mass, 1e-12).astype(np.float32)[:, None]
     lift = np.log(likely + _LEAST_PROBABILITY) - np.log(usual / len(E) + _LEAST_PROBABILITY).astype(np.float32)
     several = np.divide(squares, cap**2, out=np.ones(len(cap)), where=alive)
@@ -121,7 +122,7 @@ def image_evidence(
 def basis_evidence(W: Float[np.ndarray, "u e"], T: Float[np.ndarray, "t e"], null: CosineNull) -> Evidence:
     """Cosines of basis rows with centred texts, beside those of random directions of the basis (`direction_null`)."""
     T = _centred(T)
-    cosine, alive = scaled_rows(W) @ T.T, W.any(1)
+    cosine, alive = scaled_rows(W) @ T.T, np.asarray(W.any(1))
     return Evidence(*_tested(cosine, alive, null), _standardised(cosine, alive))
 
 

@@ -270,7 +270,7 @@ def _first(concepts: Sequence[str], claims: _Claims, rate: float | int) -> dict[
     q = selected_q_values(claims.least, claims.least)
     threshold = rate * float((q <= rate).mean())
     return {
-        neuron: concepts[claims.concept[order[0]]]
+        neuron: concepts[int(claims.concept[order[0]])]
         for neuron, order in claims.best(threshold).items()
         if q[neuron] <= rate
     }
@@ -280,7 +280,7 @@ def _different(order: Sequence[int], claims: _Claims, concepts: Sequence[str]) -
     """The first claims, best first, that each add a word: "crying" after "crying face" adds nothing."""
     kept, used = [], set()
     for at in order:
-        label = concepts[claims.concept[at]]
+        label = concepts[int(claims.concept[at])]
         words = set(concepts_in(label)) or {label}
         if not words <= used:
             kept.append(at)

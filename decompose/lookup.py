@@ -63,10 +63,10 @@ def neurons_of_text(
     both        the mean of the two scores; the default with a Store, basis without
 
     `score` compares the text with `random` random texts of similar frequency: the difference from their mean, over
-    their deviation plus the median neuron's (`moderated_scores`). So neurons that respond to every text, or to rare
-    words, do not rank high. p is the share of random texts, pooled over neurons, whose score is as large. A neuron that
-    never fires on the Store's images scores 0. Mean and deviation are over the query and the random texts together.
-    `attribution` is W x_text less its mean over the random texts.
+    their deviation plus the median neuron's (`moderated_scores`), both over the query and the random texts. So neurons
+    that respond to every text, or to rare words, do not rank high. p is the share of random texts, pooled over neurons,
+    whose score is as large. A neuron that never fires on the Store's images scores 0. `attribution` is W x_text less
+    its mean over the random texts.
 
     `directions`: rank these instead of neurons. `templates`: prompts of the text, as in `decompose.attribution`.
     `images`: measure receipts of the k neurons on these images, with other prompts (`receipts.side_by_side`); they
@@ -87,30 +87,22 @@ def neurons_of_text(
     _enough(random)
     prompts(query, templates)  # refuses a bad query before random texts join it
     X = concept_embeddings(clip, [query, *random_texts(query, random, seed)], templates)
+    W, answered = clip.basis(), list[np.ndarray]()
+    given = X @ (W if directions is None else directions.basis(W)).T
     if store is not None:
         check_model(store, clip)
-    W = clip.basis()
-    given = X @ (W if directions is None else directions.basis(W)).T
-    answered: list[np.ndarray] = []
     if store is not None and seen:
         given *= response_spread(store, clip, directions)
         answered = _store_evidence(store, clip, directions, seen, X) if by != "basis" else []
-    found = _ranked(given, answered, by, k)
-    best = found["neuron"].to_pylist()
-    names = directions.names if directions is not None else name_neurons(clip, best, W, store, most=LABELS_A_NEURON)
+    best = (found := _ranked(given, answered, by, k))["neuron"].to_pylist()
+    names = directions.names if directions else name_neurons(clip, best, W, store, most=LABELS_A_NEURON)
     found = found.append_column("label", pa.array([names[i] for i in best], pa.string()))
-    if images is None:
-        return found
-    tried = Directions.neurons(best, len(W)) if directions is None else directions[best]
-    receipts = receipt(clip, images, query, tried, other_templates(templates), seed=seed)
-    return _with_columns(found, side_by_side(receipts))
-
-
-def _with_columns(table: pa.Table, columns: dict[str, list[object]]) -> pa.Table:
-    """The table with more columns."""
-    for name, column in columns.items():
-        table = table.append_column(name, pa.array(column))
-    return table
+    if images is not None:
+        tried = Directions.neurons(best, len(W)) if directions is None else directions[best]
+        columns = side_by_side(receipt(clip, images, query, tried, other_templates(templates), seed=seed))
+        for name, column in columns.items():
+            found = found.append_column(name, pa.array(column))
+    return found
 
 
 def rank_neurons(

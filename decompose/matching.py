@@ -42,7 +42,7 @@ def match_controls(
     theirs = _norm_and_spread(W[pool], A[:, pool])
     mine = _norm_and_spread(directions.basis(W), directions.activations(A) if Z is None else Z)
     scale, width = theirs.std(0) + 1e-6, min(controls, len(pool) - most)
-    near = KDTree(theirs / scale).query(mine / scale, [*range(1, width + most + 1)])[1]
+    near = np.asarray(KDTree(theirs / scale).query(mine / scale, width + most)[1]).reshape(len(directions), -1)
     chosen = np.empty((len(directions), width), np.int64)
     for i, (text, found) in enumerate(zip(asked.tolist(), near, strict=True)):
         chosen[i] = pool[found[~np.isin(found, taken[text])][:width]]

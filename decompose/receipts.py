@@ -69,9 +69,9 @@ class Receipt:
 
     @property
     def confirmed(self) -> bool:
-        """Whether p <= 0.05, the whole interval is on the expected side of 0, and the images are five or more."""
+        """Whether q <= 0.05, the whole interval is on the expected side of 0, and the images are five or more."""
         beyond = min(self.low * self.expected, self.high * self.expected) > 0
-        return self.p <= 0.05 and beyond and self.images >= LEAST_IMAGES
+        return self.q <= 0.05 and beyond and self.images >= LEAST_IMAGES
 
 
 def receipt(
@@ -96,16 +96,13 @@ def receipt(
     `amount`: how far to raise, in standard deviations of the direction's activation over the images, at every position.
     The median deviation of the layer's live neurons is used instead if it is larger.
     `held`: which images count for which direction, for instance those that it was not chosen by; all by default.
-    `seed`: seed of the bootstrap.
 
-    To ablate is to set the direction to 0 at every position. It is done on the eighth of the images, eight at least, on
-    which the direction is most active, by the mean of its activation over positions. Controls that push more than four
-    times as hard as the direction, or as little, do not count, and the effect of one that pushes less is scaled up for
-    p, as if it pushed as hard. `predicted` is what the bilinear form says of the same
-    images and text before anything is edited.
+    To ablate is to set the direction to 0 at every position, on the eighth of the images, eight at least, on which its
+    mean over positions is largest. Controls that push more than four times as hard as the direction, or as little, do
+    not count; the effect of one that pushes less is scaled up for p. `predicted` is what the bilinear form says of the
+    same images and text before anything is edited.
 
-    Raises Refused for directions of another layer, fewer than two images, and numbers of texts or signs that do not
-    fit the directions.
+    Raises Refused for directions of another layer, fewer than two images, and texts or signs that do not fit in number.
     """
     texts = [texts] if isinstance(texts, str) else list(texts)
     expected = np.ones(len(directions), int) if signs is None else np.sign(np.asarray(signs, int))
@@ -120,14 +117,11 @@ def receipt(
     tried, self, own = _together(directions, matched)
     Z, rows = _activity(clip, images, A, tried), tried.basis(W)
     steps, firing = _steps(A, Z, amount), _firing(Z, held, self)
-    norms = np.linalg.norm(rows, axis=1)
-    pushes = norms * steps, norms * (Z * firing).sum(0) / np.maximum(firing.sum(0), 1)
-    ratios = [push[own] / np.maximum(push[self], 1e-12)[:, None] for push in pushes]
+    ratios = _ratios(rows, Z, steps, firing, self, own)
     near = np.abs(np.log(np.maximum(ratios[0], 1e-12))) <= np.log(_CALIPER)
-    base = A @ W + silent_embedding(clip)
     effects = _effects(clip, images, X, tried, steps, firing)
     tallies = _tally(effects, np.column_stack([self, own]), asked, held, firing)
-    receipts, filled = [], chosen_templates(templates)
+    base, receipts, filled = A @ W + silent_embedding(clip), [], chosen_templates(templates)
     for i, name in enumerate(directions.names):
         of, inside = (name, texts[i % len(texts)]), near[i]
         for act, sign, ratio, (mine, theirs, counted) in zip(_ACTS, (1, -1), ratios, tallies, strict=True):
@@ -135,12 +129,25 @@ def receipt(
             moved = np.full(len(A), steps[self[i]]) if act == "raise" else -Z[:, self[i]]
             foreseen = _predicted(base[on], rows[self[i]], moved[on], X[asked[i]])
             even = (float(np.median(ratio[i][inside])) if inside.any() else 0.0, tuple(matched[i][inside].tolist()))
-            as_hard = others / np.clip(ratio[i][inside], 1 / _CALIPER, 1)
-            measured = _measured(mine[on, i], as_hard, should, seed)
-            controls_did = tuple(others.tolist())
-            receipts.append(Receipt(*of, act, *measured, should, int(on.sum()), *even, controls_did, filled, foreseen))
+            measured = _measured(mine[on, i], others / np.clip(ratio[i][inside], 1 / _CALIPER, 1), should, seed)
+            did = tuple(others.tolist())
+            receipts.append(Receipt(*of, act, *measured, should, int(on.sum()), *even, did, filled, foreseen))
     q = q_values(np.array([each.p for each in receipts])).tolist()
     return [replace(each, q=value) for each, value in zip(receipts, q, strict=True)]
+
+
+def _ratios(
+    rows: Float[np.ndarray, "m e"],
+    Z: Float[np.ndarray, "n m"],
+    steps: Float[np.ndarray, " m"],
+    firing: Bool[np.ndarray, "n m"],
+    self: Int[np.ndarray, " k"],
+    own: Int[np.ndarray, "k c"],
+) -> list[Float[np.ndarray, "k c"]]:
+    """How much harder each control pushes the embedding than its direction: when raised, and when ablated."""
+    norms = np.linalg.norm(rows, axis=1)
+    pushes = norms * steps, norms * (Z * firing).sum(0) / np.maximum(firing.sum(0), 1)
+    return [push[own] / np.maximum(push[self], 1e-12)[:, None] for push in pushes]
 
 
 def predictions_that_hold(effects: Sequence[float], predicted: Sequence[float]) -> tuple[float, float]:

@@ -35,19 +35,19 @@ def test_the_neuron_that_writes_the_concept_is_confirmed_and_its_control_is_not(
     one, A = Directions.neurons([writer], tower.neurons), mean_activations(tower, images)
     control = int(match_controls(tower.basis(), A, one, 1)[0, 0])
     both = Directions.neurons([writer, control], tower.neurons)
-    raised, ablated, *others = receipt(tower, images, CONCEPT, both, controls=30, amount=FAR)
+    raised, ablated, *others = receipt(tower, images, CONCEPT, both, controls=60, amount=FAR)
     assert (raised.direction, raised.text, raised.act, raised.images) == (f"neuron {writer}", CONCEPT, "raise", IMAGES)
     assert (ablated.act, ablated.expected, ablated.images) == ("ablate", -1, IMAGES // 2)
     assert 0 < raised.low < raised.effect < raised.high
     assert ablated.low <= ablated.effect <= ablated.high < 0
-    assert raised.p == ablated.p == 1 / 31
+    assert [each.p for each in (raised, ablated)] == [1 / (1 + len(each.controls)) for each in (raised, ablated)]
     assert raised.confirmed
     assert ablated.confirmed
     assert [each.confirmed for each in others] == [False, False]
     assert min(each.p for each in others) > 0.05
-    assert len(set(raised.controls)) == 30
+    assert len(set(raised.controls)) == len(raised.controls) > 30
     assert not {writer, control} & set(raised.controls)
-    (wrong, _) = receipt(tower, images, CONCEPT, both[0], controls=30, signs=[-1], amount=FAR)
+    (wrong, _) = receipt(tower, images, CONCEPT, both[0], controls=60, signs=[-1], amount=FAR)
     assert (wrong.p, wrong.confirmed) == (1, False)
 
 
@@ -94,7 +94,7 @@ def test_any_direction_has_receipts_each_with_its_text(tower, writer):
 
 
 @pytest.mark.parametrize(
-    ("p", "low", "high", "expected", "confirmed"),
+    ("q", "low", "high", "expected", "confirmed"),
     [
         (0.05, 0.1, 0.3, 1, True),
         (0.06, 0.1, 0.3, 1, False),
@@ -103,8 +103,10 @@ def test_any_direction_has_receipts_each_with_its_text(tower, writer):
         (0.01, -0.3, -0.1, -1, True),
     ],
 )
-def test_confirmed_is_significant_and_wholly_on_the_expected_side(p, low, high, expected, confirmed):
-    found = Receipt("one", "cat", "raise", (low + high) / 2, low, high, p, expected, 9, 1.0, (1, 2), (0.5, -0.1))
+def test_confirmed_is_significant_and_wholly_on_the_expected_side(q, low, high, expected, confirmed):
+    found = Receipt(
+        "one", "cat", "raise", (low + high) / 2, low, high, 0.01, expected, 9, 1.0, (1, 2), (0.5, -0.1), q=q
+    )
     assert found.confirmed is confirmed
     assert found.control == pytest.approx(0.2)
     assert not replace(found, images=4).confirmed  # too few images to confirm anything

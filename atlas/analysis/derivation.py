@@ -44,7 +44,8 @@ def clip_of(store: Store, pretrained: str | Path | None = None, device: str | No
             f"{store.path} was made with the checkpoint file {model['pretrained']}, which is not here; name its path: "
             "--pretrained FILE"
         )
-    clip = Clip(model["name"], pretrained or model["pretrained"], store.layers, device, model["token"])
+    layers = [store.layer, *(layer for layer in store.layers if layer != store.layer)]
+    clip = Clip(model["name"], pretrained or model["pretrained"], layers, device, model["token"])
     if (found := clip.describe()["weights_sha256"]) != (expected := model["weights_sha256"]):
         raise Refused(
             f"{store.path} was made with weights {expected[:12]} of {model['name']}, but these are {found[:12]}; "
@@ -277,7 +278,7 @@ def lay_out_cells(
     positions = store.positions("image")
     chosen = np.sort(np.random.default_rng(seed).permutation(len(positions))[:_CELL_ROWS])
     A: np.ndarray = store.array("patch", "image")[chosen].astype(np.float32)
-    if store.request["model"]["layers"][0]["rectified"]:
+    if store.rectified:
         A = np.maximum(A, 0)
     alive = A.any(1)  # a position without any activation has no direction
     A, rows = A[alive], positions[chosen[alive]]
