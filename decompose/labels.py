@@ -291,12 +291,13 @@ def _different(order: Sequence[int], claims: _Claims, concepts: Sequence[str]) -
 
 
 def by_neuron(labels: pa.Table) -> list[Record]:
-    """One row a labelled neuron: neuron, evidence and q of its first label, and all its labels in one string."""
+    """One row a labelled neuron: neuron, labels (in one string), evidence and q of the first, responds_to, writes."""
     given: dict[int, Record] = {}
     for row in labels.to_pylist():
         if row["neuron"] in given:
             given[row["neuron"]]["labels"] += f", {row['label']}"
         elif row["label"] != NONE:
-            first = {name: row[name] for name in ("neuron", "evidence", "q")}
-            given[row["neuron"]] = first | {"labels": row["label"]}
+            sides = {side: row[side] or "" for side in ("responds_to", "writes")}
+            given[row["neuron"]] = {name: row[name] for name in ("neuron", "evidence", "q")}
+            given[row["neuron"]] |= {"labels": row["label"], **sides}
     return list(given.values())
