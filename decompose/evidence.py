@@ -19,7 +19,7 @@ from scipy.sparse import csr_array
 from scipy.special import softmax
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
-from atlas.analysis.significance import CosineNull, enrichment_p_values, tail_p_values
+from atlas.analysis.significance import CosineNull, enrichment_p_values, p_values, tail_p_values
 from atlas.errors import Refused
 from atlas.vectors import Rows, scaled_rows
 from decompose.renderings import Things
@@ -56,26 +56,24 @@ def concepts_in(phrase: str) -> tuple[str, ...]:
 
 
 def caption_evidence(
-    answers: Responses, things: Things, top: Int[np.ndarray, "u k"], concepts: Sequence[str]
+    answers: Responses,
+    things: Things,
+    top: Int[np.ndarray, "u k"],
+    concepts: Sequence[str],
+    null: Float[np.ndarray, " d"] | None = None,
 ) -> Evidence:
     """Enrichment of labels among the strongest things, with the permutation null in closed form (hypergeometric).
 
     A label that only one thing carries can never be significant, so it is not tested (Tarone 1990, "A modified
-    Bonferroni method for discrete data"). The score compares a label's share of the neuron's activation (`weighted`)
-    with its share of the rows, on a log scale.
+    Bonferroni method for discrete data"). A neuron's p-value is the share of random sets of as many things with as
+    small a p (`caption_null`), or its smallest p times the number of labels where this is less. The score compares a
+    label's share of the neuron's activation (`weighted`) with its share of the rows, on a log scale.
     """
-    carries = _incidence(things.phrases, concepts)
-    totals = carries.T @ np.bincount(things.phrase, minlength=len(things.phrases))
-    u, k = top.shape
-    at = things.phrase[top.ravel()], np.arange(0, u * k + 1, k)
-    strongest = csr_array((np.ones(u * k, np.int64), *at), (u, len(things.phrases)))
-    seen = csr_array(strongest @ carries, (u, len(concepts))).tocoo()
-    several = totals[seen.col] > 1
-    row, column = seen.row[several], seen.col[several]
-    single = np.ones((u, len(concepts)))
-    single[row, column] = enrichment_p_values(seen.data[several], totals[column], len(things), k)
-    tested = totals > 1
-    least = np.minimum(single.min(1) * max(tested.sum(), 1), 1)
+    (u, k), (carries, totals) = top.shape, _carriers(things, concepts)
+    null = caption_null(things, concepts, k) if null is None else null
+    single = _enriched(top, things, carries, totals)
+    by_label = np.minimum(single.min(1) * max((totals > 1).sum(), 1), 1)
+    least = np.minimum(p_values(-single.min(1), -null), by_label)
     share, alive = np.zeros((u, len(things.phrases))), np.zeros(u)
     phrase = things.phrase[things.of]
     for rows, w in answers.weighted():
@@ -231,6 +229,37 @@ def mean_embedding(E: Rows) -> Float[np.ndarray, " e"]:
 def draw_blocks(draws: int) -> list[int]:
     """Sizes of the blocks that the null is drawn in; the first block gives the null's mean and deviation."""
     return [min(_DRAWS_A_BLOCK, draws - start) for start in range(0, draws, _DRAWS_A_BLOCK)]
+
+
+def caption_null(
+    things: Things, concepts: Sequence[str], k: int, draws: int = 10_000, seed: int = 0
+) -> Float[np.ndarray, " d"]:
+    """The smallest p-value of any label in each of `draws` random sets of k things."""
+    random, (carries, totals), smallest = np.random.default_rng(seed), _carriers(things, concepts), []
+    for n in draw_blocks(draws):
+        sets = random.random((n, len(things)), np.float32).argpartition(min(k, len(things)) - 1, axis=1)[:, :k]
+        smallest.append(_enriched(sets, things, carries, totals).min(1))
+    return np.concatenate(smallest)
+
+
+def _enriched(
+    sets: Int[np.ndarray, "u k"], things: Things, carries: csr_array, totals: Int[np.ndarray, " t"]
+) -> Float[np.ndarray, "u t"]:
+    """p-values of each label in sets of k things; 1 for a label that no thing or only one thing carries."""
+    (u, k), found = sets.shape, np.ones((len(sets), len(totals)))
+    at = things.phrase[sets.ravel()], np.arange(0, u * k + 1, k)
+    strongest = csr_array((np.ones(u * k, np.int64), *at), (u, len(things.phrases)))
+    seen = csr_array(strongest @ carries, found.shape).tocoo()
+    several = totals[seen.col] > 1
+    row, column = seen.row[several], seen.col[several]
+    found[row, column] = enrichment_p_values(seen.data[several], totals[column], len(things), k)
+    return found
+
+
+def _carriers(things: Things, concepts: Sequence[str]) -> tuple[csr_array, Int[np.ndarray, " t"]]:
+    """Which names carry which concepts, and how many things carry each concept."""
+    carries = _incidence(things.phrases, concepts)
+    return carries, carries.T @ np.bincount(things.phrase, minlength=len(things.phrases))
 
 
 def _incidence(phrases: Sequence[str], concepts: Sequence[str]) -> csr_array:

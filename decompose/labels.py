@@ -39,6 +39,7 @@ from decompose.evidence import (
     ImageNull,
     basis_evidence,
     caption_evidence,
+    caption_null,
     concepts_in,
     direction_null,
     image_evidence,
@@ -87,6 +88,7 @@ def label_neurons(
     texts, T, scale = candidates.texts, candidates.T, float(clip.model.logit_scale.exp())
     answers = {k: Responses(store.array("mean", k), directions) for k in ("word", "image") if k in store.counts}
     things = {kind: things_of(store, kind) for kind in answers}
+    marked = {k: caption_null(each, texts, STRONGEST_THINGS, test.draws, test.seed) for k, each in things.items()}
     E = store.array("embedding", "image") if "image" in answers else None
     seen = None if E is None else ImageNull.of(E, T, test.draws, test.seed)
     layer = clip.basis()
@@ -101,7 +103,7 @@ def label_neurons(
             if kind in answers:
                 here = answers[kind].columns(some)
                 top = strongest_things(here, things[kind], STRONGEST_THINGS)
-                found[name] = caption_evidence(here, things[kind], top, texts)
+                found[name] = caption_evidence(here, things[kind], top, texts, marked[kind])
         if E is not None:
             found["images"] = image_evidence(answers["image"].columns(some), E, T, scale, seen)
         return found
@@ -154,6 +156,7 @@ def label_activations(
     things = tell_things(texts, [""] * len(A) if groups is None else groups)
     seen = None if E is None else ImageNull.of(E, T, test.draws, test.seed)
     written = None if W is None else direction_null(W, T, test.draws, test.seed)
+    marked = caption_null(things, concepts, STRONGEST_THINGS, test.draws, test.seed) if captions is not None else None
 
     def evidence(some: slice) -> dict[str, Evidence]:
         found: dict[str, Evidence] = {}
@@ -161,9 +164,8 @@ def label_activations(
         if W is not None and written is not None:
             found["basis"] = basis_evidence(W[some], T, written)
         if captions is not None:
-            found["captions"] = caption_evidence(
-                here, things, strongest_things(here, things, STRONGEST_THINGS), candidates.texts
-            )
+            top = strongest_things(here, things, STRONGEST_THINGS)
+            found["captions"] = caption_evidence(here, things, top, candidates.texts, marked)
         if E is not None:
             found["images"] = image_evidence(here, E, T, scale, seen)
         return found

@@ -10,7 +10,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.stats import binomtest, false_discovery_control
 
-from decompose.evidence import Evidence, ImageNull, basis_evidence, caption_evidence, direction_null, image_evidence
+from decompose.evidence import (
+    Evidence,
+    ImageNull,
+    basis_evidence,
+    caption_evidence,
+    caption_null,
+    direction_null,
+    image_evidence,
+)
 from decompose.renderings import strongest_things, tell_things
 from decompose.responses import Responses
 
@@ -39,7 +47,7 @@ class World:
         top = strongest_things(answers, things, 24)
         null = ImageNull.of(self.E, self.T, draws)
         return {
-            "captions": caption_evidence(answers, things, top, self.texts),
+            "captions": caption_evidence(answers, things, top, self.texts, caption_null(things, self.texts, 24, draws)),
             "images": image_evidence(answers, self.E, self.T, 40.0, null),
             "basis": basis_evidence(self.W, self.T, direction_null(self.W, self.T, draws)),
         }
