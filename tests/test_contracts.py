@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import atlas
+import decompose
 from atlas.cli import ATLAS_COMMANDS
 from decompose.cli import DECOMPOSE_COMMANDS
 
@@ -22,6 +23,15 @@ def test_the_fixed_names_are_there() -> None:
         assert getattr(atlas, name).__name__ == name
     with pytest.raises(AttributeError):
         atlas.nothing  # noqa: B018
+
+
+def test_modules_that_readme_names_need_no_import_of_their_own() -> None:
+    """In a fresh process, because a module that was imported once is an attribute of its package."""
+    script = "import decompose; decompose.components.factor_activations, decompose.significance.q_values"
+    subprocess.run([sys.executable, "-c", script], check=True)
+    for name in ("nothing", "__nothing__"):
+        with pytest.raises(AttributeError, match=f"^module 'decompose' has no attribute '{name}'$"):
+            getattr(decompose, name)
 
 
 @pytest.mark.parametrize("code", ["import atlas", "import decompose", "import atlas.cli, decompose.cli"])

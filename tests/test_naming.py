@@ -78,7 +78,7 @@ def test_the_name_of_a_folder_is_no_label(tmp_path: Path, folders: tuple[str, ..
     (tmp_path / "list.txt").write_text("".join(f"a thing of kind {letter}\n" for letter in "abcdefghijkl"[:texts]))
     sources = [str(tmp_path / "photos"), *[f"texts:{tmp_path / 'list.txt'}"] * bool(texts)]
     store = atlas.collect(sources, atlas.Clip("mini", device="cpu"), tmp_path / "out")
-    assert store.counts == {"image": 12, **{"text": texts for _ in range(bool(texts))}}
+    assert (store.counts["image"], store.counts.get("text", 0)) == (12, texts)
     summarise_neurons(store)
     rows = RowNames(store)
     assert not rows.telling

@@ -262,7 +262,8 @@ class Store:
                     f"make it again: {fill_command(command, self.path)}"
                 )
         for file, stat in made["files"].items():
-            check_size(folder / file, stat["bytes"])
+            again = fill_command(command, self.path)
+            check_size(folder / file, stat["bytes"], f"restore it, or make {folder} again: {again}")
         return folder
 
     def has(self, part: Part) -> bool:
