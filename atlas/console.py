@@ -48,6 +48,14 @@ def options_given(**options: object) -> Record:
     return {name: value for name, value in options.items() if value is not None}
 
 
+def options_changed(command: Command, **options: object) -> Record:
+    """The options whose values differ from the defaults of a command, as in a recorded command line."""
+    declared = [each for each in command.__dict__["options"] if each.names]
+    names = [each.settings.get("dest") or each.names[-1].lstrip("-").replace("-", "_") for each in declared]
+    defaults = {name: each.settings.get("default") for name, each in zip(names, declared, strict=True)}
+    return {name: value for name, value in options.items() if value != defaults[name]}
+
+
 def takes(*options: Option | Sequence[Option]) -> Callable[[Command], Command]:
     """Decorator that declares the options of a command; the function receives them as keyword arguments."""
 

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from atlas.console import command_line, option, print_table, run_command, takes
+from atlas.console import command_line, option, options_changed, print_table, run_command, takes
 from atlas.errors import Refused
+from atlas.store.part import option_words
 from decompose.opening import (
     AS_JSON,
     AUTO,
@@ -201,9 +202,8 @@ def equation_command(
         shares = explained(store, clip, concept, templates).tolist()
     print_equations(found, shares, as_json)
     if store is not None and some is None:  # only neurons have cards
-        again = ["equation", *concept, "--store", "{store}", "--method", method, "-k", k]
-        again += ["--templates", templates] if templates else []
-        again += ["--receipts"] if receipts else []
+        options = options_changed(equation_command, method=method, k=k, templates=templates, receipts=receipts)
+        again = ["equation", *concept, "--store", "{store}", *option_words(**options)]
         write_page(store, "equations", "Equations", equations_page(found, shares), again)
     return 0
 
@@ -242,14 +242,15 @@ def nmf_command(store: Path, k: int | str, alpha: float, seed: int, as_json: boo
     made, found = factor_activations(opened, k, alpha, seed)
     print_table([component_row(each) for each in found], as_json)
     recipe = {"k": k, "alpha": alpha, "seed": seed}
-    part = COMPONENTS.made_with(**recipe)
+    options = options_changed(nmf_command, **recipe)
+    part = COMPONENTS.made_with(**options)
     with opened.deriving(part, recipe) as folder:
         made.save(folder / _COMPONENTS_FILE)
     file = opened.derived(part) / _COMPONENTS_FILE
     print(f"with --directions {file} commands use the components instead of neurons", file=sys.stderr)
     drawn = components_map(opened, found)
     body, beside = components_page(opened, found, with_map=drawn is not None), {MAP_FILE: drawn} if drawn else {}
-    again = ["nmf", "{store}", "-k", k, "--alpha", alpha, "--seed", seed]
+    again = ["nmf", "{store}", *option_words(**options)]
     return write_page(opened, "components", "Components", body, again, beside)
 
 
@@ -298,7 +299,8 @@ def label_command(
     if some is None:
         return announce_page(opened)
     body = directions_page(opened, portray(opened, some, labels, receipts), len(some))
-    again = ["label", "{store}", "--directions", directions, "--rate", rate, "--seed", seed]
+    options = options_changed(label_command, directions=directions, rate=rate, seed=seed)
+    again = ["label", "{store}", *option_words(**options)]
     return write_page(opened, "directions", "Directions", body, again)
 
 
@@ -321,8 +323,8 @@ def emotions_command(
     warn_untrained(clip, found.words)
     print_study(found, as_json)
     if store is not None:
-        again = ["emotions", "--store", "{store}", "--factors", *factors, "--templates", templates]
-        again += ["--words", words] if words else []
+        options = options_changed(emotions_command, factors=factors, templates=templates, words=words)
+        again = ["emotions", "--store", "{store}", *option_words(**options)]
         write_page(store, "emotions", "Emotions", emotions_page(found, clip.name), again)
     return 0
 

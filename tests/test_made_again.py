@@ -15,10 +15,12 @@ from atlas.analysis.derivation import index_embeddings, lay_out_rows
 from atlas.cli import main
 from atlas.dream.gallery import DRAWINGS_FILE, write_drawings
 from atlas.errors import Refused
+from atlas.pages.fragments import fragment_part
 from atlas.pages.site import SITE
 from atlas.store.part import Part
 from atlas.store.shards import read_json
 from atlas.store.store import Store
+from decompose.components import COMPONENTS
 from decompose.lookup import TEXT_BANK
 
 PROGRAMS = {"atlas": main, "decompose": decompose.cli.main}
@@ -115,6 +117,13 @@ def test_a_stale_vocabulary_names_its_command(store, monkeypatch) -> None:
     (store.derived(TEXT_BANK) / "made.json").unlink()
     run(command)
     assert (store.derived(TEXT_BANK) / "made.json").read_bytes() == before
+
+
+def test_components_and_their_page_keep_the_options_that_differ_from_the_defaults(store, monkeypatch) -> None:
+    out, page = shlex.quote(str(store.path)), fragment_part("components")
+    for given, kept in ((["-k", "2", "--alpha", "0.0"], " -k 2"), (["-k", "2", "--seed", "3"], " -k 2 --seed 3")):
+        assert decompose.cli.main(["nmf", str(store.path), *given]) == 0
+        assert {stale(store, part, monkeypatch) for part in (COMPONENTS, page)} == {f"decompose nmf {out}{kept}"}
 
 
 def test_a_stale_site_names_its_command(store, monkeypatch) -> None:
