@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from atlas.console import command_line, option, options_changed, print_table, run_command, takes
 from atlas.errors import Refused
+from atlas.options import ATLAS_WEIGHTS
 from atlas.store.part import option_words
 from decompose.opening import (
     AS_JSON,
@@ -260,7 +261,7 @@ def nmf_command(store: Path, k: int | str, alpha: float, seed: int, as_json: boo
     option("--rate", type=float, default=_RATE, help=f"false discovery rate ({_RATE})"),
     SEED_NUMBER,
     count_option(20, "labels to print"),
-    option("--pretrained", help="where the checkpoint file is now, if the Store was made with one"),
+    ATLAS_WEIGHTS,
     AS_JSON,
 )
 def label_command(

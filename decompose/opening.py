@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from atlas.console import Option, option
 from atlas.errors import Refused
+from atlas.options import ATLAS_PRETRAINED
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,7 +55,7 @@ class ModelOptions(TypedDict):
 MODEL_CHOICE = (
     option("--store", type=Path, metavar="OUT", help="a Store: use its model, and the activations of its rows"),
     option("--model", default="mini", help="an open_clip model, if no Store is given (mini)"),
-    option("--pretrained", metavar="TAG|FILE", help="open_clip tag or checkpoint file (random weights)"),
+    ATLAS_PRETRAINED,
 )
 
 
