@@ -51,9 +51,14 @@ def options_given(**options: object) -> Record:
 def options_changed(command: Command, **options: object) -> Record:
     """The options whose values differ from the defaults of a command, as in a recorded command line."""
     declared = [each for each in command.__dict__["options"] if each.names]
-    names = [each.settings.get("dest") or each.names[-1].lstrip("-").replace("-", "_") for each in declared]
-    defaults = {name: each.settings.get("default") for name, each in zip(names, declared, strict=True)}
+    defaults = {_destination(each): each.settings.get("default") for each in declared}
     return {name: value for name, value in options.items() if value != defaults[name]}
+
+
+def _destination(option: Option) -> object:
+    """The name under which argparse passes an option: its first long name, else its first."""
+    long = [name for name in option.names if name.startswith("--")]
+    return option.settings.get("dest") or (long or option.names)[0].lstrip("-").replace("-", "_")
 
 
 def takes(*options: Option | Sequence[Option]) -> Callable[[Command], Command]:
