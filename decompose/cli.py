@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from atlas.console import command_line, option, print_table, run_command, takes
+from atlas.console import command_line, option, options_changed, print_table, run_command, takes
 from atlas.errors import Refused
+from atlas.store.part import option_words
 from decompose.opening import (
     AS_JSON,
     CONCEPT_WORDS,
@@ -149,9 +150,8 @@ def equation_command(
         shares = explained(store, clip, concept, templates).tolist()
     print_equations(found, shares, as_json)
     if store is not None and some is None:  # only neurons have cards
-        again = ["equation", *concept, "--store", "{store}", "--method", method, "-k", k]
-        again += ["--templates", templates] if templates else []
-        again += ["--receipts"] if receipts else []
+        options = options_changed(equation_command, method=method, k=k, templates=templates, receipts=receipts)
+        again = ["equation", *concept, "--store", "{store}", *option_words(**options)]
         write_page(store, "equations", "Equations", equations_page(found, shares), again)
     return 0
 
@@ -187,8 +187,8 @@ def emotions_command(
     warn_untrained(clip, found.words)
     print_study(found, as_json)
     if store is not None:
-        again = ["emotions", "--store", "{store}", "--factors", *factors, "--templates", templates]
-        again += ["--words", words] if words else []
+        options = options_changed(emotions_command, factors=factors, templates=templates, words=words)
+        again = ["emotions", "--store", "{store}", *option_words(**options)]
         write_page(store, "emotions", "Emotions", emotions_page(found, clip.name), again)
     return 0
 

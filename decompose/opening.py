@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from atlas.console import Option, option
 from atlas.errors import Refused
+from atlas.options import ATLAS_PRETRAINED
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,11 +53,11 @@ class ModelOptions(TypedDict):
     layer: str | None
 
 
-COLLECTED_LAYER = option("--layer", metavar="PATH", help="another layer that the Store holds (the first collected one)")
+COLLECTED_LAYER = option("--layer", metavar="PATH", help="another layer that the Store holds, in place of the first")
 MODEL_CHOICE = (
     option("--store", type=Path, metavar="OUT", help="a Store: use its model, and the activations of its rows"),
     option("--model", default="mini", help="an open_clip model, if no Store is given (mini)"),
-    option("--pretrained", metavar="TAG|FILE", help="open_clip tag or checkpoint file (random weights)"),
+    ATLAS_PRETRAINED,
     option("--layer", metavar="PATH", help="another layer of the model, or of those that the Store holds"),
 )
 

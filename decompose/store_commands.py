@@ -4,7 +4,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atlas.console import option, print_table, takes
+from atlas.console import option, options_changed, print_table, takes
+from atlas.options import ATLAS_WEIGHTS
+from atlas.store.part import option_words
 from decompose.opening import (
     AS_JSON,
     AUTO,
@@ -103,14 +105,15 @@ def nmf_command(store: Path, k: int | str, alpha: float, seed: int, layer: str |
     made, found = factor_activations(opened, k, alpha, seed)
     print_table([component_row(each) for each in found], as_json)
     recipe = {"k": k, "alpha": alpha, "seed": seed}
-    part = COMPONENTS.made_with(**recipe)
+    options = options_changed(nmf_command, **recipe)
+    part = COMPONENTS.made_with(**options)
     with opened.deriving(part, recipe) as folder:
         made.save(folder / _COMPONENTS_FILE)
     file = opened.derived(part) / _COMPONENTS_FILE
     print(f"with --directions {file} commands use the components instead of neurons", file=sys.stderr)
     drawn = components_map(opened, found)
     body, beside = components_page(opened, found, with_map=drawn is not None), {MAP_FILE: drawn} if drawn else {}
-    again = ["nmf", "{store}", "-k", k, "--alpha", alpha, "--seed", seed]
+    again = ["nmf", "{store}", *option_words(**options)]
     return write_page(opened, "components", "Components", body, again, beside)
 
 
@@ -120,7 +123,7 @@ def nmf_command(store: Path, k: int | str, alpha: float, seed: int, layer: str |
     option("--rate", type=float, default=_RATE, help=f"false discovery rate ({_RATE})"),
     SEED_NUMBER,
     count_option(20, "labels to print"),
-    option("--pretrained", help="where the checkpoint file is now, if the Store was made with one"),
+    ATLAS_WEIGHTS,
     COLLECTED_LAYER,
     AS_JSON,
 )
@@ -169,7 +172,8 @@ def label_command(
     if some is None:
         return announce_page(opened)
     body = directions_page(opened, portray(opened, some, labels, receipts), len(some))
-    again = ["label", "{store}", "--directions", directions, "--rate", rate, "--seed", seed]
+    options = options_changed(label_command, directions=directions, rate=rate, seed=seed)
+    again = ["label", "{store}", *option_words(**options)]
     return write_page(opened, "directions", "Directions", body, again)
 
 

@@ -258,7 +258,8 @@ def lay_out_neurons(store: Store, seed: int = 0, options: Record | None = None) 
     """
     correlation = np.load(store.derived(parts.STATS) / "correlation.npy")
     np.fill_diagonal(correlation, 1.0)  # constant neurons have 0 there
-    places = layout.project(correlation, n_neighbors=30, min_dist=0.5, seed=seed)  # far enough apart to be told apart
+    spread = {"n_neighbors": layout.NEURON_NEIGHBORS, "min_dist": layout.NEURON_MIN_DIST}
+    places = layout.project(correlation, **spread, seed=seed)
     columns = {"neuron": np.arange(len(places)), "x": places[:, 0], "y": places[:, 1]}
     part = parts.NEURON_MAP.made_with(**(options or _map_options(seed=seed)))
     with store.deriving(part, {"seed": seed}, of=(parts.STATS,)) as folder:
@@ -282,7 +283,7 @@ def lay_out_cells(
         A = np.maximum(A, 0)
     alive = A.any(1)  # a position without any activation has no direction
     A, rows = A[alive], positions[chosen[alive]]
-    places = layout.project(A, n_neighbors=20, min_dist=0.01, seed=seed)
+    places = layout.project(A, n_neighbors=layout.CELL_NEIGHBORS, min_dist=layout.CELL_MIN_DIST, seed=seed)
     minimum = min(minimum, max(1, len(A)))
     columns = columns or min(_CELL_COLUMNS, max(1, isqrt(len(A) // minimum)))
     found = cells.average_cells(places, A, columns=columns, minimum=minimum)

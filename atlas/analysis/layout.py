@@ -20,6 +20,8 @@ from atlas.vectors import Rows, Unit, sample_rows, take_rows, unit_blocks, unit_
 # UMAP and scikit-learn are imported where a map is made: a search, which makes none, would wait a second for them.
 
 N_NEIGHBORS, MIN_DIST = 15, 0.1  # defaults of UMAP
+NEURON_NEIGHBORS, NEURON_MIN_DIST = 30, 0.5  # of the neuron atlas: points far enough apart to be told apart
+CELL_NEIGHBORS, CELL_MIN_DIST = 20, 0.01  # of the activation atlas, as in the notebook of Carter et al. (2019)
 _SCORES_HELD = 2**25  # cosines in memory at a time while ranking: 128 MB of float32
 
 Layout = Float[np.ndarray, "n 2"]

@@ -17,6 +17,7 @@ from atlas.mini.multimodal import Found, areas, multimodal_pairs, probes
 from atlas.mini.unseen import SEEN, SEEN_FONTS, UNSEEN, held_out_drawings, load
 from atlas.model.clip import Clip
 from atlas.sources import vocabulary, word_images
+from atlas.vectors import scaled_rows
 
 _HERE = Path(__file__).parent
 UNKNOWN = "?"  # the kind of an emoji that the table of kinds lacks
@@ -81,8 +82,7 @@ def matched(clip: Clip, other: Clip) -> Record:
             for A, which in _responses(model, concepts, UNSEEN, packages.HELD_OUT_FONTS)
         ]
         rows = np.concatenate(means).T
-        rows = rows - rows.mean(1, keepdims=True)
-        profiles.append(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9))
+        profiles.append(scaled_rows(rows - rows.mean(1, keepdims=True)))
     first, second = profiles
     order = np.random.default_rng(0).permutation(len(concepts))
     shuffled = second.reshape(len(second), 2, -1)[:, :, order].reshape(len(second), -1)

@@ -55,6 +55,17 @@ class Store:
     """A finished collection: its rows, arrays and thumbnails, and the parts derived from them.
 
     `Store.open(path)` opens one; `atlas.collect` makes one.
+
+    >>> import atlas, tempfile
+    >>> from PIL import Image
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> for name in ("red", "green", "blue"):
+    ...     Image.new("RGB", (32, 32), name).save(f"{folder.name}/{name}.png")
+    >>> made = atlas.collect(folder.name, atlas.Clip("mini", device="cpu"), f"{folder.name}/out")
+    >>> store = Store.open(f"{folder.name}/out")
+    >>> len(store), store.counts, store.layers
+    (3, {'image': 3}, ['visual.layer4'])
+    >>> folder.cleanup()
     """
 
     def __init__(self, path: Path, manifest: Manifest, shards: list[Shard], layer: str | None = None):
@@ -66,17 +77,6 @@ class Store:
         """Open a Store; its format version and the size of every file are checked.
 
         Raises `Refused` if the folder is no Store, is not finished, or does not match its manifest.
-
-        >>> import atlas, tempfile
-        >>> from PIL import Image
-        >>> folder = tempfile.TemporaryDirectory()
-        >>> for name in ("red", "green", "blue"):
-        ...     Image.new("RGB", (32, 32), name).save(f"{folder.name}/{name}.png")
-        >>> made = atlas.collect(folder.name, atlas.Clip("mini", device="cpu"), f"{folder.name}/out")
-        >>> store = Store.open(f"{folder.name}/out")
-        >>> len(store), store.counts, store.layers
-        (3, {'image': 3}, ['visual.layer4'])
-        >>> folder.cleanup()
         """
         path = Path(path)
         if not (path / "store.json").exists():
@@ -287,7 +287,8 @@ class Store:
                     f"make it again: {fill_command(command, self.path)}"
                 )
         for file, stat in made["files"].items():
-            check_size(folder / file, stat["bytes"])
+            again = fill_command(command, self.path)
+            check_size(folder / file, stat["bytes"], f"restore it, or make {folder} again: {again}")
         return folder
 
     def has(self, part: Part) -> bool:
