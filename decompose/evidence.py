@@ -21,8 +21,9 @@ from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
 from atlas.analysis.significance import CosineNull, enrichment_p_values, p_values, tail_p_values
 from atlas.errors import Refused
+from atlas.model.directions import Directions
 from atlas.vectors import Rows, scaled_rows
-from decompose.renderings import Things
+from decompose.renderings import Things, strongest_things
 from decompose.responses import RESPONSE_BLOCK, Responses, picked_rows
 
 _DRAWS_A_BLOCK = 500
@@ -30,6 +31,7 @@ _LEAST_PROBABILITY = 1e-5  # added before the logarithm: a text that no image su
 _LEAST_SHARE = 1e-4  # the same for shares of labels
 _POOL, _MEANS = 8192, 2000  # images that means of random images are drawn from, and such means of each size
 _EQUAL_ROWS = 8  # strongest rows that count alike in a mean image
+_LEAST_WIDTH = 32  # neurons of which random directions are drawn, at least
 _SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)  # sizes of the random sets of images
 _WORD = re.compile(r"[^\W\d_]{2,}")
 
@@ -60,20 +62,18 @@ def caption_evidence(
     things: Things,
     top: Int[np.ndarray, "u k"],
     concepts: Sequence[str],
-    null: Float[np.ndarray, " d"] | None = None,
+    null: "CaptionNull | None" = None,
 ) -> Evidence:
     """Enrichment of labels among the strongest things, with the permutation null in closed form (hypergeometric).
 
     A label that only one thing carries can never be significant, so it is not tested (Tarone 1990, "A modified
-    Bonferroni method for discrete data"). A neuron's p-value is the share of random sets of as many things with as
-    small a p (`caption_null`), or its smallest p times the number of labels where this is less. The score compares a
-    label's share of the neuron's activation (`weighted`) with its share of the rows, on a log scale.
+    Bonferroni method for discrete data"). A label must be rarer among random sets of things, and among the strongest
+    things of random directions of the layer (`CaptionNull`). The score compares a label's share of the neuron's
+    activation (`weighted`) with its share of the rows, on a log scale.
     """
     (u, k), (carries, totals) = top.shape, _carriers(things, concepts)
-    null = caption_null(things, concepts, k) if null is None else null
-    single = _enriched(top, things, carries, totals)
-    by_label = np.minimum(single.min(1) * max((totals > 1).sum(), 1), 1)
-    least = np.minimum(p_values(-single.min(1), -null), by_label)
+    null = null or CaptionNull.of(things, concepts, k, answers)
+    least, single = null.tested(_enriched(top, things, carries, totals), int((totals > 1).sum()))
     share, alive = np.zeros((u, len(things.phrases))), np.zeros(u)
     phrase = things.phrase[things.of]
     for rows, w in answers.weighted():
@@ -83,6 +83,51 @@ def caption_evidence(
     share = (carries.T @ (share / np.maximum(alive, 1e-12)[:, None]).T).T
     usual = carries.T @ np.bincount(phrase, minlength=len(things.phrases)) / len(phrase)
     return Evidence(least, single, _standardised(np.log((share + _LEAST_SHARE) / (usual + _LEAST_SHARE)), alive > 0))
+
+
+@dataclass(frozen=True)
+class CaptionNull:
+    """What the labels of a neuron's strongest things are judged by; the larger p counts.
+
+    Random sets of things say what shuffled labels give. Random directions, in which every neuron counts by its
+    deviation, say what likeness gives: drawings of one name look alike, so that even the neurons of an untrained
+    network answer to several of them.
+    """
+
+    sets: Float[np.ndarray, " d"]  # -log of the smallest p of any label, of each random set, in ascending order
+    directions: Float[np.ndarray, " d"] | None  # the same of the strongest things of random directions
+
+    @classmethod
+    def of(
+        cls, things: Things, concepts: Sequence[str], k: int, answers: Responses, draws: int = 10_000, seed: int = 0
+    ) -> "CaptionNull":
+        """The null of k strongest things. `answers`: of all neurons of the layer; of few, directions are not drawn."""
+        random, (carries, totals) = np.random.default_rng(seed), _carriers(things, concepts)
+
+        def rarest(sets: Int[np.ndarray, "n k"]) -> Float[np.ndarray, " n"]:
+            return _surprise(_enriched(sets, things, carries, totals).min(1))
+
+        sizes, k = draw_blocks(draws), min(k, len(things))
+        drawn = (random.random((n, len(things)), np.float32).argpartition(k - 1, axis=1)[:, :k] for n in sizes)
+        sets = np.sort(np.concatenate([rarest(each) for each in drawn]))
+        deviation = answers.deviation()
+        if np.count_nonzero(deviation) < _LEAST_WIDTH:
+            return cls(sets, None)
+        scale = np.divide(1, deviation, out=np.zeros_like(deviation), where=deviation > 0)
+        read = random.normal(size=(min(draws, _MEANS), len(scale))).astype(np.float32) * scale
+        some = Directions(read, read, ("",) * len(read), np.zeros(len(read), np.float32))
+        return cls(sets, np.sort(rarest(strongest_things(Responses(answers.array, some), things, k))))
+
+    def tested(
+        self, p: Float[np.ndarray, "u t"], labels: int
+    ) -> tuple[Float[np.ndarray, " u"], Float[np.ndarray, "u t"]]:
+        """p-values of neurons, and of their labels by themselves, from the hypergeometric ones. `labels`: tested."""
+        best = p.min(1)
+        least = np.minimum(p_values(_surprise(best), self.sets), np.minimum(best * max(labels, 1), 1))
+        if self.directions is None:
+            return least, p
+        alike = tail_p_values(_surprise(p), self.directions)
+        return np.maximum(least, alike.min(1)), np.maximum(p, alike / max(labels, 1))
 
 
 def image_evidence(
@@ -231,15 +276,8 @@ def draw_blocks(draws: int) -> list[int]:
     return [min(_DRAWS_A_BLOCK, draws - start) for start in range(0, draws, _DRAWS_A_BLOCK)]
 
 
-def caption_null(
-    things: Things, concepts: Sequence[str], k: int, draws: int = 10_000, seed: int = 0
-) -> Float[np.ndarray, " d"]:
-    """The smallest p-value of any label in each of `draws` random sets of k things."""
-    random, (carries, totals), smallest = np.random.default_rng(seed), _carriers(things, concepts), []
-    for n in draw_blocks(draws):
-        sets = random.random((n, len(things)), np.float32).argpartition(min(k, len(things)) - 1, axis=1)[:, :k]
-        smallest.append(_enriched(sets, things, carries, totals).min(1))
-    return np.concatenate(smallest)
+def _surprise(p: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
+    return -np.log(np.maximum(p, 1e-300))
 
 
 def _enriched(

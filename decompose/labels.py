@@ -35,11 +35,11 @@ from atlas.vectors import Rows
 from decompose.attribution import LOGIT_SCALE, Templates
 from decompose.candidates import Candidates, LabelTest, LabelTesting
 from decompose.evidence import (
+    CaptionNull,
     Evidence,
     ImageNull,
     basis_evidence,
     caption_evidence,
-    caption_null,
     concepts_in,
     direction_null,
     image_evidence,
@@ -88,14 +88,15 @@ def label_neurons(
     texts, T, scale = candidates.texts, candidates.T, float(clip.model.logit_scale.exp())
     answers = {k: Responses(store.array("mean", k), directions) for k in ("word", "image") if k in store.counts}
     things = {kind: things_of(store, kind) for kind in answers}
-    marked = {k: caption_null(each, texts, STRONGEST_THINGS, test.draws, test.seed) for k, each in things.items()}
+    drawing = test.draws, test.seed
+    marked = {
+        kind: CaptionNull.of(each, texts, STRONGEST_THINGS, Responses(store.array("mean", kind)), *drawing)
+        for kind, each in things.items()
+    }
     E = store.array("embedding", "image") if "image" in answers else None
-    seen = None if E is None else ImageNull.of(E, T, test.draws, test.seed)
+    seen = None if E is None else ImageNull.of(E, T, *drawing)
     layer = clip.basis()
-    W, written = (
-        layer if directions is None else directions.basis(layer),
-        direction_null(layer, T, test.draws, test.seed),
-    )
+    W, written = layer if directions is None else directions.basis(layer), direction_null(layer, T, *drawing)
 
     def evidence(some: slice) -> dict[str, Evidence]:
         found = {"basis": basis_evidence(W[some], T, written)}
@@ -147,16 +148,16 @@ def label_activations(
     test = LabelTest(**testing)
     if E is None and captions is None and W is None:
         raise Refused("no evidence to label by: give embeddings (E=), captions, or the basis (W=)")
-    candidates, answers = Candidates(tuple(concepts), T), Responses(A)
+    candidates, answers, drawing = Candidates(tuple(concepts), T), Responses(A), (test.draws, test.seed)
     if W is not None and not np.isfinite(W).all():
         raise Refused("the basis W holds numbers that are not finite")
     check_rows(len(A), E=E, captions=captions, groups=groups)
     check_rows(answers.width, W=W)
     texts = [""] * len(A) if captions is None else captions  # without captions, every row is a thing by itself
     things = tell_things(texts, [""] * len(A) if groups is None else groups)
-    seen = None if E is None else ImageNull.of(E, T, test.draws, test.seed)
-    written = None if W is None else direction_null(W, T, test.draws, test.seed)
-    marked = caption_null(things, concepts, STRONGEST_THINGS, test.draws, test.seed) if captions is not None else None
+    seen = None if E is None else ImageNull.of(E, T, *drawing)
+    written = None if W is None else direction_null(W, T, *drawing)
+    marked = CaptionNull.of(things, concepts, STRONGEST_THINGS, answers, *drawing) if captions is not None else None
 
     def evidence(some: slice) -> dict[str, Evidence]:
         found: dict[str, Evidence] = {}

@@ -11,11 +11,11 @@ import numpy as np
 from scipy.stats import binomtest, false_discovery_control
 
 from decompose.evidence import (
+    CaptionNull,
     Evidence,
     ImageNull,
     basis_evidence,
     caption_evidence,
-    caption_null,
     direction_null,
     image_evidence,
 )
@@ -46,8 +46,9 @@ class World:
         answers, things = Responses(self.A), tell_things(self.captions, self.groups)
         top = strongest_things(answers, things, 24)
         null = ImageNull.of(self.E, self.T, draws)
+        marked = CaptionNull.of(things, self.texts, 24, answers, draws)
         return {
-            "captions": caption_evidence(answers, things, top, self.texts, caption_null(things, self.texts, 24, draws)),
+            "captions": caption_evidence(answers, things, top, self.texts, marked),
             "images": image_evidence(answers, self.E, self.T, 40.0, null),
             "basis": basis_evidence(self.W, self.T, direction_null(self.W, self.T, draws)),
         }

@@ -46,8 +46,10 @@ def tail_p_values(scores: Float[np.ndarray, "*shape"], ordered: Float[np.ndarray
     larger = len(ordered) - np.searchsorted(ordered, scores, side="left")
     p = (1 + larger) / (1 + len(ordered))
     top = ordered[-max(len(ordered) // _TAIL_SHARE, 1) :]
-    excess = max(float((top - top[0]).mean()), 1e-12)
-    tail = len(top) / len(ordered) * np.exp(-np.minimum((np.asarray(scores) - top[0]) / excess, 600))
+    excess = float((top - top[0]).mean())
+    if excess <= 0:  # equal draws have no tail
+        return p
+    tail = len(top) / len(ordered) * np.exp(-np.clip((np.asarray(scores) - top[0]) / excess, 0, 600))
     return np.where(larger == 0, np.minimum(p, tail), p)
 
 
