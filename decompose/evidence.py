@@ -67,9 +67,9 @@ def caption_evidence(
     """Enrichment of labels among the strongest things, with the permutation null in closed form (hypergeometric).
 
     A label that only one thing carries can never be significant, so it is not tested (Tarone 1990, "A modified
-    Bonferroni method for discrete data"). A label must be rarer among random sets of things, and among the strongest
-    things of random directions of the layer (`CaptionNull`). The score compares a label's share of the neuron's
-    activation (`weighted`) with its share of the rows, on a log scale.
+    Bonferroni method for discrete data"). A neuron must have a label that is rarer in random sets of things, and among
+    the strongest things of random directions of the layer (`CaptionNull`). The score compares a label's share of the
+    neuron's activation (`weighted`) with its share of the rows, on a log scale.
     """
     (u, k), (carries, totals) = top.shape, _carriers(things, concepts)
     null = null or CaptionNull.of(things, concepts, k, answers)
@@ -87,15 +87,15 @@ def caption_evidence(
 
 @dataclass(frozen=True)
 class CaptionNull:
-    """What the labels of a neuron's strongest things are judged by; the larger p counts.
+    """What the labels of a neuron's strongest things are judged by.
 
     Random sets of things say what shuffled labels give. Random directions, in which every neuron counts by its
     deviation, say what likeness gives: drawings of one name look alike, so that even the neurons of an untrained
-    network answer to several of them.
+    network answer to several of them. For a neuron the larger p counts, for each of its labels that of random sets.
     """
 
     sets: Float[np.ndarray, " d"]  # -log of the smallest p of any label, of each random set, in ascending order
-    directions: Float[np.ndarray, " d"] | None  # the same of the strongest things of random directions
+    directions: Float[np.ndarray, " r"] | None  # the same of the strongest things of random directions
 
     @classmethod
     def of(
@@ -126,8 +126,7 @@ class CaptionNull:
         least = np.minimum(p_values(_surprise(best), self.sets), np.minimum(best * max(labels, 1), 1))
         if self.directions is None:
             return least, p
-        alike = tail_p_values(_surprise(p), self.directions)
-        return np.maximum(least, alike.min(1)), np.maximum(p, alike / max(labels, 1))
+        return np.maximum(least, tail_p_values(_surprise(best), self.directions)), p
 
 
 def image_evidence(

@@ -261,11 +261,11 @@ def _adjusted(found: Sequence[Evidence]) -> Float[np.ndarray, "kinds u t"]:
 
 
 def _names(found: Mapping[str, Evidence], claims: _Claims, rate: float | int) -> Iterator[list[str]]:
-    """The kinds of evidence that bear each claim out: the neuron's and the label's own p-value are at most the rate."""
+    """The kinds of evidence that bear each claim out: the label's own p-value is at most the rate."""
     p = _adjusted(list(found.values()))
     for neuron, concept in zip(claims.neuron, claims.concept, strict=True):
         kinds = zip(found.items(), p[:, neuron, concept], strict=True)
-        yield [name for (name, each), own in kinds if own <= rate and each.least[neuron] * len(found) <= rate]
+        yield [name for (name, _), own in kinds if own <= rate]
 
 
 def _first(concepts: Sequence[str], claims: _Claims, rate: float | int) -> dict[int, str]:

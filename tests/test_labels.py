@@ -1,6 +1,7 @@
 """Planted meanings: some neurons answer to images, some to words, some point at texts, and most are random."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from atlas.store.shards import ROW_SCHEMA
 from atlas.store.store import Store
 from decompose.candidates import concepts_of
 from decompose.evidence import (
+    CaptionNull,
     Evidence,
     basis_evidence,
     caption_evidence,
@@ -178,7 +180,8 @@ def test_renderings_of_one_thing_are_no_evidence_of_a_meaning(repeated: tuple[St
         least = []
         for each in (items, rows):
             answers = Responses.of(store, kind)
-            found = caption_evidence(answers, each, strongest_things(answers, each, 24), CONCEPTS)
+            shuffled = replace(CaptionNull.of(each, CONCEPTS, 24, answers), directions=None)
+            found = caption_evidence(answers, each, strongest_things(answers, each, 24), CONCEPTS, shuffled)
             least.append((found.least <= 0.1).mean())
         assert least[0] < 0.17, kind  # 0.1 and three standard errors
         assert least[1] > 0.3, kind  # as rows, they would be
