@@ -1,10 +1,11 @@
 """Analysis of neurons, directions and texts of CLIP models: attribution, labels, receipts, equations, search.
 
-Every name is imported when it is first used, so that `import decompose` stays light. The short names
+Every name, and every module, is imported when it is first used, so that `import decompose` stays light. The short names
 (`decompose.search`, `decompose.nearest`, ...) are aliases of functions whose names say what they return.
 """
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -115,9 +116,12 @@ _HOME = {
 
 def __getattr__(name: str) -> object:
     own = _ALIASES.get(name, name)
-    if own not in _HOME:
+    if own in _HOME:
+        return getattr(import_module(_HOME[own]), own)
+    home = f"decompose.{name}"  # a module, as in `decompose.significance`
+    if name.startswith("_") or find_spec(home) is None:
         raise AttributeError(f"module 'decompose' has no attribute {name!r}")
-    return getattr(import_module(_HOME[own]), own)
+    return import_module(home)
 
 
 def __dir__() -> list[str]:

@@ -22,13 +22,14 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _in_haste() -> Iterator[None]:
-    """One thread in NumPy too, which was there before, and thumbnails that are packed less tightly than a user's."""
+def _in_haste(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One thread in NumPy too, which was there before; thumbnails packed less tightly than a user's; a cache apart."""
     import torch
     from threadpoolctl import threadpool_limits
 
     from atlas.pages import thumbnails
 
+    os.environ["MULTIMODAL_ATLAS_CACHE"] = str(tmp_path_factory.mktemp("cache"))
     torch.set_num_threads(1)
     thumbnails.WEBP_METHOD = 0
     with threadpool_limits(1):

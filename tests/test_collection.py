@@ -57,6 +57,16 @@ def store(folder: Path, clip: atlas.Clip, tmp_path_factory: pytest.TempPathFacto
     return atlas.collect(sources, clip, out)
 
 
+def test_numbers_that_are_not_finite_are_refused_at_the_first_batch(folder: Path, tmp_path: Path) -> None:
+    clip = atlas.Clip("mini")
+    clip.model.visual.layer4[-1].bn3.bias[5] = float("nan")
+    first = min(path.name for path in folder.iterdir())
+    with pytest.raises(Refused, match=rf"of {folder.name}/{first} holds numbers that are not finite") as refused:
+        atlas.collect(str(folder), clip, tmp_path / "out")
+    assert "\n" not in str(refused.value)
+    assert not list((tmp_path / "out").rglob("mean.npy"))
+
+
 def test_a_store_holds_what_the_model_says(store: atlas.Store, folder: Path, clip: atlas.Clip) -> None:
     assert store.counts == {"image": SHARD_ROWS + 10, "word": 126, "text": 126}
     names = sorted(folder.iterdir())[:3]

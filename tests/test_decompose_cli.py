@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -62,11 +63,25 @@ def test_search_and_its_inverse(store: Path, capsys: pytest.CaptureFixture[str])
     assert main(["search", "happy", "-k", "3", "--store", str(store)]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 4  # a head and three
     assert main(["texts", str(rows[0]["neuron"]), "-k", "2"]) == 0
-    out, err = capsys.readouterr()
-    assert len(out.splitlines()) == 3
-    assert "texts to choose from; with --store they are kept" in err
+    assert len(capsys.readouterr().out.splitlines()) == 3
     assert main(["nearest", str(store), "7", "-k", "2", "--json"]) == 0
     assert 7 not in [row["neuron"] for row in json.loads(capsys.readouterr().out)]
+
+
+def in_readme(command: str) -> list[str]:
+    """The lines that README shows below a command, without empty ones."""
+    readme = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
+    lines = [line for line in readme.partition(f"$ {command}")[2].splitlines()[1:] if line]
+    return list(takewhile(lambda line: line.startswith(" " * 8), lines))
+
+
+def test_readme_shows_the_columns_that_are_printed(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert atlas(["index", str(store)]) == 0
+    near, search = ["near", str(store), "--text", "dog"], ["search", "dog", "--store", str(store)]
+    for command, program, given in (("atlas near", atlas, near), ("decompose search", main, search)):
+        capsys.readouterr()
+        assert program([*given, "-k", "1"]) == 0
+        assert capsys.readouterr().out.splitlines()[0].split() == in_readme(command)[0].split()
 
 
 def test_the_vocabulary_is_embedded_once_for_a_store(
@@ -76,8 +91,7 @@ def test_the_vocabulary_is_embedded_once_for_a_store(
 
     command = ["texts", "3", "-k", "2", "--store", str(store), "--json"]
     assert main(command) == 0
-    first, err = capsys.readouterr()
-    assert "texts to choose from" not in err  # as they are kept
+    first = capsys.readouterr().out
     assert Store.open(store).current(part("index/vocabulary"))
     with monkeypatch.context() as patch:
         patch.setattr(TextBank, "build", None)  # would fail if it were called
@@ -225,6 +239,7 @@ def test_nmf_label_and_emotions_become_pages_of_the_site(
     assert main(["label", str(store), "-k", "5", "--rate", "0.9"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "neurons have a label; the most significant:" in lines[0]
+    assert lines[2].split() == in_readme("decompose label")[1].split()
     assert main(["label", str(store), "-k", "5", "--rate", "0.9", "--json"]) == 0
     surest = json.loads(capsys.readouterr().out)
     assert [str(row["neuron"]) for row in surest] == [line.split()[0] for line in lines[3:]]

@@ -31,12 +31,16 @@ FIRST = {  # what a user meets first
     "decompose.SparseNMF": decompose.SparseNMF,
     "decompose.label_activations": decompose.label_activations,
 }
-EXAMPLES = {  # each of them has one
+EXAMPLES = {
     test.name: test
     for name, thing in FIRST.items()
     for test in doctest.DocTestFinder(recurse=False).find(thing, name, module=False, globs={})
     if test.examples
 }
+
+
+def test_what_a_user_meets_first_has_an_example() -> None:
+    assert len(EXAMPLES) == len(FIRST) >= 12, FIRST.keys() - EXAMPLES.keys()
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.stats import false_discovery_control, rankdata
+from scipy.stats import rankdata
+
+from atlas.analysis.significance import q_values
 
 FLOOR, FALSE_DISCOVERIES = 0.9, 0.01
 _NEURONS_AT_ONCE = 128  # whose ranks are in memory
@@ -57,7 +59,7 @@ def multimodal_pairs(drawn: Float[np.ndarray, "u c"], written: Float[np.ndarray,
     neuron, concept = np.nonzero(least >= floor)
     p = np.ones_like(least)
     p[neuron, concept] = null(drawn, written, least[neuron, concept])
-    picked = false_discovery_control(p.ravel(), method="bh").reshape(p.shape)[neuron, concept] <= FALSE_DISCOVERIES
+    picked = q_values(p.ravel()).reshape(p.shape)[neuron, concept] <= FALSE_DISCOVERIES
     order = np.lexsort((-least[neuron, concept], p[neuron, concept]))
     order = order[picked[order]]
     u, c = neuron[order], concept[order]

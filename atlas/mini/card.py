@@ -160,14 +160,21 @@ def in_brief(evidence: Record) -> str:
             f"{len(model['kinds'])} kinds; in untrained networks {', '.join(others)}",
         ),
         (
-            f"linear directions of the same layer that do, of {evidence['neurons']['probes']['directions']:,}",
+            f"concepts, of {evidence['neurons']['probes']['directions']:,}, for which a linear probe of the same layer "
+            "passes the same rule",
             str(evidence["neurons"]["probes"]["for their own concept"]),
         ),
-        (
-            "another class's name on a label upon a drawing; below it; eight copies",
-            "that class wins "
-            + "; ".join(_share(stuck[kind]["the named class wins"]) for kind in ("upon", "beneath", "eight copies"))
-            + f"; without a label the drawn class is right in {_share(stuck['without'])}",
+        ("drawings of twenty classes, classified without a label", f"right in {_share(stuck['without'])}"),
+        *(
+            (
+                f"typographic attack: the name of another class {place}",
+                f"that class wins in {_share(stuck[kind]['the named class wins'])}",
+            )
+            for kind, place in (
+                ("upon", "on the drawing"),
+                ("beneath", "below the drawing"),
+                ("eight copies", "eight times over the drawing"),
+            )
         ),
         (
             "Stroop: a colour's name in another ink; a neutral word",

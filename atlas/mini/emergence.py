@@ -12,6 +12,7 @@ from atlas.mini.unseen import SEEN, SEEN_FONTS, UNSEEN, held_out_drawings, load
 from atlas.model.clip import Clip
 from atlas.model.untrained import untrained_clip
 from atlas.sources import vocabulary, word_images
+from atlas.vectors import scaled_rows
 
 UNKNOWN = "?"  # the kind of an emoji that the table of kinds lacks
 DEAD = 1e-3  # a neuron's largest mean activation, as a share of the median neuron's, below which it is dead
@@ -75,8 +76,7 @@ def matched(clip: Clip, other: Clip) -> Record:
             for A, which in _responses(model, concepts, UNSEEN, packages.HELD_OUT_FONTS)
         ]
         rows = np.concatenate(means).T
-        rows = rows - rows.mean(1, keepdims=True)
-        profiles.append(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9))
+        profiles.append(scaled_rows(rows - rows.mean(1, keepdims=True)))
     first, second = profiles
     order = np.random.default_rng(0).permutation(len(concepts))
     shuffled = second.reshape(len(second), 2, -1)[:, :, order].reshape(len(second), -1)

@@ -56,10 +56,19 @@ def is_missing_file(name: str, pretrained: str | None) -> bool:
 
 def weights_sha256(model: nn.Module) -> str:
     """Sha256 of all current parameters and buffers; the same on every device."""
+    return _sha256(sorted(model.state_dict().items()))
+
+
+def text_sha256(model: nn.Module) -> str:
+    """Sha256 of all current parameters and buffers outside the image tower, which text embeddings depend on."""
+    return _sha256(item for item in sorted(model.state_dict().items()) if not item[0].startswith("visual."))
+
+
+def _sha256(parts: Iterable[tuple[str, torch.Tensor]]) -> str:
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in parts:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

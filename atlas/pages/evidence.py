@@ -116,14 +116,19 @@ def receipt_entry(row: Record) -> Record:
     interval = (
         f"{format_difference(row['effect'])} ({format_difference(row['low'])} to {format_difference(row['high'])})"
     )
-    return {
+    found = {
         "concept": display_text(row["concept"]),
         "neuron was": ACT_TEXTS.get(row["act"], row["act"]),
         "effect on the score (95 %)": interval,
+        "predicted": format_difference(row["predicted"]) if "predicted" in row else None,
         "matched neurons": format_difference(row["control"]),
+        "their push": f"{row['balance']:.2f}" if "balance" in row else None,
+        "images": row.get("images"),
         "p": format_p(row["p"]),
+        "q": format_p(row["q"]) if "q" in row else None,
         "confirmed": "yes" if row["confirmed"] else "no",
     }
+    return {name: value for name, value in found.items() if value is not None}  # receipts of earlier versions have less
 
 
 def _kind(neurons: Neurons, kind: str, stat: Record) -> Record:

@@ -13,7 +13,7 @@ from decompose.opening import (
     STORE_FOLDER,
     check_count,
     count_option,
-    open_store,
+    open_with_model,
     templates_option,
 )
 from decompose.results import write_page
@@ -70,7 +70,7 @@ def audit_command(
         attack=max_attack, changed=max_changed, stroop=max_stroop, association=max_association
     )
     lists = read_association_lists(tests)
-    opened, clip = open_store(store, pretrained)
+    opened, clip = open_with_model(store, pretrained)
     found = report_audit(opened, clip, lists, limits, patch, by, classes, images, k, templates or "drawing", seed)
     if as_json:
         print(json.dumps(audit_record(found), ensure_ascii=False, indent=1))

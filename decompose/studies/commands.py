@@ -16,7 +16,7 @@ from decompose.opening import (
     STORE_FOLDER,
     check_count,
     count_option,
-    open_store,
+    open_with_model,
     templates_option,
 )
 from decompose.results import write_page
@@ -76,7 +76,7 @@ def attack_command(
     check_count(k)
     if images < 2 or search < 0:
         raise Refused(f"--images {images}, --search {search}: at least 2 images, and no negative number")
-    opened, clip = open_store(store, pretrained)
+    opened, clip = open_with_model(store, pretrained)
     if stroop:
         return _stroop(opened, clip, k, seed, as_json)
     rows = labelled_rows(opened, by, classes, images=images, seed=seed)
@@ -140,7 +140,7 @@ def conditional_command(
         numbers, names, kappa = person_categories(labels, opened, stimuli)
         source, more = "by a person who did not see the activations", ["--labels", *labels]
     elif categories:
-        opened, clip = open_store(store, pretrained)
+        opened, clip = open_with_model(store, pretrained)
         numbers, names = zero_shot_categories(opened, clip, stimuli.rows, categories, templates), categories
         source, more = "by zero-shot words", ["--categories", *categories, "--templates", templates]
     else:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from atlas.console import option, print_table, takes
 from atlas.errors import Refused
-from decompose.opening import AS_JSON, SEED_NUMBER, STORE_FOLDER, check_count, count_option, open_store
+from decompose.opening import AS_JSON, SEED_NUMBER, STORE_FOLDER, check_count, count_option, open_with_model
 from decompose.results import write_page
 
 if TYPE_CHECKING:
@@ -54,9 +54,9 @@ def concept_command(
     if name is None:
         if images or drawings or words:
             raise Refused("--images, --drawings and --words are of one concept; name it")
-        return _multimodal(*open_store(store, pretrained), seed, k, as_json)
+        return _multimodal(*open_with_model(store, pretrained), seed, k, as_json)
     if images or drawings or words:
-        opened, clip = open_store(store, pretrained)
+        opened, clip = open_with_model(store, pretrained)
     kinds = concept_kinds(opened, clip, name, images, drawings, words, seed)
     if not kinds:
         raise Refused(f"{opened.path} holds nothing named {name!r}; give --images, --drawings or --words")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from atlas.console import option, print_table, takes
 from atlas.errors import Refused
 from atlas.formatting import Record
-from decompose.opening import AS_JSON, SEED_NUMBER, STORE_FOLDER, check_count, count_option, open_store
+from decompose.opening import AS_JSON, SEED_NUMBER, STORE_FOLDER, check_count, count_option, open_with_model
 from decompose.results import write_page
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def probe_command(
     check_count(k)
     if count < 2:
         raise Refused(f"--count {count}: two classes or more")
-    opened, clip = open_store(store, pretrained)
+    opened, clip = open_with_model(store, pretrained)
     found = report_probe(opened, clip, by, classes, count, k, seed)
     names = NeuronNames.read(opened)
     named = [str(names[i]) for i in range(clip.neurons)]

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from atlas.console import option, print_table, takes
-from decompose.opening import AS_JSON, SEED_NUMBER, STORE_FOLDER, check_count, count_option, open_store
+from decompose.opening import AS_JSON, SEED_NUMBER, STORE_FOLDER, check_count, count_option, open_with_model
 from decompose.results import write_page
 
 # Nothing heavy is imported here, so that `decompose --help` answers at once.
@@ -24,7 +24,7 @@ def regions_command(store: Path, neurons: list[int], k: int, seed: int, pretrain
     from decompose.studies.region_report import region_record, report_regions
 
     check_count(k)
-    opened, clip = open_store(store, pretrained)
+    opened, clip = open_with_model(store, pretrained)
     found = report_regions(opened, clip, neurons, seed)
     if as_json:
         print(json.dumps(region_record(found), ensure_ascii=False, indent=1))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from atlas.console import option, print_table, takes
 from atlas.errors import Refused
 from atlas.formatting import Record
-from decompose.opening import AS_JSON, SEED_NUMBER, STORE_FOLDER, open_store, templates_option
+from decompose.opening import AS_JSON, SEED_NUMBER, STORE_FOLDER, open_with_model, templates_option
 from decompose.results import write_page
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def words_command(
 
     if centre < 2:
         raise Refused(f"--centre {centre}: a mean needs two words or more")
-    opened, clip = open_store(store, pretrained)
+    opened, clip = open_with_model(store, pretrained)
     found = report_words(opened, clip, word or ASKED_WORDS, sums or WORD_SUMS, templates or "neutral", centre, seed)
     if as_json:
         print(json.dumps(vars(found), ensure_ascii=False, indent=1))
