@@ -266,6 +266,7 @@ def test_the_command_writes_its_page_and_names_stay_inert(made: Path, capsys: py
     assert (page.parent / "before-0.webp").exists() == ("Before and after" in body)
 
 
+@pytest.mark.slow
 def test_the_stroop_command_writes_its_page(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["attack", str(made), "--stroop", "-k", "3"]) == 0
     assert "incongruent" in capsys.readouterr().out

@@ -80,6 +80,7 @@ def test_mutual_information_is_scikit_learns() -> None:
     assert mutual_information(counts) == pytest.approx(mutual_info_score(one, other))
 
 
+@pytest.mark.slow
 def test_p_is_flat_for_shuffled_categories_and_small_for_related_ones() -> None:
     rng, edges = np.random.default_rng(1), np.arange(6.0)
     bucket = np.repeat(np.arange(5), 12)
