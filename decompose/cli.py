@@ -24,6 +24,7 @@ from decompose.opening import (
     count_option,
     load_directions,
     open_model,
+    open_store,
     sample_images,
     templates_option,
     text_bank,
@@ -66,10 +67,17 @@ def search_command(
     **model: Unpack[ModelOptions],
 ) -> int:
     """The neurons that contribute most to a text, best first."""
-    from decompose.attribution import concept_embeddings
-    from decompose.lookup import neurons_of_text
-
     check_count(k)
+    if model["store"] and not (model["pretrained"] or directions or receipts):
+        from decompose.ranking import search_kept
+
+        kept = search_kept(open_store(model["store"], model["layer"]), text, k, by, templates)
+        if kept is not None:
+            print_table(kept.to_pylist(), as_json)
+            return 0
+    from decompose.lookup import neurons_of_text
+    from decompose.prompting import concept_embeddings
+
     store, clip = open_model(**model)
     some, images = load_directions(directions, clip.neurons), None
     if receipts:

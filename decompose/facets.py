@@ -19,9 +19,9 @@ from atlas.model.clip import Clip
 from atlas.model.directions import Directions
 from atlas.store.store import Store
 from atlas.vectors import Rows, scaled_rows
-from decompose.attribution import Templates
 from decompose.candidates import Candidates, LabelTest, LabelTesting
 from decompose.evidence import draw_blocks, mean_embedding
+from decompose.prompting import Templates
 from decompose.responses import Responses, check_rows, picked_rows
 
 _CLUSTERED_IMAGES = 48  # strongest images of a neuron that are clustered

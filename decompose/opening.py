@@ -114,9 +114,7 @@ def open_store(store: Path, layer: str | None) -> "Store":
 
 def warn_untrained(clip: "Clip", texts: Sequence[str]) -> None:
     """Print one line on stderr if the model has learned no token of some texts: results for them mean nothing."""
-    from decompose.attribution import untrained_texts
-
-    if found := untrained_texts(clip, texts):
+    if found := clip.untrained_texts(texts):
         few = ", ".join(repr(text[:20]) for text in found[:3])
         more = f" and {len(found) - 3} more" if len(found) > 3 else ""
         print(f"{clip.name} has learned no part of {few}{more}, and reads nothing there", file=sys.stderr)
@@ -154,8 +152,8 @@ def text_bank(store: "Store | None", clip: "Clip", templates: str | None = None)
     """Embeddings of the built-in vocabulary in these prompts; a Store keeps them, so they are computed once."""
     from hashlib import sha256
 
-    from decompose.attribution import chosen_templates
     from decompose.lookup import TEXT_BANK, TextBank, default_texts
+    from decompose.prompting import chosen_templates
 
     vocabulary = default_texts()
     if store is None:

@@ -25,8 +25,9 @@ from atlas.model.clip import Clip, Pictures
 from atlas.model.directions import Directions
 from atlas.model.layers import layer_replaced
 from atlas.vectors import scaled_rows
-from decompose.attribution import Templates, chosen_templates, concept_embeddings, hooked_layer, silent_embedding
+from decompose.attribution import hooked_layer, silent_embedding
 from decompose.matching import match_controls
+from decompose.prompting import Templates, chosen_templates, concept_embeddings
 
 Act = Literal["raise", "ablate"]
 _ACTS: tuple[Act, Act] = ("raise", "ablate")

@@ -15,6 +15,7 @@ from atlas.model.directions import Directions
 from atlas.store.store import Store
 from atlas.vectors import Moments, Rows
 
+LOGIT_SCALE = 100.0  # inverse temperature of cosines if no model gives its own: that of trained CLIPs
 RESPONSE_BLOCK = 4096  # rows read at a time
 _HASH_FACTOR = 2654435761  # odd, so that row -> SCATTER * row is one to one modulo 2^32
 _SHARPNESS = 4  # power of the response by which rows are weighted

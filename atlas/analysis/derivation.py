@@ -103,7 +103,8 @@ def summary_table(summary: stats.Summary) -> pa.Table:
 def relate_neurons(store: Store, clip: Clip) -> Path:
     """Make neurons/basis, W (u, e), and neurons/neighbours, the nearest neurons by basis and by response."""
     W = clip.basis()
-    with store.deriving(parts.BASIS, {"kind": clip.basis_kind, "layer": store.layer}) as folder:
+    reads = {"text_tower": weights.text_sha256(clip.model), "logit_scale": clip.logit_scale}  # for a KeptModel
+    with store.deriving(parts.BASIS, {"kind": clip.basis_kind, "layer": store.layer} | reads) as folder:
         np.save(folder / "basis.npy", W)
     correlation = np.load(store.derived(parts.STATS) / "correlation.npy")
     columns = {"neuron": np.arange(len(W))}

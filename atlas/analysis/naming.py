@@ -55,7 +55,8 @@ class RowNames:
         captions = map(display_text, table["caption"].to_pylist())
         files = [display_text(id.rsplit("/", 1)[-1]) for id in table["id"].to_pylist()]
         kinds = table["kind"].to_pylist()
-        judged = [kind == "image" or "image" not in store.counts for kind in kinds]
+        imageless = "image" not in store.counts
+        judged = [kind == "image" or imageless for kind in kinds]
         self._distinct = len({label for label, j in zip(self.labels, judged, strict=True) if j})
         self._unnamed = [j and self._distinct == 1 for j in judged]  # rows whose label says nothing
         spare = [file if bare else label for file, label, bare in zip(files, self.labels, self._unnamed, strict=True)]

@@ -24,6 +24,7 @@ from atlas.model.folding import fold_batch_norms
 from atlas.model.kept_texts import KeptTexts
 from atlas.model.layers import Layer, OpenClip, Token
 from atlas.model.pictures import Picture, Pictures, colour_triple, listed_pictures, model_side, open_picture
+from atlas.model.tokens import untrained_texts
 from atlas.sources import decoding
 
 __all__ = ["Clip", "ModelDescription", "Picture", "Pictures", "Readout"]
@@ -102,6 +103,11 @@ class Clip:
     def dim(self) -> int:
         """Length of an embedding."""
         return self._layers["visual"].neurons
+
+    @property
+    def logit_scale(self) -> float:
+        """Inverse temperature of the model's cosines."""
+        return float(self.model.logit_scale.exp())
 
     @property
     def basis_kind(self) -> basis.BasisKind:
@@ -202,9 +208,13 @@ class Clip:
         """
         texts = [texts] if isinstance(texts, str) else list(texts)
         if self._keeps and len(texts) >= _KEPT_FROM:
-            kept = KeptTexts(f"{weights.text_sha256(self.model)} {self.name} {self.device.type}", self.name)
-            return kept.embed(texts, self._encode_texts)
+            kept = KeptTexts.of(weights.text_sha256(self.model), self.name, self.device.type)
+            return kept.embed(texts, self._encode_texts, self.untrained_texts)
         return self._encode_texts(texts)
+
+    def untrained_texts(self, texts: Sequence[str]) -> list[str]:
+        """The texts of which the model has learned no token (`atlas.model.tokens`)."""
+        return untrained_texts(self.model, self.tokenizer, texts)
 
     def keep_texts(self) -> None:
         """From now on keep the embeddings of long lists of texts in the user's cache folder (`atlas.model.kept_texts`).

@@ -15,7 +15,6 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
-from safetensors.torch import load_file
 
 from atlas.errors import Refused
 
@@ -202,6 +201,8 @@ def _two_classes(A: Float[np.ndarray, "n u"], mask: Bool[np.ndarray, " n"], name
 def _tensors(path: Path) -> dict[str, np.ndarray]:
     """The file's floating-point arrays, as float32."""
     try:
+        from safetensors.torch import load_file  # which knows bfloat16; PyTorch is loaded here and nowhere else
+
         arrays = load_file(path)
     except (OSError, SafetensorError) as error:
         raise Refused(f"cannot read {path} as safetensors: {' '.join(str(error).split())[:120]}") from None
