@@ -108,6 +108,9 @@ def index_command(out: Path, seed: int | None, as_json: bool) -> int:
     option("--neighbors", type=int, dest="n_neighbors", metavar="N", help="n_neighbors of UMAP (15)"),
     option("--min-dist", type=float, help="min_dist of UMAP (0.1)"),
     option("--raw", action="store_false", dest="centre", default=None, help="keep the gap between kinds"),
+    option(
+        "--centred", action="store_false", dest="balanced", default=None, help="only centre kinds, do not join them"
+    ),
     option("--columns", type=int, help="cells across the activation atlas; by default 20, fewer for few images"),
     ATLAS_SEED,
     ATLAS_JSON,
