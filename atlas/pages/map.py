@@ -180,6 +180,9 @@ def map_quality(derived: DerivedParts, centred: bool) -> Record:
     found: Record = {name: recipe.get(name) for name in ("preservation", "trustworthiness")} | {"recall": None}
     found["gaps"] = [("s and ".join(pair.split("-")) + "s", raw[pair], after[pair]) for pair in raw if pair in after]
     found["centred"] = centred
+    found["mixing"] = [(f"{kind}s", share) for kind, share in (recipe.get("mixing") or {}).items()]
+    names = (recipe.get("name_matches") or {}).get("word-image")
+    found["names"] = names and (names["first"], names["of_ten"])
     made = derived.recipe(parts.EMBEDDINGS).values()
     recalls = [entry["recall_at_10"] for entry in made if isinstance(entry, dict) and "recall_at_10" in entry]
     return found | {"recall": min(recalls, default=None), "recalls": len(recalls)}
