@@ -99,9 +99,8 @@ def project(
     of every kind, however many rows a kind has. `graph`: a `neighbour_graph` of these (centred) vectors, or their
     `KindNeighbours` if `kinds` are given, if there is one already.
 
-    UMAP starts from the principal components: its spectral start is not better, and can take most of the time. The
-    same seed gives the same map. Raises `Refused` for another metric, if there are no rows, and for a row that is zero
-    or not finite.
+    UMAP starts from the principal components: a spectral start is not better, and takes long. The same seed gives the
+    same map. Raises `Refused` for another metric, without rows, and for a row that is zero or not finite.
 
     >>> import numpy as np
     >>> project(np.random.default_rng(0).normal(size=(30, 8)).astype(np.float32), n_neighbors=5, n_epochs=10).shape
@@ -122,9 +121,8 @@ def project(
     if kinds is not None and len(set(kinds)) > 1:
         found = graph if isinstance(graph, KindNeighbours) else KindNeighbours.find(vectors, kinds, k, seed)
         return _balanced_layout(found, start, k, min_dist, n_epochs, seed)
-    if isinstance(graph, KindNeighbours):
-        graph = graph.merged(k)
-    ids, distances = (part[:, :k] for part in graph or neighbour_graph(vectors, k, seed))
+    graph = graph.merged(k) if isinstance(graph, KindNeighbours) else graph or neighbour_graph(vectors, k, seed)
+    ids, distances = (part[:, :k] for part in graph)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"precomputed_knn\[2\] \(knn_search_index\) is not an NNDescent", UserWarning)
         mapper = umap.UMAP(
