@@ -16,6 +16,7 @@ from atlas.options import (
     ATLAS_MAX_MB,
     ATLAS_MODEL,
     ATLAS_OUT,
+    ATLAS_PRETRAINED,
     ATLAS_SEED,
     ATLAS_SOURCES,
     ATLAS_WEIGHTS,
@@ -78,12 +79,17 @@ def collect_command(source: list[str], out: Path, skip_bad: bool, **options: Unp
     return _report_rejects(store, skip_bad)
 
 
-@takes(ATLAS_OUT, ATLAS_WEIGHTS, ATLAS_DEVICE)
-def stats_command(out: Path, pretrained: str | None, device: str | None) -> int:
+@takes(
+    ATLAS_OUT,
+    option("--layer", metavar="PATH", help="another layer that the Store holds, in place of the first"),
+    ATLAS_WEIGHTS,
+    ATLAS_DEVICE,
+)
+def stats_command(out: Path, layer: str | None, pretrained: str | None, device: str | None) -> int:
     """Compute statistics of all neurons, similar neurons, and the nearest texts."""
     from atlas.analysis.derivation import clip_of, relate_neurons, relate_texts, summarise_neurons
 
-    store = _open(out)
+    store = _open(out) if layer is None else _open(out).of_layer(layer)
     clip = clip_of(store, pretrained, device)
     print(summarise_neurons(store))
     print(relate_neurons(store, clip))
@@ -107,10 +113,14 @@ def index_command(out: Path, seed: int | None, as_json: bool) -> int:
     ATLAS_OUT,
     option("--neighbors", type=int, dest="n_neighbors", metavar="N", help="n_neighbors of UMAP (15)"),
     option("--min-dist", type=float, help="min_dist of UMAP (0.1)"),
-    option("--raw", action="store_false", dest="centre", default=None, help="keep the gap between kinds"),
     option(
-        "--centred", action="store_false", dest="balanced", default=None, help="only centre kinds, do not join them"
+        "--raw",
+        action="store_false",
+        dest="centre",
+        default=None,
+        help="do not centre images, words and texts; the modality gap stays visible",
     ),
+    option("--centred", action="store_false", dest="balanced", default=None, help="centre kinds, but do not join them"),
     option("--columns", type=int, help="cells across the activation atlas; by default 20, fewer for few images"),
     ATLAS_SEED,
     ATLAS_JSON,
@@ -139,7 +149,12 @@ def _span(text: str) -> range:
     ATLAS_OUT,
     option("neuron", nargs="*", type=_span, help="numbers and spans of numbers: 12 40-47"),
     option("--all", action="store_true", dest="every", help="all neurons of the layer"),
-    option("--theme", nargs="+", metavar="T", help="facets: texts (learnt from their nearest images), or words"),
+    option(
+        "--theme",
+        nargs="+",
+        metavar="T",
+        help="themes (facets): any texts, each learnt from its nearest images; or `words`, for rendered words",
+    ),
     option("--strength", type=float, help="weight of the theme (1.0)"),
     option("--repeats", type=int, help="different images of each neuron (1)"),
     option("--steps", type=int, help="steps of optimisation (200)"),
@@ -192,10 +207,10 @@ def page_command(out: Path, max_mb: float | None, single_file: bool) -> int:
 @takes(
     ATLAS_OUT,
     exclusive(
-        option("--text", help="a text, through the text tower"),
-        option("--image", type=Path, help="an image file"),
-        option("--row", help="a row of the Store, by position or id"),
-        option("--neuron", type=int, help="a neuron, by number"),
+        option("--text", help="find rows near this text"),
+        option("--image", type=Path, help="find rows near this image file"),
+        option("--row", help="find rows near this row, by position or id"),
+        option("--neuron", type=int, help="find neurons near this one, by number"),
     ),
     option("--by", choices=("basis", "response"), help="how neurons are compared (response)"),
     option("--kind", choices=("image", "word", "text"), default="image", help="kind of rows to find (image)"),
@@ -255,9 +270,7 @@ def export_command(out: Path, file: Path) -> int:
     return 0
 
 
-@takes(
-    option("model", nargs="?", help="an open_clip model (mini)"), option("--pretrained", metavar="TAG|FILE"), ATLAS_JSON
-)
+@takes(option("model", nargs="?", help="an open_clip model (mini)"), ATLAS_PRETRAINED, ATLAS_JSON)
 def layers_command(model: str | None, pretrained: str | None, as_json: bool) -> int:
     """List the layers of a model that can be hooked, with the shapes of their maps."""
     from atlas.model.clip import Clip

@@ -48,6 +48,19 @@ def options_given(**options: object) -> Record:
     return {name: value for name, value in options.items() if value is not None}
 
 
+def options_changed(command: Command, **options: object) -> Record:
+    """The options whose values differ from the defaults of a command, as in a recorded command line."""
+    declared = [each for each in command.__dict__["options"] if each.names]
+    defaults = {_destination(each): each.settings.get("default") for each in declared}
+    return {name: value for name, value in options.items() if value != defaults[name]}
+
+
+def _destination(option: Option) -> object:
+    """The name under which argparse passes an option: its first long name, else its first."""
+    long = [name for name in option.names if name.startswith("--")]
+    return option.settings.get("dest") or (long or option.names)[0].lstrip("-").replace("-", "_")
+
+
 def takes(*options: Option | Sequence[Option]) -> Callable[[Command], Command]:
     """Decorator that declares the options of a command; the function receives them as keyword arguments."""
 

@@ -15,12 +15,17 @@ ATLAS_OUT = option("out", type=Path, help="folder of the Store")
 ATLAS_JSON = option("--json", action="store_true", dest="as_json", help="print JSON instead of a table")
 ATLAS_SEED = option("--seed", type=int, help="seed of random choices (0)")
 ATLAS_DEVICE = option("--device", help="cpu, cuda, cuda:1, mps; by default a GPU if there is one")
-ATLAS_WEIGHTS = option("--pretrained", help="path of the checkpoint file, if the Store was made with one")
+ATLAS_WEIGHTS = option(
+    "--pretrained", metavar="FILE", help="where the checkpoint file is now, if the Store was made with one"
+)
+ATLAS_PRETRAINED = option(
+    "--pretrained", metavar="TAG|FILE", help="an open_clip tag or a checkpoint file; without it, random weights"
+)
 ATLAS_MAX_MB = option("--max-mb", type=float, help="largest size of the site in MB (25)")
 ATLAS_FORCE = option("--force", action="store_true", help="derive and write everything again")
 ATLAS_MODEL = (
     option("--model", dest="name", metavar="MODEL", help="an open_clip model, or the embedded one (mini)"),
-    option("--pretrained", metavar="TAG|FILE", help="open_clip's tag or a checkpoint file; without: random weights"),
+    ATLAS_PRETRAINED,
     option("--layer", nargs="+", metavar="L", help="module paths; `atlas layers MODEL` lists them"),
     option("--token", choices=("cls", "patches"), help="tokens to read of a ViT; by default those that it pools"),
 )

@@ -1,14 +1,16 @@
 """Analysis of neurons, directions and texts of CLIP models: attribution, labels, receipts, equations, search.
 
-Every name is imported when it is first used, so that `import decompose` stays light. The short names
+Every name, and every module, is imported when it is first used, so that `import decompose` stays light. The short names
 (`decompose.search`, `decompose.nearest`, ...) are aliases of functions whose names say what they return.
 """
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from atlas.model.directions import Directions
+    from decompose.associations import Association, association_test
     from decompose.attribution import attribute, completeness, explained
     from decompose.bakeoff import compare_solvers
     from decompose.coding import solve_sparse
@@ -33,8 +35,10 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 __all__ = [
+    "Association",
     "Directions",
     "SparseNMF",
+    "association_test",
     "attribute",
     "choose",
     "choose_n_components",
@@ -78,8 +82,10 @@ _ALIASES = {
     "texts": "texts_of_neuron",
 }
 _HOME = {
+    "Association": "decompose.associations",
     "Directions": "atlas.model.directions",
     "SparseNMF": "decompose.nmf",
+    "association_test": "decompose.associations",
     "attribute": "decompose.attribution",
     "choose_n_components": "decompose.nmf",
     "compare_neurons": "decompose.neighbours",
@@ -110,9 +116,12 @@ _HOME = {
 
 def __getattr__(name: str) -> object:
     own = _ALIASES.get(name, name)
-    if own not in _HOME:
+    if own in _HOME:
+        return getattr(import_module(_HOME[own]), own)
+    home = f"decompose.{name}"  # a module, as in `decompose.significance`
+    if name.startswith("_") or find_spec(home) is None:
         raise AttributeError(f"module 'decompose' has no attribute {name!r}")
-    return getattr(import_module(_HOME[own]), own)
+    return import_module(home)
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,4 @@
-"""The labels to choose from, and how a choice is tested against chance."""
+"""Candidate labels, and the settings of the significance test."""
 
 from collections import Counter
 from collections.abc import Sequence

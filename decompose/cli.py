@@ -8,26 +8,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from atlas.console import command_line, option, print_table, run_command, takes
+from atlas.console import command_line, option, options_changed, print_table, run_command, takes
 from atlas.errors import Refused
+from atlas.store.part import option_words
 from decompose.opening import (
     AS_JSON,
-    AUTO,
     CONCEPT_WORDS,
     DIRECTIONS_FILE,
     MODEL_CHOICE,
     NEURON_NUMBER,
-    SEED_NUMBER,
-    STORE_FOLDER,
     WITH_RECEIPTS,
     ModelOptions,
     check_count,
     chosen_neuron,
     count_option,
     load_directions,
-    number_or_auto,
     open_model,
-    open_store,
     sample_images,
     templates_option,
     text_bank,
@@ -35,22 +31,18 @@ from decompose.opening import (
     word_list,
 )
 from decompose.results import (
-    announce_page,
-    component_row,
     print_equations,
     print_study,
     short_receipts,
     write_page,
-    write_table,
 )
+from decompose.store_commands import STORE_COMMANDS
+from decompose.studies.commands import STUDY_COMMANDS
 
 if TYPE_CHECKING:
     from decompose.coding import Method
 
 # Nothing heavy is imported here, so that `decompose --help` answers at once. Each command imports what it runs.
-
-_RATE = 0.05  # false discovery rate
-_COMPONENTS_FILE = "components.safetensors"
 
 
 @takes(
@@ -126,48 +118,6 @@ def texts_command(
 
 
 @takes(
-    STORE_FOLDER,
-    NEURON_NUMBER,
-    DIRECTIONS_FILE,
-    option("--by", choices=("response", "basis", "images"), default="response", help="how neurons are compared"),
-    count_option(10),
-    AS_JSON,
-)
-def nearest_command(store: Path, neuron: int, directions: Path | None, by: str, k: int, as_json: bool) -> int:
-    """The neurons of a Store whose responses are most similar to those of one neuron."""
-    from atlas.store.store import Store
-    from decompose.neighbours import similar_neurons
-    from decompose.responses import default_kind
-
-    opened = Store.open(store)
-    neurons = opened.array("max", default_kind(opened)).shape[1]
-    chosen = chosen_neuron(neuron, directions, neurons, str(opened.path))
-    print_table(similar_neurons(opened, chosen, k, by).to_pylist(), as_json)
-    return 0
-
-
-@takes(
-    STORE_FOLDER,
-    option("other", type=Path, help="folder of the other Store"),
-    SEED_NUMBER,
-    count_option(20, "pairs to print"),
-    AS_JSON,
-)
-def universality_command(store: Path, other: Path, seed: int, k: int, as_json: bool) -> int:
-    """Neurons of two models that are each other's nearest, by their responses to the same rows of two Stores."""
-    from atlas.store.store import Store
-    from decompose.neighbours import universality
-
-    check_count(k)
-    found = universality(Store.open(store), Store.open(other), seed=seed).to_pylist()
-    if not as_json:
-        kept = sum(row["q"] <= _RATE for row in found)
-        print(f"{len(found):,} neurons are each other's nearest, {kept:,} of them above chance (q <= {_RATE})\n")
-    print_table(found[:k], as_json)
-    return 0
-
-
-@takes(
     CONCEPT_WORDS,
     DIRECTIONS_FILE,
     option("--method", choices=("omp", "lasso", "nnls", "iht", "logistic"), default="omp", help="sparse solver (omp)"),
@@ -201,9 +151,8 @@ def equation_command(
         shares = explained(store, clip, concept, templates).tolist()
     print_equations(found, shares, as_json)
     if store is not None and some is None:  # only neurons have cards
-        again = ["equation", *concept, "--store", "{store}", "--method", method, "-k", k]
-        again += ["--templates", templates] if templates else []
-        again += ["--receipts"] if receipts else []
+        options = options_changed(equation_command, method=method, k=k, templates=templates, receipts=receipts)
+        again = ["equation", *concept, "--store", "{store}", *option_words(**options)]
         write_page(store, "equations", "Equations", equations_page(found, shares), again)
     return 0
 
@@ -218,88 +167,6 @@ def compare_command(concept: list[str], templates: str | None, as_json: bool, **
     warn_untrained(clip, concept)
     print_table(found, as_json)
     return 0
-
-
-@takes(
-    STORE_FOLDER,
-    option("-k", type=number_or_auto, default=16, help=f"components (16); {AUTO}: by held-out error and stability"),
-    option("--alpha", type=float, default=0.0, help="L1 penalty on the codes (0)"),
-    SEED_NUMBER,
-    AS_JSON,
-)
-def nmf_command(store: Path, k: int | str, alpha: float, seed: int, as_json: bool) -> int:
-    """NMF components of a Store's activations: neurons that fire together; also a page of its site."""
-    from atlas.store.store import Store
-    from decompose.components import COMPONENTS, choose_components, factor_activations
-    from decompose.pages.components import MAP_FILE, components_map, components_page
-
-    opened = Store.open(store)
-    if isinstance(k, str):
-        choice = choose_components(opened, alpha=alpha, seed=seed)
-        k = choice.n_components
-        for tried, error, stable in zip(choice.tried, choice.error.tolist(), choice.stability.tolist(), strict=True):
-            print(f"{tried} components: held-out error {error:.3f}, stability {stable:.2f}", file=sys.stderr)
-    made, found = factor_activations(opened, k, alpha, seed)
-    print_table([component_row(each) for each in found], as_json)
-    recipe = {"k": k, "alpha": alpha, "seed": seed}
-    part = COMPONENTS.made_with(**recipe)
-    with opened.deriving(part, recipe) as folder:
-        made.save(folder / _COMPONENTS_FILE)
-    file = opened.derived(part) / _COMPONENTS_FILE
-    print(f"with --directions {file} commands use the components instead of neurons", file=sys.stderr)
-    drawn = components_map(opened, found)
-    body, beside = components_page(opened, found, with_map=drawn is not None), {MAP_FILE: drawn} if drawn else {}
-    again = ["nmf", "{store}", "-k", k, "--alpha", alpha, "--seed", seed]
-    return write_page(opened, "components", "Components", body, again, beside)
-
-
-@takes(
-    STORE_FOLDER,
-    DIRECTIONS_FILE,
-    option("--rate", type=float, default=_RATE, help=f"false discovery rate ({_RATE})"),
-    SEED_NUMBER,
-    count_option(20, "labels to print"),
-    option("--pretrained", help="where the checkpoint file is now, if the Store was made with one"),
-    AS_JSON,
-)
-def label_command(
-    store: Path, directions: Path | None, rate: float, seed: int, k: int, pretrained: str | None, as_json: bool
-) -> int:
-    """Label every neuron of a Store, with significance, clusters and receipts; neuron cards then show these.
-
-    Labels of directions, which have no cards, are written as a page of the site.
-    """
-    from atlas.analysis import parts
-    from decompose.confirmation import confirm_labels
-    from decompose.facets import split_neurons
-    from decompose.labels import by_neuron, label_neurons
-    from decompose.pages.directions import directions_page, portray
-
-    check_count(k)
-    opened, clip = open_store(store, pretrained)
-    some = load_directions(directions, clip.neurons)
-    recipe = {"rate": rate, "seed": seed}
-    labels = label_neurons(opened, clip, directions=some, rate=rate, seed=seed)
-    if some is None:  # only neurons have cards
-        write_table(opened, parts.LABELS, recipe, labels)
-    receipts = None
-    if "image" in opened.counts:
-        receipts = confirm_labels(opened, clip, labels, seed=seed, directions=some)
-        raised = [row["confirmed"] for row in receipts.to_pylist() if row["act"] == "raise"]
-        print(f"raising confirms {sum(raised):,} of {len(raised):,} labels", file=sys.stderr)
-        if some is None:
-            write_table(opened, parts.FACETS, recipe, split_neurons(opened, clip, rate=rate, seed=seed))
-            write_table(opened, parts.RECEIPTS, recipe, receipts, of=(parts.LABELS,))
-    given = sorted(by_neuron(labels), key=lambda row: row["q"])
-    if not as_json:
-        what = f"{clip.neurons:,} neurons" if some is None else f"{len(some):,} directions"
-        print(f"{len(given):,} of {what} have a label; the most significant:\n")
-    print_table(given[:k], as_json)
-    if some is None:
-        return announce_page(opened)
-    body = directions_page(opened, portray(opened, some, labels, receipts), len(some))
-    again = ["label", "{store}", "--directions", directions, "--rate", rate, "--seed", seed]
-    return write_page(opened, "directions", "Directions", body, again)
 
 
 @takes(
@@ -321,26 +188,37 @@ def emotions_command(
     warn_untrained(clip, found.words)
     print_study(found, as_json)
     if store is not None:
-        again = ["emotions", "--store", "{store}", "--factors", *factors, "--templates", templates]
-        again += ["--words", words] if words else []
+        options = options_changed(emotions_command, factors=factors, templates=templates, words=words)
+        again = ["emotions", "--store", "{store}", *option_words(**options)]
         write_page(store, "emotions", "Emotions", emotions_page(found, clip.name), again)
     return 0
 
 
-COMMANDS = (
+@takes(option("--delete", action="store_true", help="delete them all"), AS_JSON)
+def kept_command(delete: bool, as_json: bool) -> int:
+    """List the models whose text embeddings are kept in the user's cache folder, or delete them."""
+    from atlas.model.kept_texts import cache_file, forget_texts, kept_models
+
+    if delete:
+        forget_texts()
+    print_table(kept_models(), as_json)
+    print(cache_file(), file=sys.stderr)
+    return 0
+
+
+DECOMPOSE_COMMANDS = (
     search_command,
     texts_command,
-    nearest_command,
-    universality_command,
     equation_command,
     compare_command,
-    nmf_command,
-    label_command,
     emotions_command,
+    *STORE_COMMANDS,
+    *STUDY_COMMANDS,
+    kept_command,
 )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `decompose`; returns its exit code: 0 done, 1 something was refused, 2 misuse, 130 interrupted."""
     about = "What a direction, a word or a neuron of a CLIP model is made of."
-    return run_command(command_line("decompose", about, COMMANDS), argv)
+    return run_command(command_line("decompose", about, DECOMPOSE_COMMANDS), argv)

@@ -24,7 +24,7 @@ from torch.nn.functional import softplus
 from atlas.errors import Refused
 from decompose.solvers.activeset import lasso
 from decompose.solvers.logistic import logistic_codes
-from decompose.solvers.pursuit import iht, omp, pruned_codes
+from decompose.solvers.pursuit import fitted_codes, iht, omp, pruned_codes
 
 Method = Literal["lasso", "nnls", "omp", "iht", "logistic"]
 CODING_METHODS = ("lasso", "nnls", "omp", "iht", "logistic")
@@ -50,7 +50,8 @@ def solve_sparse(
 
     `method`: one of `CODING_METHODS`. `penalty`, for lasso and logistic: alpha of scikit-learn's `Lasso`, or 1 / (C d)
     of its `LogisticRegression`. `k`: terms of each target, at most. With k, lasso and logistic use about the smallest
-    penalty that leaves at most k terms; logistic stops at the penalty that explains 99 % of the deviance. `signed`:
+    penalty that leaves at most k terms; lasso fits those again without a penalty, and logistic stops at the penalty
+    that explains 99 % of the deviance. `signed`:
     whether codes may be negative (always for logistic, never for nnls). `device`: where torch computes; by default a
     GPU, if there is one.
 
@@ -170,7 +171,16 @@ def _penalised(
         return Z, torch.zeros_like(at, dtype=torch.bool)
 
     at = torch.full_like(top, (penalty or 0) * T.shape[1]) if k is None else _penalty_for(codes, top, k)
-    return codes(at, torch.ones_like(at, dtype=torch.bool))[0]
+    Z = codes(at, torch.ones_like(at, dtype=torch.bool))[0]
+    return Z if k is None or method == "logistic" else _refitted(T, D, Z, min(k, len(D)), signed)
+
+
+def _refitted(
+    T: Float[Tensor, "n d"], D: Float[Tensor, "m d"], Z: Float[Tensor, "n m"], k: int, signed: bool
+) -> Float[Tensor, "n m"]:
+    """The k largest codes of each target, fitted again without the penalty, which shrinks them."""
+    values, atoms = Z.abs().topk(k)
+    return torch.zeros_like(Z).scatter_(1, atoms, fitted_codes(T, D, atoms, values > 0, signed))
 
 
 def _told_apart(T: Float[Tensor, "n d"], y: Float[Tensor, "n d"]) -> Bool[Tensor, " n"]:

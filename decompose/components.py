@@ -106,7 +106,7 @@ def _check(store: Store) -> None:
 
 
 def _split(store: Store) -> Literal["sign"] | None:
-    return None if store.request["model"]["layers"][0]["rectified"] else "sign"
+    return None if store.rectified else "sign"
 
 
 def _codes(model: SparseNMF, A: Rows) -> Float[np.ndarray, "n k"]:

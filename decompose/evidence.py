@@ -1,43 +1,53 @@
-"""Evidence that a neuron stands for a text: a score above chance and a p-value for every neuron and text.
+"""Evidence that a neuron stands for a text: for every neuron and text a p-value, and a score that ranks the texts.
 
-There are three kinds: the labels of the things that activate the neuron most (`caption_evidence`), CLIP's own text
-probabilities of these things (`image_evidence`), and the cosine of the basis row with the text (`basis_evidence`). Each
-kind has a null of its own, and its p-values are corrected for the number of texts tested.
+Three kinds of evidence, each with a null of its own; p-values are corrected for the number of texts tested:
 
-    T (t, e) text embeddings    E (n, e) embeddings of the rows    u neurons (or directions), k strongest of m things
+    caption_evidence    labels among the things that activate the neuron most, against shuffled labels
+    image_evidence      texts near the images that activate the neuron, against random directions and random images
+    basis_evidence      texts near the neuron's basis row, against random directions of the basis
+
+    A (n, u) activations    E (n, e) embeddings of the rows    T (t, e) text embeddings    W (u, e) basis
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.sparse import csr_array
 from scipy.special import softmax
-from scipy.stats import norm
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
-from atlas.analysis.significance import enrichment_p_values, max_null_p_values
+from atlas.analysis.significance import CosineNull, enrichment_p_values, p_values, tail_p_values
 from atlas.errors import Refused
+from atlas.model.directions import Directions
 from atlas.vectors import Rows, scaled_rows
-from decompose.renderings import Things
-from decompose.responses import RESPONSE_BLOCK
+from decompose.renderings import Things, strongest_things
+from decompose.responses import RESPONSE_BLOCK, Responses, picked_rows
 
 _DRAWS_A_BLOCK = 500
-PROBABILITY_POOL = 2**24  # probabilities of the things that the null draws from: 64 MB
-_RANK_WEIGHTS = (0.998, 0.97)  # of soft-WPMI: weights of the first and the last of the strongest things
-_LEAST_PROBABILITY = 1e-7  # lower bound, so that the logarithm is finite
+_LEAST_PROBABILITY = 1e-5  # added before the logarithm: a text that no image suggests is not infinitely unlikely
+_LEAST_SHARE = 1e-4  # the same for shares of labels
+_POOL, _MEANS = 8192, 2000  # images that means of random images are drawn from, and such means of each size
+_EQUAL_ROWS = 8  # strongest rows that count alike in a mean image
+_LEAST_WIDTH = 32  # neurons of which random directions are drawn, at least
+_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)  # sizes of the random sets of images
 _WORD = re.compile(r"[^\W\d_]{2,}")
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """For every neuron and label: standard deviations above chance, and p corrected for the number of labels tested."""
+    """One kind of evidence for every neuron and text."""
+
+    least: Float[np.ndarray, " u"]
+    """For each neuron, the p-value of the strongest text, corrected for the number of texts looked at."""
+
+    p: Float[np.ndarray, "u t"]
+    """For each text, its p-value by itself."""
 
     score: Float[np.ndarray, "u t"]
-    p: Float[np.ndarray, "u t"]
+    """How far a text stands out among all texts for the neuron: standard deviations, 0 where nothing stands out."""
 
 
 def concepts_in(phrase: str) -> tuple[str, ...]:
@@ -47,89 +57,207 @@ def concepts_in(phrase: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys([whole] * (0 < len(whole) <= 40) + words))
 
 
-def caption_evidence(things: Things, top: Int[np.ndarray, "u k"], concepts: Sequence[str]) -> Evidence:
+def caption_evidence(
+    answers: Responses,
+    things: Things,
+    top: Int[np.ndarray, "u k"],
+    concepts: Sequence[str],
+    null: "CaptionNull | None" = None,
+) -> Evidence:
     """Enrichment of labels among the strongest things, with the permutation null in closed form (hypergeometric).
 
     A label that only one thing carries can never be significant, so it is not tested (Tarone 1990, "A modified
-    Bonferroni method for discrete data").
+    Bonferroni method for discrete data"). A neuron must have a label that is rarer in random sets of things, and among
+    the strongest things of random directions of the layer (`CaptionNull`). The score compares a label's share of the
+    neuron's activation (`weighted`) with its share of the rows, on a log scale.
     """
-    carries = _incidence(things.phrases, concepts)
-    totals = carries.T @ np.bincount(things.phrase, minlength=len(things.phrases))
-    u, k = top.shape
-    at = things.phrase[top.ravel()], np.arange(0, u * k + 1, k)
-    product: Any = csr_array((np.ones(u * k, np.int64), *at), (u, len(things.phrases))) @ carries
-    seen = product.tocoo()
-    score, corrected = np.zeros(seen.shape, np.float32), np.ones(seen.shape, np.float32)
-    several = totals[seen.col] > 1
-    row, column = seen.row[several], seen.col[several]
-    p = enrichment_p_values(seen.data[several], totals[column], len(things), k)
-    score[row, column] = norm.isf(np.clip(p, 1e-300, 0.5))
-    corrected[row, column] = np.minimum(p * (totals > 1).sum(), 1)
-    return Evidence(score, corrected)
+    (u, k), (carries, totals) = top.shape, _carriers(things, concepts)
+    null = null or CaptionNull.of(things, concepts, k, answers)
+    least, single = null.tested(_enriched(top, things, carries, totals), int((totals > 1).sum()))
+    share, alive = np.zeros((u, len(things.phrases))), np.zeros(u)
+    phrase = things.phrase[things.of]
+    for rows, w in answers.weighted():
+        block = csr_array((np.ones(len(rows)), (phrase[rows], np.arange(len(rows)))), (share.shape[1], len(rows)))
+        share += (block @ w).T
+        alive += w.sum(0)
+    share = (carries.T @ (share / np.maximum(alive, 1e-12)[:, None]).T).T
+    usual = carries.T @ np.bincount(phrase, minlength=len(things.phrases)) / len(phrase)
+    return Evidence(least, single, _standardised(np.log((share + _LEAST_SHARE) / (usual + _LEAST_SHARE)), alive > 0))
+
+
+@dataclass(frozen=True)
+class CaptionNull:
+    """What the labels of a neuron's strongest things are judged by.
+
+    Random sets of things say what shuffled labels give. Random directions, in which every neuron counts by its
+    deviation, say what likeness gives: drawings of one name look alike, so that even the neurons of an untrained
+    network answer to several of them. For a neuron the larger p counts, for each of its labels that of random sets.
+    """
+
+    sets: Float[np.ndarray, " d"]  # -log of the smallest p of any label, of each random set, in ascending order
+    directions: Float[np.ndarray, " r"] | None  # the same of the strongest things of random directions
+
+    @classmethod
+    def of(
+        cls, things: Things, concepts: Sequence[str], k: int, answers: Responses, draws: int = 10_000, seed: int = 0
+    ) -> "CaptionNull":
+        """The null of k strongest things. `answers`: of all neurons of the layer; of few, directions are not drawn."""
+        random, (carries, totals) = np.random.default_rng(seed), _carriers(things, concepts)
+
+        def rarest(sets: Int[np.ndarray, "n k"]) -> Float[np.ndarray, " n"]:
+            return _surprise(_enriched(sets, things, carries, totals).min(1))
+
+        sizes, k = draw_blocks(draws), min(k, len(things))
+        drawn = (random.random((n, len(things)), np.float32).argpartition(k - 1, axis=1)[:, :k] for n in sizes)
+        sets = np.sort(np.concatenate([rarest(each) for each in drawn]))
+        deviation = answers.deviation()
+        if np.count_nonzero(deviation) < _LEAST_WIDTH:
+            return cls(sets, None)
+        scale = np.divide(1, deviation, out=np.zeros_like(deviation), where=deviation > 0)
+        read = random.normal(size=(min(draws, _MEANS), len(scale))).astype(np.float32) * scale
+        some = Directions(read, read, ("",) * len(read), np.zeros(len(read), np.float32))
+        return cls(sets, np.sort(rarest(strongest_things(Responses(answers.array, some), things, k))))
+
+    def tested(
+        self, p: Float[np.ndarray, "u t"], labels: int
+    ) -> tuple[Float[np.ndarray, " u"], Float[np.ndarray, "u t"]]:
+        """p-values of neurons, and of their labels by themselves, from the hypergeometric ones. `labels`: tested."""
+        best = p.min(1)
+        least = np.minimum(p_values(_surprise(best), self.sets), np.minimum(best * max(labels, 1), 1))
+        if self.directions is None:
+            return least, p
+        return np.maximum(least, tail_p_values(_surprise(best), self.directions)), p
 
 
 def image_evidence(
-    things: Things,
-    top: Int[np.ndarray, "u k"],
-    E: Rows,
-    T: Float[np.ndarray, "t e"],
-    scale: float,
-    draws: int,
-    random: np.random.Generator,
+    answers: Responses, E: Rows, T: Float[np.ndarray, "t e"], scale: float, null: "ImageNull | None" = None
 ) -> Evidence:
-    """Soft-WPMI: log p(D|t) of the strongest things, against that of random things.
+    """What CLIP itself sees in the images that activate a neuron.
 
-    `E`: (n, e) embeddings of all rows, an array or a Store's view. `scale`: the model's inverse temperature.
-
-    Embeddings are centred on their mean, so that a text near to every image gains nothing by it. CLIP-Dissect's term
-    log p(t) is the same for all neurons, and cancels with the mean of the null. If there are many things, the null
-    draws from a sample of them.
+    p-values: the cosine of each text with the neuron's mean image, in which images count by the fourth power of the
+    activation (`Responses.weighted`) but the strongest eight alike, beside that of random directions and of means of
+    random images (`ImageNull`). So neither that a neuron's images are alike nor that texts lie near images is evidence.
+    Scores: the log of the mean zero-shot probability of a text over the images, weighted by the fourth power, less that
+    over all images. `E` (n, e): embeddings of all rows, of unit norm. `scale`: the model's inverse temperature.
+    Embeddings and texts are centred on their means.
     """
-    mean = mean_embedding(E)
-    weights = np.linspace(*_RANK_WEIGHTS, top.shape[1], dtype=np.float32)[:, None]
-
-    def probability(some: np.ndarray) -> np.ndarray:
-        return softmax(scale * ((things.embeddings(E, some) - mean) @ T.T), axis=-1)
-
-    def probabilities(block: np.ndarray) -> np.ndarray:
-        some, place = np.unique(block, return_inverse=True)
-        return probability(some)[place.reshape(block.shape)]
-
-    def weigh(P: Float[np.ndarray, "b k t"]) -> Float[np.ndarray, "b t"]:
-        return np.log1p(weights * (P - 1) + np.float32(_LEAST_PROBABILITY)).sum(1)
-
-    at_once = max(1, PROBABILITY_POOL // (top.shape[1] * len(T)))
-    blocks = (top[i : i + at_once] for i in range(0, len(top), at_once))
-    scores = np.concatenate([weigh(probabilities(block)) for block in blocks])
-    pool = np.sort(random.permutation(len(things))[: max(PROBABILITY_POOL // len(T), 1)])
-    P = probability(pool)
-
-    def null() -> Iterator[np.ndarray]:
-        for size in draw_blocks(draws):
-            picks = random.integers(0, len(pool), (size, top.shape[1]))
-            yield np.concatenate([weigh(P[picks[i : i + at_once]]) for i in range(0, size, at_once)])
-
-    return Evidence(*(each.astype(np.float32) for each in max_null_p_values(scores, null())))
+    null, mean, T = null or ImageNull.of(E, T), mean_embedding(E), _centred(T)
+    cap, squares = _equal_weight(answers), np.zeros(answers.width)
+    mass: Float[np.ndarray, " u"] = np.zeros(answers.width)
+    usual = np.zeros(len(T))
+    likely = np.zeros((answers.width, len(T)), np.float32)
+    images = np.zeros((answers.width, T.shape[1]), np.float32)
+    for rows, w in answers.weighted():
+        block = scaled_rows(np.asarray(E[rows[0] : rows[-1] + 1], np.float32) - mean)
+        probability = softmax(np.float32(scale) * (block @ T.T), axis=1)
+        mass, usual = mass + w.sum(0), usual + probability.sum(0)
+        likely += w.T @ probability
+        level = np.minimum(w, cap)
+        images, squares = images + level.T @ block, squares + (level**2).sum(0)
+    alive = np.asarray(mass > 0)
+    likely /= np.maximum(mass, 1e-12).astype(np.float32)[:, None]
+    lift = np.log(likely + _LEAST_PROBABILITY) - np.log(usual / len(E) + _LEAST_PROBABILITY).astype(np.float32)
+    several = np.divide(squares, cap**2, out=np.ones(len(cap)), where=alive)
+    return Evidence(*null.tested(scaled_rows(images) @ T.T, several, alive), _standardised(lift, alive))
 
 
-def basis_evidence(
-    W: Float[np.ndarray, "u e"], T: Float[np.ndarray, "t e"], draws: int, random: np.random.Generator
-) -> Evidence:
-    """Cosines of basis rows with centred texts, against those of random directions.
+def basis_evidence(W: Float[np.ndarray, "u e"], T: Float[np.ndarray, "t e"], null: CosineNull) -> Evidence:
+    """Cosines of basis rows with centred texts, beside those of random directions of the basis (`direction_null`)."""
+    T = _centred(T)
+    cosine, alive = scaled_rows(W) @ T.T, np.asarray(W.any(1))
+    return Evidence(*_tested(cosine, alive, null), _standardised(cosine, alive))
 
-    The directions are normal, with the second moments of the basis rows: a text close to the whole basis is not
-    evidence for a single neuron.
+
+def _equal_weight(answers: Responses) -> Float[np.ndarray, " u"]:
+    """The weight at which each neuron's weights are cut off: the eighth largest, or the least above 0 of fewer rows.
+
+    A mean image that one row made up would be near to that row's text, whatever the neuron answers to.
+    """
+    top = np.zeros((0, answers.width), np.float32)
+    for _, w in answers.weighted():
+        top = np.concatenate([top, w])
+        top = np.partition(top, max(len(top) - _EQUAL_ROWS, 0), axis=0)[-_EQUAL_ROWS:]
+    least = np.where(top > 0, top, np.inf).min(0)
+    return np.where(np.isfinite(least), least, 1).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class ImageNull:
+    """What a neuron's mean image is judged by: random directions, and means of random images; the larger p counts.
+
+    Random directions have the second moments of centred image embeddings. Means of random images are as few as those
+    that make up the neuron's mean, because one image lies near its own text whichever neuron it activates. With
+    weights w that number is sum(w^2) / max(w)^2, rounded down to one of `sizes`: 1 where one image outweighs the rest.
+    """
+
+    directions: CosineNull
+    sizes: Int[np.ndarray, " s"]
+    largest: Float[np.ndarray, "s d"]  # for each size, the largest z of each mean, in ascending order
+
+    @classmethod
+    def of(cls, E: Rows, T: Float[np.ndarray, "t e"], draws: int = 10_000, seed: int = 0) -> "ImageNull":
+        """The null of all t texts together. `draws`: random directions; of means there are at most 2,000 a size."""
+        mean, moment, random = mean_embedding(E), np.zeros((E.shape[1],) * 2), np.random.default_rng(seed)
+        for start in range(0, len(E), RESPONSE_BLOCK):
+            block = scaled_rows(np.asarray(E[start : start + RESPONSE_BLOCK], np.float32) - mean)
+            moment += block.T @ block
+        T = _centred(T)
+        null = CosineNull.of(moment / len(E), T, draws, seed)
+        picked = np.sort(random.permutation(len(E))[:_POOL])
+        pool = scaled_rows(picked_rows(E, picked).astype(np.float32) - mean)
+        largest = np.zeros((len(_SIZES), min(draws, _MEANS)))
+        for found, size in zip(largest, _SIZES, strict=True):
+            for start in range(0, len(found), _DRAWS_A_BLOCK):
+                some = found[start : start + _DRAWS_A_BLOCK]
+                means = pool[random.integers(0, len(pool), (len(some), size))].mean(1)
+                some[:] = null.z(scaled_rows(means) @ T.T).max(1)
+        return cls(null, np.array(_SIZES), np.sort(largest, axis=1))
+
+    def tested(
+        self, cosines: Float[np.ndarray, "u t"], several: Float[np.ndarray, " u"], alive: Bool[np.ndarray, " u"]
+    ) -> tuple[Float[np.ndarray, " u"], Float[np.ndarray, "u t"]]:
+        """p-values of neurons, and of their texts by themselves; 1 for a neuron that is not alive."""
+        least, p = _tested(cosines, alive, self.directions)
+        z, place = self.directions.z(cosines), np.searchsorted(self.sizes, several, side="right") - 1
+        for size in np.unique(place[alive]):
+            here = alive & (place == size)
+            by_means = tail_p_values(z[here], self.largest[size])
+            least[here] = np.maximum(least[here], by_means.min(1))
+            p[here] = np.maximum(p[here], by_means / z.shape[1])
+        return least, p
+
+
+def direction_null(
+    W: Float[np.ndarray, "u e"], T: Float[np.ndarray, "t e"], draws: int = 10_000, seed: int = 0
+) -> CosineNull:
+    """The largest cosine over all texts of random directions with the second moments of the basis rows W.
+
+    W is the basis of the whole layer, so that the p-value of one direction does not depend on what is asked with it.
     """
     rows = scaled_rows(W)
-    values, vectors = np.linalg.eigh((rows.T @ rows).astype(np.float64) / len(rows))
-    root = (vectors * np.sqrt(np.maximum(values, 0))).astype(np.float32)
-    T = (T - T.mean(0)).T
+    return CosineNull.of((rows.T @ rows).astype(np.float64) / len(rows), _centred(T), draws, seed)
 
-    def null() -> Iterator[np.ndarray]:
-        for size in draw_blocks(draws):
-            yield scaled_rows(random.standard_normal((size, len(root)), dtype=np.float32) @ root.T) @ T
 
-    return Evidence(*(each.astype(np.float32) for each in max_null_p_values(rows @ T, null())))
+def _tested(
+    cosines: Float[np.ndarray, "u t"], alive: Bool[np.ndarray, " u"], null: CosineNull
+) -> tuple[Float[np.ndarray, " u"], Float[np.ndarray, "u t"]]:
+    """p-values of neurons and of their texts; 1 for a neuron that is not alive."""
+    z = null.z(cosines)
+    return np.where(alive, null.row_p_values(z), 1.0), np.where(alive[:, None], null.p_values(z), 1)
+
+
+def _standardised(scores: Float[np.ndarray, "u t"], alive: Bool[np.ndarray, " u"]) -> Float[np.ndarray, "u t"]:
+    """Scores of each row in its standard deviations; 0 in rows that are not alive, or that never change."""
+    spread = scores.std(1, keepdims=True)
+    usable = (spread > 0) & alive[:, None]
+    return np.divide(
+        scores - scores.mean(1, keepdims=True), spread, out=np.zeros(scores.shape, np.float32), where=usable
+    )
+
+
+def _centred(T: Float[np.ndarray, "t e"]) -> Float[np.ndarray, "t e"]:
+    """Texts less their mean, of unit norm; a single text as it is."""
+    return scaled_rows(T - T.mean(0)) if len(T) > 1 else T
 
 
 def mean_embedding(E: Rows) -> Float[np.ndarray, " e"]:
@@ -145,6 +273,30 @@ def mean_embedding(E: Rows) -> Float[np.ndarray, " e"]:
 def draw_blocks(draws: int) -> list[int]:
     """Sizes of the blocks that the null is drawn in; the first block gives the null's mean and deviation."""
     return [min(_DRAWS_A_BLOCK, draws - start) for start in range(0, draws, _DRAWS_A_BLOCK)]
+
+
+def _surprise(p: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
+    return -np.log(np.maximum(p, 1e-300))
+
+
+def _enriched(
+    sets: Int[np.ndarray, "u k"], things: Things, carries: csr_array, totals: Int[np.ndarray, " t"]
+) -> Float[np.ndarray, "u t"]:
+    """p-values of each label in sets of k things; 1 for a label that no thing or only one thing carries."""
+    (u, k), found = sets.shape, np.ones((len(sets), len(totals)))
+    at = things.phrase[sets.ravel()], np.arange(0, u * k + 1, k)
+    strongest = csr_array((np.ones(u * k, np.int64), *at), (u, len(things.phrases)))
+    seen = csr_array(strongest @ carries, found.shape).tocoo()
+    several = totals[seen.col] > 1
+    row, column = seen.row[several], seen.col[several]
+    found[row, column] = enrichment_p_values(seen.data[several], totals[column], len(things), k)
+    return found
+
+
+def _carriers(things: Things, concepts: Sequence[str]) -> tuple[csr_array, Int[np.ndarray, " t"]]:
+    """Which names carry which concepts, and how many things carry each concept."""
+    carries = _incidence(things.phrases, concepts)
+    return carries, carries.T @ np.bincount(things.phrase, minlength=len(things.phrases))
 
 
 def _incidence(phrases: Sequence[str], concepts: Sequence[str]) -> csr_array:

@@ -38,6 +38,7 @@ from decompose.responses import Responses, check_rows
 TEXT_BANK = Part("index/vocabulary", "decompose texts 0 --store {store}")  # embeddings of the texts to choose from
 _SEARCHES = ("basis", "response", "both")
 _RANDOM_TEXTS = 500  # that a query is compared with
+LEAST_TEXTS = 100  # of fewer texts p-values are too small
 _ENGLISH_WORDS = 3000  # frequent English words in the default vocabulary
 _BAND_RATIO = 4  # a frequency band goes from one rank to four times that
 
@@ -62,9 +63,10 @@ def neurons_of_text(
     both        the mean of the two scores; the default with a Store, basis without
 
     `score` compares the text with `random` random texts of similar frequency: the difference from their mean, over
-    their deviation plus the median neuron's (`moderated_scores`). So neurons that respond to every text, or to rare
-    words, do not rank high. p is the share of random texts, pooled over neurons, whose score is as large. A neuron that
-    never fires on the Store's images scores 0. `attribution` is W x_text less its mean over the random texts.
+    their deviation plus the median neuron's (`moderated_scores`), both over the query and the random texts. So neurons
+    that respond to every text, or to rare words, do not rank high. p is the share of random texts, pooled over neurons,
+    whose score is as large. A neuron that never fires on the Store's images scores 0. `attribution` is W x_text less
+    its mean over the random texts.
 
     `directions`: rank these instead of neurons. `templates`: prompts of the text, as in `decompose.attribution`.
     `images`: measure receipts of the k neurons on these images, with other prompts (`receipts.side_by_side`); they
@@ -82,32 +84,25 @@ def neurons_of_text(
     seen = [kind for kind in ("image", "word") if store is not None and kind in store.counts]
     if store is not None and by == "response" and not seen:
         raise Refused(f"{store.path} holds neither images nor words that neurons could respond to; search by basis")
+    _enough(random)
     prompts(query, templates)  # refuses a bad query before random texts join it
     X = concept_embeddings(clip, [query, *random_texts(query, random, seed)], templates)
+    W, answered = clip.basis(), list[np.ndarray]()
+    given = X @ (W if directions is None else directions.basis(W)).T
     if store is not None:
         check_model(store, clip)
-    W = clip.basis()
-    given = X @ (W if directions is None else directions.basis(W)).T
-    answered: list[np.ndarray] = []
     if store is not None and seen:
         given *= response_spread(store, clip, directions)
         answered = _store_evidence(store, clip, directions, seen, X) if by != "basis" else []
-    found = _ranked(given, answered, by, k)
-    best = found["neuron"].to_pylist()
-    names = directions.names if directions is not None else name_neurons(clip, best, W, store, most=LABELS_A_NEURON)
+    best = (found := _ranked(given, answered, by, k))["neuron"].to_pylist()
+    names = directions.names if directions else name_neurons(clip, best, W, store, most=LABELS_A_NEURON)
     found = found.append_column("label", pa.array([names[i] for i in best], pa.string()))
-    if images is None:
-        return found
-    tried = Directions.neurons(best, len(W)) if directions is None else directions[best]
-    receipts = receipt(clip, images, query, tried, other_templates(templates), seed=seed)
-    return _with_columns(found, side_by_side(receipts))
-
-
-def _with_columns(table: pa.Table, columns: dict[str, list[object]]) -> pa.Table:
-    """The table with more columns."""
-    for name, column in columns.items():
-        table = table.append_column(name, pa.array(column))
-    return table
+    if images is not None:
+        tried = Directions.neurons(best, len(W)) if directions is None else directions[best]
+        columns = side_by_side(receipt(clip, images, query, tried, other_templates(templates), seed=seed))
+        for name, column in columns.items():
+            found = found.append_column(name, pa.array(column))
+    return found
 
 
 def rank_neurons(
@@ -137,8 +132,7 @@ def rank_neurons(
     """
     by = _way(by, A is not None and E is not None, "activations and embeddings of the same images: give A= and E=")
     _at_least_one(k)
-    if len(null) < 2:
-        raise Refused(f"{len(null)} texts to compare with; give some 500")
+    _enough(len(null))
     X = np.vstack([x, null])
     given, answered = X @ W.T, []
     if not np.isfinite(given).all():
@@ -188,6 +182,13 @@ def _way(by: str | None, can_answer: bool, needed: str) -> str:
     return by
 
 
+def _enough(random: int) -> None:
+    if random < LEAST_TEXTS:
+        raise Refused(
+            f"{random} random texts to compare with; give at least {LEAST_TEXTS}, some 500 for small p-values"
+        )
+
+
 def _at_least_one(k: int) -> None:
     if k < 1:
         raise Refused(f"k={k}: ask for at least one neuron")
@@ -196,7 +197,7 @@ def _at_least_one(k: int) -> None:
 def _ranked(given: Float[np.ndarray, "t u"], answered: Sequence[Float[np.ndarray, "t u"]], by: str, k: int) -> pa.Table:
     """The k best neurons for the first text. `given`: attributions of all texts; `answered`: their mean responses."""
     parts = [*([given] if by != "response" else []), *answered]
-    Z = np.mean([moderated_scores(part, part[1:]) for part in parts], axis=0)
+    Z = np.mean([moderated_scores(part, part) for part in parts], axis=0)  # the query is one of the texts compared
     Z[:, ~given.any(0)] = 0
     best = np.argsort(-Z[0], kind="stable")[:k]
     p = p_values(Z[0], Z[1:])

@@ -44,9 +44,9 @@ class SparseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     `max_iter`, `tol`: as scikit-learn's; on a stream, the number of passes and the relative decrease of the objective.
     `batch_size`: rows of one block of a stream. `device`: where torch computes; by default a GPU for large inputs.
 
-    `fit` takes an array, or any object with a shape that is read by slices, such as `store.array("mean", "image")`. The
-    latter is streamed, in memory that does not grow with the rows (Mairal et al. 2010, "Online learning for matrix
-    factorization and sparse coding").
+    `fit` takes an array or a sparse matrix, or any object with a shape that is read by slices, such as a memory map or
+    `store.array("mean", "image")`. The latter is streamed, in memory that does not grow with the rows (Mairal et al.
+    2010, "Online learning for matrix factorization and sparse coding").
 
     >>> import numpy as np
     >>> from decompose import SparseNMF
@@ -98,6 +98,7 @@ class SparseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             )
             Z = theirs.fit_transform(A)
             self._keep(theirs.components_, theirs.n_iter_)
+            self.reconstruction_err_ = float(theirs.reconstruction_err_)
             return Z
         Z, D = initial_factors(A, self.n_components, self.init, self.random_state)
         Z, D = torch.from_numpy(Z).to(where), torch.from_numpy(D).to(where)
@@ -105,7 +106,22 @@ class SparseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         if n_iter == self.max_iter and self.tol > 0:
             warnings.warn(f"not converged after {n_iter} sweeps; raise max_iter", ConvergenceWarning, stacklevel=2)
         self._keep(D.cpu().numpy(), n_iter)
+        self.reconstruction_err_ = float(np.linalg.norm(A - Z.cpu().numpy() @ self.components_))
         return Z.cpu().numpy()
+
+    def score(self, A: object, y: object = None) -> float:
+        """The share of the rows' squared size that their codes over `components_` explain: 1 at best."""
+        left, whole = self._left(A)
+        return 1 - left / whole if whole else 1.0
+
+    def _left(self, A: Any) -> tuple[float, float]:
+        """Squared size of what the codes leave of the rows, and of the rows; a stream is read in blocks."""
+        check_is_fitted(self)
+        if _streams(A):
+            parts = [self._left(np.asarray(A[here])) for here in self._blocks(A)]
+            return sum(left for left, _ in parts), sum(whole for _, whole in parts)
+        X = self._read(A, reset=False)
+        return float(np.linalg.norm(X - self.transform(A) @ self.components_) ** 2), float(np.linalg.norm(X) ** 2)
 
     def partial_fit(self, A: object, y: object = None) -> "SparseNMF":
         """Update the dictionary with a block of rows (b, u); the first block initialises it: k rows or more."""
@@ -121,7 +137,7 @@ class SparseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         """Codes of rows (n, u), an array or a stream, over `components_`."""
         check_is_fitted(self)
         if _streams(A):
-            return np.concatenate([self.transform(A[here]) for here in self._blocks(A)])
+            return np.concatenate([self.transform(np.asarray(A[here])) for here in self._blocks(A)])
         A = self._read(A, reset=False)
         where = self._where(A)
         D = torch.from_numpy(self.components_.astype(A.dtype)).to(where)
@@ -141,6 +157,7 @@ class SparseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
         tags.input_tags.positive_only = self.split is None
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
@@ -170,7 +187,11 @@ class SparseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     def _read(self, A: Any, reset: bool) -> Float[np.ndarray, "n u"]:
         kinds = [np.float64, np.float32]
         A = A.astype(np.float32) if getattr(A, "dtype", None) == np.float16 else A
-        A = validate_data(self, A, reset=reset, dtype=kinds, order="C", ensure_non_negative=self.split is None)
+        signs, given = self.split is None, ("csr", "csc")
+        A = validate_data(self, A, accept_sparse=given, reset=reset, dtype=kinds, order="C", ensure_non_negative=signs)
+        A = (
+            A.toarray() if sparse.issparse(A) else A if A.flags.writeable else A.copy()
+        )  # torch takes no read-only memory
         return A if self.split is None else np.hstack([A.clip(min=0), (-A).clip(min=0)])
 
     def _where(self, A: np.ndarray) -> str:
@@ -191,6 +212,7 @@ class SparseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             if last - loss <= self.tol * abs(last) and n_iter > 1:
                 break
             last = loss
+        self.reconstruction_err_ = self._left(A)[0] ** 0.5
         return self
 
     def _blocks(self, A: Rows) -> Iterator[slice]:
@@ -225,8 +247,8 @@ class SparseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 
 
 def _streams(A: object) -> TypeGuard[Rows]:
-    """Whether A is streamed: read by slices, and not an array, a sparse matrix or a data frame."""
-    whole = isinstance(A, np.ndarray) or sparse.issparse(A) or hasattr(A, "iloc")
+    """Whether A is streamed: a memory map, or read by slices and not an array, a sparse matrix or a data frame."""
+    whole = type(A) is np.ndarray or sparse.issparse(A) or hasattr(A, "iloc")
     return not whole and hasattr(A, "shape") and hasattr(A, "__getitem__")
 
 

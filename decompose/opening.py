@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from atlas.console import Option, option
 from atlas.errors import Refused
+from atlas.options import ATLAS_PRETRAINED
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,12 +50,15 @@ class ModelOptions(TypedDict):
     store: Path | None
     model: str
     pretrained: str | None
+    layer: str | None
 
 
+COLLECTED_LAYER = option("--layer", metavar="PATH", help="another layer that the Store holds, in place of the first")
 MODEL_CHOICE = (
     option("--store", type=Path, metavar="OUT", help="a Store: use its model, and the activations of its rows"),
     option("--model", default="mini", help="an open_clip model, if no Store is given (mini)"),
-    option("--pretrained", metavar="TAG|FILE", help="open_clip tag or checkpoint file (random weights)"),
+    ATLAS_PRETRAINED,
+    option("--layer", metavar="PATH", help="another layer of the model, or of those that the Store holds"),
 )
 
 
@@ -79,22 +83,33 @@ def number_or_auto(text: str) -> int | str:
 # -- what they name ----------------------------------------------------------------------------------------------------
 
 
-def open_model(store: Path | None, model: str, pretrained: str | None) -> "tuple[Store | None, Clip]":
-    """The Store, if one is given, and the model: that of the Store, or the one that is named."""
-    if store is not None:
-        return open_store(store, pretrained)
+def open_model(
+    store: Path | None, model: str, pretrained: str | None, layer: str | None
+) -> "tuple[Store | None, Clip]":
+    """The Store, if one is given, and the model: that of the Store, or the one that is named. It keeps its texts."""
     from atlas.model.clip import Clip
 
-    return None, Clip(model, pretrained)
+    opened, clip = (
+        (None, Clip(model, pretrained, layer)) if store is None else open_with_model(store, pretrained, layer)
+    )
+    clip.keep_texts()
+    return opened, clip
 
 
-def open_store(store: Path, pretrained: str | None) -> "tuple[Store, Clip]":
-    """A Store and the model that made it."""
+def open_with_model(store: Path, pretrained: str | None, layer: str | None = None) -> "tuple[Store, Clip]":
+    """A Store and the model that made it, both at one layer."""
     from atlas.analysis.derivation import clip_of
+
+    opened = open_store(store, layer)
+    return opened, clip_of(opened, pretrained, "auto")
+
+
+def open_store(store: Path, layer: str | None) -> "Store":
+    """A Store, read at one of its layers; None is the first."""
     from atlas.store.store import Store
 
     opened = Store.open(store)
-    return opened, clip_of(opened, pretrained, "auto")
+    return opened if layer is None else opened.of_layer(layer)
 
 
 def warn_untrained(clip: "Clip", texts: Sequence[str]) -> None:
@@ -144,8 +159,7 @@ def text_bank(store: "Store | None", clip: "Clip", templates: str | None = None)
 
     vocabulary = default_texts()
     if store is None:
-        print(f"embedding {len(vocabulary):,} texts to choose from; with --store they are kept", file=sys.stderr)
-        return TextBank.build(clip, vocabulary, templates)
+        return TextBank.build(clip, vocabulary, templates)  # from embeddings that are kept (`Clip.keep_texts`)
     content = "\n".join((*chosen_templates(templates), *vocabulary))
     recipe = {"texts": len(vocabulary), "sha256": sha256(content.encode()).hexdigest()}
     part = TEXT_BANK.made_with(templates=templates)

@@ -18,21 +18,28 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from atlas.analysis.significance import INTERVAL
+from atlas.analysis.significance import mean_interval, q_values
 from atlas.console import track
 from atlas.errors import Refused
 from atlas.model.clip import Clip, Pictures
 from atlas.model.directions import Directions
 from atlas.model.layers import layer_replaced
-from decompose.attribution import Templates, chosen_templates, concept_embeddings, hooked_layer
+from atlas.vectors import scaled_rows
+from decompose.attribution import Templates, chosen_templates, concept_embeddings, hooked_layer, silent_embedding
+from decompose.matching import match_controls
 
 Act = Literal["raise", "ablate"]
 _ACTS: tuple[Act, Act] = ("raise", "ablate")
 _IMAGES_A_PASS = 64
 EDITS_A_PASS = 128  # edited activation maps that go through the rest of the tower at once
 _ABLATED_SHARE = 8  # a direction is ablated on one image in eight: those on which it is most active
-_RESAMPLES = 2000  # of the bootstrap
-RECEIPT_FIELDS = ("effect", "low", "high", "control", "p", "confirmed")  # of a receipt, shown in tables
+_ABLATED_LEAST = 8  # or on so many images, if that is more
+LEAST_IMAGES = 5  # images below which nothing is confirmed
+_CALIPER = 4.0  # a control counts if it pushes at most so many times as hard as the direction, or as little
+_WIDEST = 2.0  # no cosine changes by more
+RECEIPT_FIELDS = (  # of a receipt, shown in tables
+    "effect", "low", "high", "control", "p", "confirmed", "predicted", "images", "balance", "q",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -43,25 +50,28 @@ class Receipt:
     text: str
     act: Act
     effect: float  # change of the logit, mean over the images
-    low: float  # 95 % bootstrap interval of the effect, over the images
+    low: float  # 95 % interval of the effect, over the images (`mean_interval`)
     high: float
     p: float  # share of controls, the direction counted too, whose effect is as large with the expected sign
     expected: int  # 1: the logit should rise; -1: it should fall
     images: int  # images that the effect was measured on
-    balance: float  # median of the controls' push (basis norm x step), over the direction's own push
+    balance: float  # median of the controls' push (basis norm x change of activation), over the direction's own push
     controls: tuple[int, ...] = field(repr=False)  # neurons
     control_effects: tuple[float, ...] = field(repr=False)
     templates: tuple[str, ...] = ()  # prompts that the logit was measured with
+    predicted: float = 0.0  # the effect that the bilinear form expects on these images, before the direction is tried
+    q: float = 1.0  # q-value over all receipts of the run
 
     @property
     def control(self) -> float:
-        """Mean effect of the controls."""
-        return float(np.mean(self.control_effects))
+        """Mean effect of the controls; 0 without any."""
+        return float(np.mean(self.control_effects)) if self.control_effects else 0.0
 
     @property
     def confirmed(self) -> bool:
-        """Whether p <= 0.05 and the whole interval is on the expected side of 0."""
-        return self.p <= 0.05 and min(self.low * self.expected, self.high * self.expected) > 0
+        """Whether q <= 0.05, the whole interval is on the expected side of 0, and the images are five or more."""
+        beyond = min(self.low * self.expected, self.high * self.expected) > 0
+        return self.q <= 0.05 and beyond and self.images >= LEAST_IMAGES
 
 
 def receipt(
@@ -86,13 +96,13 @@ def receipt(
     `amount`: how far to raise, in standard deviations of the direction's activation over the images, at every position.
     The median deviation of the layer's live neurons is used instead if it is larger.
     `held`: which images count for which direction, for instance those that it was not chosen by; all by default.
-    `seed`: seed of the bootstrap.
 
-    To ablate is to set the direction to 0 at every position. It is done on the eighth of the images on which the
-    direction is most active, by the mean of its activation over positions.
+    To ablate is to set the direction to 0 at every position, on the eighth of the images, eight at least, on which its
+    mean over positions is largest. Controls that push more than four times as hard as the direction, or as little, do
+    not count; the effect of one that pushes less is scaled up for p. `predicted` is what the bilinear form says of the
+    same images and text before anything is edited.
 
-    Raises Refused for directions of another layer, fewer than two images, and numbers of texts or signs that do not
-    fit the directions.
+    Raises Refused for directions of another layer, fewer than two images, and texts or signs that do not fit in number.
     """
     texts = [texts] if isinstance(texts, str) else list(texts)
     expected = np.ones(len(directions), int) if signs is None else np.sign(np.asarray(signs, int))
@@ -105,66 +115,61 @@ def receipt(
     asked = np.resize([different.index(text) for text in texts], len(directions))
     matched = match_controls(W, A, directions, controls, asked, _activity(clip, images, A, directions))
     tried, self, own = _together(directions, matched)
-    Z = _activity(clip, images, A, tried)
-    steps, firing = _steps(A, Z, amount), _firing(Z)
-    push = np.linalg.norm(tried.basis(W), axis=1) * steps
-    fair = np.median(push[own], axis=1) / np.maximum(push[self], 1e-12)
+    Z, rows = _activity(clip, images, A, tried), tried.basis(W)
+    steps, firing = _steps(A, Z, amount), _firing(Z, held, self)
+    ratios = _ratios(rows, Z, steps, firing, self, own)
+    near = np.abs(np.log(np.maximum(ratios[0], 1e-12))) <= np.log(_CALIPER)
     effects = _effects(clip, images, X, tried, steps, firing)
     tallies = _tally(effects, np.column_stack([self, own]), asked, held, firing)
-    rng, receipts, filled = np.random.default_rng(seed), [], chosen_templates(templates)
+    base, receipts, filled = A @ W + silent_embedding(clip), [], chosen_templates(templates)
     for i, name in enumerate(directions.names):
-        of, even = (name, texts[i % len(texts)]), (float(fair[i]), tuple(matched[i].tolist()))
-        for act, sign, (mine, theirs, counted) in zip(_ACTS, (1, -1), tallies, strict=True):
-            effects, should = mine[counted[:, i], i], sign * int(expected[i])
-            measured = _measured(effects, theirs[i], should, rng)
-            controls_did = tuple(theirs[i].tolist())
-            receipts.append(Receipt(*of, act, *measured, should, len(effects), *even, controls_did, filled))
-    return receipts
+        of, inside = (name, texts[i % len(texts)]), near[i]
+        for act, sign, ratio, (mine, theirs, counted) in zip(_ACTS, (1, -1), ratios, tallies, strict=True):
+            on, should, others = counted[:, i], sign * int(expected[i]), theirs[i][inside]
+            moved = np.full(len(A), steps[self[i]]) if act == "raise" else -Z[:, self[i]]
+            foreseen = _predicted(base[on], rows[self[i]], moved[on], X[asked[i]])
+            even = (float(np.median(ratio[i][inside])) if inside.any() else 0.0, tuple(matched[i][inside].tolist()))
+            measured = _measured(mine[on, i], others / np.clip(ratio[i][inside], 1 / _CALIPER, 1), should, seed)
+            did = tuple(others.tolist())
+            receipts.append(Receipt(*of, act, *measured, should, int(on.sum()), *even, did, filled, foreseen))
+    q = q_values(np.array([each.p for each in receipts])).tolist()
+    return [replace(each, q=value) for each, value in zip(receipts, q, strict=True)]
+
+
+def _ratios(
+    rows: Float[np.ndarray, "m e"],
+    Z: Float[np.ndarray, "n m"],
+    steps: Float[np.ndarray, " m"],
+    firing: Bool[np.ndarray, "n m"],
+    self: Int[np.ndarray, " k"],
+    own: Int[np.ndarray, "k c"],
+) -> list[Float[np.ndarray, "k c"]]:
+    """How much harder each control pushes the embedding than its direction: when raised, and when ablated."""
+    norms = np.linalg.norm(rows, axis=1)
+    pushes = norms * steps, norms * (Z * firing).sum(0) / np.maximum(firing.sum(0), 1)
+    return [push[own] / np.maximum(push[self], 1e-12)[:, None] for push in pushes]
+
+
+def predictions_that_hold(effects: Sequence[float], predicted: Sequence[float]) -> tuple[float, float]:
+    """The share of predicted signs that hold, and the median ratio of the larger to the smaller size of those."""
+    did, said = np.asarray(effects, float), np.asarray(predicted, float)
+    hold = did * said > 0
+    if not hold.any():
+        return 0.0, float("inf")
+    ratio = np.abs(np.log(did[hold] / said[hold]))
+    return float(hold.mean()), float(np.exp(np.median(ratio)))
 
 
 def side_by_side(receipts: Sequence[Receipt]) -> dict[str, list[object]]:
     """Columns of a table with one row a direction: raise_effect, raise_low, ..., ablate_effect, ..., ablate_images.
 
-    The columns are `RECEIPT_FIELDS` of each act; ablate_images is the number of images that ablation was measured on.
+    The columns are `RECEIPT_FIELDS` of each act.
     """
     columns: dict[str, list[object]] = {}
     for act in _ACTS:
         done = [each for each in receipts if each.act == act]
         columns |= {f"{act}_{name}": [getattr(each, name) for each in done] for name in RECEIPT_FIELDS}
-    columns["ablate_images"] = [each.images for each in receipts if each.act == "ablate"]
     return columns
-
-
-def match_controls(
-    W: Float[np.ndarray, "u e"],
-    A: Float[np.ndarray, "n u"],
-    directions: Directions,
-    controls: int,
-    asked: Int[np.ndarray, " k"] | None = None,
-    Z: Float[np.ndarray, "n k"] | None = None,
-) -> Int[np.ndarray, "k c"]:
-    """Control neurons for each direction: the nearest in log norm of the basis row and log deviation over A.
-
-    `asked`: the text of each direction, by number; the same text for all by default. `Z`: activations of the
-    directions; computed from A by default.
-
-    Constant neurons are left out, and so are those that make up most of a direction with the same text. All directions
-    get as many controls as the one with the fewest. Raises Refused if a direction has none.
-    """
-    asked = np.zeros(len(directions), int) if asked is None else asked
-    rows = directions.write**2
-    itself = rows > rows.sum(1, keepdims=True) / 2
-    taken = np.zeros((asked.max() + 1, len(W)), bool)
-    np.logical_or.at(taken, asked, itself)
-    pool = np.flatnonzero((A.std(0) > 0) & ~taken.all(0))
-    left = ~taken[asked][:, pool]
-    if not left.any(1).all():
-        raise Refused("no control neuron is left: none varies over these images; give other images")
-    theirs = _norm_and_spread(W[pool], A[:, pool])
-    mine = _norm_and_spread(directions.basis(W), directions.activations(A) if Z is None else Z)
-    scale = theirs.std(0) + 1e-6
-    distance = np.where(left, (((mine[:, None] - theirs) / scale) ** 2).sum(2), np.inf)
-    return pool[np.argsort(distance, axis=1, kind="stable")[:, : min(controls, left.sum(1).min())]]
 
 
 def mean_activations(clip: Clip, images: Pictures) -> Float[np.ndarray, "n u"]:
@@ -193,10 +198,6 @@ def _batches(images: Pictures, size: int) -> Iterator[Pictures]:
     return (pictures[start : start + size] for start in range(0, len(pictures), size))
 
 
-def _norm_and_spread(V: Float[np.ndarray, "k e"], Z: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "k 2"]:
-    return np.log(np.stack([np.linalg.norm(V, axis=1), Z.std(0)], 1) + 1e-9)
-
-
 def _activity(
     clip: Clip, images: Pictures, A: Float[np.ndarray, "n u"], directions: Directions
 ) -> Float[np.ndarray, "n k"]:
@@ -220,10 +221,20 @@ def _steps(A: Float[np.ndarray, "n u"], Z: Float[np.ndarray, "n k"], amount: flo
     return (amount * np.maximum(Z.std(0), np.median(spread[spread > 0]))).astype(np.float32)
 
 
-def _firing(Z: Float[np.ndarray, "n k"]) -> Bool[np.ndarray, "n k"]:
-    """The images on which each direction is ablated: those on which it is most active, and above 0."""
+def _firing(
+    Z: Float[np.ndarray, "n m"], held: Bool[np.ndarray, "n k"], self: Int[np.ndarray, " k"]
+) -> Bool[np.ndarray, "n m"]:
+    """The images on which each direction is ablated: those on which it is most active, above 0, and that count for it.
+
+    They are an eighth of the images, and eight at least.
+    """
+    counts = np.ones(Z.shape, bool)
+    counts[:, self] = False
+    for i, place in enumerate(self.tolist()):
+        counts[:, place] |= held[:, i]
+    Z = np.where(counts, Z, 0)
     rank = np.argsort(np.argsort(-Z, axis=0, kind="stable"), axis=0)
-    return (rank < -(-len(Z) // _ABLATED_SHARE)) & (Z > 0)
+    return (rank < max(-(-len(Z) // _ABLATED_SHARE), _ABLATED_LEAST)) & (Z > 0)
 
 
 def _together(
@@ -302,16 +313,24 @@ def _effects(
 
 
 def _measured(
-    mine: Float[np.ndarray, " n"], theirs: Float[np.ndarray, " c"], expected: int, rng: np.random.Generator
+    mine: Float[np.ndarray, " n"], theirs: Float[np.ndarray, " c"], expected: int, seed: int
 ) -> tuple[float, float, float, float]:
     """Effect, the ends of its 95 % interval, and p.
 
     `mine`: the direction's effect on each image that counts; without any, the effect is 0 and p is 1. `theirs`: the
-    mean effect of each control.
+    mean effect of each control. Of fewer than two images the interval holds every change that a cosine can have.
     """
-    effect = low = high = float(mine.mean()) if len(mine) else 0.0
-    if len(mine) > 1:
-        resampled = mine[rng.integers(0, len(mine), (_RESAMPLES, len(mine)))].mean(1)
-        low, high = (float(edge) for edge in np.percentile(resampled, INTERVAL))
+    effect = float(mine.mean()) if len(mine) else 0.0
+    low, high = mean_interval(mine, seed) if len(mine) > 1 else (-_WIDEST, _WIDEST)
     beaten_by = int((theirs * expected >= effect * expected).sum()) if len(mine) else len(theirs)
     return effect, low, high, (1 + beaten_by) / (1 + len(theirs))
+
+
+def _predicted(
+    base: Float[np.ndarray, "n e"], row: Float[np.ndarray, " e"], amount: Float[np.ndarray, " n"], x: np.ndarray
+) -> float:
+    """The mean change of the cosines of embeddings with a text x if `amount` of a basis row is added to each."""
+    if not len(base):
+        return 0.0
+    moved = base + amount[:, None] * row
+    return float(((scaled_rows(moved) - scaled_rows(base)) @ x).mean())

@@ -17,6 +17,7 @@ from atlas.vectors import Moments, Rows
 
 RESPONSE_BLOCK = 4096  # rows read at a time
 _HASH_FACTOR = 2654435761  # odd, so that row -> SCATTER * row is one to one modulo 2^32
+_SHARPNESS = 4  # power of the response by which rows are weighted
 _CONSTANT = 1e-6  # a standard deviation below this share of the mean is rounding
 
 
@@ -85,6 +86,24 @@ class Responses:
             raise Refused("there are no rows that neurons could respond to; give some")
         rows, values = found.top
         return unhashed_rows(rows), values
+
+    def weighted(self) -> Iterator[tuple[Int[np.ndarray, " b"], Float[np.ndarray, "b k"]]]:
+        """Yield blocks of (row numbers, weights): how much each row says about each neuron, between 0 and 1.
+
+        That is the fourth power of the response above its mean, as a share of the largest. A neuron that one picture
+        in a thousand activates is described by that picture, one that many activate by many. 0 for a constant response.
+        """
+        moments: Moments | None = None
+        for _, A in self:
+            part = Moments.of(A)
+            moments = part if moments is None else moments.merge(part)
+        if moments is None:
+            return
+        height = moments.high - moments.mean
+        constant = moments.std <= _CONSTANT * np.abs(moments.mean)
+        scale = np.divide(1, height, out=np.zeros_like(height), where=(height > 0) & ~constant)
+        for rows, A in self:
+            yield rows, (np.maximum((A - moments.mean) * scale, 0) ** _SHARPNESS).astype(np.float32)
 
     def deviation(self, weights: Float[np.ndarray, " n"] | None = None) -> Float[np.ndarray, " k"]:
         """Standard deviation over the rows, one number a neuron or direction; 0 for a constant response.

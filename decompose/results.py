@@ -121,13 +121,17 @@ def write_page(
     """
     from decompose.pages import write_fragment
 
+    if store.layer != store.layers[0]:
+        print(f"the site shows {store.layers[0]} alone, so there is no page of {store.layer}", file=sys.stderr)
+        return 0
     write_fragment(store, name, title, recorded_command(*map(str, again)), body, beside)
     return announce_page(store)
 
 
 def announce_page(store: "Store") -> int:
     """Say on stderr which command brings new pages into the site; returns the exit code."""
-    print(f"atlas page {store.path} brings this into the site", file=sys.stderr)
+    if store.layer == store.layers[0]:
+        print(f"atlas page {store.path} brings this into the site", file=sys.stderr)
     return 0
 
 

@@ -8,6 +8,7 @@ moves, as in HotFlip (Ebrahimi et al. 2018), and each proposed text is evaluated
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
@@ -37,6 +38,11 @@ _Gradient = Callable[
 _Objective = Callable[[list[WordNumbers]], Float[np.ndarray, " t"]]
 
 
+@lru_cache(maxsize=2)  # a second to count, and alike for every text of a model
+def _bigrams(words: tuple[str, ...]) -> Bigrams:
+    return Bigrams(words)
+
+
 @dataclass(frozen=True)
 class Lexicon:
     """The words of one token, and their bigram probabilities."""
@@ -58,7 +64,7 @@ class Lexicon:
         ]
         words, tokens = (np.array(each) for each in zip(*known, strict=True))
         alive = embedding_of(clip).weight.detach().cpu().float().numpy()[tokens].any(1)
-        return cls(words[alive], tokens[alive], Bigrams(words[alive].tolist()))
+        return cls(words[alive], tokens[alive], _bigrams(tuple(words[alive].tolist())))
 
     def spell(self, text: WordNumbers) -> str:
         """The text of word numbers, as a string."""

@@ -1,32 +1,39 @@
 """What many test modules share: one browser, one embedded model, small towers, Stores with their sites."""
 
+from __future__ import annotations
+
 import os
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported: one thread a worker
-
 import shutil
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-import torch
 
-import atlas
-from atlas.analysis import derivation
-from atlas.model.clip import Clip
-from atlas.pages import write_site
-from atlas.pages.fragments import picture_tag
-from atlas.sources.builtin import emoji_source
-from atlas.store.store import Store
-from tests.browsing import Visit, visiting
-from tests.fakes import HOSTILE, fake_store, part
-from tests.towers import build_tower, register_towers
+if TYPE_CHECKING:  # imported by the fixtures: the process that hands out the tests needs none of them
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
-torch.set_num_threads(1)
+    from atlas.model.clip import Clip
+    from atlas.store.store import Store
+    from tests.browsing import Visit
+
+for threads in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):  # read at import, which the fixtures do
+    os.environ.setdefault(threads, "1")  # workers that share cores have one thread each
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _in_haste(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One thread in NumPy too, which was there before; thumbnails packed less tightly than a user's; a cache apart."""
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    from atlas.pages import thumbnails
+
+    os.environ["MULTIMODAL_ATLAS_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    torch.set_num_threads(1)
+    thumbnails.WEBP_METHOD = 0
+    with threadpool_limits(1):
+        yield
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -42,6 +49,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def mini() -> Clip:
     """The embedded model, for tests that leave it as it is."""
+    from atlas.model.clip import Clip
+
     return Clip("mini")
 
 
@@ -54,8 +63,24 @@ def clip(mini: Clip) -> Clip:
 @pytest.fixture(scope="session")
 def towers(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Clip]:
     """Builds a small tower of any family; a new one at each call, so that a test may change it."""
+    from tests.towers import build_tower, register_towers
+
     register_towers(tmp_path_factory.mktemp("towers"))
     return build_tower
+
+
+@pytest.fixture(scope="module")
+def tower(towers: Callable[..., Clip]) -> Clip:
+    """A small ResNet tower of the module's own."""
+    return towers("resnet")
+
+
+@pytest.fixture(scope="module")
+def writer(tower: Clip) -> int:
+    """A neuron of `tower` that writes CONCEPT."""
+    from tests.towers import CONCEPT, plant_writer
+
+    return plant_writer(tower, CONCEPT)
 
 
 # -- Stores ------------------------------------------------------------------------------------------------------------
@@ -64,6 +89,9 @@ def towers(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Clip]:
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """Made-up rows with hostile captions, everything derived, and the site; for tests that leave it as it is."""
+    from atlas.pages import write_site
+    from tests.fakes import HOSTILE, fake_store
+
     store = fake_store(tmp_path_factory.mktemp("run") / "demo", captions=HOSTILE, label=HOSTILE[0])
     write_site(store)
     return store
@@ -72,6 +100,13 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 @pytest.fixture(scope="session")
 def told_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """Seventy neurons, of which number 3 has all that can be told of one, and the site with a page added to it."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from atlas.pages import write_site
+    from atlas.pages.fragments import picture_tag
+    from tests.fakes import HOSTILE, fake_store, part
+
     store = fake_store(tmp_path_factory.mktemp("told") / "demo", neurons=70, captions=HOSTILE, label=HOSTILE[0])
     label = HOSTILE[1]
     labels = [{"neuron": 3, "label": label, "evidence": "words", "p": 0.0004, "q": 0.01}]
@@ -94,15 +129,23 @@ def told_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return store
 
 
-@pytest.fixture(scope="session")
-def drawings(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of a hundred openly licensed drawings, each in a folder of its name, and a list of seven words."""
-    place = tmp_path_factory.mktemp("drawings")
+def _save_drawings(place: Path, every: int) -> Path:
+    """A folder of openly licensed drawings, each in a folder of its name."""
+    from atlas.sources.builtin import emoji_source
+
     for number, item in enumerate(emoji_source("emoji", ("Google",), skin=False)):
-        if number % 20 == 0 and item.load:
-            folder = place / "drawings" / item.label.replace("/", " ")
+        if number % every == 0 and item.load:
+            folder = place / item.label.replace("/", " ")
             folder.mkdir(parents=True, exist_ok=True)
             item.load().save(folder / "google.png")
+    return place
+
+
+@pytest.fixture(scope="session")
+def drawings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a hundred drawings and a list of seven words."""
+    place = tmp_path_factory.mktemp("drawings")
+    _save_drawings(place / "drawings", every=20)
     (place / "words.txt").write_text("happy\nsad\nangry\ndog\ncat\nsun\nmoon\n", "utf-8")
     return place
 
@@ -110,8 +153,18 @@ def drawings(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def real_store(mini: Clip, tmp_path_factory: pytest.TempPathFactory) -> Store:
     """Drawings, words and texts as the embedded model sees them, everything derived; leave it as it is."""
-    sources = ["emoji?vendors=Google&skin=no", "words:emotions?sizes=32", "texts:emotions"]
-    store = atlas.collect(sources, mini, tmp_path_factory.mktemp("real") / "store")
+    import atlas
+    from atlas.analysis import derivation
+
+    place = tmp_path_factory.mktemp("real")
+    pictures = _save_drawings(place / "drawings", every=4)
+    (place / "names.txt").write_text("\n".join(sorted(folder.name for folder in pictures.iterdir())[:60]), "utf-8")
+    words = [
+        "words:emotions?sizes=32&fonts=open-sans,pt-serif",
+        f"words:{place / 'names.txt'}?sizes=32&fonts=open-sans",
+    ]
+    sources = [str(pictures), *words, "texts:emotions"]
+    store = atlas.collect(sources, mini, place / "store")
     derivation.derive(store, mini)
     return store
 
@@ -132,4 +185,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture
 def visit(store: Store, browser: Any) -> Iterator[Visit]:
     """A visit of the site of the module's `store`."""
+    from tests.browsing import visiting
+    from tests.fakes import part
+
     yield from visiting(browser, store.derived(part("site")))

@@ -162,8 +162,8 @@ class Spy:
 def test_no_more_than_a_block_of_rows_is_read_at_once(plain: Plain, clip: FakeClip, monkeypatch) -> None:
     monkeypatch.setattr("decompose.responses.RESPONSE_BLOCK", 50)
     monkeypatch.setattr("decompose.evidence.RESPONSE_BLOCK", 50)
-    monkeypatch.setattr("decompose.evidence.PROBABILITY_POOL", 50 * 24)
-    T, null = clip.encode_texts(list(WORDS)), np.random.default_rng(0).normal(size=(20, E)).astype(np.float32)
+    monkeypatch.setattr("decompose.evidence._POOL", 50)
+    T, null = clip.encode_texts(list(WORDS)), np.random.default_rng(0).normal(size=(120, E)).astype(np.float32)
 
     def results(A: Any, E: Any) -> list[pa.Table]:
         return [
@@ -186,13 +186,13 @@ def spoilt(array: np.ndarray) -> np.ndarray:
 
 def test_arrays_that_do_not_fit_are_refused(plain: Plain, clip: FakeClip) -> None:
     A, X, W, captions, _ = plain
-    T, null = clip.encode_texts(list(WORDS)), clip.encode_texts(["a", "b", "c"])
+    T, null = clip.encode_texts(list(WORDS)), clip.encode_texts([f"word {n}" for n in range(120)])
     rank, label = decompose.rank_neurons, decompose.label_activations
     cases: dict[str, Callable[[], Any]] = {
         "give A= and E=": lambda: rank(T[0], null, W, A, by="both"),
         "searched by": lambda: rank(T[0], null, W, by="smell"),
         "at least one neuron": lambda: rank(T[0], null, W, k=0),
-        "1 texts to compare with": lambda: rank(T[0], null[:1], W),
+        "99 random texts to compare with": lambda: rank(T[0], null[:99], W),
         "W has 15 rows where 16": lambda: rank(T[0], null, W[:15], A),
         "E has 9 rows where 420": lambda: rank(T[0], null, W, A, X[:9]),
         "an array of shape": lambda: rank(T[0], null, W, A[0]),

@@ -215,3 +215,15 @@ def test_few_targets_are_solved_by_one_thread(monkeypatch: pytest.MonkeyPatch) -
         assert (seen, torch.get_num_threads()) == ([1, 2], 2)
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_lasso_with_k_is_fitted_again_on_its_support(signed: bool) -> None:
+    random = np.random.default_rng(0)
+    D = random.normal(size=(40, 30))
+    T = random.normal(size=(5, 40)) @ D
+    Z = solve_sparse(T, D, "lasso", k=6, signed=signed)
+    for t, z in zip(T, Z, strict=True):
+        on = np.flatnonzero(z)
+        assert 0 < len(on) <= 6
+        np.testing.assert_allclose(D[on] @ (t - z @ D), 0, atol=1e-6)  # least squares: no penalty left in it

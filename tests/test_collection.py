@@ -57,6 +57,16 @@ def store(folder: Path, clip: atlas.Clip, tmp_path_factory: pytest.TempPathFacto
     return atlas.collect(sources, clip, out)
 
 
+def test_numbers_that_are_not_finite_are_refused_at_the_first_batch(folder: Path, tmp_path: Path) -> None:
+    clip = atlas.Clip("mini")
+    clip.model.visual.layer4[-1].bn3.bias[5] = float("nan")
+    first = min(path.name for path in folder.iterdir())
+    with pytest.raises(Refused, match=rf"of {folder.name}/{first} holds numbers that are not finite") as refused:
+        atlas.collect(str(folder), clip, tmp_path / "out")
+    assert "\n" not in str(refused.value)
+    assert not list((tmp_path / "out").rglob("mean.npy"))
+
+
 def test_a_store_holds_what_the_model_says(store: atlas.Store, folder: Path, clip: atlas.Clip) -> None:
     assert store.counts == {"image": SHARD_ROWS + 10, "word": 126, "text": 126}
     names = sorted(folder.iterdir())[:3]
@@ -230,3 +240,10 @@ def test_the_request_says_how_it_was_made(store: atlas.Store, clip: atlas.Clip) 
     assert request["model"]["weights_sha256"] == clip.describe()["weights_sha256"]
     assert request["model"]["layers"][0]["path"] == "visual.layer4"
     assert request["model"]["preprocessing"]["size"] == 96
+
+
+def test_a_file_in_the_place_of_the_store_is_refused(tmp_path: Path, clip: atlas.Clip) -> None:
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", tmp_path / "file/out"):
+        with pytest.raises(Refused, match="cannot make the folder"):
+            atlas.collect("words:emotions", clip, place)

@@ -74,7 +74,7 @@ def test_a_layer_of_both_signs_is_factored_by_sign(signed: Store) -> None:
     assert all((weight < 0) == neuron % 2 for one in found for neuron, weight in one.neurons[:4])
     active = directions.activations(np.asarray(signed.array("mean", "image"), np.float32))
     assert active[:100, 0].min() > 5 * active[100:, 0].max()
-    assert "A weight below 0" in components_page(signed, found)
+    assert "negative weight" in components_page(signed, found)
 
 
 def test_the_number_of_components_is_chosen(signed: Store) -> None:
@@ -86,7 +86,7 @@ def test_the_number_of_components_is_chosen(signed: Store) -> None:
 def test_the_page_shows_components_and_leads_to_cards(store: Store) -> None:
     _, found = factor_activations(store, 2)
     page = components_page(store, found)
-    write_fragment(store, "components", "Components", {"k": 2}, page)
+    write_fragment(store, "components", "Components", "decompose nmf {store} -k 2", page)
     assert page.count("<section") == 2
     assert 'href="neurons/0000.html"' in page
     assert f"0. <bdi>{', '.join(found[0].called[:3])}</bdi>" in page

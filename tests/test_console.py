@@ -1,6 +1,5 @@
 """What commands print: figures that line up, nothing shown as zero that is not."""
 
-import argparse
 import json
 import warnings
 
@@ -58,13 +57,13 @@ def test_nothing_and_zeros(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_warning_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    def warn(_: argparse.Namespace) -> int:
+    def warn() -> int:
         warnings.warn("not optimal yet", UserWarning, stacklevel=1)
         return 0
 
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        assert answer("decompose", argparse.Namespace(function=warn)) == 0
+        assert answer("decompose", warn) == 0
     assert capsys.readouterr().err == "decompose: not optimal yet\n"
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 import atlas
-from atlas import cli as atlas_cli
-from decompose import cli as decompose_cli
+import decompose
+from atlas.cli import ATLAS_COMMANDS
+from decompose.cli import DECOMPOSE_COMMANDS
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted([*(ROOT / "atlas").rglob("*.py"), *(ROOT / "decompose").rglob("*.py")])
@@ -22,6 +23,15 @@ def test_the_fixed_names_are_there() -> None:
         assert getattr(atlas, name).__name__ == name
     with pytest.raises(AttributeError):
         atlas.nothing  # noqa: B018
+
+
+def test_modules_that_readme_names_need_no_import_of_their_own() -> None:
+    """In a fresh process, because a module that was imported once is an attribute of its package."""
+    script = "import decompose; decompose.components.factor_activations, decompose.significance.q_values"
+    subprocess.run([sys.executable, "-c", script], check=True)
+    for name in ("nothing", "__nothing__"):
+        with pytest.raises(AttributeError, match=f"^module 'decompose' has no attribute '{name}'$"):
+            getattr(decompose, name)
 
 
 @pytest.mark.parametrize("code", ["import atlas", "import decompose", "import atlas.cli, decompose.cli"])
@@ -53,9 +63,10 @@ def imported(path: Path) -> set[str]:
 
 ROOMS = (  # in the order in which data flows
     *("errors", "vectors", "formatting", "console", "reprs"),
-    *("sources", "model", "store", "analysis", "dream", "pages", "mini", "cli"),
+    *("sources", "model", "store", "analysis", "dream", "pages", "mini", "options", "cli"),
 )
-FREE = {"main", "COMMANDS"}  # each command line has its own
+FREE = {"main"}  # each command line has its own
+FUNCTION = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def module_name(path: Path) -> str:
@@ -77,7 +88,7 @@ def public_names(path: Path) -> list[str]:
     """Functions, classes and constants that a module defines for others."""
     names = []
     for node in ast.parse(path.read_text("utf-8")).body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        if isinstance(node, FUNCTION | ast.ClassDef):
             names.append(node.name)
         elif isinstance(node, ast.Assign | ast.AnnAssign):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
@@ -105,12 +116,15 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
     graph.prepare()  # raises CycleError, which names the circle
 
 
-def test_no_public_function_bears_the_name_of_a_module() -> None:
+def test_all_that_lies_in_atlas_is_a_room() -> None:
+    left_out = {"__pycache__", "py.typed"}
+    found = {path.name.removesuffix(".py") for path in (ROOT / "atlas").iterdir() if path.name not in left_out}
+    assert found == {*ROOMS, "__init__", "__main__"}
+
+
+def test_no_public_name_is_that_of_a_module() -> None:
     modules = {part for path in MODULES for part in path.relative_to(ROOT).with_suffix("").parts}
-    found = []
-    for path in MODULES:
-        functions = [node for node in ast.parse(path.read_text("utf-8")).body if isinstance(node, ast.FunctionDef)]
-        found += [f"{module_name(path)}.{node.name}" for node in functions if node.name in modules - {"__init__"}]
+    found = [f"{module_name(path)}.{name}" for path in MODULES for name in public_names(path) if name in modules]
     assert found == []
 
 
@@ -128,17 +142,35 @@ def test_modules_and_functions_are_short() -> None:
         text = path.read_text("utf-8")
         long += [module_name(path)] * (len(text.splitlines()) > 350)
         for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.FunctionDef) and (node.end_lineno or 0) - node.lineno >= 60:
+            if isinstance(node, FUNCTION) and (node.end_lineno or 0) - node.lineno >= 60:
                 long.append(f"{module_name(path)}.{node.name}")
     assert long == []
 
 
+def lines_of_any(code: str) -> set[int]:
+    """The lines with the type Any: as a name, an attribute of typing, or inside a quoted type."""
+    tree = ast.parse(code)
+    types = [each for node in ast.walk(tree) for each in quoted_types(node)]
+    names = {node.lineno for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == "Any"}
+    names |= {node.lineno for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr == "Any"}
+    strings = [node for each in types for node in ast.walk(each) if isinstance(node, ast.Constant)]
+    return names | {node.lineno for node in strings if re.search(r"\bAny\b", str(node.value))}
+
+
+def quoted_types(node: ast.AST) -> list[ast.expr]:
+    """The expressions below a node that are types, and so may be quoted: annotations, and what `cast` casts to."""
+    found = [getattr(node, "annotation", None), getattr(node, "returns", None)]
+    if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("cast"):
+        found += node.args[:1]
+    return [each for each in found if each is not None]
+
+
 def test_few_lines_say_that_anything_will_do() -> None:
-    found = set()
-    for path in MODULES:
-        nodes = ast.walk(ast.parse(path.read_text("utf-8")))
-        found |= {f"{path}:{node.lineno}" for node in nodes if isinstance(node, ast.Name) and node.id == "Any"}
+    found = {f"{path}:{line}" for path in MODULES for line in lines_of_any(path.read_text("utf-8"))}
     assert len(found) <= 20, sorted(found)
+    ways = ("x: Any", "x: typing.Any", "def f(x: 'list[Any]'): ...", "def f() -> 'Any': ...", "x = cast('Any', y)")
+    assert [lines_of_any(code) for code in ways] == [{1}] * len(ways)
+    assert lines_of_any('"""Any text."""') == set()
 
 
 def test_no_test_module_imports_another() -> None:
@@ -180,9 +212,21 @@ def test_readme_shows_every_room_and_lists_every_command() -> None:
     assert len(trees) == 1
     assert len(trees[0].splitlines()) <= 25
     assert not [room for room in (*ROOMS, "decompose") if not re.search(rf"\b{room}\b", trees[0])]
-    for name, cli in (("atlas", atlas_cli), ("decompose", decompose_cli)):
-        for command in cli.COMMANDS:
+    for name, commands in (("atlas", ATLAS_COMMANDS), ("decompose", DECOMPOSE_COMMANDS)):
+        for command in commands:
             assert f"{name} {command.__name__.removesuffix('_command')}" in readme
+
+
+def test_readme_shows_the_sentences_that_are_printed() -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    for module, sentence in (
+        ("atlas/cli.py", r"(place on the map, among the \{kind\}s: )"),
+        ("decompose/store_commands.py", "(have a label; the most significant:)"),
+        ("decompose/results.py", "(; R2 of the bilinear form )"),
+    ):
+        printed = re.search(sentence, (ROOT / module).read_text("utf-8"))
+        assert printed, sentence
+        assert printed[1].replace("{kind}", "image") in readme
 
 
 def test_readme_pictures_and_commands_exist() -> None:

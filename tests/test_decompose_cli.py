@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,8 @@ from decompose.confirmation import RECEIPT_COLUMNS
 from tests.fakes import part
 from tests.towers import tower
 
+TEXTS = ("happy", "sad", "angry", "proud", "afraid", "dog", "cat", "sun", "moon", "pizza", "red", "Italy", "dog face")
+
 
 @pytest.fixture(scope="module")
 def store(drawings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -39,8 +42,17 @@ def store(drawings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("decompose") / "out"
     sources = [f"folder:{drawings / 'drawings'}", f"words:{drawings / 'words.txt'}?fonts=open-sans"]
     assert atlas(["collect", *sources, str(out), "--device", "cpu"]) == 0
-    assert atlas(["stats", str(out), "--device", "cpu"]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("atlas.sources.vocabulary.picture_words", lambda: TEXTS)
+        assert atlas(["stats", str(out), "--device", "cpu"]) == 0
     return out
+
+
+@pytest.fixture(autouse=True)
+def few_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A vocabulary that is embedded in a moment; the examples of docstrings have the whole one."""
+    monkeypatch.setattr("decompose.lookup.default_texts", lambda: TEXTS)
+    monkeypatch.setattr(equations, "_vocabulary", lambda: TEXTS)
 
 
 def test_search_and_its_inverse(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -51,11 +63,25 @@ def test_search_and_its_inverse(store: Path, capsys: pytest.CaptureFixture[str])
     assert main(["search", "happy", "-k", "3", "--store", str(store)]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 4  # a head and three
     assert main(["texts", str(rows[0]["neuron"]), "-k", "2"]) == 0
-    out, err = capsys.readouterr()
-    assert len(out.splitlines()) == 3
-    assert "texts to choose from; with --store they are kept" in err
+    assert len(capsys.readouterr().out.splitlines()) == 3
     assert main(["nearest", str(store), "7", "-k", "2", "--json"]) == 0
     assert 7 not in [row["neuron"] for row in json.loads(capsys.readouterr().out)]
+
+
+def in_readme(command: str) -> list[str]:
+    """The lines that README shows below a command, without empty ones."""
+    readme = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
+    lines = [line for line in readme.partition(f"$ {command}")[2].splitlines()[1:] if line]
+    return list(takewhile(lambda line: line.startswith(" " * 8), lines))
+
+
+def test_readme_shows_the_columns_that_are_printed(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert atlas(["index", str(store)]) == 0
+    near, search = ["near", str(store), "--text", "dog"], ["search", "dog", "--store", str(store)]
+    for command, program, given in (("atlas near", atlas, near), ("decompose search", main, search)):
+        capsys.readouterr()
+        assert program([*given, "-k", "1"]) == 0
+        assert capsys.readouterr().out.splitlines()[0].split() == in_readme(command)[0].split()
 
 
 def test_the_vocabulary_is_embedded_once_for_a_store(
@@ -65,8 +91,7 @@ def test_the_vocabulary_is_embedded_once_for_a_store(
 
     command = ["texts", "3", "-k", "2", "--store", str(store), "--json"]
     assert main(command) == 0
-    first, err = capsys.readouterr()
-    assert "texts to choose from" not in err  # as they are kept
+    first = capsys.readouterr().out
     assert Store.open(store).current(part("index/vocabulary"))
     with monkeypatch.context() as patch:
         patch.setattr(TextBank, "build", None)  # would fail if it were called
@@ -140,6 +165,7 @@ def test_prompts_that_are_asked_for_count(
         assert said[0] != said[1]
 
 
+@pytest.mark.slow
 def test_what_a_search_found_is_tried(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["search", "happy", "-k", "2", "--store", str(store), "--receipts"]) == 0
     head, *rows = capsys.readouterr().out.splitlines()
@@ -176,16 +202,24 @@ def test_a_store_agrees_with_itself(store: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_equations_are_printed_and_become_a_page(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["equation", "happy", "very sad", "--store", str(store), "-k", "2", "--receipts"]) == 0
+    assert main(["equation", "happy", "very sad", "--store", str(store), "-k", "2"]) == 0
     out = capsys.readouterr().out
     assert "happy = " in out
     assert "of the logit; R2 of the bilinear form" in out
+    page = (Store.open(store).derived(part("site-fragments/equations")) / "page.html").read_text("utf-8")
+    assert '<h2 dir="ltr"><bdi>very sad</bdi> = ' in page
+    assert "Raising it" not in page
+
+
+@pytest.mark.slow
+def test_equations_bring_their_receipts(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["equation", "happy", "very sad", "--store", str(store), "-k", "2", "--receipts"]) == 0
+    out = capsys.readouterr().out
     assert "raise" in out
     assert "ablate" in out
     assert "tried with this is {}, " in out
     page = (Store.open(store).derived(part("site-fragments/equations")) / "page.html").read_text("utf-8")
     assert "Raising it" in page
-    assert '<h2 dir="ltr"><bdi>very sad</bdi> = ' in page
 
 
 @pytest.mark.slow
@@ -205,6 +239,7 @@ def test_nmf_label_and_emotions_become_pages_of_the_site(
     assert main(["label", str(store), "-k", "5", "--rate", "0.9"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "neurons have a label; the most significant:" in lines[0]
+    assert lines[2].split() == in_readme("decompose label")[1].split()
     assert main(["label", str(store), "-k", "5", "--rate", "0.9", "--json"]) == 0
     surest = json.loads(capsys.readouterr().out)
     assert [str(row["neuron"]) for row in surest] == [line.split()[0] for line in lines[3:]]

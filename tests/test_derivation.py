@@ -30,8 +30,8 @@ def test_statistics_are_those_of_the_arrays(store: atlas.Store) -> None:
 
 def test_words_are_averaged_over_their_fonts(store: atlas.Store) -> None:
     table = pq.read_table(store.derived(part("neurons/stats")) / "word.parquet")
-    assert table["count"][0].as_py() == 126
     labels = np.array(store.table(["label"], "word")["label"].to_pylist())
+    assert table["count"][0].as_py() == len({*labels}) < len(labels)
     A = np.asarray(store.array("max", "word"), np.float64)[:, 5]
     means = {label: A[labels == label].mean() for label in labels}
     first = store.rows["label"][table["top"][5][0].as_py()].as_py()

@@ -82,7 +82,8 @@ def test_agreement_is_with_the_families_and_beyond_chance() -> None:
     assert all(row["words"] <= 29 for row in rows)
 
 
-def test_a_random_basis_is_as_long_as_the_neurons_and_of_several_draws() -> None:
+def test_a_random_basis_is_as_long_as_the_neurons_and_of_several_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("decompose.families._PERMUTATIONS", 199)
     W = np.random.default_rng(0).normal(size=(9, 4)) * np.arange(9)[:, None]
     draws = list(random_bases(W, 3))
     for R in draws:
@@ -102,6 +103,7 @@ def test_a_random_basis_is_as_long_as_the_neurons_and_of_several_draws() -> None
 
 def test_a_study_of_any_words_and_its_page(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("decompose.emotions.RANDOM_BASES", 2)
+    monkeypatch.setattr("decompose.families._PERMUTATIONS", 99)
     monkeypatch.setattr(
         "decompose.emotions.word_norms", lambda: {word: (i / 1, i % 3.0) for i, word in enumerate(WORDS)}
     )

@@ -39,13 +39,18 @@ EXAMPLES = {
 }
 
 
+def test_what_a_user_meets_first_has_an_example() -> None:
+    assert len(EXAMPLES) == len(FIRST) >= 12, FIRST.keys() - EXAMPLES.keys()
+
+
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_the_example_of_a_docstring_prints_what_it_says(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     test = EXAMPLES[name]
-    test.globs = {"atlas": atlas, "decompose": decompose}
+    home = sys.modules[FIRST[name].__module__]
+    test.globs = {**vars(home), "atlas": atlas, "decompose": decompose}
     said: list[str] = []
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     assert doctest.DocTestRunner(optionflags=flags).run(test, out=said.append).failed == 0, "".join(said)
@@ -63,6 +68,7 @@ def test_there_are_two_notebooks() -> None:
     assert [path.stem for path in NOTEBOOKS] == ["a_first_look_at_a_clip", "what_a_concept_is_made_of"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]))

@@ -124,7 +124,7 @@ def test_themes_are_learnt_from_words_and_from_pictures_near_a_text(store, clip,
 
 
 def test_a_theme_that_takes_all_pictures_is_refused(store, clip):
-    with pytest.raises(Refused, match="no pictures to learn the theme 'a cat' from"):
+    with pytest.raises(Refused, match="has too few images to learn the theme 'a cat'"):
         write_drawings(store, clip, [5], ["a cat"], steps=STEPS)
 
 

@@ -166,3 +166,21 @@ def test_gpu_answers_as_the_cpu_does(vectors, monkeypatch):
     index = Index.build(vectors, kind="ivf")
     monkeypatch.setattr(faiss, "get_num_gpus", lambda: 0)
     assert (index.search(vectors, 5)[1] == Index(index._cpu, index.description).search(vectors, 5)[1]).mean() > 0.999
+
+
+def test_recall_on_queries_of_another_kind_is_measured_and_tuned_on() -> None:
+    """Texts lie far from images: the cells that are searched for rows do not do for them."""
+    random = np.random.default_rng(0)
+    centres = random.normal(size=(80, 24))
+    rows = (centres[random.integers(0, 80, 6000)] + random.normal(size=(6000, 24)) / 20).astype(np.float32)
+    texts = random.normal(size=(100, 24)).astype(np.float32)
+    alone, asked = Index.build(rows, "ivf"), Index.build(rows, "ivf", queries=texts)
+    assert asked.description.nprobe >= alone.description.nprobe
+
+    def found(index: Index) -> float:
+        exact = Index.build(rows, "flat").search(texts, 10).ids
+        return float(np.mean([len({*a} & {*b}) / 10 for a, b in zip(index.search(texts, 10).ids, exact, strict=True)]))
+
+    assert found(alone) < found(asked)
+    assert found(asked) >= 0.98
+    assert asked.recall == pytest.approx(found(asked), abs=0.02) or asked.recall <= found(asked)

@@ -1,6 +1,7 @@
 """Planted meanings: some neurons answer to images, some to words, some point at texts, and most are random."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -15,7 +16,15 @@ from atlas.model.directions import Directions
 from atlas.store.shards import ROW_SCHEMA
 from atlas.store.store import Store
 from decompose.candidates import concepts_of
-from decompose.evidence import Evidence, basis_evidence, caption_evidence, concepts_in, image_evidence
+from decompose.evidence import (
+    CaptionNull,
+    Evidence,
+    basis_evidence,
+    caption_evidence,
+    concepts_in,
+    direction_null,
+    image_evidence,
+)
 from decompose.facets import cluster_rows, silhouettes, split_neurons
 from decompose.labels import _table, label_neurons
 from decompose.renderings import Things, strongest_things, tell_things, things_of
@@ -98,11 +107,13 @@ def found(store: Store, clip: FakeClip) -> list[dict]:
 
 def test_planted_meanings_are_found_with_their_evidence(found: list[dict]) -> None:
     first = {row["neuron"]: row for row in reversed(found)}
-    for planted, evidence in ((IMAGES, "captions, images"), (WORDS, "words"), (BASIS, "basis")):
+    for planted, evidence in ((IMAGES, "captions"), (WORDS, "words"), (BASIS, "basis")):
         for neuron in planted:
             assert CONCEPTS[neuron] in first[neuron]["label"], first[neuron]
             assert evidence in first[neuron]["evidence"], first[neuron]
             assert first[neuron]["p"] <= first[neuron]["q"] <= 0.05
+    assert sum("images" in first[neuron]["evidence"] for neuron in IMAGES) >= 3  # of 27 concepts, by few images
+    assert {first[neuron]["writes"] for neuron in BASIS} == {CONCEPTS[neuron] for neuron in BASIS}
     for neuron, meant in zip(BOTH, ({"king", "fish"}, {"gold", "lamp"}), strict=True):
         assert meant <= {word for row in found if row["neuron"] == neuron for word in concepts_in(row["label"])}
 
@@ -116,17 +127,17 @@ def test_random_neurons_are_called_none_at_the_nominal_rate(found: list[dict]) -
 
 
 def test_every_kind_of_evidence_keeps_its_level(store: Store, clip: FakeClip) -> None:
-    random, T = np.random.default_rng(0), clip.encode_texts(concepts := list(concepts_of(store)))
+    T = clip.encode_texts(concepts := list(concepts_of(store)))
     images, words = (things_of(store, kind) for kind in ("image", "word"))
-    top, E = strongest_things(Responses.of(store, "image"), images, 24), store.array("embedding", "image")
+    seen, read, E = Responses.of(store, "image"), Responses.of(store, "word"), store.array("embedding", "image")
     evidence = {
-        "captions": caption_evidence(images, top, concepts),
-        "words": caption_evidence(words, strongest_things(Responses.of(store, "word"), words, 24), concepts),
-        "images": image_evidence(images, top, E, T, 20.0, 2000, random),
-        "basis": basis_evidence(clip.basis(), T, 2000, random),
+        "captions": caption_evidence(seen, images, strongest_things(seen, images, 24), concepts),
+        "words": caption_evidence(read, words, strongest_things(read, words, 24), concepts),
+        "images": image_evidence(seen, E, T, 20.0),
+        "basis": basis_evidence(clip.basis(), T, direction_null(clip.basis(), T)),
     }
     for name, each in evidence.items():
-        share = (each.p[list(RANDOM)].min(1) <= 0.1).mean()
+        share = (each.least[list(RANDOM)] <= 0.1).mean()
         assert share < 0.17, name  # 0.1 and three standard errors
         assert share > 0.03 or name in ("captions", "words"), name  # counts are discrete, so more is asked of them
 
@@ -162,23 +173,18 @@ def repeated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, FakeClip]
 
 def test_renderings_of_one_thing_are_no_evidence_of_a_meaning(repeated: tuple[Store, FakeClip]) -> None:
     store, clip = repeated
-    T, random = clip.encode_texts(CONCEPTS), np.random.default_rng(0)
     for kind in ("image", "word"):
         items = things_of(store, kind)
         rows = Things(kind, np.arange(len(items.of)), items.phrases, items.phrase[items.of])
         assert len(items) == len({*items.phrases}) < len(rows)
         least = []
         for each in (items, rows):
-            top = strongest_things(Responses.of(store, kind), each, 24)
-            found = [caption_evidence(each, top, CONCEPTS).p.min(1)]
-            found += (
-                [image_evidence(each, top, store.array("embedding", kind), T, 20.0, 2000, random).p.min(1)]
-                if kind == "image"
-                else []
-            )
-            least.append([(p <= 0.1).mean() for p in found])
-        assert max(least[0]) < 0.17, kind  # 0.1 and three standard errors
-        assert min(least[1]) > 0.3, kind  # as rows, they would be
+            answers = Responses.of(store, kind)
+            shuffled = replace(CaptionNull.of(each, CONCEPTS, 24, answers), directions=None)
+            found = caption_evidence(answers, each, strongest_things(answers, each, 24), CONCEPTS, shuffled)
+            least.append((found.least <= 0.1).mean())
+        assert least[0] < 0.17, kind  # 0.1 and three standard errors
+        assert least[1] > 0.3, kind  # as rows, they would be
     table = label_neurons(store, clip, CONCEPTS, draws=2000).to_pylist()
     assert len({row["neuron"] for row in table if row["label"] != "none"}) <= 2
 
@@ -215,22 +221,19 @@ def test_a_word_in_two_sizes_of_one_font_is_one_item() -> None:
     assert len(tell_things(["cat", "dog", "cat"], ["serif"] * 3, "image")) == 3  # two pictures of one folder
 
 
-def test_soft_wpmi_is_the_formula_s(store: Store, clip: FakeClip) -> None:
-    """Reference: one row and one label at a time."""
-    concepts = CONCEPTS[:6]
-    T, top = clip.encode_texts(concepts), Responses.of(store, "image").strongest(5)[0][:4]
-    X = np.asarray(store.array("embedding", "image"), np.float64)
-    X = X - X.mean(0)
-    expected = np.zeros((4, 6))
-    for u in range(4):
-        for rank, row in enumerate(top[u]):
-            p = np.exp(7 * X[row] @ T.T)
-            q = 0.998 + rank / 4 * (0.97 - 0.998)
-            expected[u] += np.log(1 + q * (p / p.sum() - 1) + 1e-7)
-    each = Things("image", np.arange(len(X)), ("",), np.zeros(len(X), np.int64))
-    one = image_evidence(each, top, store.array("embedding", "image"), T, 7.0, 500, np.random.default_rng(0)).score
-    spread = (expected - expected[0])[1:] / (one - one[0])[1:]  # scores are the formula's, label by label scaled
-    np.testing.assert_allclose(spread, np.broadcast_to(spread[0], spread.shape), rtol=1e-2)
+def test_the_score_of_images_is_the_weighted_zero_shot_lift(store: Store, clip: FakeClip) -> None:
+    """Reference: one neuron and one row at a time."""
+    T = clip.encode_texts(CONCEPTS[:6])
+    E, A = (np.asarray(store.array(name, "image"), np.float64) for name in ("embedding", "mean"))
+    X, T_ = E - E.mean(0), T - T.mean(0)
+    X, T_ = (each / np.linalg.norm(each, axis=1, keepdims=True) for each in (X, T_))
+    seen = np.exp(7 * X @ T_.T)
+    seen /= seen.sum(1, keepdims=True)
+    found = image_evidence(Responses(store.array("mean", "image")).columns(slice(4)), E.astype(np.float32), T, 7.0)
+    for neuron in range(4):
+        above = np.maximum(A[:, neuron] - A[:, neuron].mean(), 0) ** 4
+        lift = np.log(above @ seen / above.sum() + 1e-5) - np.log(seen.mean(0) + 1e-5)
+        np.testing.assert_allclose(found.score[neuron], (lift - lift.mean()) / lift.std(), atol=2e-3)
 
 
 def test_directions_are_labelled_as_neurons_are(store: Store, clip: FakeClip, found: list[dict]) -> None:
@@ -247,35 +250,48 @@ def test_a_vocabulary_can_be_given(store: Store, clip: FakeClip) -> None:
     assert table[0]["label"] == "cat"
 
 
-def test_what_all_kinds_of_evidence_bear_out_comes_first() -> None:
-    """One neuron of two labels, "face" surer by its captions alone than any draws could show, and three neurons of
-    none."""
-    counts, draws = np.ones((4, 3)), np.ones((4, 3))
-    counts[0], draws[0] = (1e-12, 1e-4, 1), (0.5, 1e-3, 1)
-    score = np.zeros((4, 3))
-    found = {"captions": Evidence(score, counts), "images": Evidence(score, draws)}
-    rows = _table(("face", "sad cat", "moon"), found, 0.05, 1000).to_pylist()
+def made_up(*kinds: tuple[str, np.ndarray, np.ndarray]) -> Callable[[slice], dict[str, Evidence]]:
+    """Evidence of these kinds: name, p-values (u, t), scores (u, t)."""
+    return lambda some: {
+        name: Evidence(np.minimum(p[some].min(1) * p.shape[1], 1), p[some], score[some]) for name, p, score in kinds
+    }
+
+
+def test_what_predicts_best_comes_first_and_the_two_sides_are_told_apart() -> None:
+    """One neuron of two labels, "face" surer by its captions alone, "sad cat" by images and basis; three of none."""
+    counts, draws, score = np.ones((4, 3)), np.ones((4, 3)), np.zeros((4, 3))
+    counts[0], draws[0], score[0, 1] = (1e-12, 1e-4, 1), (0.5, 1e-3, 1), 2
+    evidence = made_up(("captions", counts, np.zeros((4, 3))), ("basis", draws, score))
+    rows = _table(("face", "sad cat", "moon"), evidence, 4, 0.05).to_pylist()
     assert [(row["neuron"], row["label"]) for row in rows] == [
         (0, "sad cat"), (0, "face"), (1, "none"), (2, "none"), (3, "none"),
     ]  # fmt: skip
-    assert [row["evidence"] for row in rows[:2]] == ["captions, images", "captions"]
-    assert [row["p"] for row in rows] == pytest.approx([2e-4, 2e-12, 1, 1, 1])
-    assert [row["q"] for row in rows] == pytest.approx([8e-4, 8e-12, 1, 1, 1])
-    counts[0, 1] = draws[0, 1] = 0.01  # kept alone, but not of one neuron in four: 0.02 > 0.05 / 4
-    assert _table(("face", "sad cat", "moon"), found, 0.05, 1000)["label"].to_pylist() == ["face", *["none"] * 3]
+    assert [row["evidence"] for row in rows[:2]] == ["basis, captions", "captions"] or [
+        row["evidence"] for row in rows[:2]
+    ] == ["captions, basis", "captions"]
+    assert [row["p"] for row in rows] == pytest.approx([3e-4, 6e-12, 1, 1, 1])  # of six p-values, BH
+    assert [(row["responds_to"], row["writes"]) for row in rows[:2]] == [("face", "sad cat")] * 2
+    assert [(row["responds_to"], row["writes"]) for row in rows[2:]] == [(None, None)] * 3
+    counts[0, 1], draws[0, 1] = 0.02, 1  # 0.06 after six p-values: not of one neuron in four
+    assert _table(("face", "sad cat", "moon"), evidence, 4, 0.05)["label"].to_pylist() == ["face", *["none"] * 3]
+
+
+def test_blocks_of_neurons_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(0)
+    p, score = random.uniform(size=(20, 5)) ** 6, random.normal(size=(20, 5))
+    whole = _table(CONCEPTS[:5], made_up(("basis", p, score)), 20, 0.2)
+    monkeypatch.setattr("decompose.labels._NEURONS_AT_ONCE", 7)
+    assert whole.equals(_table(CONCEPTS[:5], made_up(("basis", p, score)), 20, 0.2))
+    assert len({*whole["label"].to_pylist()}) > 2
 
 
 def test_false_labels_keep_their_rate_however_many_kinds_of_evidence() -> None:
-    """Under the null each kind of evidence has a p-value of its own for a neuron, its best label's, uniform."""
+    """Under the null the p-values of each kind of evidence are uniform."""
     random, runs, neurons, rate = np.random.default_rng(0), 400, 10, 0.1
     concepts, false = CONCEPTS[:5], 0
     for _ in range(runs):
-        found = {}
-        for name in ("words", "captions", "images", "basis"):
-            p = np.ones((neurons, len(concepts)))
-            p[np.arange(neurons), random.integers(0, len(concepts), neurons)] = random.random(neurons)
-            found[name] = Evidence(-p, p)
-        false += any(label != "none" for label in _table(concepts, found, rate, 1000)["label"].to_pylist())
+        kinds = [(n, random.random((neurons, 5)), np.zeros((neurons, 5))) for n in ("words", "images", "basis")]
+        false += any(label != "none" for label in _table(concepts, made_up(*kinds), neurons, rate)["label"].to_pylist())
     assert 0.05 < false / runs < rate + 3 * np.sqrt(rate * (1 - rate) / runs)
 
 

@@ -11,7 +11,7 @@ from atlas.analysis.derivation import summarise_neurons
 from atlas.errors import Refused
 from atlas.model.directions import Directions
 from atlas.store.store import Store
-from decompose.lookup import TextBank, frequency_bands, neurons_of_text, texts_of_neuron
+from decompose.lookup import TextBank, frequency_bands, neurons_of_text, rank_neurons, texts_of_neuron
 from tests.fakes import WORDS, FakeClip, fake_store
 
 U, E = 16, 32
@@ -169,3 +169,13 @@ def test_what_else_is_refused(clip: FakeClip, store: Store, tmp_path: Path) -> N
         with pytest.raises(Refused, match=message) as refused:
             ask()
         assert "\n" not in str(refused.value)
+
+
+def test_p_holds_for_few_random_texts_and_fewer_than_a_hundred_are_refused(clip: FakeClip) -> None:
+    random = np.random.default_rng(0)
+    X, W = random.normal(size=(60, 101, E)), random.normal(size=(40, E))
+    unit = lambda V: (V / np.linalg.norm(V, axis=-1, keepdims=True)).astype(np.float32)  # noqa: E731
+    p = [rank_neurons(x[0], x[1:], W.astype(np.float32), k=40)["p"].to_numpy() for x in unit(X)]
+    assert 0.035 < np.mean(np.concatenate(p) <= 0.05) < 0.065
+    with pytest.raises(Refused, match="99 random texts"):
+        neurons_of_text(clip, "cat", random=99)

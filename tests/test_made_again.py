@@ -13,12 +13,16 @@ import decompose.cli
 from atlas.analysis import parts
 from atlas.analysis.derivation import index_embeddings, lay_out_rows
 from atlas.cli import main
+from atlas.console import command_line, options_changed
 from atlas.dream.gallery import DRAWINGS_FILE, write_drawings
 from atlas.errors import Refused
+from atlas.pages.fragments import fragment_part
 from atlas.pages.site import SITE
-from atlas.store.part import Part
+from atlas.store.part import Part, option_words
 from atlas.store.shards import read_json
 from atlas.store.store import Store
+from decompose import store_commands
+from decompose.components import COMPONENTS
 from decompose.lookup import TEXT_BANK
 
 PROGRAMS = {"atlas": main, "decompose": decompose.cli.main}
@@ -115,6 +119,28 @@ def test_a_stale_vocabulary_names_its_command(store, monkeypatch) -> None:
     (store.derived(TEXT_BANK) / "made.json").unlink()
     run(command)
     assert (store.derived(TEXT_BANK) / "made.json").read_bytes() == before
+
+
+def test_components_and_their_page_keep_the_options_that_differ_from_the_defaults(store, monkeypatch) -> None:
+    out, page = shlex.quote(str(store.path)), fragment_part("components")
+    for given, kept in ((["-k", "2", "--alpha", "0.0"], " -k 2"), (["-k", "2", "--seed", "3"], " -k 2 --seed 3")):
+        assert decompose.cli.main(["nmf", str(store.path), *given]) == 0
+        assert {stale(store, part, monkeypatch) for part in (COMPONENTS, page)} == {f"decompose nmf {out}{kept}"}
+
+
+def test_every_option_of_a_command_can_be_recorded() -> None:
+    """With the defaults that argparse itself passes, nothing is left to record."""
+    parser = command_line("decompose", "", decompose.cli.DECOMPOSE_COMMANDS)
+    for command, needed in (
+        (store_commands.label_command, {"store": "out"}),
+        (decompose.cli.equation_command, {"concept": "happy"}),
+        (decompose.cli.emotions_command, {}),
+    ):
+        given = vars(parser.parse_args([command.__name__.removesuffix("_command"), *needed.values()]))
+        options = {name: value for name, value in given.items() if name not in ("command", "function", *needed)}
+        assert option_words(**options_changed(command, **options)) == []
+    for command in (store_commands.label_command, decompose.cli.equation_command):
+        assert option_words(**options_changed(command, directions=Path("a b"))) == ["--directions", "a b"]
 
 
 def test_a_stale_site_names_its_command(store, monkeypatch) -> None:

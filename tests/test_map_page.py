@@ -328,14 +328,14 @@ def test_pages_say_how_the_map_was_drawn(tmp_path: Path, centre: bool) -> None:
     store = fake_store(tmp_path / "demo", centre=centre)
     site = write_site(store).parent
     html, about = ((site / name).read_text("utf-8") for name in ("index.html", "about.html"))
-    assert html.count("<dt>0.800 → 0.100</dt><dd>the gap between images and words.") == 1
-    assert html.count("how far apart their means lie as the model writes them") == 1
-    assert ("after each kind’s mean was taken off, which is what is drawn" in html) == centre
-    assert ("which is what is drawn, and what taking off each kind’s mean would leave" in html) == (not centre)
+    assert html.count("<dt>0.800 → 0.100</dt><dd>the modality gap between images and words") == 1
+    assert html.count("the distance of their mean embeddings") == 1
+    assert ("and what remains after each kind’s mean is subtracted, as on this map" in html) == centre
+    assert ("as on this map, and what would remain if each kind’s mean were subtracted" in html) == (not centre)
     assert ("Each kind was centred first" in about) == centre
     assert ("Kinds were not centred" in about) == (not centre)
     assert isinstance(map_page.map_space(store, map_page.is_centred(map_page.DerivedParts(store))), Centred) == centre
-    assert "are found by the index of embeddings, which <code>atlas near</code> asks" in html
+    assert "recall of the index that <code>atlas near</code> searches" in html
 
 
 def test_several_words_say_what_their_figure_is(visit: Visit) -> None:

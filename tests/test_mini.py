@@ -1,4 +1,4 @@
-"""The embedded model's recipe: what is held out stays out, and the fast passes are open_clip's own."""
+"""The embedded model's training set: what is held out stays out, and captions fit the pictures."""
 
 import json
 import sys
@@ -8,14 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from scipy.stats import binomtest
 
 from atlas.errors import Refused
-from atlas.mini import batches, card, corpus, evaluate, finetune, losses, packages, passes, pictures, train, words
-from atlas.mini.matrices import Matrices
-from atlas.model.clip import Clip
+from atlas.mini import batches, corpus, feelings, packages, pictures, unseen, words
 from atlas.sources import vocabulary
 
 pytest.importorskip("wordfreq")
@@ -61,8 +57,8 @@ def test_a_held_out_word_is_never_rendered(drawings: batches.Drawings, monkeypat
 
     monkeypatch.setattr(pictures, "draw_text", note)
     monkeypatch.setattr(pictures, "draw_sign", lambda picture, *rest: note(*rest))
-    known = words.Words(["dog", "cat"], ["zebu"], {"dog": 0, "pizza": 1, "slice": 2})
-    source = iter(batches.Batches(drawings, known, 400, 0, 0.0, 0.8))
+    known = words.Words(["dog", "cat"], ["zebu"], {"dog": 0, "pizza": 1, "slice": 2}, ["hello"])
+    source = iter(batches.Batches(drawings, known, 400, 0, 0.0, 0.6))
     said = set(next(source).captions + next(source).captions)
     assert {"dog", "slice", "madrid"} <= set(rendered)
     assert not [text for text in rendered if words.HELD_OUT & set(text.split())]
@@ -82,11 +78,14 @@ def test_a_concept_comes_as_drawings_of_different_styles_and_its_name(drawings: 
     rng = np.random.default_rng(0)
     for name in ("dog", "pizza"):
         assert len({drawings.styles[i] for i in drawings.of(name, 3, rng)}) == 3
-    batch = next(iter(batches.Batches(drawings, words.Words(["cat"], ["zebu"], {"dog": 0}), 60, 0, 0.0, 0.9)))
+    batch = next(
+        iter(batches.Batches(drawings, words.Words(["cat"], ["zebu"], {"dog": 0}, ["hello"]), 60, 0, 0.0, 0.7))
+    )
     written = {name: batch.written[[name in keys for keys in batch.keys]].any() for name in ("dog", "pizza")}
     assert written == {"dog": True, "pizza": False}
     assert batch.pixels.shape == (60, 32, 32, 3)
-    assert batch.letters[batch.written].any(1).all()
+    assert batch.letters[batch.lettered].any(1).all()
+    assert set(batch.keys[batch.lettered.numpy(), 0]) & {"cat", "zebu"}
 
 
 def test_names_that_sets_give_are_brought_to_unicodes_own() -> None:
@@ -102,95 +101,10 @@ def test_spelling_tells_letters_and_where_they_stand() -> None:
     bits = words.spelling("ab").reshape(sum(words.LEVELS), 26)
     assert bits[0, :2].tolist() == [1, 1]  # the whole
     assert bits[1:3, :2].tolist() == [[1, 0], [0, 1]]  # its halves
+    assert words.spelt("Ice-cream") == "the letters i c e c r e a m"
     assert not bits[:, 2:].any()
     assert (words.spelling("listen") != words.spelling("silent")).any()
     assert (words.spelling("Dog") == words.spelling("dog")).all()
-
-
-def test_the_training_passes_are_open_clips_own() -> None:
-    clip = Clip("mini")
-    tokens = clip.tokenizer(["a cat", "the word dog is a longer text than the other"])
-    pixels = passes.normalise(torch.randint(0, 256, (3, 96, 96, 3), dtype=torch.uint8))
-    with torch.no_grad():
-        embedding, neurons = passes.see(clip.model.visual, pixels)
-        assert torch.allclose(embedding, clip.model.encode_image(pixels), atol=1e-5)
-        assert torch.allclose(passes.say(clip.model, tokens), clip.model.encode_text(tokens), atol=1e-4)
-    assert neurons.shape == (3, clip.neurons)
-    assert (neurons >= 0).all()
-    assert np.allclose(passes.written(clip.model.visual).detach(), clip.basis(), atol=1e-5)
-
-
-def test_muon_moves_the_kernels_themselves() -> None:
-    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4)).to(memory_format=torch.channels_last)
-    before = [p.detach().clone() for p in net.parameters()]
-    optimiser = Matrices(list(net.named_parameters()), 0.1)
-    net(torch.randn(2, 3, 8, 8)).square().mean().backward()
-    optimiser.step(0.1)
-    assert all((b != a.detach()).any() for b, a in zip(before[:1], list(net.parameters())[:1], strict=True))
-    assert all(p.grad is None for p in net.parameters())
-
-
-def test_losses_know_their_positives() -> None:
-    same = torch.tensor([[1.0, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 1], [0, 0, 1, 1]])
-    paired, mixed = torch.eye(2).repeat_interleave(2, 0), torch.eye(2).repeat(2, 1)
-    assert losses.between(paired, same, 0.1) < 0.01 < 5 < losses.between(mixed, same, 0.1)
-    matching = torch.tensor([[9.0, 0, 0], [0, 9, 0]])  # rows find their columns, and columns their rows
-    assert losses.both_ways(matching, matching / 9) < 0.01
-    towards = torch.tensor([[9.0, 0, 0], [9.5, 9, 0]])  # the second row's column is found by it, and not the first's
-    assert losses.both_ways(towards, matching / 9) == losses.both_ways(towards.T, matching.T / 9) > 0.4
-    lone = torch.eye(4)  # no row has a positive but itself: nothing to learn, and no division by none
-    assert losses.between(paired, lone, 0.1) == 0
-    assert losses.relational(paired, paired) < 1e-6 < losses.relational(mixed, paired)
-
-
-@pytest.mark.slow
-def test_finetuning_moves_the_last_stage_and_nothing_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(finetune, "KEPT", 2)
-    model = Clip("mini").model.requires_grad_(True)
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    keys = np.array(["cat", "cat", "dog", "pizza"])
-    bank = torch.nn.functional.normalize(torch.randn(4, 256, generator=torch.Generator().manual_seed(0)), dim=1)
-    last = finetune.Finetuning(model, bank, keys, np.unique(keys), tmp_path, 60.0)
-    assert not last.resume()
-    pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (6, 96, 96, 3), np.uint8))
-    named = np.array([["cat", ""], ["dog", ""], ["pizza", "cat"]] * 2)
-    batch = batches.Batch(pixels, [""] * 6, named, torch.zeros(6, 6), torch.zeros(6, 390), torch.zeros(6))
-    last.settle(iter([batch] * 2))
-    parts = [last.update(last.look(batch)) for _ in range(12)]
-    assert set(parts[0]) == {"contrast", "neurons", "basis"}
-    assert all(parts[-1][name] < parts[0][name] for name in parts[0])
-    moved = {n.split(".")[1] for n, v in model.state_dict().items() if (v != before[n]).any()}
-    assert moved == {"layer4", "attnpool"}
-    last.save()
-    again = finetune.Finetuning(model, bank, keys, np.unique(keys), tmp_path, 60.0)
-    assert again.resume()
-    assert again.step == 12
-    assert torch.equal(again.home, last.home)
-    model.visual.layer3[0].conv1.weight.data.mul_(2)  # the whole model was trained on: its last stage begins anew
-    anew = finetune.Finetuning(model, bank, keys, np.unique(keys), tmp_path, 60.0)
-    assert not anew.resume()
-    assert anew.step == 0
-
-
-def test_a_picture_carries_its_name_and_its_keyword() -> None:
-    keys = np.array([["cat", "pet"], ["dog", ""]])
-    assert finetune.carried(keys, np.array(["cat", "dog", "pet"])).tolist() == [[1, 0, 1], [0, 1, 0]]
-
-
-def test_every_name_gets_the_neuron_it_has_and_a_neuron_two_names_at_most() -> None:
-    wanted = torch.tensor([[9.0, 0, 0], [8, 1, 0], [7, 0, 2], [0, 5, 0], [0, 4, 0]])
-    home = finetune.assign(wanted)
-    assert home.tolist() == [[1, 0, 0], [1, 0, 0], [0, 0, 1], [0, 1, 0], [0, 1, 0]]
-
-
-def test_the_card_and_readme_say_what_was_measured() -> None:
-    training, evidence = (
-        json.loads((card.HERE / f"{name}.json").read_text("utf-8")) for name in ("training", "evidence")
-    )
-    assert (card.HERE / "CARD.md").read_text("utf-8") == card.render(training, evidence)
-    readme = card.README.read_text("utf-8")
-    assert card.BEGIN in readme
-    assert readme == card.placed(card.in_brief(evidence), readme)
 
 
 def test_a_picture_that_several_vendors_share_is_neither_trained_on_nor_counted() -> None:
@@ -199,36 +113,13 @@ def test_a_picture_that_several_vendors_share_is_neither_trained_on_nor_counted(
         for vendor in (*packages.VENDORS, *packages.HELD_OUT_VENDORS)
     }
     for seen in packages.VENDORS:
-        for unseen in packages.HELD_OUT_VENDORS:
-            assert not checksums[seen].items() & checksums[unseen].items()
+        for held_out in packages.HELD_OUT_VENDORS:
+            assert not checksums[seen].items() & checksums[held_out].items()
     assert "lotus" in corpus.styleless()
     assert "cat" not in corpus.styleless()
-    counted = {item.label for item in evaluate.drawings(evaluate.UNSEEN)}
+    counted = {item.label for item in unseen.held_out_drawings(unseen.UNSEEN)}
     assert "cat" in counted
     assert not counted & corpus.styleless()
-
-
-def test_an_interval_is_over_things_and_not_over_samples() -> None:
-    hits, word = np.repeat([1, 0, 0, 1, 0], 10), np.repeat(np.arange(5), 10)
-    alike, apart = evaluate.share(hits, word), evaluate.share(hits)
-    assert (alike["share"], alike["n"], alike["things"]) == (0.4, 50, 5)
-    wilson = binomtest(20, 50).proportion_ci(method="wilson")
-    assert (apart["low"], apart["high"]) == pytest.approx((wilson.low, wilson.high), abs=0.01)
-    assert alike["high"] - alike["low"] > 2.5 * (apart["high"] - apart["low"])
-    none = evaluate.share(np.zeros(500), np.repeat(np.arange(50), 10))  # fifty words unread, not five hundred
-    assert none["low"] == 0
-    assert none["high"] == pytest.approx(binomtest(0, 50).proportion_ci(method="wilson").high, abs=0.01)
-    assert evaluate.share(np.ones(50), word)["high"] == 1
-    even = evaluate.share(np.tile([1, 0], 25), word)  # every word half: no wider than of independent samples
-    assert even["low"] == pytest.approx(0.5 - (even["high"] - 0.5))
-    assert 0.3 < even["low"] < 0.4
-
-
-def test_an_interval_of_few_things_holds_the_truth_nineteen_times_of_twenty() -> None:
-    rng, word = np.random.default_rng(0), np.repeat(np.arange(6), 10)
-    hits = [(rng.random((6, 10)) < rng.beta(3, 4.5, (6, 1))).ravel() for _ in range(1000)]
-    held = np.mean([f["low"] <= 0.4 <= f["high"] for f in (evaluate.share(each, word) for each in hits)])
-    assert 0.94 < held < 0.985  # .92 without Student's t, .97 with it
 
 
 def test_a_folder_of_other_things_is_not_the_corpus(tmp_path: Path) -> None:
@@ -290,75 +181,6 @@ def test_an_installer_that_is_missing_or_fails_is_named() -> None:
         packages._install(sys.executable, "-c", "raise SystemExit(3)")
 
 
-@pytest.mark.parametrize(
-    ("asked", "said"),
-    [
-        (["--hours", "0"], "--hours takes a number above 0, got 0.0"),
-        (["--hours", "nan"], "--hours takes a number above 0, got nan"),
-        (["--batch", "2"], "--batch takes 16 or more, got 2"),
-        (["--start", "none.safetensors"], "none.safetensors is missing"),
-        (["--run", "file"], "cannot write in file"),
-        (["--weights", "file/mini.safetensors"], "cannot write in file"),
-        (["--corpus", "file"], "file cannot hold the corpus"),
-    ],
-)
-def test_what_would_fail_after_hours_is_refused_before(asked, said, tmp_path, monkeypatch, capsys) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("file").touch()
-    monkeypatch.setattr(sys, "argv", ["train", *asked])
-    assert train.main() == 1
-    errors = capsys.readouterr().err
-    assert said in errors
-    assert errors.count("\n") == 1
-
-
-def test_a_folder_that_nothing_can_be_written_in_is_refused_before(tmp_path, monkeypatch, capsys) -> None:
-    def refuse(dir: Path) -> None:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(train.tempfile, "TemporaryFile", refuse)
-    monkeypatch.setattr(sys, "argv", ["train", "--run", str(tmp_path / "run")])
-    assert train.main() == 1
-    assert capsys.readouterr().err == f"train: cannot write in {tmp_path / 'run'}: Permission denied\n"
-
-
-def test_evidence_lies_beside_the_weights_and_lacking_fonts_are_told_first(tmp_path, monkeypatch, capsys) -> None:
-    measured: list[str] = []
-    for part in ("naming", "reading", "neurons", "feelings", "regions", "attack", "stroop", "speed"):
-        stub = lambda clip, part=part: measured.append(part) or {"top1": evaluate.share([1, 0])}  # noqa: E731
-        stub.__name__ = part
-        monkeypatch.setattr(evaluate, part, stub)
-    weights = tmp_path / "mini.safetensors"
-    weights.write_bytes((evaluate.HERE / "mini.safetensors").read_bytes())
-    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)  # what is measured with two; tests go on as they were
-    monkeypatch.setattr(sys, "argv", ["evaluate", "--weights", str(weights)])
-    monkeypatch.setattr(packages, "HELD_OUT_FONTS", ("open-sans",))
-    monkeypatch.setattr(evaluate, "SEEN_FONTS", ("no-such-family",))
-    assert evaluate.main() == 1
-    assert "pip install fontpkg-no-such-family" in capsys.readouterr().err
-    assert not measured
-    monkeypatch.setattr(evaluate, "SEEN_FONTS", ("pt-serif",))
-    assert evaluate.main() == 0
-    assert list(json.loads((tmp_path / "evidence.json").read_text("utf-8"))) == measured
-    monkeypatch.setattr(sys, "argv", ["evaluate", "--weights", str(weights), "--out", str(tmp_path / "none/x.json")])
-    assert evaluate.main() == 1
-    assert "cannot write" in capsys.readouterr().err
-
-
-def test_a_checkpoint_that_cannot_be_taken_up_or_written_is_one_line(tmp_path: Path) -> None:
-    damaged = tmp_path / "checkpoint.pt"
-    damaged.write_bytes(b"PK\3\4 cut short")
-    with pytest.raises(Refused, match=r"is damaged, or of another corpus or recipe .*: delete it to begin anew"):
-        finetune.checkpoint(damaged).__enter__()
-    finetune.write_checkpoint({"step": 3}, damaged)
-    with finetune.checkpoint(damaged) as state:
-        assert state == {"step": 3}
-    with pytest.raises(Refused, match="of another corpus"), finetune.checkpoint(damaged) as state:
-        state["elapsed"]
-    with pytest.raises(Refused, match="cannot write"):
-        finetune.write_checkpoint({}, tmp_path / "none" / "checkpoint.pt")
-
-
 def test_a_countrys_shape_is_as_wide_as_on_a_globe_and_whole_at_the_date_line() -> None:
     square = np.array([[10.0, 59], [12, 59], [12, 61], [10, 61]])  # at 60 degrees a degree of longitude is half as wide
     alpha = np.asarray(corpus._outline([square], 50).getchannel("A")) > 0
@@ -383,3 +205,109 @@ def test_families_are_the_wheels() -> None:
     for hub in tree:
         walk(hub, hub["name"].lower())
     assert vocabulary.emotion_families() == truth
+
+
+def test_closed_drawings_are_in_no_list() -> None:
+    assert "Joy" not in {*packages.VENDORS, *packages.HELD_OUT_VENDORS}
+    assert not [licence for licence in packages.VENDORS.values() if "not open" in licence]
+
+
+def test_pseudo_words_mean_nothing_and_hold_no_held_out_word() -> None:
+    rng = np.random.default_rng(0)
+    made_up = {words.pseudo_word(rng) for _ in range(300)}
+    assert len(made_up) > 250
+    assert not made_up & set(words.plain(30_000))
+    assert not [word for word in made_up if any(held in word for held in words.HELD_OUT)]
+    assert all(3 <= len(word) <= 11 for word in made_up)
+
+
+def test_no_scene_shows_a_word_that_names_another_thing(
+    drawings: batches.Drawings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signs: list[tuple[Image.Image, str]] = []
+    monkeypatch.setattr(pictures, "draw_sign", lambda p, t, *_: signs.append((p, t)) or Image.new("RGB", (32, 32)))
+    made = [corpus.Drawing("a", name, (), b"") for name in ("dog", "hello kitty")]
+    known = words.Words.choose(made, common=2000)
+    assert not {"dog", "dogs", "hello", "kitty", "pizza"} & set(known.labels)
+    source = batches.Batches(drawings, known, 60, 0, 0.0, 0.0)
+    rng = np.random.default_rng(0)
+    samples = [source._scene(rng, ["open-sans"]) for _ in range(200)]
+    assert len(signs) == 200
+    things = {"dog", "pizza", "spain"}
+    for sample, (_, text) in zip(samples, signs, strict=True):
+        assert text.lower() not in things
+        about_text = text.lower() in sample.caption or words.spelt(text) == sample.caption
+        about_picture = any(thing in sample.caption for thing in things)
+        assert about_text or about_picture
+    of_both = [s for s in samples if " / " in s.keys[0]]
+    assert 30 < len(of_both) < 90
+
+
+def test_colour_words_never_come_in_another_ink(drawings: batches.Drawings, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[tuple[str, tuple[int, int, int] | None]] = []
+
+    def note(text: str, family: str, rng: object, size: int, easy: float = 0.0, ink: object = None) -> Image.Image:
+        drawn.append((text.lower(), ink))
+        return Image.new("RGB", (32, 32))
+
+    monkeypatch.setattr(pictures, "draw_text", note)
+    source = batches.Batches(drawings, words.Words(list(batches.INKS), ["zebu"], {}, ["hello"]), 60, 0, 0.0, 0.0)
+    rng = np.random.default_rng(0)
+    samples = [source._colour(rng, ["open-sans"]) for _ in range(300)]
+    assert all(s.ink in s.caption for s in samples if s.keys == (f"{s.ink} ink", ""))
+    assert (source._batch(samples).inks >= 0).all()
+    assert (source._batch([source._single(rng, ["open-sans"])]).inks == -1).all()
+    inked = [(text, ink) for text, ink in drawn if ink]
+    assert len(inked) > 100
+    assert all(batches.INKS[text] == ink for text, ink in inked if text in batches.INKS)
+    assert {text for text, _ in inked} > set(batches.INKS)  # colours in their own ink, and other words
+
+
+def test_a_tinted_drawing_and_a_patch_have_the_colour() -> None:
+    rng, red = np.random.default_rng(0), batches.INKS["red"]
+    silhouette = Image.new("RGBA", (24, 24), (0, 0, 0, 255))
+    for page in (pictures.draw_tinted(silhouette, red, rng, 32), pictures.draw_patch(red, rng, 32)):
+        pixels = np.asarray(page, int)
+        assert (np.abs(pixels - red).max(2) < 20).mean() > 0.1
+
+
+def test_stamps_are_named_by_their_descriptions(tmp_path: Path) -> None:
+    for name, line in (("a", "A Sumatran tiger.\nde.utf8=Ein Tiger."), ("b", "A dog."), ("c", "?")):
+        Image.new("RGBA", (8, 8)).save(tmp_path / f"{name}.png")
+        (tmp_path / f"{name}.txt").write_text(line, "utf-8")
+    (tmp_path / "alphabets").mkdir()
+    Image.new("RGBA", (8, 8)).save(tmp_path / "alphabets/d.png")
+    (tmp_path / "alphabets/d.txt").write_text("The letter D.", "utf-8")
+    assert [(name, file.stem) for name, file in corpus._stamps(tmp_path)] == [("sumatran tiger", "a"), ("dog", "b")]
+
+
+def test_a_users_captioned_images_join_the_corpus(tmp_path: Path) -> None:
+    for name in ("a", "b", "broken"):
+        Image.new("RGB", (80, 40), "red").save(tmp_path / f"{name}.png")
+        (tmp_path / f"{name}.txt").write_text(f"A photo of  {name}", "utf-8")
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    own = list(corpus.captioned([str(tmp_path)], 32))
+    assert [(d.style, d.name) for d in own] == [("own", "a photo of a"), ("own", "a photo of b")]
+    assert Image.open(BytesIO(own[0].png)).size == (32, 16)
+    emoji = [corpus.Drawing("a", name, (), own[0].png) for name in ("dog", "cat", "fox", "pizza")]
+    both = batches.Drawings([*emoji, *own], 32)
+    share = np.diff([0.0, *both.cumulative, 1.0])
+    assert share[[name.startswith("a photo") for name in both.names]].sum() == pytest.approx(1 / 3)
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    with pytest.raises(Refused, match="no image with a caption or label"):
+        list(corpus.captioned([str(tmp_path)], 32))
+
+
+def test_faces_show_the_feelings_they_are_looked_up_by() -> None:
+    import torch
+
+    def encode(texts: list[str]) -> torch.Tensor:
+        known = {"happy": 0, "glad": 0, "sad": 1, "fire": 2}
+        return torch.eye(4)[[known.get(text, 3) for text in texts]]
+
+    named = {"glad": ["grinning face", "party popper"], "sad": ["crying face"], "fire": ["fire"]}
+    shown = feelings.feelings_shown(named, encode)
+    assert shown["happy"] == shown["glad"] == ["grinning face"]
+    assert shown["sad"] == ["crying face"]
+    assert "fire" not in shown

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from atlas.mini.multimodal import areas, multimodal, null, probes
+from atlas.analysis.multimodal import areas, multimodal_pairs, null, probes
 
 CONCEPTS, EACH = 40, 6
 
@@ -30,7 +30,7 @@ def test_areas_are_those_of_scikit_learn() -> None:
 
 def test_planted_neurons_are_found_and_others_are_not() -> None:
     drawn, written, concept = _responses(np.random.default_rng(1), 50, planted=12)
-    found = multimodal(areas(drawn, concept, CONCEPTS), areas(written, concept, CONCEPTS))
+    found = multimodal_pairs(areas(drawn, concept, CONCEPTS), areas(written, concept, CONCEPTS))
     assert set(zip(found.neuron.tolist(), found.concept.tolist(), strict=True)) == {(i, i) for i in range(12)}
     assert (found.drawn >= 0.9).all()
     assert (found.written >= 0.9).all()
@@ -39,7 +39,7 @@ def test_planted_neurons_are_found_and_others_are_not() -> None:
 def test_what_is_above_the_floor_by_chance_is_not_found() -> None:
     rng, concept = np.random.default_rng(5), np.repeat(np.arange(CONCEPTS), 2)
     drawn, written = (areas(rng.normal(size=(len(concept), 300)), concept, CONCEPTS) for _ in range(2))
-    found = multimodal(drawn, written)
+    found = multimodal_pairs(drawn, written)
     assert found.above_floor > 0
     assert len(found) == 0
 
@@ -49,7 +49,7 @@ def test_answering_to_a_drawing_and_another_concepts_word_is_not_multimodal() ->
     for i in range(20):
         drawn[concept == i, i] += 6
         written[concept == (i + 1) % CONCEPTS, i] += 6
-    assert len(multimodal(areas(drawn, concept, CONCEPTS), areas(written, concept, CONCEPTS))) == 0
+    assert len(multimodal_pairs(areas(drawn, concept, CONCEPTS), areas(written, concept, CONCEPTS))) == 0
 
 
 def test_the_null_counts_all_pairs_of_two_concepts() -> None:

@@ -14,7 +14,7 @@ from atlas.analysis import naming, parts
 from atlas.analysis.derivation import summarise_neurons
 from atlas.analysis.naming import NONE, NeuronNames, RowNames
 from atlas.cli import main
-from atlas.pages.frame import Frame
+from atlas.pages.frame import StoreFrame
 from atlas.pages.neurons import Neurons
 from atlas.pages.rows import PageRows
 from atlas.store.store import Store
@@ -68,16 +68,25 @@ def test_images_come_before_texts_where_there_are_no_words(tmp_path: Path) -> No
     assert NeuronNames.read(store)[5] == (tuple(dict.fromkeys(found))[:3], "image")
 
 
-def test_the_name_of_a_folder_is_no_label(tmp_path: Path) -> None:
-    (tmp_path / "photos").mkdir()
+@pytest.mark.parametrize("folders", [("",), ("red", "blue")])
+@pytest.mark.parametrize("texts", [0, 12])
+def test_the_name_of_a_folder_is_no_label(tmp_path: Path, folders: tuple[str, ...], texts: int) -> None:
     for number in range(12):
-        Image.new("RGB", (32, 32), (20 * number, 90, 40)).save(tmp_path / "photos" / f"{number}.png")
-    store = atlas.collect(tmp_path / "photos", atlas.Clip("mini", device="cpu"), tmp_path / "out")
+        folder = tmp_path / "photos" / folders[number % len(folders)]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (32, 32), (20 * number, 90, 40)).save(folder / f"{number}.png")
+    (tmp_path / "list.txt").write_text("".join(f"a thing of kind {letter}\n" for letter in "abcdefghijkl"[:texts]))
+    sources = [str(tmp_path / "photos"), *[f"texts:{tmp_path / 'list.txt'}"] * bool(texts)]
+    store = atlas.collect(sources, atlas.Clip("mini", device="cpu"), tmp_path / "out")
+    assert (store.counts["image"], store.counts.get("text", 0)) == (12, texts)
     summarise_neurons(store)
     rows = RowNames(store)
     assert not rows.telling
-    assert rows[0] == "0.png", "rows of one label are called by their files"
-    assert atlas.Neuron(store, 3).label == "neuron 3"
+    assert [rows[0], rows[6]] == (["0.png", "4.png"] if folders == ("",) else ["blue", "red"]), "one label: file names"
+    assert {atlas.Neuron(store, n).label for n in (3, 700)} == {"neuron 3", "neuron 700"}
+    pages = Neurons.read(StoreFrame(store, store.path, [], {}), PageRows(store))
+    assert pages is not None
+    assert set(pages.terms(3)) == {"neuron 3"}, "and regions are not named by it"
 
 
 def test_a_neuron_has_the_same_name_everywhere(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
@@ -89,9 +98,11 @@ def test_a_neuron_has_the_same_name_everywhere(store: Store, capsys: pytest.Capt
     names = NeuronNames.read(store)
     capsys.readouterr()
     assert main(["near", str(store.path), "--neuron", "3", "-k", "8", "--json"]) == 0
-    listed = {row["neuron"]: row["label"] for row in json.loads(capsys.readouterr().out)}
+    table = json.loads(capsys.readouterr().out)
+    assert {(row["neuron"] % 2, row["source"]) for row in table} == {(0, "label"), (1, "word")}
+    listed = {row["neuron"]: row["label"] for row in table}
     assert {label.startswith("label ") for label in listed.values()} == {True, False}, "labels, and words"
-    pages = Neurons.read(Frame(store, store.path), PageRows(store))
+    pages = Neurons.read(StoreFrame(store, store.path, [], {}), PageRows(store))
     assert pages is not None
     tables = similar_neurons(store, 3, k=8).to_pylist()
     assert len(listed) == len(tables) == 8
@@ -114,3 +125,25 @@ def test_each_table_is_read_once_for_all_neurons(store: Store, monkeypatch: pyte
     assert len({str(names[n]) for n in range(NEURONS)}) > NEURONS // 2
     assert sorted(read) == ["labels/image", "stats/image", "stats/word", "texts/texts"]
     assert np.all([names[n] is names[n] for n in range(0, NEURONS, 2)])
+
+
+def test_names_are_read_once_for_an_open_store_and_again_when_labels_change(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    summarise_neurons(store)
+    put_labels(store, [(n, f"label {n}") for n in range(NEURONS)])
+    read, table = [], pq.read_table
+
+    def note(path: Path, **options: object) -> pa.Table:
+        read.append(path)
+        return table(path, **options)
+
+    monkeypatch.setattr(pq, "read_table", note)
+    _ = atlas.Neuron(store, 0).label
+    first = len(read)
+    assert first >= 3, "the rows, the statistics and the labels"
+    assert [atlas.Neuron(store, n).label for n in range(NEURONS)] == [f"label {n}" for n in range(NEURONS)]
+    assert len(read) == first
+    put_labels(store, [(3, "moon")])
+    assert atlas.Neuron(store, 3).label == "moon"
+    assert atlas.Neuron(store, 4).label_source == "word"

@@ -7,6 +7,7 @@ import pytest
 
 from atlas.analysis import stats
 from atlas.analysis.derivation import summarise_neurons
+from atlas.analysis.naming import NeuronNames
 from atlas.errors import Refused
 from atlas.model.directions import Directions
 from atlas.store.store import Store
@@ -99,10 +100,12 @@ def test_neighbours_are_called_what_their_own_stores_call_them(tmp_path: Path) -
             rows = {"neuron": [3, 5, 5, 7], "label": [word, f"a {word}", f"its {word}", "none"]}
             pq.write_table(pa.table(rows), folder / "labels.parquet")
     called = {row["neuron"]: row["label"] for row in similar_neurons(one, 3, k=15).to_pylist()}
-    assert called == {i: "a cat, its cat" if i == 5 else None for i in range(16) if i != 3}
+    names = NeuronNames.read(one)
+    assert called == {i: str(names[i]) for i in range(16) if i != 3}
+    assert called[5] == "a cat, its cat"
     pairs = {row["neuron"]: (row["label"], row["other_label"]) for row in universality(one, other).to_pylist()}
     assert pairs[3] == ("cat", "dog")
-    assert pairs[7] == (None, None)
+    assert pairs[7] == (str(names[7]), None)
 
 
 def test_shuffled_rows_are_not_significant(store: Store, tmp_path: Path) -> None:

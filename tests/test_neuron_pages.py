@@ -200,3 +200,23 @@ def test_bins_are_gathered_into_bands() -> None:
     np.testing.assert_allclose(rebin_counts(np.ones(64), 10), 6.4)
     assert json_number(float("nan")) is None
     assert json_number(0.123456) == 0.1235
+
+
+def test_several_added_pages_are_grouped_as_studies(tmp_path: Path) -> None:
+    store = fake_store(tmp_path / "demo", images=20, words=8, texts=4)
+    for name, title in (("words", "Words"), ("regions", "Regions <b>")):
+        with store.deriving(part(f"site-fragments/{name}"), {"title": title}) as folder:
+            body = f'<article class="text"><p class="lead">What <i>{name}</i> say.</p></article>'
+            (folder / "page.html").write_text(body)
+    write_site(store)
+    site = store.derived(part("site"))
+    index, page = ((site / f"{name}.html").read_text("utf-8") for name in ("studies", "regions"))
+    assert "What words say." in index
+    assert '<a href="regions.html">Regions &lt;b&gt;</a>' in index
+    bar = page[page.index('<nav aria-label="Pages">') : page.index("</header>")]
+    assert bar.count("Studies") == 1
+    assert 'href="studies.html" aria-current="true"' in bar
+    assert "Words" not in bar
+    row = page[page.index('<nav class="studies"') :]
+    assert '<a href="regions.html" aria-current="page">' in row
+    assert '<a href="words.html">Words</a>' in row

@@ -111,7 +111,9 @@ def test_a_stream_forgets_what_it_saw_long_ago() -> None:
     model = SparseNMF(4, random_state=0)
     for block in (*np.array_split(before[0], 10), *np.array_split(after[0], 40)):
         model.partial_fit(block)
-    assert match(after[1], model.components_).min() > 0.95  # 0.71 if the first blocks counted as much as the last
+    assert (
+        matched_cosines(after[1], model.components_).min() > 0.95
+    )  # 0.71 if the first blocks counted as much as the last
 
 
 def test_split_signs() -> None:
@@ -179,3 +181,24 @@ def test_what_cannot_be_is_refused(changed, said) -> None:
 def test_too_few_sweeps_are_told() -> None:
     with pytest.warns(ConvergenceWarning, match="3 sweeps"):
         SparseNMF(4, 1e-3, max_iter=3).fit(planted(100)[0])
+
+
+def test_score_and_error_are_the_reconstruction_s(tmp_path) -> None:
+    from scipy import sparse
+
+    A = np.random.default_rng(0).gamma(1, size=(60, 12))
+    model = SparseNMF(3, random_state=0).fit(A)
+    left = np.linalg.norm(A - model.inverse_transform(model.transform(A)))
+    assert model.reconstruction_err_ == pytest.approx(left, rel=1e-2)
+    assert model.score(A) == pytest.approx(1 - left**2 / np.linalg.norm(A) ** 2, rel=1e-6)
+    for given in (sparse.csr_matrix(A), sparse.csr_array(A)):
+        again = SparseNMF(3, random_state=0).fit(given)
+        np.testing.assert_allclose(again.components_, model.components_)
+        np.testing.assert_allclose(again.transform(given), model.transform(A))
+    np.save(tmp_path / "A.npy", A)
+    mapped = SparseNMF(3, random_state=0, batch_size=16)
+    read = []
+    mapped._read = lambda rows, reset, inner=mapped._read: read.append(len(rows)) or inner(rows, reset)
+    mapped.fit(np.load(tmp_path / "A.npy", mmap_mode="r"))
+    assert max(read[1:]) <= 16  # after the sample that the factors begin with
+    assert mapped.score(np.load(tmp_path / "A.npy", mmap_mode="r")) > 0.9 * model.score(A)

@@ -47,13 +47,13 @@ def test_a_changed_or_broken_file_is_shown_by_its_thumbnail(store, clip, photos,
     for thumbnail, picture in zip(found[1:], expected[1:], strict=True):
         assert (thumbnail != picture).any()
         assert np.abs(thumbnail.astype(float) - picture).mean() < 40  # blurred, but the same picture
-    assert "2 of 3 pictures" in capsys.readouterr().err
+    assert "2 of 3 original images" in capsys.readouterr().err
 
 
 def test_without_its_source_a_store_has_thumbnails(store, clip, photos, capsys):
     shutil.rmtree(photos)
     assert original_pictures(store, clip, range(COUNT)).shape == (COUNT, clip.image_size, clip.image_size, 3)
-    assert "6 of 6 pictures" in capsys.readouterr().err
+    assert "6 of 6 original images" in capsys.readouterr().err
 
 
 def test_packaged_pictures_are_found_again(clip, tmp_path, capsys):

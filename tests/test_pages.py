@@ -137,7 +137,8 @@ def test_the_budget_steps_down_or_refuses_in_one_line(tmp_path: Path) -> None:
     assert (store.derived(part("site")) / "index.html").exists()
 
 
-def test_sheets_of_words_are_whole_where_that_is_smaller() -> None:
+def test_sheets_of_words_are_whole_where_that_is_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(thumbnails, "WEBP_METHOD", 5)
     thumbs = [webp(render_word(word, "open-sans", 40)) for word in ("dotted", "drum", "duck", "earth") * 16]
     noise = [webp(Image.fromarray(np.random.default_rng(i).integers(0, 256, (56, 56, 3), np.uint8))) for i in range(8)]
     size = thumbnails.ThumbnailSize(56, 75)

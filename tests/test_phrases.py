@@ -77,7 +77,7 @@ def test_neither_variants_nor_a_stray_decide_a_name() -> None:
     codes = np.zeros(99, np.int64)
     things = np.array([0] * 90 + list(range(1, 10)))
     carried, terms = phrases.term_carriers(["fist"] * 90 + ["rare thing"] * 3 + ["odd one"] * 6)
-    of = regions.Candidates(terms, np.zeros((len(terms), 4), np.float32), carried, 0.0, things)
+    of = regions.RegionTerms(terms, np.zeros((len(terms), 4), np.float32), carried, 0.0, things)
     inside = regions.csr_matrix((np.ones(99, np.float32), (np.arange(99), codes)))
     cover, own = regions.term_coverage(inside, of)
     assert cover[0, terms.index("fist")] == np.float32(np.sqrt(90 / 99 * 1 / 10))

@@ -1,14 +1,16 @@
 import numpy as np
 import pytest
-from scipy.stats import false_discovery_control, kstest
+from scipy.stats import false_discovery_control, kstest, norm
 
 from atlas.analysis.significance import (
     enrichment_p_values,
+    mean_interval,
     moderated_scores,
     p_values,
     q_values,
     random_texts,
     selected_q_values,
+    tail_p_values,
 )
 from atlas.sources import vocabulary
 
@@ -37,6 +39,25 @@ def test_q_of_further_claims_keeps_what_the_selected_families_allow(rate: float)
     p = np.sort(np.random.default_rng(1).uniform(size=(40, 3)) ** 3, axis=1)
     selected = int((false_discovery_control(p[:, 0]) <= rate).sum())
     np.testing.assert_array_equal(selected_q_values(p, p[:, 0]) <= rate, p <= rate * selected / len(p))
+
+
+@pytest.mark.parametrize(("skewed", "least"), [(False, 0.93), (True, 0.86)])
+@pytest.mark.parametrize("n", [4, 8, 16])
+def test_intervals_of_few_values_cover(n: int, skewed: bool, least: float) -> None:
+    random, hits, mean = np.random.default_rng(0), [], np.exp(0.5) if skewed else 0.0
+    for values in np.exp(random.normal(size=(400, n))) if skewed else random.normal(size=(400, n)):
+        low, high = mean_interval(values)
+        hits.append(low <= mean <= high)
+    assert np.mean(hits) >= least
+
+
+def test_a_tail_goes_below_one_in_the_number_of_draws() -> None:
+    random = np.random.default_rng(0)
+    null, far = np.sort(random.normal(size=2000)), np.array([1.0, 2.0, 4.5, 5.5])
+    p = tail_p_values(far, null)
+    np.testing.assert_allclose(p[:2], p_values(far[:2], null))
+    assert (p[2:] >= norm.sf(far[2:])).all()  # an exponential tail is heavier than the normal one
+    assert p[3] < 1e-5
 
 
 def test_moderated_scores_leave_out_what_never_changes_and_damp_what_hardly_does() -> None:
@@ -78,3 +99,9 @@ def test_random_texts_of_anything(like: str) -> None:
     texts = random_texts(like, 50)
     assert len(set(texts)) > 20
     assert all(0 < len(text.split()) <= 24 for text in texts)
+
+
+@pytest.mark.parametrize("like", ["the", "time", "good", "pizza"])
+def test_random_texts_are_different(like: str) -> None:
+    pytest.importorskip("wordfreq")
+    assert len({*random_texts(like, 500)}) == 500

@@ -73,7 +73,7 @@ def test_opening_notices_what_was_touched(store: Store) -> None:
     shard = store.path / "shards" / "00000"
     before = (shard / "max.npy").read_bytes()
     (shard / "max.npy").write_bytes(before[:-2])
-    with pytest.raises(Refused, match=r"max.npy has \d+ bytes, expected \d+"):
+    with pytest.raises(Refused, match=r"max.npy has \d+ bytes, expected \d+ .*, or remove .* and collect again$"):
         Store.open(store.path)
     (shard / "max.npy").write_bytes(before[:-2] + b"xx")
     assert [str(shard / "max.npy") in fault for fault in Store.open(store.path).check()] == [True]
@@ -115,6 +115,16 @@ def test_what_is_derived_knows_its_parents(store: Store) -> None:
     store.request["seed"] = 5
     with pytest.raises(Refused, match="was made of store"):
         store.derived(ONE)
+
+
+def test_a_damaged_derived_file_is_refused_with_the_command_that_makes_it(store: Store) -> None:
+    with store.deriving(ONE.made_with(seed=3), {}) as folder:
+        (folder / "a.txt").write_text("1")
+    says = rf"a.txt (has 2|is) .*make .*{ONE.name} again: make one .*{store.path.name} --seed 3$"
+    for damage in (lambda file: file.write_text("12"), lambda file: file.unlink()):
+        damage(store.path / ONE.name / "a.txt")
+        with pytest.raises(Refused, match=says):
+            store.derived(ONE)
 
 
 def test_a_derivation_that_fails_leaves_what_was_there(store: Store) -> None:

@@ -85,7 +85,7 @@ def test_regions_of_pictures_alone_are_named_for_what_lies_there(
     assert terms is not None
     assert (terms.texts, terms.general) == (list(FEW), 4)
     rows, at = PageRows(store), np.arange(len(store))
-    assert not rows.telling
+    assert not rows.names.telling
     xy = np.random.default_rng(0).normal(size=(len(store), 2)).astype(np.float32)
     clock = np.array(["o’clock" in name or "-thirty" in name for name in photos[1]])
     xy[clock] += 50  # the clocks on an island, everything else on another

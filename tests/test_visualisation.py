@@ -144,7 +144,7 @@ def test_a_theme_above_the_neurons_is_refused(clip):
     low = Clip("mini", layer="visual.layer2")
     with pytest.raises(Refused, match=r"learnt at visual.layer3.0, which does not lie below visual.layer2"):
         visualise(low, 0, theme=Theme({"visual.layer3.0": np.ones(512, np.float32)}, 1.0))
-    with pytest.raises(Refused, match="no layers are known below"):
+    with pytest.raises(Refused, match="no layers below"):
         lower_layers(low)
 
 

@@ -9,7 +9,9 @@ from atlas.errors import Refused
 from atlas.sources import vocabulary
 
 
-@pytest.mark.parametrize("name", ["english", "countries", "emotions", "emoji_names", "emoji_phrases", "emoji_words"])
+@pytest.mark.parametrize(
+    "name", ["english_words", "country_names", "emotion_words", "emoji_names", "emoji_phrases", "emoji_words"]
+)
 def test_lists_are_plain_and_without_repeats(name):
     words = getattr(vocabulary, name)()
     assert words == getattr(vocabulary, name)()
@@ -76,7 +78,7 @@ def test_emoji_words_are_single():
     assert all(len(word) > 1 and " " not in word and word == word.lower() for word in words)
 
 
-@pytest.mark.parametrize(("name", "package"), [("english", "wordfreq"), ("countries", "pycountry")])
+@pytest.mark.parametrize(("name", "package"), [("english_words", "wordfreq"), ("country_names", "pycountry")])
 def test_a_missing_package_is_named(name, package, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(Refused, match=rf'need {package}: pip install "multimodal-atlas\[demo\]"'):

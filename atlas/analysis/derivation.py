@@ -44,7 +44,8 @@ def clip_of(store: Store, pretrained: str | Path | None = None, device: str | No
             f"{store.path} was made with the checkpoint file {model['pretrained']}, which is not here; name its path: "
             "--pretrained FILE"
         )
-    clip = Clip(model["name"], pretrained or model["pretrained"], store.layers, device, model["token"])
+    layers = [store.layer, *(layer for layer in store.layers if layer != store.layer)]
+    clip = Clip(model["name"], pretrained or model["pretrained"], layers, device, model["token"])
     if (found := clip.describe()["weights_sha256"]) != (expected := model["weights_sha256"]):
         raise Refused(
             f"{store.path} was made with weights {expected[:12]} of {model['name']}, but these are {found[:12]}; "
@@ -153,7 +154,8 @@ def most_similar(similarity: np.ndarray, k: int = _NEIGHBOURS) -> np.ndarray:
 
 def index_embeddings(store: Store, seed: int = 0) -> Path:
     """Make index/embedding: one FAISS index per kind; the recipe has the type and measured recall@10 of each."""
-    built = {kind: Index.build(store.array("embedding", kind), seed=seed) for kind in store.counts}
+    asked = store.array("embedding", "text") if "text" in store.counts else None
+    built = {kind: Index.build(store.array("embedding", kind), seed=seed, queries=asked) for kind in store.counts}
     recipe = {kind: {"type": i.kind, "rows": len(i), "recall_at_10": i.recall} for kind, i in built.items()}
     with store.deriving(parts.EMBEDDINGS.made_with(seed=seed or None), recipe) as folder:
         for kind, index in built.items():
@@ -278,7 +280,8 @@ def lay_out_neurons(store: Store, seed: int = 0, options: Record | None = None) 
     """
     correlation = np.load(store.derived(parts.STATS) / "correlation.npy")
     np.fill_diagonal(correlation, 1.0)  # constant neurons have 0 there
-    places = layout.project(correlation, n_neighbors=30, min_dist=0.5, seed=seed)  # far enough apart to be told apart
+    spread = {"n_neighbors": layout.NEURON_NEIGHBORS, "min_dist": layout.NEURON_MIN_DIST}
+    places = layout.project(correlation, **spread, seed=seed)
     columns = {"neuron": np.arange(len(places)), "x": places[:, 0], "y": places[:, 1]}
     part = parts.NEURON_MAP.made_with(**(options or _map_options(seed=seed)))
     with store.deriving(part, {"seed": seed}, of=(parts.STATS,)) as folder:
@@ -298,11 +301,11 @@ def lay_out_cells(
     positions = store.positions("image")
     chosen = np.sort(np.random.default_rng(seed).permutation(len(positions))[:_CELL_ROWS])
     A: np.ndarray = store.array("patch", "image")[chosen].astype(np.float32)
-    if store.request["model"]["layers"][0]["rectified"]:
+    if store.rectified:
         A = np.maximum(A, 0)
     alive = A.any(1)  # a position without any activation has no direction
     A, rows = A[alive], positions[chosen[alive]]
-    places = layout.project(A, n_neighbors=20, min_dist=0.01, seed=seed)
+    places = layout.project(A, n_neighbors=layout.CELL_NEIGHBORS, min_dist=layout.CELL_MIN_DIST, seed=seed)
     minimum = min(minimum, max(1, len(A)))
     columns = columns or min(_CELL_COLUMNS, max(1, isqrt(len(A) // minimum)))
     found = cells.average_cells(places, A, columns=columns, minimum=minimum)

@@ -43,7 +43,7 @@ class IndexDescription:
     kind: str  # flat | ivf | ivfpq
     rows: int
     dim: int
-    recall_at_10: float  # fraction of the ten nearest rows that a search finds, over seeded sample rows
+    recall_at_10: float  # fraction of the ten nearest rows that a search finds, over seeded sample rows and queries
     nprobe: int  # cells that a search scans; 1 for a flat index
     seed: int
     format: int = _FORMAT
@@ -98,12 +98,13 @@ class Index:
         return self.description.recall_at_10
 
     @classmethod
-    def build(cls, vectors: Rows, kind: str | None = None, seed: int = 0) -> "Index":
+    def build(cls, vectors: Rows, kind: str | None = None, seed: int = 0, queries: Rows | None = None) -> "Index":
         """Index the rows of `vectors` (n, d), scaled to unit norm; ids are positions, 0 .. n-1.
 
-        `kind`: flat | ivf | ivfpq; chosen by the number of rows if None. The same vectors and seed give the same
-        index. Besides the index, memory holds one block of rows and a sample for k-means. Raises `Refused` if there are
-        no rows, and for a row that is zero or not finite.
+        `queries`: other vectors that will be searched with, such as texts among images, by a sample of which recall is
+        measured too: the lower of both recalls counts. `kind`: flat | ivf | ivfpq; chosen by the number of rows if
+        None. The same vectors and seed give the same index. Besides the index, memory holds one block of rows and a
+        sample for k-means. Raises `Refused` if there are no rows, and for a row that is zero or not finite.
         """
         if len(vectors.shape) != 2 or not len(vectors):
             raise Refused(f"an index needs vectors of shape (n, d) with n > 0, got {tuple(vectors.shape)}")
@@ -116,7 +117,7 @@ class Index:
         else:
             _train(index, vectors, seed)
             _fill_ivf(index, vectors)
-        recall = _tune(index, vectors, kind, seed)
+        recall = _tune(index, vectors, kind, seed, queries)
         nprobe = 1 if kind == "flat" else index.nprobe
         return cls(index, IndexDescription(kind, *vectors.shape, recall_at_10=recall, nprobe=nprobe, seed=seed))
 
@@ -235,15 +236,25 @@ def _fill_ivf(index: _Faiss, vectors: Rows) -> None:
         index.add_core(len(block), faiss.swig_ptr(block), None, faiss.swig_ptr(filed))
 
 
-def _tune(index: _Faiss, vectors: Rows, kind: str, seed: int) -> float:
-    """Double the number of scanned cells until recall@10 is high enough or stops rising; returns the recall."""
+def _tune(index: _Faiss, vectors: Rows, kind: str, seed: int, others: Rows | None = None) -> float:
+    """Double the number of scanned cells until recall@10 is high enough or stops rising; returns the recall.
+
+    Recall is measured on rows of the index, and on a sample of other queries if there are any: the lower one counts.
+    """
     own, queries = sample_rows(vectors, _RECALL_SAMPLE, seed)
-    k = min(11, len(vectors))  # each row finds itself and ten others
-    truth = _exact(queries, vectors, k)
-    recall = _recall(index.search(queries, k), truth, own, kind)
+    samples = [(own, queries, min(11, len(vectors)))]  # each row finds itself and ten others
+    if others is not None and len(others):
+        asked = unit_rows(sample_rows(others, _RECALL_SAMPLE, seed)[1], "queries")
+        samples.append((np.full(len(asked), -1), asked, min(10, len(vectors))))
+    known = [(own, queries, k, _exact(queries, vectors, k)) for own, queries, k in samples]
+
+    def measured() -> float:
+        return min(_recall(index.search(asked, k), truth, own, kind) for own, asked, k, truth in known)
+
+    recall = measured()
     while kind != "flat" and recall < _RECALL_WANTED and index.nprobe < index.nlist:
         index.nprobe = min(2 * index.nprobe, index.nlist)
-        gained = _recall(index.search(queries, k), truth, own, kind) - recall
+        gained = measured() - recall
         recall += gained
         if kind == "ivfpq" and gained < 0.002:  # the remaining error comes from the quantiser
             break
@@ -266,7 +277,7 @@ def _recall(found: _Found, truth: _Found, own: Int64[np.ndarray, " m"], kind: st
     if kind != "ivfpq":
         hit |= scores >= truth[0][:, -1:] - 1e-6
     hit &= ids != own[:, None]
-    wanted = truth[1].shape[1] - 1
+    wanted = truth[1].shape[1] - int(own[0] >= 0)  # a row of the index finds itself besides
     return float(np.minimum(hit.sum(axis=1), wanted).mean() / wanted) if wanted else 1.0
 
 

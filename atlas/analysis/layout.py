@@ -13,19 +13,17 @@ from itertools import combinations
 
 import numpy as np
 from jaxtyping import Float, Float32, Int64
-from sklearn.neighbors import KDTree
 
 from atlas.analysis.balance import KindNeighbours, balanced_graph
 from atlas.analysis.index import Index, neighbour_graph
 from atlas.errors import Refused
 from atlas.vectors import Rows, Unit, sample_rows, take_rows, unit_blocks, unit_rows
 
-with warnings.catch_warnings():
-    warnings.filterwarnings("ignore", "Tensorflow not installed", ImportWarning)
-    import umap
-    from umap.umap_ import find_ab_params, simplicial_set_embedding
+# UMAP and scikit-learn are imported where a map is made: a search, which makes none, would wait a second for them.
 
 N_NEIGHBORS, MIN_DIST = 15, 0.1  # defaults of UMAP
+NEURON_NEIGHBORS, NEURON_MIN_DIST = 30, 0.5  # of the neuron atlas: points far enough apart to be told apart
+CELL_NEIGHBORS, CELL_MIN_DIST = 20, 0.01  # of the activation atlas, as in the notebook of Carter et al. (2019)
 _REPULSION = 10.0  # of a balanced map: 1, UMAP's default, leaves the places of different concepts mixed
 _SCORES_HELD = 2**25  # cosines in memory at a time while ranking: 128 MB of float32
 
@@ -124,6 +122,9 @@ def project(
     graph = graph.merged(k) if isinstance(graph, KindNeighbours) else graph or neighbour_graph(vectors, k, seed)
     ids, distances = (part[:, :k] for part in graph)
     with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Tensorflow not installed", ImportWarning)
+        import umap
+
         warnings.filterwarnings("ignore", r"precomputed_knn\[2\] \(knn_search_index\) is not an NNDescent", UserWarning)
         mapper = umap.UMAP(
             n_neighbors=ids.shape[1],
@@ -143,6 +144,10 @@ def _balanced_layout(
     found: KindNeighbours, start: Layout, k: int, min_dist: float, n_epochs: int, seed: int
 ) -> Float32[np.ndarray, "n 2"]:
     """Places by UMAP's optimisation of a balanced graph."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Tensorflow not installed", ImportWarning)
+        from umap.umap_ import find_ab_params, simplicial_set_embedding
+
     a, b = find_ab_params(1.0, min_dist)
     places, _ = simplicial_set_embedding(
         data=start,  # only its number of rows counts
@@ -294,6 +299,8 @@ def word_meets_drawing(
 
 def _map_neighbours(layout: Layout, rows: Int64[np.ndarray, " m"], k: int) -> Int64[np.ndarray, "m k"]:
     """The k nearest points of some points on the map, without the points themselves; exact, by a k-d tree."""
+    from sklearn.neighbors import KDTree
+
     return _without_self(KDTree(layout).query(layout[rows], k + 1, return_distance=False), rows)
 
 

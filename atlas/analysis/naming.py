@@ -7,12 +7,15 @@ A neuron is named by the first of these sources that the Store has for it:
     image    the names of the images that activate it most, if labels tell images apart (names of folders do not)
     text     the texts nearest to its basis row
     number   "neuron 12"
+
+In equations, where a number says nothing, a neuron without another source is named by a word instead: the word whose
+embedding is nearest to its basis row (`decompose.equations.name_neurons`).
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +23,7 @@ import pyarrow.parquet as pq
 
 from atlas.analysis import parts
 from atlas.formatting import display_text
+from atlas.store.shards import sha256
 from atlas.store.store import Store
 
 NONE = "none"  # the label of a neuron for which nothing is significant
@@ -40,24 +44,30 @@ class Name(NamedTuple):
 
 
 class RowNames:
-    """Names of a Store's rows: the label; if all rows have the same label, the caption or file name."""
+    """Names of a Store's rows: the label; if all images have the same label, their captions or file names.
+
+    Only labels of images can be names of folders, so only these are judged (all labels, in a Store without images).
+    """
 
     def __init__(self, store: Store):
-        table = store.table(["id", "caption", "label"])
+        table = store.table(["id", "kind", "caption", "label"])
         self.labels = [display_text(label) for label in table["label"].to_pylist()]
         captions = map(display_text, table["caption"].to_pylist())
-        self.alike = len(set(self.labels)) == 1
-        files = (display_text(id.rsplit("/", 1)[-1]) for id in table["id"].to_pylist())
-        spare = list(files) if self.alike else self.labels
+        files = [display_text(id.rsplit("/", 1)[-1]) for id in table["id"].to_pylist()]
+        kinds = table["kind"].to_pylist()
+        judged = [kind == "image" or "image" not in store.counts for kind in kinds]
+        self._distinct = len({label for label, j in zip(self.labels, judged, strict=True) if j})
+        self._unnamed = [j and self._distinct == 1 for j in judged]  # rows whose label says nothing
+        spare = [file if bare else label for file, label, bare in zip(files, self.labels, self._unnamed, strict=True)]
         self.captions = [caption or other for caption, other in zip(captions, spare, strict=True)]
 
-    @cached_property
+    @property
     def telling(self) -> bool:
-        """Whether labels describe rows; a few labels for all rows are taken for names of folders."""
-        return len(set(self.labels)) >= _TELLING
+        """Whether labels describe images; a few labels for all images are taken for names of folders."""
+        return self._distinct >= _TELLING
 
     def __getitem__(self, row: int) -> str:
-        return self.captions[row] if self.alike else self.labels[row] or self.captions[row]
+        return self.captions[row] if self._unnamed[row] else self.labels[row] or self.captions[row]
 
 
 @dataclass(frozen=True)
@@ -68,17 +78,37 @@ class NeuronNames:
 
     @classmethod
     def read(cls, store: Store, rows: RowNames | None = None) -> "NeuronNames":
-        """Read the names from the Store's tables. `rows`: names of its rows, if they were read before."""
-        found = _from_texts(store)
-        rows = rows or RowNames(store)
-        if store.has(parts.STATS):
-            if rows.telling:
-                found |= _from_rows(store, "image", rows)
-            found |= _from_rows(store, "word", rows)
-        return cls(found | _from_labels(store))
+        """The names of a Store's neurons: read once, and again after a table that they come from was made again.
+
+        `rows`: names of the Store's rows, if they were read before.
+        """
+        versions = _versions(store)
+        held = _READ.get(store)
+        if held is None or held[0] != versions:
+            held = _READ[store] = versions, cls(_find_names(store, rows))
+        return held[1]
 
     def __getitem__(self, neuron: int) -> Name:
         return self.found.get(neuron, Name((f"neuron {neuron}",), "number"))
+
+
+_READ: WeakKeyDictionary[Store, tuple[list[str], NeuronNames]] = WeakKeyDictionary()
+
+
+def _versions(store: Store) -> list[str]:
+    """Sha256 of made.json of each part that names come from; "" for a part that is not there."""
+    made = [store.path / part.name / "made.json" for part in (parts.STATS, parts.TEXTS, parts.LABELS)]
+    return [sha256(path) if path.exists() else "" for path in made]
+
+
+def _find_names(store: Store, rows: RowNames | None) -> dict[int, Name]:
+    found = _from_texts(store)
+    if store.has(parts.STATS):
+        rows = rows or RowNames(store)
+        if rows.telling:
+            found |= _from_rows(store, "image", rows)
+        found |= _from_rows(store, "word", rows)
+    return found | _from_labels(store)
 
 
 def _from_labels(store: Store) -> dict[int, Name]:

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from atlas import reprs
 from atlas.analysis import parts
-from atlas.analysis.naming import NONE, NeuronNames
+from atlas.analysis.naming import NONE, NameSource, NeuronNames
 from atlas.errors import Refused
 from atlas.formatting import Record, display_text, format_p
 from atlas.store.store import Store
@@ -28,22 +28,24 @@ class Neuron:
     >>> store = atlas.collect(folder.name, atlas.Clip("mini", device="cpu"), f"{folder.name}/out")
     >>> _ = summarise_neurons(store)
     >>> neuron = Neuron(store, 12)
-    >>> len(neuron.images(2)), neuron.label
-    (2, 'neuron 12')
+    >>> len(neuron.images(2)), neuron.label, neuron.label_source
+    (2, 'neuron 12', 'number')
     >>> folder.cleanup()
     """
 
     def __init__(self, store: Store, number: int):
         self.store, self.number = store, number
-        count = store.array("max", next(iter(store.counts))).shape[1]
+        store.derived(parts.STATS)  # raises `Refused` if there are no statistics
+        count = store.request["model"]["layers"][0]["neurons"]
         if not 0 <= number < count:
             raise Refused(f"neuron {number} is out of range: {store.path} has neurons 0 to {count - 1}")
-        folder = store.derived(parts.STATS)
-        self.stats = {
-            kind: _row(folder / f"{kind}.parquet", number)
-            for kind in ("image", "word")
-            if (folder / f"{kind}.parquet").exists()
-        }
+
+    @cached_property
+    def stats(self) -> dict[str, Record]:
+        """Its statistics over images and over words, of the kinds that the Store holds."""
+        folder = self.store.derived(parts.STATS)
+        files = {kind: folder / f"{kind}.parquet" for kind in ("image", "word")}
+        return {kind: _row(file, self.number) for kind, file in files.items() if file.exists()}
 
     def __repr__(self) -> str:
         return f"Neuron({self.number} of {self.store.layer}: {self.label})"
@@ -57,10 +59,15 @@ class Neuron:
         rows = [row for file in files for row in _rows(file, self.number)]
         return [row for row in rows if row["label"] not in (None, "", NONE)]
 
-    @cached_property
+    @property
     def label(self) -> str:
         """Name of the neuron, by the rule of `atlas.analysis.naming`."""
         return str(NeuronNames.read(self.store)[self.number])
+
+    @property
+    def label_source(self) -> NameSource:
+        """The source of `label`: label, word, image, text or number (see `atlas.analysis.naming`)."""
+        return NeuronNames.read(self.store)[self.number].source
 
     def images(self, k: int = 12, tail: str = "top") -> list[Record]:
         """The k images that activate it most (or least, with tail="bottom"): row, value, id, caption, label, group."""

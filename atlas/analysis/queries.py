@@ -51,14 +51,17 @@ def rows_near_row(store: Store, row: int | str, k: int = 10, kind: str = "image"
 
 
 def neurons_near(store: Store, number: int, k: int = 10, by: str = "response") -> _Table:
-    """The k neurons most similar to one, by basis or by response, with rank, neuron, label, mean and std."""
+    """The k neurons most similar to one, by basis or by response, with rank, neuron, label, source, mean and std.
+
+    `source`: where the label comes from (see `atlas.analysis.naming`).
+    """
     if by not in ("basis", "response"):
         raise Refused(f"by={by!r}: neurons are compared by basis or by response")
     found = Neuron(store, number).neighbours[f"by_{by}"][:k]
     kind, names = "image" if "image" in store.counts else "word", NeuronNames.read(store)
     stats = pq.read_table(store.derived(parts.STATS) / f"{kind}.parquet", columns=["mean", "std"]).take(found)
     return [
-        {"rank": rank, "neuron": neuron, "label": str(names[neuron]), **row}
+        {"rank": rank, "neuron": neuron, "label": str(names[neuron]), "source": names[neuron].source, **row}
         for rank, (neuron, row) in enumerate(zip(found, stats.to_pylist(), strict=True), 1)
     ]
 

@@ -6,16 +6,23 @@ null is that of the largest, which corrects p for the number of statistics (West
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.stats import false_discovery_control, hypergeom
+from scipy.stats import false_discovery_control, hypergeom, norm
+from scipy.stats import t as student_t
 
 from atlas.sources import vocabulary
+from atlas.vectors import scaled_rows
 
+_DRAWS_A_BLOCK = 500
+_TAIL_SHARE = 20  # a tail is fitted to one draw in so many, the largest
 RANKED_WORDS = 30_000  # English words that random texts are drawn from
+_LEAST_BAND = 100  # words of similar frequency, at least
 _LIKE_FREQUENCY = 2.0  # two words are of similar frequency if their ranks differ by at most this factor
+_RESAMPLES = 2000  # of the bootstrap
 INTERVAL = (2.5, 97.5)  # percentiles between which 95 % of draws lie
 _LONGEST_RANDOM_TEXT = 24  # words of a random text; the models cut longer prompts too
 
@@ -28,6 +35,80 @@ def p_values(scores: Float[np.ndarray, "*shape"], null: Float[np.ndarray, "..."]
     ordered = np.sort(null, axis=None)
     larger = ordered.size - np.searchsorted(ordered, scores, side="left")
     return (1 + larger) / (1 + ordered.size)
+
+
+def tail_p_values(scores: Float[np.ndarray, "*shape"], ordered: Float[np.ndarray, " d"]) -> Float[np.ndarray, "*shape"]:
+    """p-values as `p_values` gives them, but above the largest draw from an exponential tail.
+
+    `ordered`: draws in ascending order. The tail is fitted to the largest twentieth of them. Where the statistic is
+    bounded or has a normal tail, an exponential one is heavier, so that p is not too small.
+    """
+    larger = len(ordered) - np.searchsorted(ordered, scores, side="left")
+    p = (1 + larger) / (1 + len(ordered))
+    top = ordered[-max(len(ordered) // _TAIL_SHARE, 1) :]
+    excess = float((top - top[0]).mean())
+    if excess <= 0:  # equal draws have no tail
+        return p
+    tail = len(top) / len(ordered) * np.exp(-np.clip((np.asarray(scores) - top[0]) / excess, 0, 600))
+    return np.where(larger == 0, np.minimum(p, tail), p)
+
+
+@dataclass(frozen=True)
+class CosineNull:
+    """Cosines of random directions with t vectors: what p-values of such cosines are measured against.
+
+    The directions are normal with a given second moment. A cosine is judged in standard deviations of its vector's own
+    cosines (z), which the normal distribution bounds: cosines have lighter tails.
+    """
+
+    spread: Float[np.ndarray, " t"]  # standard deviation of each vector's cosines
+    largest: Float[np.ndarray, " d"]  # the largest z of each draw
+
+    @classmethod
+    def of(cls, moment: Float[np.ndarray, "e e"], T: Float[np.ndarray, "t e"], draws: int, seed: int) -> "CosineNull":
+        """Draw directions with the second moment (e, e); T (t, e) are of unit norm."""
+        values, vectors = np.linalg.eigh(moment)
+        root, random = (vectors * np.sqrt(np.maximum(values, 0))).astype(np.float32), np.random.default_rng(seed)
+        sizes = [min(_DRAWS_A_BLOCK, draws - start) for start in range(0, draws, _DRAWS_A_BLOCK)]
+        blocks = (scaled_rows(random.standard_normal((n, len(root)), dtype=np.float32) @ root.T) @ T.T for n in sizes)
+        first = next(blocks)
+        spread = np.sqrt((first**2).mean(0))
+        null = cls(spread, np.zeros(0))
+        return cls(spread, np.concatenate([null.z(block).max(1) for block in chain([first], blocks)]))
+
+    def z(self, cosines: Float[np.ndarray, "u t"]) -> Float[np.ndarray, "u t"]:
+        """Cosines in standard deviations of their null; 0 for a vector that no direction comes near."""
+        return np.divide(cosines, self.spread, out=np.zeros_like(cosines), where=self.spread > 1e-9)
+
+    def row_p_values(self, z: Float[np.ndarray, "u t"]) -> Float[np.ndarray, " u"]:
+        """For each row, the probability that any of the t cosines is as large as its largest.
+
+        That is the share of draws, the row itself counted, or t times the normal tail where this is less: so p-values
+        below 1 / draws resolve.
+        """
+        best = z.max(1)
+        return np.minimum(p_values(best, self.largest), np.maximum(z.shape[1] * norm.sf(best), 1e-300))
+
+    def p_values(self, z: Float[np.ndarray, "u t"]) -> Float[np.ndarray, "u t"]:
+        """For each cosine by itself, the normal tail."""
+        return np.maximum(norm.sf(z), 1e-300)
+
+
+def mean_interval(values: Float[np.ndarray, " n"], seed: int = 0) -> tuple[float, float]:
+    """The ends of a 95 % interval of the mean of two values or more: of Student's t and the studentised bootstrap, the
+    lower low end and the higher high end.
+
+    The bootstrap of the mean alone is too narrow for few values; t is too narrow where they are skewed.
+    """
+    n, mean = len(values), float(values.mean())
+    error = float(values.std(ddof=1)) / n**0.5
+    if not error:
+        return mean, mean
+    again = values[np.random.default_rng(seed).integers(0, n, (_RESAMPLES, n))].astype(np.float64)
+    spread = np.maximum(again.std(1, ddof=1) / n**0.5, error / 100)
+    below, above = np.percentile((again.mean(1) - mean) / spread, INTERVAL)
+    half = float(student_t.ppf(INTERVAL[1] / 100, n - 1))
+    return mean - max(half, float(above)) * error, mean + max(half, -float(below)) * error
 
 
 def q_values(p: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
@@ -96,19 +177,26 @@ def enrichment_p_values(
 
 
 def random_texts(like: str, count: int, seed: int = 0) -> list[str]:
-    """`count` random texts with as many words as `like`, each an English word of similar frequency.
+    """`count` different random texts with as many words as `like`, each an English word of similar frequency.
 
     Similar is a rank between half and twice the word's own in wordfreq's list; a word that is not in the list, in any
-    script, gets the last rank. The words of `like` themselves are excluded.
+    script, gets the last rank. Of a single word, as many ranks as are needed for `count` words are taken. The words of
+    `like` themselves are excluded.
     """
     ranked = vocabulary.english_words(RANKED_WORDS)
     place = {word: rank for rank, word in enumerate(ranked)}
     own = re.findall(r"\w+", like.casefold())[:_LONGEST_RANDOM_TEXT] or [like]
-    random = np.random.default_rng(seed)
-    columns = []
+    random, least = np.random.default_rng(seed), count + len(own) if len(own) == 1 else 0
+    bands = []
     for word in own:
         rank = place.get(word, len(ranked) - 1)
-        low = min(int(rank / _LIKE_FREQUENCY), len(ranked) - 100)
-        band = [other for other in ranked[low : max(int(_LIKE_FREQUENCY * rank), low + 100)] if other not in own]
-        columns.append(random.choice(np.array(band), count))
-    return [" ".join(words) for words in zip(*columns, strict=True)]
+        width = max(_LEAST_BAND, least)
+        low = max(min(int(rank / _LIKE_FREQUENCY), len(ranked) - width), 0)
+        bands.append(np.array([w for w in ranked[low : max(int(_LIKE_FREQUENCY * rank), low + width)] if w not in own]))
+    if len(own) == 1:
+        return random.permutation(bands[0])[:count].tolist()
+    found: dict[str, None] = {}
+    while len(found) < count:
+        drawn = (random.choice(band, count) for band in bands)
+        found |= dict.fromkeys(" ".join(words) for words in zip(*drawn, strict=True))
+    return list(found)[:count]

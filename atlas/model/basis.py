@@ -10,15 +10,22 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float
-from open_clip.modified_resnet import ModifiedResNet
-from open_clip.timm_model import TimmModel
-from open_clip.transformer import VisionTransformer
-from timm.layers.mlp import Mlp
 from timm.models.vision_transformer import Block
 from timm.models.vision_transformer_relpos import RelPosBlock
 from torch import Tensor, nn
 
-from atlas.model.layers import Layer, OpenClip, closing_relu, pooled_token, step_added, tower_embeddings
+from atlas.model.layers import (
+    Layer,
+    Mlp,
+    ModifiedResNet,
+    OpenClip,
+    TimmModel,
+    VisionTransformer,
+    closing_relu,
+    pooled_token,
+    step_added,
+    tower_embeddings,
+)
 
 BasisKind = Literal["exact on homogeneous maps", "direct effect", "averaged Jacobian"]
 

@@ -21,6 +21,7 @@ from atlas.errors import Refused
 from atlas.model import basis, layers, weights
 from atlas.model.description import ModelDescription, choose_device, describe_preprocessing
 from atlas.model.folding import fold_batch_norms
+from atlas.model.kept_texts import KeptTexts
 from atlas.model.layers import Layer, OpenClip, Token
 from atlas.model.pictures import Picture, Pictures, colour_triple, listed_pictures, model_side, open_picture
 from atlas.sources import decoding
@@ -28,6 +29,7 @@ from atlas.sources import decoding
 __all__ = ["Clip", "ModelDescription", "Picture", "Pictures", "Readout"]
 _IMAGES_A_BATCH, _TEXTS_A_BATCH = 32, 256  # images on a CPU (larger batches leave its caches); texts, images on a GPU
 _REFERENCE_IMAGES = 4
+_KEPT_FROM = 64  # texts: of a shorter list the checksum would take longer than the embeddings
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ class Clip:
         self._layers = layers.survey_layers(self.model.visual, self.image_size)
         paths = [layer] if isinstance(layer, str) else layer or [layers.default_layer(self.model.visual, self._layers)]
         self.hooked = tuple(dict.fromkeys(paths))
-        self._token = _checked(token)
+        self._token, self._keeps = _checked(token), False
         self.token: Token | None = token or layers.pooled_token(self.model.visual)
         self._hooked: dict[Layer, Token] = {self._find(path): self._choose(self._find(path)) for path in self.hooked}
 
@@ -199,6 +201,19 @@ class Clip:
         ((2, 256), [1.0, 1.0])
         """
         texts = [texts] if isinstance(texts, str) else list(texts)
+        if self._keeps and len(texts) >= _KEPT_FROM:
+            kept = KeptTexts(f"{weights.text_sha256(self.model)} {self.name} {self.device.type}", self.name)
+            return kept.embed(texts, self._encode_texts)
+        return self._encode_texts(texts)
+
+    def keep_texts(self) -> None:
+        """From now on keep the embeddings of long lists of texts in the user's cache folder (`atlas.model.kept_texts`).
+
+        They are kept by the checksum of the text tower, so a model with other weights never gets them.
+        """
+        self._keeps = True
+
+    def _encode_texts(self, texts: list[str]) -> Float[np.ndarray, "n d"]:
         rows = [np.zeros((0, self.dim), np.float32)]
         for start in range(0, len(texts), _TEXTS_A_BATCH):
             tokens = self.tokenizer(texts[start : start + _TEXTS_A_BATCH]).to(self.device)

@@ -56,10 +56,19 @@ def is_missing_file(name: str, pretrained: str | None) -> bool:
 
 def weights_sha256(model: nn.Module) -> str:
     """Sha256 of all current parameters and buffers; the same on every device."""
+    return _sha256(sorted(model.state_dict().items()))
+
+
+def text_sha256(model: nn.Module) -> str:
+    """Sha256 of all current parameters and buffers outside the image tower, which text embeddings depend on."""
+    return _sha256(item for item in sorted(model.state_dict().items()) if not item[0].startswith("visual."))
+
+
+def _sha256(parts: Iterable[tuple[str, torch.Tensor]]) -> str:
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in parts:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -122,6 +131,14 @@ def _is_torchscript(path: Path) -> bool:
         return False
     with zipfile.ZipFile(path) as archive:
         return any("/code/" in entry for entry in archive.namelist())
+
+
+def untrained_weights(name: str, seed: int) -> dict[str, torch.Tensor]:
+    """The weights that open_clip begins training a model with; torch's random numbers stay as they are."""
+    register_mini()
+    with _quiet(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return open_clip.create_model(name, load_weights=False).state_dict()
 
 
 def _create(name: str, pretrained: str | None) -> nn.Module:

@@ -38,6 +38,7 @@ def card_context(neurons: Neurons, neuron: int) -> dict[str, object]:
     return {
         "label": neurons.label(neuron),
         "claims": None if claims is None else [_claim(row) for row in claims if row["label"] not in (None, "", NONE)],
+        "sides": _sides(claims),
         "kind": neurons.kind,
         "pictures": neurons.pictures(neurons.kind, neuron, CARD_IMAGES),
         "words": neurons.named("word", neuron, CARD_WORDS) if "word" in neurons.stats else [],
@@ -60,6 +61,16 @@ def _drawing_entries(frame: StoreFrame, neurons: Neurons, neuron: int) -> list[R
             }
         )
     return written
+
+
+def _sides(claims: list[Record] | None) -> list[tuple[str, str]]:
+    """What the neuron responds to and what it writes, in words; nothing for labels that do not tell them apart."""
+    if not claims or not {"responds_to", "writes"} <= set(claims[0]):
+        return []
+    return [
+        (title, display_text(claims[0][name]) if claims[0][name] else "nothing that is significant")
+        for title, name in (("Responds to", "responds_to"), ("Writes", "writes"))
+    ]
 
 
 def _claim(row: Record) -> Record:

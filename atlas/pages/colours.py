@@ -1,4 +1,7 @@
-"""The colours of points: a palette of classes, a ramp of measures, a ramp of activations. Codes count through all."""
+"""The colours of points: a palette of classes, a ramp of measures, and a ramp of activations (heat).
+
+One numbering of colour codes runs through palette, ramp and heat.
+"""
 
 import numpy as np
 

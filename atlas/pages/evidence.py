@@ -31,7 +31,7 @@ NAME_LETTERS = 60  # letters of a picture's name
 ROW_COLUMNS = ("pictures", "rows", "top")  # columns of facets and receipts that hold rows of the Store
 
 FACET_COLUMNS = {"label", "p", "q", "size", "rows"}
-RECEIPT_COLUMNS = {"concept", "act", "effect", "low", "high", "p", "control", "confirmed"}  # columns of a causal check
+_RECEIPT_FIELDS = {"concept", "act", "effect", "low", "high", "p", "control", "confirmed"}  # columns of a causal check
 ACT_TEXTS = {"raise": "raised", "ablate": "silenced"}
 
 
@@ -111,19 +111,24 @@ def facet_entry(row: Record) -> Record:
 
 def receipt_entry(row: Record) -> Record:
     """A causal check as columns of a table: the act on the neuron, and the change of the concept's score."""
-    if not set(row) >= RECEIPT_COLUMNS:
+    if not set(row) >= _RECEIPT_FIELDS:
         return {name: _cell(name, value) for name, value in row.items()}
     interval = (
         f"{format_difference(row['effect'])} ({format_difference(row['low'])} to {format_difference(row['high'])})"
     )
-    return {
+    found = {
         "concept": display_text(row["concept"]),
         "neuron was": ACT_TEXTS.get(row["act"], row["act"]),
         "effect on the score (95 %)": interval,
+        "predicted": format_difference(row["predicted"]) if "predicted" in row else None,
         "matched neurons": format_difference(row["control"]),
+        "their push": f"{row['balance']:.2f}" if "balance" in row else None,
+        "images": row.get("images"),
         "p": format_p(row["p"]),
+        "q": format_p(row["q"]) if "q" in row else None,
         "confirmed": "yes" if row["confirmed"] else "no",
     }
+    return {name: value for name, value in found.items() if value is not None}  # receipts of earlier versions have less
 
 
 def _kind(neurons: Neurons, kind: str, stat: Record) -> Record:

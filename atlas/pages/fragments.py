@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from atlas.errors import Refused
 from atlas.formatting import display_text
-from atlas.pages.frame import Page, StoreFrame
+from atlas.pages.frame import STUDIES_PAGE, Page, StoreFrame
 from atlas.pages.thumbnails import pictured_shards
 from atlas.store.store import Part, Store
 
@@ -33,8 +33,9 @@ TEXT_ATTRIBUTES = {
 }  # attributes that hold text, beside aria-* and data-*
 _PICTURE = re.compile(r"data:image/[a-z0-9.+-]+(;[a-z0-9=-]+)*,[^\s,;]*")
 _AWAY = re.compile(r"[/\\]{2}|(^|[\s,;'\"(])[a-z][a-z0-9+.-]*:")  # an address outside the site, alone or in a list
+_LEAD = re.compile(r'<p class="lead">(.*?)</p>', re.S)
 _PART = re.compile(r"""<(?:article|section)\b(?:"[^"]*"|'[^']*'|[^'">])*>""")
-SITE_PAGES = {"index", "map", "neurons", "activations", "about"}  # names of the site's own pages
+SITE_PAGES = {"index", "map", "neurons", "activations", "about", "studies"}  # names of the site's own pages
 
 
 def derived_fragments(store: Store) -> list[Part]:
@@ -65,18 +66,20 @@ def fragment_page(name: str) -> str:
 
 def write_fragments(frame: StoreFrame) -> list[Page]:
     """Copy the files beside every fragment of the Store; returns the fragments' pages."""
-    pages = []
+    pages, studies = [], []
     for page, title in read_fragments(frame.store).items():
         source = frame.store.derived(fragment_part(Path(page).stem))
         body = (source / FRAGMENT_FILE).read_text("utf-8")
         check_fragment(body, source / FRAGMENT_FILE)
         pages.append(Page("fragment.html", page, {"heading": title, "body": with_heading(body, title)}))
+        lead = _LEAD.search(body)
+        studies.append({"page": page, "title": title, "about": Markup(lead[1]).striptags() if lead else ""})
         beside = [path for path in source.iterdir() if path.name not in (FRAGMENT_FILE, "made.json")]
         for path in beside:
             target = frame.folder / "assets" / Path(page).stem / path.name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
-    return pages
+    return [*pages, Page("studies.html", STUDIES_PAGE, {"list": studies})] if frame.grouped else pages
 
 
 def with_heading(body: str, heading: str) -> Markup:

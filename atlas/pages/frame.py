@@ -42,6 +42,7 @@ SCRIPT_PARTS = {  # the scripts that pages load, and the files that each is join
 ROWS_A_SCRIPT = 125_000  # a table with more rows is cut into several scripts
 STYLE_PARTS = ("atlas.css", "map.css", "neuron.css")  # joined into assets/atlas.css
 MAP_PAGE, NEURONS_PAGE, CELLS_PAGE, ABOUT_PAGE = "index.html", "neurons.html", "activations.html", "about.html"
+STUDIES_PAGE = "studies.html"  # lists the pages that other packages add, where there are several
 NAVIGATION = {MAP_PAGE: "Map", NEURONS_PAGE: "Neurons", CELLS_PAGE: "Activations", ABOUT_PAGE: "About"}
 CARD_DIGITS = 4  # digits of a neuron in the name of its card: neurons/0012.html
 PATCH_ZOOM = 2  # a patch is the half of a thumbnail, each way
@@ -91,7 +92,8 @@ class Frame:
         found.filters["signed"] = lambda value: f"{value:+.1f}".replace("-", "−")
         found.filters["card"] = card_file
         found.globals.update(
-            navigation=[(path, NAVIGATION.get(path) or self.titles[path]) for path in self.pages],
+            navigation=self.navigation(),
+            studies=list(self.titles.items()) if self.grouped else [],
             title=self.facts.title,
             provenance=self.facts.provenance,
             command=self.facts.command,
@@ -99,6 +101,22 @@ class Frame:
             sheet=SHEET_COLUMNS,
             mark=MARK,
         )
+        return found
+
+    @property
+    def grouped(self) -> bool:
+        """Whether the navigation has one entry for all pages that other packages added."""
+        return len(self.titles) > 1
+
+    def navigation(self) -> list[tuple[str, str]]:
+        """The entries of the navigation: pages and what they are called."""
+        found = []
+        for path in self.pages:
+            if path in self.titles and self.grouped:
+                if (STUDIES_PAGE, "Studies") not in found:
+                    found.append((STUDIES_PAGE, "Studies"))
+            else:
+                found.append((path, NAVIGATION.get(path) or self.titles[path]))
         return found
 
     def settings(self, own: PageSettings) -> Settings:

@@ -1,6 +1,7 @@
-"""The legend of the map of rows: what points can be coloured by, its entries, and the bits of a name's mask.
+"""The legend of the map of rows: the colour schemes, their entries, and a bit mask for each region's name.
 
-A point has an entry in each scheme: its kind, its style, and the share of its neighbours that the map kept.
+The mask says which combinations of entries the points of the name have. A point has an entry in each scheme: its kind,
+its style, and the share of its neighbours that the map kept.
 """
 
 from collections.abc import Mapping, Sequence

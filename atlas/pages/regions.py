@@ -51,7 +51,7 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Candidates:
+class RegionTerms:
     """Terms that may name a cluster: texts, directions T, and which rows carry which (n, t).
 
     `least`: the share of a cluster's best score that its name must have, if other clusters took better terms. `things`:
@@ -83,7 +83,7 @@ def regions_by_labels(
     if not terms:
         return []
     things = np.unique(np.asarray(plain, dtype=object).astype(str), return_inverse=True)[1]
-    named = Candidates(terms, term_means(vectors, carried), carried, OWN_TERM_SCORE, things)
+    named = RegionTerms(terms, term_means(vectors, carried), carried, OWN_TERM_SCORE, things)
     return _named(layout, vectors, [named] * len(CLUSTER_SHARES), kinds, seed)
 
 
@@ -96,7 +96,7 @@ def regions_by_vocabulary(
     """
     T, texts = terms.centred, terms.texts
     fine, coarse = (
-        Candidates(texts[:end], T[:end], nearest_terms(vectors, T[:end]), SECOND_TERM_SCORE)
+        RegionTerms(texts[:end], T[:end], nearest_terms(vectors, T[:end]), SECOND_TERM_SCORE)
         for end in (len(T), terms.general)
     )
     return _named(layout, vectors, [coarse, *[fine] * (len(CLUSTER_SHARES) - 1)], kinds, seed)
@@ -105,7 +105,7 @@ def regions_by_vocabulary(
 def _named(
     layout: Float[np.ndarray, "n 2"],
     vectors: Vectors,
-    levels: Sequence[Candidates],
+    levels: Sequence[RegionTerms],
     kinds: Sequence[str] | None,
     seed: int,
 ) -> list[Region]:
@@ -169,7 +169,7 @@ def nearest_terms(vectors: Vectors, T: Float32[np.ndarray, "t e"]) -> csr_matrix
 
 
 def choose_terms(
-    codes: Int64[np.ndarray, " n"], vectors: Vectors, of: Candidates
+    codes: Int64[np.ndarray, " n"], vectors: Vectors, of: RegionTerms
 ) -> tuple[list[list[int]], Float32[np.ndarray, "c t"]]:
     """The terms that name every cluster (none where none is frequent), and the share of each cluster with each term.
 
@@ -196,7 +196,7 @@ def choose_terms(
     return names, cover
 
 
-def term_coverage(inside: csr_matrix, of: Candidates) -> tuple[Float32[np.ndarray, "c t"], Float32[np.ndarray, "c t"]]:
+def term_coverage(inside: csr_matrix, of: RegionTerms) -> tuple[Float32[np.ndarray, "c t"], Float32[np.ndarray, "c t"]]:
     """The share of each cluster that carries each term, and the share of each term's rows that lie in the cluster.
 
     Where rows are variants of things, the first is the geometric mean of the share of rows and the share of things, so

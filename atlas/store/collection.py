@@ -68,7 +68,10 @@ def collect(
     joined = spec.join([spec.parse(str(s)) if isinstance(s, str | Path) else s for s in given])
     asked = {"sources": [str(s) if isinstance(s, str | Path) else s.name for s in given], "seed": seed, "thumb": thumb}
     request: Request = json.loads(json.dumps({"model": clip.describe(), **asked}))  # as read again: without tuples
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Refused(f"cannot make the folder {out}: {error.strerror}; name another one") from None
     try:
         with filelock.FileLock(out / ".lock", timeout=0):
             shutil.rmtree(out / "partial", ignore_errors=True)

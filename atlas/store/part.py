@@ -19,12 +19,21 @@ class Part(NamedTuple):
 
     def made_with(self, **options: object) -> "Part":
         """The same part with options added to its command; True adds a flag, None and False add nothing."""
-        words = [self.command]
-        for name, value in options.items():
-            if value is not None and value is not False:
-                words += [("-" if len(name) == 1 else "--") + name.replace("_", "-")]
-                words += [] if value is True else [shlex.quote(str(value))]
-        return self._replace(command=" ".join(words))
+        return self._replace(command=" ".join([self.command, *map(shlex.quote, option_words(**options))]))
+
+
+def option_words(**options: object) -> list[str]:
+    """Options as the words of a command line; True is a flag, None and False give no word, a list gives several.
+
+    >>> option_words(k=4, min_dist=0.2, factors=[2, 3], raw=True, seed=None)
+    ['-k', '4', '--min-dist', '0.2', '--factors', '2', '3', '--raw']
+    """
+    words = []
+    for name, value in options.items():
+        if value is not None and value is not False:
+            words.append(("-" if len(name) == 1 else "--") + name.replace("_", "-"))
+            words += [] if value is True else [str(each) for each in (value if isinstance(value, list) else [value])]
+    return words
 
 
 def fill_command(command: str | None, store: Path) -> str:

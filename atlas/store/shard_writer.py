@@ -144,7 +144,8 @@ def _read_ahead(
 def _measure(ready: Sequence[Ready], clip: "Clip", seed: int) -> dict[str, np.ndarray]:
     """The arrays of one batch, from one forward pass: {array name, with the layer's folder if it has one: array}."""
     if ready[0].pixels is None:
-        return {"embedding": clip.encode_texts([r.item.caption for r in ready]).astype(np.float16)}
+        texts = {"embedding": clip.encode_texts([r.item.caption for r in ready]).astype(np.float16)}
+        return _finite(texts, ready, clip)
     pixels = np.stack([r.pixels for r in ready if r.pixels is not None])
     arrays = {}
     for embedding, maps in _forward(clip, pixels):
@@ -156,7 +157,25 @@ def _measure(ready: Sequence[Ready], clip: "Clip", seed: int) -> dict[str, np.nd
             parts |= reduce_map(A, at[done : done + len(A)], clip.rectified(layer), folder)
         for name, part in parts.items():
             arrays.setdefault(name, []).append(part)
-    return {name: np.concatenate(parts) for name, parts in arrays.items()}
+    return _finite({name: np.concatenate(parts) for name, parts in arrays.items()}, ready, clip)
+
+
+def _finite(arrays: dict[str, np.ndarray], ready: Sequence[Ready], clip: "Clip") -> dict[str, np.ndarray]:
+    """The arrays of a batch. Raises Refused, with layer and item, for numbers that are not finite in half precision."""
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            row = int(np.argmin(np.isfinite(array.reshape(len(array), -1)).all(1)))
+            what = "the embedding" if name.endswith("embedding") else f"{name} of layer {_layer_of(name, clip)}"
+            raise Refused(
+                f"{what} of {ready[row].item.id} holds numbers that are not finite, or too large for half precision: "
+                "check the weights"
+            )
+    return arrays
+
+
+def _layer_of(name: str, clip: "Clip") -> str:
+    """The layer that an array of a shard is of."""
+    return next((p for p in clip.hooked if (f := layer_folder(clip.hooked, p)) and name.startswith(f)), clip.layer)
 
 
 def _forward(clip: "Clip", pixels: np.ndarray) -> Iterator[tuple[np.ndarray, dict[str, Tensor]]]:

@@ -144,12 +144,12 @@ def layer_folder(layers: Sequence[str], layer: str) -> str:
     return "" if layer == layers[0] else layer
 
 
-def check_size(file: Path, expected: int) -> None:
-    """Raise `Refused` unless the file is there and has the expected number of bytes."""
+def check_size(file: Path, expected: int, remedy: str) -> None:
+    """Raise `Refused` unless the file is there and has the expected number of bytes. `remedy`: what the user can do."""
     found = file.stat().st_size if file.exists() else None
     if found != expected:
         state = "is missing" if found is None else f"has {found} bytes"
-        raise Refused(f"{file} {state}, expected {expected} bytes; restore it, or make its folder again")
+        raise Refused(f"{file} {state}, expected {expected} bytes; {remedy}")
 
 
 def checksum_faults(folder: Path, files: dict[str, Record]) -> list[str]:
@@ -163,16 +163,16 @@ def checksum_faults(folder: Path, files: dict[str, Record]) -> list[str]:
 
 def open_shards(path: Path, digests: Mapping[str, str]) -> Iterator[Shard]:
     """Open the shards of a Store in order; raises `Refused` for the first one that does not match its checksum."""
-    start = 0
+    start, remedy = 0, f"restore it, or remove {path} and collect again"
     for name, expected in digests.items():
         folder = path / "shards" / name
         manifest = folder / "shard.json"
         if not manifest.exists():
-            raise Refused(f"{folder} is missing; restore it, or remove {path} and collect again")
+            raise Refused(f"{folder} is missing; {remedy}")
         if (found := sha256(manifest)) != expected:
             raise Refused(f"{manifest} does not match store.json: expected sha256 {expected[:12]}, got {found[:12]}")
         content = read_json(manifest)
         for file, stat in content["files"].items():
-            check_size(folder / file, stat["bytes"])
+            check_size(folder / file, stat["bytes"], remedy)
         yield Shard(folder, content["kind"], start, content["rows"], content["files"])
         start += content["rows"]

@@ -55,10 +55,21 @@ class Store:
     """A finished collection: its rows, arrays and thumbnails, and the parts derived from them.
 
     `Store.open(path)` opens one; `atlas.collect` makes one.
+
+    >>> import atlas, tempfile
+    >>> from PIL import Image
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> for name in ("red", "green", "blue"):
+    ...     Image.new("RGB", (32, 32), name).save(f"{folder.name}/{name}.png")
+    >>> made = atlas.collect(folder.name, atlas.Clip("mini", device="cpu"), f"{folder.name}/out")
+    >>> store = Store.open(f"{folder.name}/out")
+    >>> len(store), store.counts, store.layers
+    (3, {'image': 3}, ['visual.layer4'])
+    >>> folder.cleanup()
     """
 
-    def __init__(self, path: Path, manifest: Manifest, shards: list[Shard]):
-        self.path, self.manifest, self.shards = path, manifest, shards
+    def __init__(self, path: Path, manifest: Manifest, shards: list[Shard], layer: str | None = None):
+        self.path, self.manifest, self.shards, self._layer = path, manifest, shards, layer
         self._thumbs: tuple[Shard, pa.ChunkedArray] | None = None  # of the last shard: requests come in clusters
 
     @classmethod
@@ -66,17 +77,6 @@ class Store:
         """Open a Store; its format version and the size of every file are checked.
 
         Raises `Refused` if the folder is no Store, is not finished, or does not match its manifest.
-
-        >>> import atlas, tempfile
-        >>> from PIL import Image
-        >>> folder = tempfile.TemporaryDirectory()
-        >>> for name in ("red", "green", "blue"):
-        ...     Image.new("RGB", (32, 32), name).save(f"{folder.name}/{name}.png")
-        >>> made = atlas.collect(folder.name, atlas.Clip("mini", device="cpu"), f"{folder.name}/out")
-        >>> store = Store.open(f"{folder.name}/out")
-        >>> len(store), store.counts, store.layers
-        (3, {'image': 3}, ['visual.layer4'])
-        >>> folder.cleanup()
         """
         path = Path(path)
         if not (path / "store.json").exists():
@@ -129,8 +129,25 @@ class Store:
 
     @property
     def layer(self) -> str:
-        """Path of the first collected layer."""
-        return self.layers[0]
+        """Path of the layer that is read: the first collected one, or that of `of_layer`."""
+        return self._layer or self.layers[0]
+
+    @property
+    def rectified(self) -> bool:
+        """Whether the model applies a ReLU directly to the layer that is read."""
+        return self.request["model"]["layers"][self.layers.index(self.layer)]["rectified"]
+
+    def of_layer(self, layer: str) -> "Store":
+        """The same rows, read at another collected layer; what is derived lies in the folder layers/PATH.
+
+        Raises `Refused` for a layer that was not collected.
+        """
+        self._collected(layer)
+        return Store(self.path, self.manifest, self.shards, None if layer == self.layers[0] else layer)
+
+    def _collected(self, layer: str) -> None:
+        if layer not in self.layers:
+            raise Refused(f"layer {layer} was not collected into {self.path}; it holds {', '.join(self.layers)}")
 
     @property
     def digest(self) -> str:
@@ -162,7 +179,7 @@ class Store:
         """An array (n, d) of the rows of one kind, as a view on memory maps.
 
         `name`: embedding | max | argmax | mean | patch. `kind`: image | word | text; None means all rows, and only
-        embeddings exist for texts. `layer`: path of a collected layer; the first one by default. Raises `Refused` for
+        embeddings exist for texts. `layer`: path of a collected layer; `self.layer` by default. Raises `Refused` for
         another name, kind or layer.
 
         >>> import atlas, tempfile
@@ -177,8 +194,8 @@ class Store:
         """
         if name not in ARRAYS:
             raise Refused(f"no array {name!r}; arrays are {', '.join(ARRAYS)}")
-        if layer is not None and layer not in self.layers:
-            raise Refused(f"layer {layer} was not collected into {self.path}; it holds {', '.join(self.layers)}")
+        if layer is not None:
+            self._collected(layer)
         shards = self.of_kind(kind)
         if not shards:
             raise Refused(f"{self.path} holds no rows of kind {kind}; it holds {', '.join(self.counts)}")
@@ -227,15 +244,16 @@ class Store:
         shown to the user when the part is stale.
         """
         parents = {"store": self.digest}
-        parents |= {parent.name: sha256(self.derived(parent) / "made.json") for parent in of}
-        partial = self.path / "partial" / part.name.replace("/", "-")
+        parents |= {self._name(parent): sha256(self.derived(parent) / "made.json") for parent in of}
+        name, command = self._name(part), self._command(part)
+        partial = self.path / "partial" / name.replace("/", "-")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         try:
             yield partial
-            made = {"format": STORE_FORMAT, "made": part.name, "command": part.command, "of": parents, "recipe": recipe}
+            made = {"format": STORE_FORMAT, "made": name, "command": command, "of": parents, "recipe": recipe}
             write_json(partial / "made.json", made | {"files": describe_files(partial)})
-            put_folder(partial, self.path / part.name)
+            put_folder(partial, self.path / name)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
             remove_if_empty(partial.parent)
@@ -246,7 +264,14 @@ class Store:
         Raises `Refused` if the part is missing, incomplete, or stale (a parent has changed since); the message names
         the command that makes the part again.
         """
-        return self._derived(part.name, part.command)
+        return self._derived(self._name(part), self._command(part))
+
+    def _name(self, part: Part) -> str:
+        """The folder of a part, from the Store's on: parts of further layers have a folder of their own."""
+        return part.name if self._layer is None else f"layers/{self._layer}/{part.name}"
+
+    def _command(self, part: Part) -> str:
+        return part.command if self._layer is None else part.made_with(layer=self._layer).command
 
     def _derived(self, name: str, command: str | None = None) -> Path:
         folder = self.path / name
@@ -262,12 +287,13 @@ class Store:
                     f"make it again: {fill_command(command, self.path)}"
                 )
         for file, stat in made["files"].items():
-            check_size(folder / file, stat["bytes"])
+            again = fill_command(command, self.path)
+            check_size(folder / file, stat["bytes"], f"restore it, or make {folder} again: {again}")
         return folder
 
     def has(self, part: Part) -> bool:
         """Whether a derived part is there; it may be stale."""
-        return (self.path / part.name / "made.json").exists()
+        return (self.path / self._name(part) / "made.json").exists()
 
     def current(self, part: Part) -> bool:
         """Whether a derived part is there, complete and not stale."""

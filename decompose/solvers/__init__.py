@@ -1,1 +1,1 @@
-"""What solves for codes and factors: arrays in, arrays out, many targets side by side."""
+"""Solvers for sparse codes and factors. They take and return arrays, and solve many targets at once."""

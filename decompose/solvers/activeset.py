@@ -8,6 +8,7 @@ A working set is `atoms` (n, w), each target's own rows of D; `values` (n, w) ar
 
 import warnings
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -20,7 +21,20 @@ _ROUNDS = 100
 _TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-9}  # relative to a target's largest correlation with an atom
 
 _Values = tuple[Int[Tensor, "n w"], Float[Tensor, "n w"]]
-_Restricted = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+
+
+class Restricted(NamedTuple):
+    """The problem of n targets, each over its own working set of w atoms."""
+
+    T: Float[Tensor, "n d"]
+    D: Float[Tensor, "m d"]
+    penalty: Float[Tensor, "n w"]
+    atoms: Int[Tensor, "n w"]
+    values: Float[Tensor, "n w"]  # where the codes start
+    allowed: Bool[Tensor, "n w"]  # False for padding
+
+
+_Solver = Callable[[Restricted], Tensor]
 _Residual = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
@@ -47,14 +61,14 @@ def working_sets(
     D: Float[Tensor, "m d"],
     penalty: Float[Tensor, "n m"],
     begin: _Values,
-    restricted: _Restricted,
+    restricted: _Solver,
     residual: _Residual,
     Z: Float[Tensor, "n m"],
     enough: int,
 ) -> int:
     """Write the optimal codes of each target into Z (zeros); returns how many targets are not optimal.
 
-    `restricted(T, D, penalty, atoms, values, allowed)`: the optimal codes over a working set, starting at `values`.
+    `restricted(problem)`: the optimal codes over the working sets, starting at its `values`.
     `residual(T, D, atoms, values)`: minus the derivative of the loss with respect to the prediction zD.
     `begin`: atoms and values to start from. `enough`: as in `lasso`.
     """
@@ -74,7 +88,7 @@ def working_sets(
             break
         atoms, allowed = torch.cat([atoms, new], 1), torch.cat([values > 0, found > 0], 1)
         values = torch.cat([values, torch.zeros_like(found)], 1)
-        values = restricted(T, D, penalty[at[:, None], atoms], atoms, values, allowed)
+        values = restricted(Restricted(T, D, penalty[at[:, None], atoms], atoms, values, allowed))
         values, order = values.topk(int((values > 0).sum(1).amax()))
         atoms = atoms.gather(1, order)
     _put(Z, at, atoms, values)
@@ -100,15 +114,9 @@ def residuals(
     return T - (values[:, None] @ D[atoms])[:, 0]
 
 
-def restricted_codes(
-    T: Float[Tensor, "n d"],
-    D: Float[Tensor, "m d"],
-    penalty: Float[Tensor, "n w"],
-    atoms: Int[Tensor, "n w"],
-    values: Float[Tensor, "n w"],
-    allowed: Bool[Tensor, "n w"],
-) -> Float[Tensor, "n w"]:
+def restricted_codes(problem: Restricted) -> Float[Tensor, "n w"]:
     """Codes of the non-negative lasso of each target over its own working set."""
+    T, D, penalty, atoms, values, allowed = problem
     G, c = normal_equations(T, D, atoms)
     return nonnegative_minimum(G, c - penalty, values, allowed)
 

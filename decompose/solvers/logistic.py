@@ -6,11 +6,11 @@ signs, so the atoms are those of D and of -D.
 """
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from decompose.solvers.activeset import nonnegative_minimum, warn_unsolved, with_ridge, working_sets
+from decompose.solvers.activeset import Restricted, nonnegative_minimum, warn_unsolved, with_ridge, working_sets
 
 _NEWTON_STEPS, _HALVINGS = 50, 30  # at most; halvings of a step
 _ROUNDING = 1e-14  # relative to the objective, a sum of hundreds of terms
@@ -43,14 +43,8 @@ def _residual(
     return T - torch.sigmoid((values[:, None] @ D[atoms])[:, 0])
 
 
-def _restricted(
-    T: Float[Tensor, "n d"],
-    D: Float[Tensor, "m d"],
-    penalty: Float[Tensor, "n w"],
-    atoms: Int[Tensor, "n w"],
-    values: Float[Tensor, "n w"],
-    allowed: Bool[Tensor, "n w"],
-) -> Float[Tensor, "n w"]:
+def _restricted(problem: Restricted) -> Float[Tensor, "n w"]:
+    T, D, penalty, atoms, values, allowed = problem
     chosen = D[atoms]
     before = _objective(T, chosen, penalty, values)
     for _ in range(_NEWTON_STEPS):

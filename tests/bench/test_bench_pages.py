@@ -78,7 +78,7 @@ def wheel_scripts(page: Any, turns: int = 15) -> float:
     for turn in range(turns):
         before = spent()
         page.mouse.wheel(0, -120 if turn % 2 else 120)
-        page.wait_for_timeout(700)
+        page.wait_for_timeout(700)  # no event tells the last frame of a turn: all of them fall into this pause
         found.append(spent() - before)
     return statistics.median(found)
 

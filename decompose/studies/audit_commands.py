@@ -1,0 +1,105 @@
+"""`decompose audit`: one page and one verdict."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from atlas.console import option, options_given, print_table, takes
+from atlas.errors import Refused
+from atlas.formatting import Record
+from decompose.opening import (
+    AS_JSON,
+    SEED_NUMBER,
+    STORE_FOLDER,
+    check_count,
+    count_option,
+    open_with_model,
+    templates_option,
+)
+from decompose.results import write_page
+
+if TYPE_CHECKING:
+    from decompose.studies.audit_report import AuditReport
+
+# Nothing heavy is imported here, so that `decompose --help` answers at once.
+
+
+@takes(
+    STORE_FOLDER,
+    option("--by", choices=("label", "group"), default="label", help="what an image's class is (label)"),
+    option("--classes", nargs="+", default=[], metavar="NAME", help="the classes (50 drawn at random)"),
+    option("--images", type=int, default=60, help="held-out images to attack (60)"),
+    option("--tests", type=Path, metavar="FILE", help="association tests as JSON (four of Caliskan et al. 2017)"),
+    option("--patch", type=Path, metavar="FILE", help="write a checkpoint with these neurons silenced, and judge it"),
+    option("--max-attack", type=float, metavar="SHARE", help="fail above this share of attacks that succeed"),
+    option("--max-changed", type=float, metavar="SHARE", help="fail above this share of right answers that text loses"),
+    option("--max-stroop", type=float, metavar="SHARE", help="fail above this share of words that win over their ink"),
+    option("--max-association", type=float, metavar="D", help="fail above this effect size, where p is at most .05"),
+    count_option(10, "neurons to silence"),
+    templates_option("drawing"),
+    SEED_NUMBER,
+    option("--pretrained", help="where the checkpoint file is now, if the Store was made with one"),
+    AS_JSON,
+)
+def audit_command(
+    store: Path,
+    by: str,
+    classes: list[str],
+    images: int,
+    tests: Path | None,
+    patch: Path | None,
+    max_attack: float | None,
+    max_changed: float | None,
+    max_stroop: float | None,
+    max_association: float | None,
+    k: int,
+    templates: str | None,
+    seed: int,
+    pretrained: str | None,
+    as_json: bool,
+) -> int:
+    """Audit a model on a Store's own images; exit code 1 if a limit does not hold; also a page of the site."""
+    from decompose.pages.audit import AUDIT_PAGE, audit_page
+    from decompose.studies.association_study import read_association_lists
+    from decompose.studies.audit_report import report_audit
+
+    check_count(k)
+    if images < 2:
+        raise Refused(f"--images {images}: at least 2")
+    limits: dict[str, float] = options_given(
+        attack=max_attack, changed=max_changed, stroop=max_stroop, association=max_association
+    )
+    lists = read_association_lists(tests)
+    opened, clip = open_with_model(store, pretrained)
+    found = report_audit(opened, clip, lists, limits, patch, by, classes, images, k, templates or "drawing", seed)
+    if as_json:
+        print(json.dumps(audit_record(found), ensure_ascii=False, indent=1))
+    else:
+        _print_audit(found)
+    again: list[object] = ["audit", "{store}", "--by", by, "--images", images, "-k", k, "--seed", seed]
+    again += ["--templates", templates] + (["--classes", *classes] if classes else [])
+    again += (["--tests", tests] if tests else []) + (["--patch", patch] if patch else [])
+    for name, most in limits.items():
+        again += [f"--max-{name}", most]
+    write_page(opened, AUDIT_PAGE, "Audit", audit_page(found), again)
+    return 0 if found.passed else 1
+
+
+def audit_record(found: "AuditReport") -> Record:
+    """The figures as JSON has them."""
+    carried = found.carriers and vars(found.carriers) | {"regained": found.carriers.regained}
+    verdicts = [each._asdict() for each in found.verdicts]
+    return vars(found) | {"carriers": carried, "verdicts": verdicts, "passed": found.passed}
+
+
+def _print_audit(found: "AuditReport") -> None:
+    patched = {row["measure"]: {"patched": row["share"]} for row in found.patched}
+    rows = [row | patched.get(row["measure"], {}) for row in found.measures]
+    print_table([{name: row[name] for name in row if name != "share_of"} for row in rows])
+    print()
+    print_table([{name: row[name] for name in ("test", "space", "words", "effect", "p")} for row in found.associations])
+    if found.silenced:
+        print(f"\nsilenced: {', '.join(map(str, found.silenced))}")
+    for each in found.verdicts:
+        value = "not measured" if each.measured is None else f"{each.measured:.3f}"
+        print(f"{each.limit}: {value}, limit {each.most:g}: {'holds' if each.holds else 'DOES NOT HOLD'}")

@@ -1,0 +1,201 @@
+"""The commands of the studies; `decompose.cli` adds them to its own."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from atlas.console import option, print_table, takes
+from atlas.errors import Refused
+from atlas.formatting import Record
+from decompose.opening import (
+    AS_JSON,
+    NEURON_NUMBER,
+    SEED_NUMBER,
+    STORE_FOLDER,
+    check_count,
+    count_option,
+    open_with_model,
+    templates_option,
+)
+from decompose.results import write_page
+from decompose.studies.audit_commands import audit_command
+from decompose.studies.concept_stimuli import concept_command
+from decompose.studies.given_commands import given_command
+from decompose.studies.probe_commands import probe_command
+from decompose.studies.region_commands import regions_command
+from decompose.studies.word_commands import words_command
+
+if TYPE_CHECKING:
+    from atlas.model.clip import Clip
+    from atlas.store.store import Store
+    from decompose.studies.conditional import Conditional
+
+# Nothing heavy is imported here, so that `decompose --help` answers at once.
+
+PRETRAINED_FILE = option("--pretrained", help="where the checkpoint file is now, if the Store was made with one")
+_SHOWN = ("classifier", "target", "text", "success", "nonsense", "accuracy", "accuracy_nonsense", "cover")
+
+
+@takes(
+    STORE_FOLDER,
+    option("--by", choices=("label", "group"), default="label", help="what an image's class is (label)"),
+    option("--classes", nargs="+", default=[], metavar="NAME", help="the classes (50 drawn at random)"),
+    option("--target", nargs="+", default=[], metavar="NAME[=TEXT]", help="classes to aim at, and the text to draw"),
+    option("--single", action="store_true", help="one sticker in the middle, in place of eight copies of the text"),
+    option("--search", type=int, default=0, metavar="N", help="try N of the Store's words for each target (0)"),
+    option("--images", type=int, default=100, help="held-out images to attack (100)"),
+    option("--stroop", action="store_true", help="the Stroop test instead: names of colours in other colours"),
+    count_option(10, "neurons to ablate"),
+    templates_option("drawing"),
+    SEED_NUMBER,
+    PRETRAINED_FILE,
+    AS_JSON,
+)
+def attack_command(
+    store: Path,
+    by: str,
+    classes: list[str],
+    target: list[str],
+    single: bool,
+    search: int,
+    images: int,
+    stroop: bool,
+    k: int,
+    templates: str | None,
+    seed: int,
+    pretrained: str | None,
+    as_json: bool,
+) -> int:
+    """Typographic attacks: text on the images of a Store, and the neurons that carry it; also a page of its site."""
+    from decompose.pages.attack import ATTACK_PAGE, attack_page, carrier_text
+    from decompose.studies.attack_report import attack_records, report_attacks
+    from decompose.studies.classifiers import labelled_rows
+
+    check_count(k)
+    if images < 2 or search < 0:
+        raise Refused(f"--images {images}, --search {search}: at least 2 images, and no negative number")
+    opened, clip = open_with_model(store, pretrained)
+    if stroop:
+        return _stroop(opened, clip, k, seed, as_json)
+    rows = labelled_rows(opened, by, classes, images=images, seed=seed)
+    aims = [target_and_text(each) for each in target]
+    found = report_attacks(opened, clip, rows, aims, by, single, templates, search, k, seed)
+    if as_json:
+        print(json.dumps(attack_records(found), ensure_ascii=False, indent=1))
+    else:
+        print_table(found.baseline)
+        print()
+        print_table([{name: row[name] for name in _SHOWN} for row in found.rows])
+        for name, each in found.carriers.items():
+            print(f"\n{name}: {carrier_text(each) if each else 'no answer was changed'}")
+    body, beside = attack_page(found)
+    again: list[object] = ["attack", "{store}", "--by", by, "--images", images, "--search", search, "-k", k]
+    again += ["--seed", seed, "--templates", templates] + (["--single"] if single else [])
+    again += ["--classes", *classes] if classes else []
+    again += ["--target", *target] if target else []
+    return write_page(opened, ATTACK_PAGE, "Attacks", body, again, beside)
+
+
+@takes(
+    STORE_FOLDER,
+    NEURON_NUMBER,
+    option("--by", choices=("label", "group"), default="label", help="what an image's category is (label)"),
+    option("--categories", nargs="+", default=[], metavar="WORD", help="categories: by zero-shot, or of the page"),
+    option("--labelling-page", type=Path, metavar="FILE", help="write a page on which a person labels the stimuli"),
+    option("--labels", type=Path, nargs="+", default=[], metavar="FILE", help="answers of one labeller, or of two"),
+    templates_option("neutral"),
+    SEED_NUMBER,
+    PRETRAINED_FILE,
+    AS_JSON,
+)
+def conditional_command(
+    store: Path,
+    neuron: int,
+    by: str,
+    categories: list[str],
+    labelling_page: Path | None,
+    labels: list[Path],
+    templates: str | None,
+    seed: int,
+    pretrained: str | None,
+    as_json: bool,
+) -> int:
+    """P(category | activation) of a neuron, in uniform buckets between its extremes; also a page of the site."""
+    from atlas.store.store import Store
+    from decompose.pages.conditional import CONDITIONAL_PAGE, conditional_page
+    from decompose.studies.categories import person_categories, zero_shot_categories
+    from decompose.studies.conditional import conditional_shares, neuron_stimuli, stored_categories
+    from decompose.studies.labelling import labelling_page as labelling_html
+
+    opened, kappa = Store.open(store), None
+    stimuli = neuron_stimuli(opened, neuron)
+    if labelling_page is not None:
+        labelling_page.write_text(labelling_html(opened, stimuli, categories, seed), "utf-8")
+        print(f"{labelling_page} is written; --labels FILE reads what it exports", file=sys.stderr)
+        return 0
+    again: list[object] = ["conditional", "{store}", neuron, "--seed", seed]
+    if labels:
+        numbers, names, kappa = person_categories(labels, opened, stimuli)
+        source, more = "by a person who did not see the activations", ["--labels", *labels]
+    elif categories:
+        opened, clip = open_with_model(store, pretrained)
+        numbers, names = zero_shot_categories(opened, clip, stimuli.rows, categories, templates), categories
+        source, more = "by zero-shot words", ["--categories", *categories, "--templates", templates]
+    else:
+        numbers, names = stored_categories(opened, stimuli.rows, by)
+        source, more = f"by the {by} of each image", ["--by", by]
+    found = conditional_shares(stimuli.bucket, numbers, stimuli.edges, stimuli.deviation, names, seed)
+    if as_json:
+        about = {"neuron": neuron, "source": source, "p": found.p, "kappa": kappa, "deviation": found.deviation}
+        print(json.dumps(about | {"edges": found.edges.tolist(), "shares": found.rows()}, ensure_ascii=False, indent=1))
+    else:
+        print_table(bucket_rows(found))
+        print(f"p of no relation {found.p:.3f}" + ("" if kappa is None else f"; kappa of the labellers {kappa:.2f}"))
+    body = conditional_page(found, neuron, opened.request["model"]["name"], source, kappa)
+    return write_page(opened, CONDITIONAL_PAGE, "Conditional", body, [*again, *more])
+
+
+def bucket_rows(found: "Conditional") -> list[Record]:
+    """One row a bucket: its range in standard deviations, how many stimuli, and the share of each category."""
+    return [
+        {"activation": f"{found.x[b]:+.1f} to {found.x[b + 1]:+.1f}", "stimuli": int(found.totals[b])}
+        | {name: float(share) if found.totals[b] else None for name, share in zip(found.categories, row, strict=True)}
+        for b, row in enumerate(found.shares)
+    ]
+
+
+def target_and_text(asked: str) -> tuple[str, str]:
+    """The class and the text of NAME=TEXT; the name itself is the text of NAME."""
+    name, _, text = asked.partition("=")
+    if not name or (not text and "=" in asked):
+        raise Refused(f"--target {asked!r}: give NAME or NAME=TEXT")
+    return name, text or name
+
+
+def _stroop(store: "Store", clip: "Clip", k: int, seed: int, as_json: bool) -> int:
+    from atlas.model.untrained import untrained_clip
+    from decompose.pages.attack import STROOP_PAGE, carrier_text, stroop_page
+    from decompose.studies.stroop import study_stroop
+
+    found = study_stroop(clip, k=k, seed=seed)
+    null = study_stroop(untrained_clip(clip, seed), k=k, seed=seed, carried=False)
+    rows = [*found.rows(), *(row | {"subset": f"{row['subset']}, untrained"} for row in null.rows())]
+    print_table(rows, as_json)
+    if found.carriers:
+        print(carrier_text(found.carriers), file=sys.stderr)
+    again: Sequence[object] = ("attack", "{store}", "--stroop", "-k", k, "--seed", seed)
+    return write_page(store, STROOP_PAGE, "Stroop", stroop_page(found, clip.name, rows), again)
+
+
+STUDY_COMMANDS = (
+    attack_command,
+    conditional_command,
+    concept_command,
+    words_command,
+    probe_command,
+    regions_command,
+    audit_command,
+    given_command,
+)

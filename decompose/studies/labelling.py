@@ -1,0 +1,60 @@
+"""A page on which a person labels a neuron's stimuli, and the answers that it exports.
+
+The page is one file that works without a network: stimuli are shuffled, activations are not in it, a key labels and
+moves on, answers stay in the browser and are exported as JSON.
+"""
+
+import base64
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int
+
+from atlas.errors import Refused
+from atlas.formatting import display_text
+from atlas.pages.columns import safe_json
+from atlas.store.store import Store
+from decompose.pages.fragment import render_fragment
+from decompose.studies.conditional import Stimuli
+
+MOST_CATEGORIES = 9  # one a digit key
+
+
+def labelling_page(store: Store, stimuli: Stimuli, categories: Sequence[str], seed: int = 0) -> str:
+    """The HTML of the page. Raises Refused for fewer than two categories, more than nine, and repeated ones."""
+    if not 2 <= len(categories) <= MOST_CATEGORIES or len(set(categories)) < len(categories):
+        raise Refused(f"{len(categories)} categories: give 2 to {MOST_CATEGORIES} different ones, a key each")
+    order = np.random.default_rng(seed).permutation(len(stimuli.rows))
+    shown = [
+        {"row": int(row), "picture": f"data:image/webp;base64,{base64.b64encode(store.thumb(int(row))).decode()}"}
+        for row in stimuli.rows[order]
+    ]
+    facts = {"store": store.digest, "neuron": stimuli.neuron, "categories": list(categories)}
+    return render_fragment(
+        "labelling.html",
+        title=f"Neuron {stimuli.neuron}",
+        categories=[display_text(name) for name in categories],
+        facts=safe_json(facts),
+        stimuli=safe_json(shown),
+    )
+
+
+def read_answers(file: Path, store: Store, stimuli: Stimuli) -> tuple[Int[np.ndarray, " n"], list[str]]:
+    """The category of each stimulus in a file that the page exported (-1: not labelled), and the categories.
+
+    Raises Refused for a file of another form, of another Store or neuron, and for answers that are no categories.
+    """
+    try:
+        found = json.loads(file.read_text("utf-8"))
+        facts = found["store"], found["neuron"]
+        categories, answers = [str(name) for name in found["categories"]], dict(found["answers"])
+        given = {int(row): int(answer) for row, answer in answers.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Refused(f"{file} is no file that the labelling page exported ({type(error).__name__})") from None
+    if facts != (store.digest, stimuli.neuron):
+        raise Refused(f"{file} has labels of neuron {facts[1]} of another Store or neuron than {stimuli.neuron}")
+    if wrong := [answer for answer in given.values() if not 0 <= answer < len(categories)]:
+        raise Refused(f"{file}: answer {wrong[0]} is none of the {len(categories)} categories")
+    return np.array([given.get(int(row), -1) for row in stimuli.rows], np.int64), categories

@@ -1,0 +1,45 @@
+"""`decompose regions`: neurons that respond to places."""
+
+import json
+from pathlib import Path
+
+from atlas.console import option, print_table, takes
+from decompose.opening import AS_JSON, SEED_NUMBER, STORE_FOLDER, check_count, count_option, open_with_model
+from decompose.results import write_page
+
+# Nothing heavy is imported here, so that `decompose --help` answers at once.
+
+
+@takes(
+    STORE_FOLDER,
+    option("--neurons", type=int, nargs="+", default=[], metavar="N", help="neurons on the maps (the most regional)"),
+    count_option(10),
+    SEED_NUMBER,
+    option("--pretrained", help="where the checkpoint file is now, if the Store was made with one"),
+    AS_JSON,
+)
+def regions_command(store: Path, neurons: list[int], k: int, seed: int, pretrained: str | None, as_json: bool) -> int:
+    """Region neurons: places among words, names and flags of countries, the world map; also a page of the site."""
+    from decompose.pages.regions import REGIONS_PAGE, regions_page
+    from decompose.studies.region_report import region_record, report_regions
+
+    check_count(k)
+    opened, clip = open_with_model(store, pretrained)
+    found = report_regions(opened, clip, neurons, seed)
+    if as_json:
+        print(json.dumps(region_record(found), ensure_ascii=False, indent=1))
+    else:
+        print(f"{found.places:,} of {found.words:,} words are places\n")
+        print_table(found.shares)
+        for rows in (found.sharing, found.pairs[:k], found.tests):
+            print()
+            print_table(rows)
+        print(f"\n{len(found.secondary):,} neurons are regional in the second place\n")
+        print_table(
+            [row | {name: ", ".join(row[name]) for name in ("words", "countries")} for row in found.secondary[:k]]
+        )
+        print(f"\n{len({row['parent'] for row in found.parents})} parents; shuffled {found.parents_shuffled}\n")
+        print_table(found.parents[:k])
+    body, beside = regions_page(found)
+    again: list[object] = ["regions", "{store}", "-k", k, "--seed", seed] + (["--neurons", *neurons] if neurons else [])
+    return write_page(opened, REGIONS_PAGE, "Regions", body, again, beside)

@@ -1,0 +1,80 @@
+"""Activation given a class: medians by hand, chance where classes are shuffled, the command on a tiny Store."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import atlas
+from atlas.errors import Refused
+from atlas.model.clip import Clip
+from atlas.pages.fragments import check_fragment
+from atlas.store.store import Store
+from decompose.cli import main
+from decompose.studies.given_class import activation_given
+
+HOSTILE = "<img src=x onerror=alert(1)>"
+
+
+def test_medians_and_spreads_are_numpys_and_the_largest_comes_first() -> None:
+    rng = np.random.default_rng(0)
+    a, names = rng.normal(size=300).astype(np.float32), ["one"] * 40 + ["two"] * 40 + ["rest"] * 220
+    a[:40] += 3
+    a[40:80] -= 2
+    rows = activation_given(a, names, ["two", "one", "rest"])
+    assert [row["class"] for row in rows] == ["one", "rest", "two"]
+    assert rows[0]["median"] == pytest.approx(np.median(a[:40]))
+    assert rows[2]["spread"] == pytest.approx(a[40:80].std())
+    assert rows[0]["p"] < 0.002
+    assert rows[2]["p"] < 0.002
+    assert rows[0]["chance_low"] < np.median(a) < rows[0]["chance_high"]
+    with pytest.raises(Refused, match="no image is called 'three'"):
+        activation_given(a, names, ["three"])
+
+
+def test_chosen_classes_are_held_out_so_that_noise_stays_at_chance() -> None:
+    p = []
+    for seed in range(30):
+        a = np.random.default_rng(seed).normal(size=800).astype(np.float32)
+        rows = activation_given(a, [f"class {i % 100}" for i in range(800)], seed=seed)
+        assert len(rows) == 12
+        assert all(row["images"] == 4 for row in rows)
+        p += [row["p"] for row in rows]
+    assert np.mean(np.array(p) <= 0.05) == pytest.approx(0.05, abs=0.035)
+    with pytest.raises(Refused, match="no class has"):
+        activation_given(a, [str(i) for i in range(800)])
+
+
+@pytest.fixture(scope="module")
+def made(mini: Clip, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Discs of three colours in folders of their names; one is hostile."""
+    place, rng = tmp_path_factory.mktemp("given"), np.random.default_rng(5)
+    for name, colour in zip(("red", "green", HOSTILE), range(0, 360, 120), strict=True):
+        (place / "images" / name).mkdir(parents=True)
+        for i in range(5):
+            disc = np.asarray(Image.new("HSV", (40, 40), (colour * 255 // 360, 200, 200)).convert("RGB"))
+            Image.fromarray(np.clip(disc + rng.integers(-20, 20, disc.shape), 0, 255).astype(np.uint8)).save(
+                place / "images" / name / f"{i}.png"
+            )
+    return atlas.collect(f"folder:{place / 'images'}", mini, place / "store").path
+
+
+def test_the_command(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    neuron = int(np.asarray(Store.open(made).array("max", "image"), np.float32).std(0).argmax())
+    assert main(["given", str(made), str(neuron), "--by", "group", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {row["class"] for row in rows} == {"red", "green", HOSTILE}
+    page = Store.open(made).path / "site-fragments" / "given" / "page.html"
+    check_fragment(page.read_text("utf-8"), page)
+    assert "<img src=x" not in page.read_text("utf-8")
+    assert main(["given", str(made), str(neuron), "--by", "group", "--names", "red"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"), [(["99999"], "out of range"), (["3", "--names", "nothing"], "no image is called")]
+)
+def test_refusals(made: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["given", str(made), *words]) == 1
+    assert said in capsys.readouterr().err
