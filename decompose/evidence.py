@@ -2,7 +2,7 @@
 
 Three kinds of evidence, each with a null of its own; p-values are corrected for the number of texts tested:
 
-    caption_evidence    labels among the things that activate the neuron most, against shuffled labels
+    caption_evidence    labels among the things that activate the neuron most, against random things and directions
     image_evidence      texts near the images that activate the neuron, against random directions and random images
     basis_evidence      texts near the neuron's basis row, against random directions of the basis
 
@@ -11,7 +11,7 @@ Three kinds of evidence, each with a null of its own; p-values are corrected for
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -31,6 +31,7 @@ _LEAST_PROBABILITY = 1e-5  # added before the logarithm: a text that no image su
 _LEAST_SHARE = 1e-4  # the same for shares of labels
 _POOL, _MEANS = 8192, 2000  # images that means of random images are drawn from, and such means of each size
 _EQUAL_ROWS = 8  # strongest rows that count alike in a mean image
+_DIRECTIONS = 2000  # random directions whose strongest things are looked at
 _LEAST_WIDTH = 32  # neurons of which random directions are drawn, at least
 _SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)  # sizes of the random sets of images
 _WORD = re.compile(r"[^\W\d_]{2,}")
@@ -101,7 +102,7 @@ class CaptionNull:
     def of(
         cls, things: Things, concepts: Sequence[str], k: int, answers: Responses, draws: int = 10_000, seed: int = 0
     ) -> "CaptionNull":
-        """The null of k strongest things. `answers`: of all neurons of the layer; of few, directions are not drawn."""
+        """The null of k strongest things; of a layer of fewer than 32 live neurons, no directions are drawn."""
         random, (carries, totals) = np.random.default_rng(seed), _carriers(things, concepts)
 
         def rarest(sets: Int[np.ndarray, "n k"]) -> Float[np.ndarray, " n"]:
@@ -110,13 +111,14 @@ class CaptionNull:
         sizes, k = draw_blocks(draws), min(k, len(things))
         drawn = (random.random((n, len(things)), np.float32).argpartition(k - 1, axis=1)[:, :k] for n in sizes)
         sets = np.sort(np.concatenate([rarest(each) for each in drawn]))
-        deviation = answers.deviation()
+        whole = Responses(answers.array)  # `answers` may be of some neurons, or of directions
+        deviation = whole.deviation()
         if np.count_nonzero(deviation) < _LEAST_WIDTH:
             return cls(sets, None)
         scale = np.divide(1, deviation, out=np.zeros_like(deviation), where=deviation > 0)
-        read = random.normal(size=(min(draws, _MEANS), len(scale))).astype(np.float32) * scale
+        read = random.normal(size=(min(draws, _DIRECTIONS), len(scale))).astype(np.float32) * scale
         some = Directions(read, read, ("",) * len(read), np.zeros(len(read), np.float32))
-        return cls(sets, np.sort(rarest(strongest_things(Responses(answers.array, some), things, k))))
+        return cls(sets, np.sort(rarest(strongest_things(replace(whole, directions=some), things, k))))
 
     def tested(
         self, p: Float[np.ndarray, "u t"], labels: int

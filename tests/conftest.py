@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:  # imported by the fixtures: the process that hands out the tests needs none of them
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from atlas.model.clip import Clip
@@ -148,6 +148,28 @@ def drawings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _save_drawings(place / "drawings", every=20)
     (place / "words.txt").write_text("happy\nsad\nangry\ndog\ncat\nsun\nmoon\n", "utf-8")
     return place
+
+
+@pytest.fixture(scope="session")
+def discs(mini: Clip, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Collects a Store of discs, one colour a folder; `names` are the folders, each with `count` discs of `side` px."""
+    import numpy as np
+    from PIL import Image
+
+    import atlas
+
+    def collect(names: Sequence[str], count: int, side: int = 40) -> Path:
+        place, rng = tmp_path_factory.mktemp("discs"), np.random.default_rng(5)
+        for number, name in enumerate(names):
+            (place / "images" / name).mkdir(parents=True)
+            hue = 255 * number // len(names)
+            disc = np.asarray(Image.new("HSV", (side, side), (hue, 200, 200)).convert("RGB"))
+            for i in range(count):
+                noisy = np.clip(disc + rng.integers(-20, 20, disc.shape), 0, 255).astype(np.uint8)
+                Image.fromarray(noisy).save(place / "images" / name / f"{i}.png")
+        return atlas.collect(f"folder:{place / 'images'}", mini, place / "store").path
+
+    return collect
 
 
 @pytest.fixture(scope="session")

@@ -250,11 +250,12 @@ def test_nmf_label_and_emotions_become_pages_of_the_site(
     given = [(row["neuron"], row["label"]) for row in labels if row["label"] != "none"]
     assert given
     assert [(row["neuron"], row["concept"]) for row in receipts.to_pylist()][::2] == given
-    site = write_site(Store.open(store)).parent if (opened := Store.open(store)) else None
-    assert site is not None
-    index = (opened.derived(part("site")) / "index.html").read_text("utf-8")
-    assert "emotions.html" in index
-    assert "components.html" in index
+    write_site(opened := Store.open(store))
+    site = opened.derived(part("site"))
+    index, studies = ((site / f"{page}.html").read_text("utf-8") for page in ("index", "studies"))
+    assert "studies.html" in index
+    assert "emotions.html" in studies
+    assert "components.html" in studies
 
 
 @pytest.mark.parametrize(

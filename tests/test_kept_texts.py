@@ -30,7 +30,7 @@ def test_a_model_embeds_a_list_once(monkeypatch: pytest.MonkeyPatch) -> None:
     clip.keep_texts()
     np.testing.assert_allclose(clip.encode_texts(TEXTS), fresh, atol=1e-6)
     with monkeypatch.context() as patch:
-        patch.setattr(clip.model, "encode_text", None)  # would fail if it were called
+        patch.setattr(clip.model, "encode_text", None)  # a call would fail
         np.testing.assert_allclose(clip.encode_texts([*TEXTS[::-1], TEXTS[3]]), [*fresh[::-1], fresh[3]], atol=1e-6)
     clip.model.text_projection.mul_(-1)  # other weights
     np.testing.assert_allclose(clip.encode_texts(TEXTS), -fresh, atol=1e-6)

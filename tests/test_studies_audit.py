@@ -1,16 +1,15 @@
 """The audit: a patched checkpoint silences neurons and nothing else, tests are read, limits give the exit code."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import open_clip
 import pytest
 import torch
-from PIL import Image
 from safetensors import safe_open
 
-import atlas
 from atlas.errors import Refused
 from atlas.model.clip import Clip
 from atlas.model.layers import layer_replaced
@@ -103,17 +102,9 @@ def test_a_test_without_embeddings_has_no_effect(mini: Clip) -> None:
 
 
 @pytest.fixture(scope="module")
-def made(mini: Clip, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(discs: Callable[..., Path]) -> Path:
     """Discs of four colours in folders of their names; one is hostile."""
-    place, rng = tmp_path_factory.mktemp("audit"), np.random.default_rng(5)
-    for name, colour in zip(("red", "green", "blue", HOSTILE), range(0, 360, 90), strict=True):
-        (place / "images" / name).mkdir(parents=True)
-        for i in range(4):
-            disc = np.asarray(Image.new("HSV", (96, 96), (colour * 255 // 360, 200, 200)).convert("RGB"))
-            Image.fromarray(np.clip(disc + rng.integers(-20, 20, disc.shape), 0, 255).astype(np.uint8)).save(
-                place / "images" / name / f"{i}.png"
-            )
-    return atlas.collect(f"folder:{place / 'images'}", mini, place / "store").path
+    return discs(("red", "green", "blue", HOSTILE), 4, side=96)
 
 
 @pytest.mark.slow

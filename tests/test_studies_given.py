@@ -1,15 +1,13 @@
 """Activation given a class: medians by hand, chance where classes are shuffled, the command on a tiny Store."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
-import atlas
 from atlas.errors import Refused
-from atlas.model.clip import Clip
 from atlas.pages.fragments import check_fragment
 from atlas.store.store import Store
 from decompose.cli import main
@@ -48,17 +46,9 @@ def test_chosen_classes_are_held_out_so_that_noise_stays_at_chance() -> None:
 
 
 @pytest.fixture(scope="module")
-def made(mini: Clip, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(discs: Callable[..., Path]) -> Path:
     """Discs of three colours in folders of their names; one is hostile."""
-    place, rng = tmp_path_factory.mktemp("given"), np.random.default_rng(5)
-    for name, colour in zip(("red", "green", HOSTILE), range(0, 360, 120), strict=True):
-        (place / "images" / name).mkdir(parents=True)
-        for i in range(5):
-            disc = np.asarray(Image.new("HSV", (40, 40), (colour * 255 // 360, 200, 200)).convert("RGB"))
-            Image.fromarray(np.clip(disc + rng.integers(-20, 20, disc.shape), 0, 255).astype(np.uint8)).save(
-                place / "images" / name / f"{i}.png"
-            )
-    return atlas.collect(f"folder:{place / 'images'}", mini, place / "store").path
+    return discs(("red", "green", HOSTILE), 5)
 
 
 def test_the_command(made: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -146,8 +146,8 @@ def test_a_parent_is_silent_where_its_child_answers() -> None:
     regions = [f"region {i // 12}" for i in range(120)]
     names = rng.normal(size=(120, NEURONS))
     names[12:24, 0] += 6  # the parent of region 1
-    names[15, 0] = -4  # but for one country
-    names[15, 9] += 30  # which its child answers
+    names[15, 0] = -4  # one country does not activate the parent
+    names[15, 9] += 30  # it activates the child
     found = parents_and_children(names, regions)
     assert [(row["parent"], row["region"], row["child"], row["country"]) for row in found] == [(0, "region 1", 9, 15)]
     order = rng.permutation(120)

@@ -276,7 +276,7 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--weights", type=Path, help="file for the weights (mini.safetensors in the run's folder)")
-    parser.add_argument("--start", type=Path, help="finished weights to begin with")
+    parser.add_argument("--start", type=Path, help="weights to begin with; their training.json lies beside them")
     parser.set_defaults(function=train_model)
     args, goes_on = parser.parse_args(), "interrupted: the same command continues from the last checkpoint"
     return answer("train", lambda: args.function(args), goes_on)

@@ -18,7 +18,7 @@ ATTACK_PAGE, STROOP_PAGE = "attack", "stroop"  # names of the pages
 
 
 def attack_page(report: AttackReport) -> tuple[str, dict[str, bytes]]:
-    """The HTML of the page of attacks, and the pictures beside it."""
+    """The page of attacks as HTML, and its pictures by file name."""
     beside = {}
     for i, each in enumerate(report.examples):
         beside |= {f"before-{i}.webp": _webp(each.before), f"after-{i}.webp": _webp(each.after)}

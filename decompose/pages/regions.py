@@ -22,7 +22,7 @@ _MOST_LISTED = 20  # rows of each list
 
 
 def regions_page(found: RegionReport) -> tuple[str, dict[str, bytes]]:
-    """The HTML of the page, and the pictures beside it."""
+    """The page of regions as HTML, and its pictures by file name."""
     lands = all_countries()
     paths = outline_paths(lands)
     maps: list[Record] = [

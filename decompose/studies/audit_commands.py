@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from atlas.console import option, options_given, print_table, takes
 from atlas.errors import Refused
 from atlas.formatting import Record
+from atlas.options import ATLAS_WEIGHTS
 from decompose.opening import (
     AS_JSON,
     SEED_NUMBER,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     count_option(10, "neurons to silence"),
     templates_option("drawing"),
     SEED_NUMBER,
-    option("--pretrained", help="where the checkpoint file is now, if the Store was made with one"),
+    ATLAS_WEIGHTS,
     AS_JSON,
 )
 def audit_command(

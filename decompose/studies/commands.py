@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from atlas.console import option, print_table, takes
 from atlas.errors import Refused
 from atlas.formatting import Record
+from atlas.options import ATLAS_WEIGHTS
 from decompose.opening import (
     AS_JSON,
     NEURON_NUMBER,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 # Nothing heavy is imported here, so that `decompose --help` answers at once.
 
-PRETRAINED_FILE = option("--pretrained", help="where the checkpoint file is now, if the Store was made with one")
+
 _SHOWN = ("classifier", "target", "text", "success", "nonsense", "accuracy", "accuracy_nonsense", "cover")
 
 
@@ -50,7 +51,7 @@ _SHOWN = ("classifier", "target", "text", "success", "nonsense", "accuracy", "ac
     count_option(10, "neurons to ablate"),
     templates_option("drawing"),
     SEED_NUMBER,
-    PRETRAINED_FILE,
+    ATLAS_WEIGHTS,
     AS_JSON,
 )
 def attack_command(
@@ -107,7 +108,7 @@ def attack_command(
     option("--labels", type=Path, nargs="+", default=[], metavar="FILE", help="answers of one labeller, or of two"),
     templates_option("neutral"),
     SEED_NUMBER,
-    PRETRAINED_FILE,
+    ATLAS_WEIGHTS,
     AS_JSON,
 )
 def conditional_command(

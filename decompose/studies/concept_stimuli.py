@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from atlas.console import option, print_table, takes
 from atlas.errors import Refused
+from atlas.options import ATLAS_WEIGHTS
 from decompose.opening import AS_JSON, SEED_NUMBER, STORE_FOLDER, check_count, count_option, open_with_model
 from decompose.results import write_page
 
@@ -28,7 +29,7 @@ _FONTS = ("open-sans", "pt-serif", "roboto-slab", "fira-code")
     option("--images", type=Path, metavar="FOLDER", help="photographs of the concept"),
     option("--drawings", type=Path, metavar="FOLDER", help="drawings of it (the Store's images of this name)"),
     option("--words", nargs="+", default=[], metavar="WORD", help="its written names (the Store's words of this name)"),
-    option("--pretrained", help="where the checkpoint file is now, if the Store was made with one"),
+    ATLAS_WEIGHTS,
     SEED_NUMBER,
     count_option(10),
     AS_JSON,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from atlas.console import option, print_table, takes
 from atlas.errors import Refused
 from atlas.formatting import Record
+from atlas.options import ATLAS_WEIGHTS
 from decompose.opening import AS_JSON, SEED_NUMBER, STORE_FOLDER, check_count, count_option, open_with_model
 from decompose.results import write_page
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     option("--count", type=int, default=50, help="how many classes to draw (50)"),
     count_option(3, "neurons a class, at most"),
     SEED_NUMBER,
-    option("--pretrained", help="where the checkpoint file is now, if the Store was made with one"),
+    ATLAS_WEIGHTS,
     AS_JSON,
 )
 def probe_command(

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from atlas.console import option, print_table, takes
+from atlas.options import ATLAS_WEIGHTS
 from decompose.opening import AS_JSON, SEED_NUMBER, STORE_FOLDER, check_count, count_option, open_with_model
 from decompose.results import write_page
 
@@ -15,7 +16,7 @@ from decompose.results import write_page
     option("--neurons", type=int, nargs="+", default=[], metavar="N", help="neurons on the maps (the most regional)"),
     count_option(10),
     SEED_NUMBER,
-    option("--pretrained", help="where the checkpoint file is now, if the Store was made with one"),
+    ATLAS_WEIGHTS,
     AS_JSON,
 )
 def regions_command(store: Path, neurons: list[int], k: int, seed: int, pretrained: str | None, as_json: bool) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from atlas.console import option, print_table, takes
 from atlas.errors import Refused
 from atlas.formatting import Record
+from atlas.options import ATLAS_WEIGHTS
 from decompose.opening import AS_JSON, SEED_NUMBER, STORE_FOLDER, open_with_model, templates_option
 from decompose.results import write_page
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     option("--centre", type=int, default=2000, metavar="N", help="frequent words whose mean is subtracted (2000)"),
     templates_option("neutral"),
     SEED_NUMBER,
-    option("--pretrained", help="where the checkpoint file is now, if the Store was made with one"),
+    ATLAS_WEIGHTS,
     AS_JSON,
 )
 def words_command(
