@@ -14,14 +14,11 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float, Float32, Int64
 from scipy.sparse import coo_matrix
-from sklearn.neighbors import KDTree
 
 from atlas.analysis.index import graph_index
 from atlas.vectors import Rows, Unit, take_rows, unit_blocks
 
-with warnings.catch_warnings():
-    warnings.filterwarnings("ignore", "Tensorflow not installed", ImportWarning)
-    from umap.umap_ import smooth_knn_dist
+# UMAP and scikit-learn are imported where a map is made: a search, which makes none, would wait a second for them.
 
 MATCHES = 2  # best matches of a row in every other kind; more of them blur the place of a concept
 OWN_WEIGHT = 0.85  # of an edge between rows of one kind, where an edge to another kind has 1
@@ -112,6 +109,9 @@ def balanced_graph(found: KindNeighbours, k: int) -> coo_matrix:
 
     So every kind has the same say in the place of a row, however many rows it has.
     """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Tensorflow not installed", ImportWarning)
+        from umap.umap_ import smooth_knn_dist
 
     parts = []
     for kind, other in found.near:
@@ -162,6 +162,8 @@ def name_matches(layout: Layout, kinds: Kinds, labels: Sequence[str], k: int = 1
 
     Only points whose name the other kind has are counted; case is ignored. Pairs of kinds without any are left out.
     """
+    from sklearn.neighbors import KDTree
+
     kinds = np.asarray(kinds, dtype=object)
     codes = np.unique([label.casefold() for label in labels], return_inverse=True)[1]
     named = np.array([bool(label.strip()) for label in labels])
@@ -192,6 +194,8 @@ def _nearest(
 
 def _others_near(layout: Layout, k: int) -> Int64[np.ndarray, "n k"]:
     """The k nearest points of every point on the map, without the point itself."""
+    from sklearn.neighbors import KDTree
+
     near = KDTree(layout).query(layout, k + 1, return_distance=False)
     return near[_not_self(near, 0)].reshape(len(near), k)
 

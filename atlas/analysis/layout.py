@@ -14,7 +14,7 @@ from itertools import combinations
 import numpy as np
 from jaxtyping import Float, Float32, Int64
 
-from atlas.analysis.balance import KindNeighbours, balanced_graph
+from atlas.analysis.balance import KindNeighbours, Layout, balanced_graph
 from atlas.analysis.index import Index, neighbour_graph
 from atlas.errors import Refused
 from atlas.vectors import Rows, Unit, sample_rows, take_rows, unit_blocks, unit_rows
@@ -27,7 +27,6 @@ CELL_NEIGHBORS, CELL_MIN_DIST = 20, 0.01  # of the activation atlas, as in the n
 _REPULSION = 10.0  # of a balanced map: 1, UMAP's default, leaves the places of different concepts mixed
 _SCORES_HELD = 2**25  # cosines in memory at a time while ranking: 128 MB of float32
 
-Layout = Float[np.ndarray, "n 2"]
 Labels = Sequence[str] | np.ndarray  # one per row
 Graph = tuple[Int64[np.ndarray, "n k"], Float32[np.ndarray, "n k"]]  # ids and distances, the row itself first
 
@@ -121,6 +120,18 @@ def project(
         return _balanced_layout(found, start, k, min_dist, n_epochs, seed)
     graph = graph.merged(k) if isinstance(graph, KindNeighbours) else graph or neighbour_graph(vectors, k, seed)
     ids, distances = (part[:, :k] for part in graph)
+    return _umap_layout(ids, distances, start, min_dist, n_epochs, seed)
+
+
+def _umap_layout(
+    ids: Int64[np.ndarray, "n k"],
+    distances: Float32[np.ndarray, "n k"],
+    start: Layout,
+    min_dist: float,
+    n_epochs: int,
+    seed: int,
+) -> Float32[np.ndarray, "n 2"]:
+    """Places by UMAP, of neighbours that are known."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Tensorflow not installed", ImportWarning)
         import umap
@@ -129,7 +140,7 @@ def project(
         mapper = umap.UMAP(
             n_neighbors=ids.shape[1],
             min_dist=min_dist,
-            metric=metric,
+            metric="cosine",
             n_epochs=n_epochs,
             init=start,  # pyright: ignore[reportArgumentType] - UMAP takes an array too
             random_state=seed,
