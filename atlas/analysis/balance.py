@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Bool, Float, Float32, Int64
 from scipy.sparse import coo_matrix
 
 from atlas.analysis.index import graph_index
@@ -21,7 +21,7 @@ from atlas.vectors import Rows, Unit, take_rows, unit_blocks
 # UMAP and scikit-learn are imported where a map is made: a search, which makes none, would wait a second for them.
 
 MATCHES = 2  # best matches of a row in every other kind; more of them blur the place of a concept
-OWN_WEIGHT = 0.85  # of an edge between rows of one kind, where an edge to another kind has 1
+OWN_WEIGHT_LOST = 0.64  # by which an edge within a kind counts less than 1, times the kind's share of all rows
 _HUB_NEIGHBOURS = 10  # by their mean cosine, rows that lie near everything are found
 
 Kinds = Sequence[str] | np.ndarray  # one per row
@@ -107,7 +107,8 @@ class KindNeighbours:
 def balanced_graph(found: KindNeighbours, k: int) -> coo_matrix:
     """UMAP's graph (n, n) of k neighbours of the own kind and `MATCHES` of every other, each pair smoothed by itself.
 
-    So every kind has the same say in the place of a row, however many rows it has.
+    So every kind has the same say in the place of a row, however many rows it has. The larger a kind is, the less its
+    own edges count: its rows would push those of other kinds aside.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Tensorflow not installed", ImportWarning)
@@ -124,7 +125,8 @@ def balanced_graph(found: KindNeighbours, k: int) -> coo_matrix:
         padded = np.pad(distances, ((0, 0), (1, 0)))  # UMAP counts the row itself
         scale, nearest = smooth_knn_dist(padded, float(padded.shape[1]))
         beyond = np.maximum(distances - nearest[:, None], 0)
-        weights = np.exp(-beyond / np.maximum(scale[:, None], 1e-9)) * (OWN_WEIGHT if own else 1)
+        counted = 1 - OWN_WEIGHT_LOST * len(ids) / found.size if own else 1
+        weights = np.exp(-beyond / np.maximum(scale[:, None], 1e-9)) * counted
         parts.append((np.repeat(found.rows[kind], ids.shape[1]), ids.ravel(), weights.ravel().astype(np.float32)))
     start, end, weights = (np.concatenate(part) for part in zip(*parts, strict=True))
     one_way = coo_matrix((weights, (start, end)), shape=(found.size, found.size)).tocsr()
@@ -162,23 +164,40 @@ def name_matches(layout: Layout, kinds: Kinds, labels: Sequence[str], k: int = 1
 
     Only points whose name the other kind has are counted; case is ignored. Pairs of kinds without any are left out.
     """
+    shares = {}
+    for other in sorted(set(kinds)):
+        rows, met = _names_met(layout, kinds, labels, other, k)
+        for kind in sorted(set(kinds) - {other}):
+            here = met[np.asarray(kinds, dtype=object)[rows] == kind]
+            if len(here):
+                shares[f"{kind}-{other}"] = {"first": float(here[:, 0].mean()), "of_ten": float(here.any(axis=1).mean())}
+    return dict(sorted(shares.items()))
+
+
+def lies_at_its_name(
+    layout: Layout, kinds: Kinds, labels: Sequence[str], other: str, k: int = 10
+) -> Bool[np.ndarray, " n"]:
+    """Whether one of the k points of the kind `other` that are nearest to a point carries its name; False for `other`."""
+    rows, met = _names_met(layout, kinds, labels, other, k)
+    found = np.zeros(len(layout), bool)
+    found[rows] = met.any(axis=1)
+    return found
+
+
+def _names_met(
+    layout: Layout, kinds: Kinds, labels: Sequence[str], other: str, k: int
+) -> tuple[Int64[np.ndarray, " m"], Bool[np.ndarray, "m k"]]:
+    """The points of other kinds whose name the kind `other` has, and which of its k nearest points carry that name."""
     from sklearn.neighbors import KDTree
 
-    kinds = np.asarray(kinds, dtype=object)
     codes = np.unique([label.casefold() for label in labels], return_inverse=True)[1]
-    named = np.array([bool(label.strip()) for label in labels])
-    shares = {}
-    rows = {kind: np.flatnonzero((kinds == kind) & named) for kind in sorted(set(kinds))}
-    trees = {kind: KDTree(layout[positions]) for kind, positions in rows.items() if len(positions)}
-    for kind, positions in rows.items():
-        for other, tree in trees.items():
-            asked = positions[np.isin(codes[positions], codes[rows[other]])]
-            if kind == other or not len(asked):
-                continue
-            near = tree.query(layout[asked], min(k, len(rows[other])), return_distance=False)
-            met = codes[rows[other]][near] == codes[asked][:, None]
-            shares[f"{kind}-{other}"] = {"first": float(met[:, 0].mean()), "of_ten": float(met.any(axis=1).mean())}
-    return shares
+    named, there = np.array([bool(label.strip()) for label in labels]), np.asarray(kinds, dtype=object) == other
+    rows = np.flatnonzero(there & named)
+    asked = np.flatnonzero(~there & named & np.isin(codes, codes[rows])).astype(np.int64)
+    if not len(asked):
+        return asked, np.zeros((0, 1), bool)
+    near = KDTree(layout[rows]).query(layout[asked], min(k, len(rows)), return_distance=False)
+    return asked, codes[rows][near] == codes[asked][:, None]
 
 
 def _nearest(

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Float32, Int, Int16, Integer, UInt8
 
 from atlas.analysis import parts
+from atlas.analysis.balance import lies_at_its_name
 from atlas.analysis.index import Index
 from atlas.analysis.layout import Centred
 from atlas.analysis.terms import Terms
@@ -56,6 +57,9 @@ def write_map(frame: StoreFrame, rows: PageRows) -> Page:
     data: dict[str, Column] = {"row": at}
     if "preservation" in points.column_names:
         data["kept"] = percentages(points["preservation"].to_numpy().astype(np.float32))
+    if "image" in frame.store.counts and len(frame.store.counts) > 1:  # such words are drawn before others
+        kinds = [list(frame.store.counts)[code] for code in rows.kinds[at].tolist()]
+        data["met"] = lies_at_its_name(xy, kinds, [rows.labels[row] for row in at], "image").astype(np.uint8)
     centred = is_centred(frame.derived)
     near: dict[str, Column] = {"near": nearest_rows(frame, centred)[at].astype(smallest_unsigned(len(rows)))}
     drivers = None
@@ -181,11 +185,24 @@ def map_quality(derived: DerivedParts, centred: bool) -> Record:
     found["gaps"] = [("s and ".join(pair.split("-")) + "s", raw[pair], after[pair]) for pair in raw if pair in after]
     found["centred"] = centred
     found["mixing"] = [(f"{kind}s", share) for kind, share in (recipe.get("mixing") or {}).items()]
-    names = (recipe.get("name_matches") or {}).get("word-image")
-    found["names"] = names and (names["first"], names["of_ten"])
+    found["within"] = [(f"{kind}s", share) for kind, share in (recipe.get("preservation_within") or {}).items()]
+    found["joined"] = joined_sentence(recipe)
     made = derived.recipe(parts.EMBEDDINGS).values()
     recalls = [entry["recall_at_10"] for entry in made if isinstance(entry, dict) and "recall_at_10" in entry]
     return found | {"recall": min(recalls, default=None), "recalls": len(recalls)}
+
+
+def joined_sentence(recipe: Record) -> str | None:
+    """How far the map joins pictures and words, in one sentence; None where that was not measured."""
+    names = (recipe.get("name_matches") or {}).get("word-image")
+    others = (recipe.get("mixing") or {}).get("word")
+    if not names or others is None:
+        return None
+    return (
+        f"Of the words that name a picture here, {names['first']:.0%} have such a picture as their nearest, and "
+        f"{names['of_ten']:.0%} among their ten nearest pictures; of the ten points nearest to a word, "
+        f"{10 * others:.0f} are of another kind."
+    )
 
 
 def percentages(share: Float32[np.ndarray, " n"]) -> UInt8[np.ndarray, " n"]:
