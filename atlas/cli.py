@@ -60,6 +60,8 @@ def build_command(
     **options: Unpack[ModelOptionsGiven],
 ) -> int:
     """Collect, derive all parts and write the site: everything in one command."""
+    from atlas.analysis import parts
+    from atlas.analysis.alignment import Alignment
     from atlas.analysis.derivation import derive
     from atlas.pages.site import SITE, write_site
 
@@ -67,6 +69,8 @@ def build_command(
     if derive(store, clip, force) or not store.current(SITE):
         write_site(store, **options_given(max_mb=max_mb))
     print(store)
+    if found := Alignment.read(store.recipe(parts.TEXTS)):
+        print(found.sentence())
     print(store.derived(SITE) / "index.html")
     return _report_rejects(store, skip_bad)
 

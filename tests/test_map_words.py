@@ -11,7 +11,9 @@ from tests.browsing import DRAWN, Visit
 from tests.fakes import fake_store
 
 OVER = "atlas.page.scatter.over()"
-WORDS = f"{OVER}.words.map(({{i, text, box}}) => ({{i, text, box, kind: atlas.page.rows.kind[atlas.page.points.row[i]]}}))"
+WORDS = (
+    f"{OVER}.words.map(({{i, text, box}}) => ({{i, text, box, kind: atlas.page.rows.kind[atlas.page.points.row[i]]}}))"
+)
 
 
 def written(page: Any) -> list[dict[str, Any]]:
@@ -97,7 +99,10 @@ def test_few_pictures_among_many_words_have_a_third_of_the_ink(tmp_path: Any, br
 
 
 def test_the_sentence_has_the_figures_of_the_layout() -> None:
-    recipe = {"name_matches": {"word-image": {"first": 0.381, "of_ten": 0.649}}, "mixing": {"image": 0.2, "word": 0.604}}
+    recipe = {
+        "name_matches": {"word-image": {"first": 0.381, "of_ten": 0.649}},
+        "mixing": {"image": 0.2, "word": 0.604},
+    }
     assert joined_sentence(recipe) == (
         "Of the words that name a picture here, 38% have such a picture as their nearest, and 65% among their ten "
         "nearest pictures; of the ten points nearest to a word, 6 are of another kind."

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Float32, Int64
 from scipy.sparse import coo_matrix
 
 from atlas.analysis.index import graph_index
+from atlas.formatting import Record
 from atlas.vectors import Rows, Unit, take_rows, unit_blocks
 
 # UMAP and scikit-learn are imported where a map is made: a search, which makes none, would wait a second for them.
@@ -137,6 +138,20 @@ def balanced_graph(found: KindNeighbours, k: int) -> coo_matrix:
 # -- quality -----------------------------------------------------------------------------------------------------------
 
 
+def measure_joining(found: KindNeighbours, layout: Layout, labels: Sequence[str], k: int = 15) -> Record:
+    """How far a map joins the kinds, and how many neighbours it keeps within each; {} where there is one kind."""
+    if len(found.rows) < 2:
+        return {}
+    kinds = np.empty(found.size, object)
+    for kind, rows in found.rows.items():
+        kinds[rows] = kind
+    return {
+        "preservation_within": preservation_within(found, layout, k),
+        "mixing": mixing(layout, kinds),
+        "name_matches": name_matches(layout, kinds, labels),
+    }
+
+
 def preservation_within(found: KindNeighbours, layout: Layout, k: int = 15) -> dict[str, float]:
     """The share of a row's k nearest rows of its kind that are also so on the map, on average: {kind: 0..1}."""
     kept = {}
@@ -170,14 +185,17 @@ def name_matches(layout: Layout, kinds: Kinds, labels: Sequence[str], k: int = 1
         for kind in sorted(set(kinds) - {other}):
             here = met[np.asarray(kinds, dtype=object)[rows] == kind]
             if len(here):
-                shares[f"{kind}-{other}"] = {"first": float(here[:, 0].mean()), "of_ten": float(here.any(axis=1).mean())}
+                shares[f"{kind}-{other}"] = {
+                    "first": float(here[:, 0].mean()),
+                    "of_ten": float(here.any(axis=1).mean()),
+                }
     return dict(sorted(shares.items()))
 
 
 def lies_at_its_name(
     layout: Layout, kinds: Kinds, labels: Sequence[str], other: str, k: int = 10
 ) -> Bool[np.ndarray, " n"]:
-    """Whether one of the k points of the kind `other` that are nearest to a point carries its name; False for `other`."""
+    """Whether one of the k nearest points of the kind `other` carries a point's name; False for `other` itself."""
     rows, met = _names_met(layout, kinds, labels, other, k)
     found = np.zeros(len(layout), bool)
     found[rows] = met.any(axis=1)

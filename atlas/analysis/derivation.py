@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from atlas.analysis import balance, cells, layout, parts, stats
+from atlas.analysis.alignment import measure_alignment
 from atlas.analysis.index import Index
 from atlas.analysis.terms import Terms, embed_terms
 from atlas.console import track
@@ -128,7 +129,9 @@ def relate_texts(store: Store, clip: Clip) -> Path:
     best = np.argsort(-score, axis=1, kind="stable")[:, :_TEXTS_LISTED]
     columns = {"neuron": np.arange(len(W)), "texts": [[texts[i] for i in row] for row in best]}
     columns["score"] = list(np.take_along_axis(score, best, 1))
-    with store.deriving(parts.TEXTS, {"score": "cosine, texts centred"}, of=of) as folder:
+    found = measure_alignment(store.array("embedding", "image"), E) if "image" in store.counts else None
+    recipe = {"score": "cosine, texts centred", **({"alignment": found.recipe()} if found else {})}
+    with store.deriving(parts.TEXTS, recipe, of=of) as folder:
         pq.write_table(pa.table(columns), folder / "texts.parquet")
     return store.derived(parts.TEXTS)
 
@@ -235,7 +238,7 @@ def lay_out_rows(
     quality = {
         "trustworthiness": layout.trustworthiness(measured, places, seed=seed),
         "preservation": float(np.nanmean(kept)),
-        **_joining(found, places, kinds, labels),
+        **balance.measure_joining(found, places, labels, _PRESERVED),
         "modality_gap": {
             "raw": layout.modality_gap(vectors, kinds),
             "centred": layout.modality_gap(layout.Centred(vectors, kinds), kinds),
@@ -248,17 +251,6 @@ def lay_out_rows(
         np.save(folder / "near.npy", graph[0][:, 1:9].astype(np.uint32))
         (folder / "quality.json").write_text(json.dumps(quality, indent=1) + "\n", "utf-8")
     return store.derived(parts.MAP)
-
-
-def _joining(found: balance.KindNeighbours, places: np.ndarray, kinds: np.ndarray, labels: list[str]) -> Record:
-    """How far a map joins the kinds, and what it keeps of each; {} where there is one kind."""
-    if len(found.rows) < 2:
-        return {}
-    return {
-        "preservation_within": balance.preservation_within(found, places, _PRESERVED),
-        "mixing": balance.mixing(places, kinds),
-        "name_matches": balance.name_matches(places, kinds, labels),
-    }
 
 
 def _words_meet_drawings(store: Store) -> Record:

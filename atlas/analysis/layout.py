@@ -25,7 +25,6 @@ N_NEIGHBORS, MIN_DIST = 15, 0.1  # defaults of UMAP
 NEURON_NEIGHBORS, NEURON_MIN_DIST = 30, 0.5  # of the neuron atlas: points far enough apart to be told apart
 CELL_NEIGHBORS, CELL_MIN_DIST = 20, 0.01  # of the activation atlas, as in the notebook of Carter et al. (2019)
 _REPULSION = 10.0  # of a balanced map: 1, UMAP's default, leaves the places of different concepts mixed
-_REPULSED = 2  # rows that push a row away at each step of a balanced map: UMAP's 5 take twice the time
 _SCORES_HELD = 2**25  # cosines in memory at a time while ranking: 128 MB of float32
 
 Labels = Sequence[str] | np.ndarray  # one per row
@@ -93,9 +92,9 @@ def project(
     `n_neighbors`: neighbours of each row, the row itself included. `groups`: a label per row (image | word | text);
     the modality gap between groups is closed by `Centred`, unless `centre` is false. `n_epochs`: by default 500 up to
     10,000 rows, as in UMAP, and 100 above, which is half of UMAP's (trustworthiness was the same on 50,000 rows in
-    clusters); 200 with `kinds`, where an epoch takes half the time. `kinds`: a label per row, as `groups`; the vectors
-    are centred by them too, and every row gets neighbours of every kind, however many rows a kind has. `graph`: a `neighbour_graph` of these (centred) vectors, or their
-    `KindNeighbours` if `kinds` are given, if there is one already.
+    clusters); 200 with `kinds`. `kinds`: a label per row, as `groups`; the vectors are centred by them too, and every
+    row gets neighbours of every kind, however many rows a kind has. `graph`: a `neighbour_graph` of these (centred)
+    vectors, or their `KindNeighbours` if `kinds` are given, if there is one already.
 
     UMAP starts from the principal components: a spectral start is not better, and takes long. The same seed gives the
     same map. Raises `Refused` for another metric, without rows, and for a row that is zero or not finite.
@@ -170,7 +169,7 @@ def _balanced_layout(
         a=a,
         b=b,
         gamma=_REPULSION,
-        negative_sample_rate=_REPULSED,
+        negative_sample_rate=5,
         n_epochs=n_epochs,
         init=start,
         random_state=np.random.RandomState(seed),

@@ -97,6 +97,7 @@ class Frame:
             title=self.facts.title,
             provenance=self.facts.provenance,
             command=self.facts.command,
+            warnings=self.facts.warnings,
             grid=self.facts.grid,
             sheet=SHEET_COLUMNS,
             mark=MARK,

@@ -70,8 +70,8 @@ def write_map(frame: StoreFrame, rows: PageRows) -> Page:
     meaning = find_meanings(frame.store)
     if meaning:
         frame.write_data("meaning", meaning.columns(len(rows)))
-    terms = None if rows.names.telling else Terms.read(frame.store)
-    regions = name_map_regions(frame.store, rows, at, xy, terms, centred)
+    terms = None if rows.names.telling or not frame.facts.names else Terms.read(frame.store)
+    regions = name_map_regions(frame.store, rows, at, xy, terms, centred, frame.facts.names)
     context = {
         "has_neurons": strongest is not None,
         "meaning": meaning and meaning.origin,
@@ -89,14 +89,20 @@ def name_map_regions(
     xy: Float32[np.ndarray, "n 2"],
     terms: Terms | None,
     centred: bool = True,
+    named_by_texts: bool = True,
 ) -> list[Region]:
     """Named regions of points, each a row: by the rows' labels, or where `terms` are given, by the nearest of these.
 
     `centred`: whether the mean of each kind was subtracted from the embeddings that the map was drawn from.
+    `named_by_texts`: whether labels of words and texts name the images among which they lie.
     """
     kinds = [list(store.counts)[code] for code in rows.kinds[at].tolist()]
     if terms is None:
-        return regions_by_labels(xy, map_space(store, centred), [rows.labels[row] for row in at], kinds)
+        labels = [rows.labels[row] for row in at]
+        if not named_by_texts:
+            spoken = rows.names.telling
+            labels = [label if spoken and kind == "image" else "" for label, kind in zip(labels, kinds, strict=True)]
+        return regions_by_labels(xy, map_space(store, centred), labels, kinds)
     several = kinds if len(store.counts) > 1 else None  # with one kind, its name tells no region from another
     return regions_by_vocabulary(xy, Centred(store.array("embedding"), kinds), terms, several)
 

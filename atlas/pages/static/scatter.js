@@ -54,14 +54,14 @@ atlas.scatter = async (target, points, options) => {
   /** @returns {[number, number, number]} */
   const seen = () => [(xr.start + xr.end) / 2, (yr.start + yr.end) / 2, xr.end - xr.start];
   function extent() {
-    let [x0, x1, y0, y1] = [Infinity, -Infinity, Infinity, -Infinity];
-    for (let i = 0; i < points.x.length; i++) {
-      if (points.x[i] < x0) x0 = points.x[i];
-      if (points.x[i] > x1) x1 = points.x[i];
-      if (points.y[i] < y0) y0 = points.y[i];
-      if (points.y[i] > y1) y1 = points.y[i];
-    }
-    return [x0, x1, y0, y1];
+    // of all points but the 0.2 % that lie farthest out on each side: one island far away would shrink all the others
+    const step = Math.ceil(points.x.length / 50_000);
+    const ends = [points.x, points.y].map((of) => {
+      const sorted = (step > 1 ? of.filter((_, i) => i % step === 0) : of.slice()).sort();
+      const out = Math.floor(sorted.length / 500);
+      return sorted.length ? [sorted[out], sorted[sorted.length - 1 - out]] : [Infinity, -Infinity];
+    });
+    return ends.flat();
   }
   const [left, right, bottom, top] = extent();
   function all() {
