@@ -60,6 +60,8 @@ def build_command(
     **options: Unpack[ModelOptionsGiven],
 ) -> int:
     """Collect, derive all parts and write the site: everything in one command."""
+    from atlas.analysis import parts
+    from atlas.analysis.alignment import Alignment
     from atlas.analysis.derivation import derive
     from atlas.pages.site import SITE, write_site
 
@@ -67,6 +69,8 @@ def build_command(
     if derive(store, clip, force) or not store.current(SITE):
         write_site(store, **options_given(max_mb=max_mb))
     print(store)
+    if found := Alignment.read(store.recipe(parts.TEXTS)):
+        print(found.sentence())
     print(store.derived(SITE) / "index.html")
     return _report_rejects(store, skip_bad)
 
@@ -120,6 +124,7 @@ def index_command(out: Path, seed: int | None, as_json: bool) -> int:
         default=None,
         help="do not centre images, words and texts; the modality gap stays visible",
     ),
+    option("--centred", action="store_false", dest="balanced", default=None, help="centre kinds, but do not join them"),
     option("--columns", type=int, help="cells across the activation atlas; by default 20, fewer for few images"),
     ATLAS_SEED,
     ATLAS_JSON,

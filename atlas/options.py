@@ -67,6 +67,7 @@ class MapOptionsGiven(TypedDict):
     n_neighbors: int | None
     min_dist: float | None
     centre: bool | None
+    balanced: bool | None
     columns: int | None
     seed: int | None
 

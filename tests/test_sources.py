@@ -6,6 +6,7 @@ import os
 import pickle
 import sys
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -471,3 +472,16 @@ def test_a_file_is_taken_at_its_name(photos):
 def test_every_emoji_has_the_name_that_words_use():
     names = {item.label for item in parse("emoji?skin=no")}
     assert names <= set(vocabulary.emoji_names())
+
+
+def test_coarse_words_are_left_out_of_lists_but_not_of_a_users_file(tmp_path: Path) -> None:
+    words = builtin.word_source("words", top=600, fonts=("open-sans",), sizes=(24,)).words
+    assert len(words) == 600
+    assert "fucking" not in words  # among the 500 most frequent
+    assert "shit" not in builtin.word_source("words:emoji", "emoji", fonts=("open-sans",), sizes=(24,)).words
+    assert "shit" not in {item.caption for item in builtin.text_source("texts:emoji", "emoji")}
+    (tmp_path / "own.txt").write_text("shit\nlove\n", "utf-8")
+    assert builtin.word_source("own", str(tmp_path / "own.txt"), fonts=("open-sans",), sizes=(24,)).words == (
+        "shit",
+        "love",
+    )

@@ -13,8 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from atlas.analysis import cells, layout, parts, stats
-from atlas.analysis.index import Index, neighbour_graph
+from atlas.analysis import balance, cells, layout, parts, stats
+from atlas.analysis.alignment import measure_alignment
+from atlas.analysis.index import Index
 from atlas.analysis.terms import Terms, embed_terms
 from atlas.console import track
 from atlas.errors import Refused
@@ -131,7 +132,9 @@ def relate_texts(store: Store, clip: Clip) -> Path:
     best = np.argsort(-score, axis=1, kind="stable")[:, :_TEXTS_LISTED]
     columns = {"neuron": np.arange(len(W)), "texts": [[texts[i] for i in row] for row in best]}
     columns["score"] = list(np.take_along_axis(score, best, 1))
-    with store.deriving(parts.TEXTS, {"score": "cosine, texts centred"}, of=of) as folder:
+    found = measure_alignment(store.array("embedding", "image"), E) if "image" in store.counts else None
+    recipe = {"score": "cosine, texts centred", **({"alignment": found.recipe()} if found else {})}
+    with store.deriving(parts.TEXTS, recipe, of=of) as folder:
         pq.write_table(pa.table(columns), folder / "texts.parquet")
     return store.derived(parts.TEXTS)
 
@@ -180,10 +183,11 @@ def draw_maps(
     centre: bool = True,
     columns: int | None = None,
     seed: int = 0,
+    balanced: bool = True,
 ) -> list[Path]:
     """Make layout/map, layout/neurons and layout/cells (if there are images), as `atlas map` does."""
-    options = _map_options(n_neighbors, min_dist, centre, columns, seed)
-    made = [lay_out_rows(store, seed, centre, n_neighbors, min_dist, options)]
+    options = _map_options(n_neighbors, min_dist, centre, columns, seed, balanced)
+    made = [lay_out_rows(store, seed, centre, n_neighbors, min_dist, options, balanced)]
     made.append(lay_out_neurons(store, seed, options))
     return made + ([lay_out_cells(store, columns, seed=seed, options=options)] if "image" in store.counts else [])
 
@@ -194,12 +198,14 @@ def _map_options(
     centre: bool = True,
     columns: int | None = None,
     seed: int = 0,
+    balanced: bool = True,
 ) -> Record:
     """The options of `atlas map` that differ from their defaults."""
     return {
         "neighbors": None if n_neighbors == layout.N_NEIGHBORS else n_neighbors,
         "min_dist": None if min_dist == layout.MIN_DIST else min_dist,
         "raw": not centre,
+        "centred": centre and not balanced,
         "columns": columns,
         "seed": seed or None,
     }
@@ -212,29 +218,37 @@ def lay_out_rows(
     n_neighbors: int = layout.N_NEIGHBORS,
     min_dist: float = layout.MIN_DIST,
     options: Record | None = None,
+    balanced: bool = True,
 ) -> Path:
     """Make layout/map: the place of every row, its 8 nearest rows of all kinds, and the map's quality (quality.json).
 
-    `centre`: close the modality gap. `options`: those of the recorded `atlas map` command; by default those given here.
+    `centre`: close the modality gap. `balanced`: give every row neighbours of every kind too. `options`: those of the
+    recorded `atlas map` command; by default those given here.
     """
-    part = parts.MAP.made_with(**(options or _map_options(n_neighbors, min_dist, centre, seed=seed)))
-    vectors = store.array("embedding")
-    groups = np.array(store.table(["kind"])["kind"].to_pylist())
-    measured = layout.Centred(vectors, groups) if centre else vectors
-    graph = neighbour_graph(measured, max(n_neighbors, _PRESERVED + 1), seed)
-    places = layout.project(measured, n_neighbors, min_dist, seed=seed, graph=graph)
+    balanced = balanced and centre
+    given = options or _map_options(n_neighbors, min_dist, centre, seed=seed, balanced=balanced)
+    vectors, rows = store.array("embedding"), store.table(["kind", "label"])
+    kinds, labels = np.array(rows["kind"].to_pylist()), [label or "" for label in rows["label"].to_pylist()]
+    measured = layout.Centred(vectors, kinds) if centre else vectors
+    found = balance.KindNeighbours.find(measured, kinds, max(n_neighbors, _PRESERVED), seed)
+    graph = found.merged(max(n_neighbors, _PRESERVED + 1))
+    if balanced:
+        places = layout.project(vectors, n_neighbors, min_dist, seed=seed, kinds=kinds, graph=found)
+    else:
+        places = layout.project(measured, n_neighbors, min_dist, seed=seed, graph=graph)
     kept = layout.neighbour_preservation(measured, places, _PRESERVED, graph=graph)
-    umap = {"n_neighbors": n_neighbors, "min_dist": min_dist, "seed": seed, "centre": centre}
+    umap = {"n_neighbors": n_neighbors, "min_dist": min_dist, "seed": seed, "centre": centre, "balanced": balanced}
     quality = {
         "trustworthiness": layout.trustworthiness(measured, places, seed=seed),
         "preservation": float(np.nanmean(kept)),
+        **balance.measure_joining(found, places, labels, _PRESERVED),
         "modality_gap": {
-            "raw": layout.modality_gap(vectors, groups),
-            "centred": layout.modality_gap(layout.Centred(vectors, groups), groups),
+            "raw": layout.modality_gap(vectors, kinds),
+            "centred": layout.modality_gap(layout.Centred(vectors, kinds), kinds),
         },
         **_words_meet_drawings(store),
     }
-    with store.deriving(part, {"umap": umap, **quality}) as folder:
+    with store.deriving(parts.MAP.made_with(**given), {"umap": umap, **quality}) as folder:
         columns = {"row": np.arange(len(store)), "x": places[:, 0], "y": places[:, 1], "preservation": kept}
         pq.write_table(pa.table(columns), folder / "points.parquet")
         np.save(folder / "near.npy", graph[0][:, 1:9].astype(np.uint32))

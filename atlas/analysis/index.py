@@ -175,12 +175,18 @@ def neighbour_graph(
 
     k counts the row itself and is capped at the number of rows. Exact up to 10,000 rows, above with recall@10 of 0.99.
     """
-    index = Index.build(vectors, kind="flat" if len(vectors) <= _GRAPH_FLAT_LIMIT else "ivf", seed=seed)
-    if index.kind != "flat" and index.scanned > _SCAN_LIMIT:  # without clusters exact search is faster
-        index = Index.build(vectors, kind="flat", seed=seed)
+    index = graph_index(vectors, seed)
     found = [_self_first(start, index.search(block, k)) for start, block in unit_blocks(vectors)]
     ids, distances = zip(*found, strict=True)
     return np.concatenate(ids), np.concatenate(distances)
+
+
+def graph_index(vectors: Rows, seed: int = 0) -> Index:
+    """The index by which the neighbours of all rows are found: exact up to 10,000 rows, above with recall@10 of .99."""
+    index = Index.build(vectors, kind="flat" if len(vectors) <= _GRAPH_FLAT_LIMIT else "ivf", seed=seed)
+    if index.kind != "flat" and index.scanned > _SCAN_LIMIT:  # without clusters exact search is faster
+        return Index.build(vectors, kind="flat", seed=seed)
+    return index
 
 
 def _kind_for(n: int) -> str:

@@ -67,10 +67,12 @@ def neurons_near(store: Store, number: int, k: int = 10, by: str = "response") -
 
 
 def place_on_map(store: Store, vector: np.ndarray, kind: str) -> np.ndarray:
-    """Place (2,) of an embedding (e,) on the map, from its nearest rows of a kind."""
+    """Place (2,) of an embedding (e,) on the map, from its nearest rows of a kind, as the map was made."""
     points = pq.read_table(store.derived(parts.MAP) / "points.parquet", columns=["x", "y"])
     places = np.stack([points["x"].to_numpy(), points["y"].to_numpy()], 1)[store.positions(kind)]
-    return layout.place_new_rows(vector[None].astype(np.float32), open_index(store, kind), places)[0]
+    balanced = store.recipe(parts.MAP).get("umap", {}).get("balanced", False)
+    place = layout.place_by_matches if balanced else layout.place_new_rows
+    return place(vector[None].astype(np.float32), open_index(store, kind), places)[0]
 
 
 def export_parquet(store: Store, path: str | Path) -> Path:

@@ -22,7 +22,7 @@ STATIC_FOLDER = Path(__file__).parent / "static"
 TEMPLATES_FOLDER = Path(__file__).parent / "templates"
 SCRIPT_PARTS = {  # the scripts that pages load, and the files that each is joined from
     "atlas.js": ("atlas.js", "rank.js"),
-    "scatter.js": ("places.js", "overlay.js", "raster.js", "scatter.js"),
+    "scatter.js": ("places.js", "words.js", "overlay.js", "raster.js", "scatter.js"),
     "map.js": (
         "whole.js",
         "tiles.js",
@@ -97,6 +97,7 @@ class Frame:
             title=self.facts.title,
             provenance=self.facts.provenance,
             command=self.facts.command,
+            warnings=self.facts.warnings,
             grid=self.facts.grid,
             sheet=SHEET_COLUMNS,
             mark=MARK,

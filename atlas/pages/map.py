@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Float32, Int, Int16, Integer, UInt8
 
 from atlas.analysis import parts
+from atlas.analysis.balance import lies_at_its_name
 from atlas.analysis.index import Index
 from atlas.analysis.layout import Centred
 from atlas.analysis.terms import Terms
@@ -56,6 +57,9 @@ def write_map(frame: StoreFrame, rows: PageRows) -> Page:
     data: dict[str, Column] = {"row": at}
     if "preservation" in points.column_names:
         data["kept"] = percentages(points["preservation"].to_numpy().astype(np.float32))
+    if "image" in frame.store.counts and len(frame.store.counts) > 1:  # such words are drawn before others
+        kinds = [list(frame.store.counts)[code] for code in rows.kinds[at].tolist()]
+        data["met"] = lies_at_its_name(xy, kinds, [rows.labels[row] for row in at], "image").astype(np.uint8)
     centred = is_centred(frame.derived)
     near: dict[str, Column] = {"near": nearest_rows(frame, centred)[at].astype(smallest_unsigned(len(rows)))}
     drivers = None
@@ -66,8 +70,8 @@ def write_map(frame: StoreFrame, rows: PageRows) -> Page:
     meaning = find_meanings(frame.store)
     if meaning:
         frame.write_data("meaning", meaning.columns(len(rows)))
-    terms = None if rows.names.telling else Terms.read(frame.store)
-    regions = name_map_regions(frame.store, rows, at, xy, terms, centred)
+    terms = None if rows.names.telling or not frame.facts.names else Terms.read(frame.store)
+    regions = name_map_regions(frame.store, rows, at, xy, terms, centred, frame.facts.names)
     context = {
         "has_neurons": strongest is not None,
         "meaning": meaning and meaning.origin,
@@ -85,14 +89,20 @@ def name_map_regions(
     xy: Float32[np.ndarray, "n 2"],
     terms: Terms | None,
     centred: bool = True,
+    named_by_texts: bool = True,
 ) -> list[Region]:
     """Named regions of points, each a row: by the rows' labels, or where `terms` are given, by the nearest of these.
 
     `centred`: whether the mean of each kind was subtracted from the embeddings that the map was drawn from.
+    `named_by_texts`: whether labels of words and texts name the images among which they lie.
     """
     kinds = [list(store.counts)[code] for code in rows.kinds[at].tolist()]
     if terms is None:
-        return regions_by_labels(xy, map_space(store, centred), [rows.labels[row] for row in at], kinds)
+        labels = [rows.labels[row] for row in at]
+        if not named_by_texts:
+            spoken = rows.names.telling
+            labels = [label if spoken and kind == "image" else "" for label, kind in zip(labels, kinds, strict=True)]
+        return regions_by_labels(xy, map_space(store, centred), labels, kinds)
     several = kinds if len(store.counts) > 1 else None  # with one kind, its name tells no region from another
     return regions_by_vocabulary(xy, Centred(store.array("embedding"), kinds), terms, several)
 
@@ -180,9 +190,25 @@ def map_quality(derived: DerivedParts, centred: bool) -> Record:
     found: Record = {name: recipe.get(name) for name in ("preservation", "trustworthiness")} | {"recall": None}
     found["gaps"] = [("s and ".join(pair.split("-")) + "s", raw[pair], after[pair]) for pair in raw if pair in after]
     found["centred"] = centred
+    found["mixing"] = [(f"{kind}s", share) for kind, share in (recipe.get("mixing") or {}).items()]
+    found["within"] = [(f"{kind}s", share) for kind, share in (recipe.get("preservation_within") or {}).items()]
+    found["joined"] = joined_sentence(recipe)
     made = derived.recipe(parts.EMBEDDINGS).values()
     recalls = [entry["recall_at_10"] for entry in made if isinstance(entry, dict) and "recall_at_10" in entry]
     return found | {"recall": min(recalls, default=None), "recalls": len(recalls)}
+
+
+def joined_sentence(recipe: Record) -> str | None:
+    """How far the map joins pictures and words, in one sentence; None where that was not measured."""
+    names = (recipe.get("name_matches") or {}).get("word-image")
+    others = (recipe.get("mixing") or {}).get("word")
+    if not names or others is None:
+        return None
+    return (
+        f"Of the words that name a picture here, {names['first']:.0%} have such a picture as their nearest, and "
+        f"{names['of_ten']:.0%} among their ten nearest pictures; of the ten points nearest to a word, "
+        f"{10 * others:.0f} are of another kind."
+    )
 
 
 def percentages(share: Float32[np.ndarray, " n"]) -> UInt8[np.ndarray, " n"]:

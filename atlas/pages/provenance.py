@@ -7,10 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from atlas.analysis import parts
+from atlas.analysis.alignment import Alignment
 from atlas.formatting import Record
 from atlas.pages.thumbnails import pictured_shards, sheet_name
 from atlas.store.shards import read_json
 from atlas.store.store import Part, Store
+
+RANDOM_WEIGHTS = "random weights"  # the origin that a Store records of them
+RANDOM_TEXT = (
+    "Random weights: this model was never trained, so nothing here has a meaning. Take trained ones: atlas build "
+    "... --model NAME --pretrained TAG."
+)
 
 
 @dataclass(frozen=True)
@@ -19,7 +26,8 @@ class SiteFacts:
 
     `cite`: a line that identifies model, layer and data. `kinds`: kinds of rows, in the order of their codes. `sheets`:
     file names of the sheets of thumbnails. `grid`: height and width of the layer's map, in positions. `has_map`:
-    whether there is a map of rows.
+    whether there is a map of rows. `warnings`: what stands on top of every page. `names`: whether texts may name
+    things: not where the model cannot tell the pictures apart.
     """
 
     title: str
@@ -30,6 +38,8 @@ class SiteFacts:
     sheets: Sequence[str] = ()
     grid: tuple[int, int] = (1, 1)
     has_map: bool = True
+    warnings: Sequence[str] = ()
+    names: bool = True
 
 
 class DerivedParts:
@@ -71,7 +81,20 @@ def store_facts(store: Store, derived: DerivedParts) -> SiteFacts:
         sheets=[sheet_name(shard) for shard in pictured_shards(store)],
         grid=(height, width),
         has_map=store.has(parts.MAP),
+        warnings=site_warnings(store, alignment := read_alignment(store, derived)),
+        names=alignment is None or alignment.sees,
     )
+
+
+def read_alignment(store: Store, derived: DerivedParts) -> Alignment | None:
+    """Whether the model joins the images and texts of a Store, as it was measured; None where it was not."""
+    return Alignment.read(derived.recipe(parts.TEXTS)) if store.has(parts.TEXTS) else None
+
+
+def site_warnings(store: Store, alignment: Alignment | None) -> list[str]:
+    """What a reader must know before anything else: random weights, and a model that cannot see these pictures."""
+    found = [RANDOM_TEXT] if store.request["model"].get("origin") == RANDOM_WEIGHTS else []
+    return found if alignment is None or alignment.sees else [*found, alignment.sentence()]
 
 
 def store_provenance(store: Store, derived: DerivedParts) -> dict[str, str]:

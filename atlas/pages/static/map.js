@@ -24,6 +24,9 @@
     },
     side: page.side,
     spot: (i) => rows.spot(points.row[i]),
+    written: page.isWritten,
+    slanted: page.isSlanted,
+    text: (i) => (page.known(i) ? rows.name(points.row[i]) : ""),
     hover,
     pick: (i) => page.pick(i),
     moved: () => {
@@ -66,6 +69,7 @@
     page.card.again();
   });
   await captions;
+  page.scatter.repaint(); // words are drawn once captions are there
   if (n <= 200_000) await beside;
   await page.address.read();
   atlas.page = page;

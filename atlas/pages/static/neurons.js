@@ -99,6 +99,8 @@ atlas.neuronView = async (page) => {
       .map((line) => element("small.caption", {}, line));
 
   return {
+    isWritten: () => false,
+    isSlanted: () => false,
     side: 34,
     room: () => (page.legend?.state().c ? FEW : Infinity),
     hint: (i) => ({

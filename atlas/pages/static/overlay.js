@@ -1,6 +1,6 @@
 // @ts-check
 "use strict";
-// What is drawn over the points: thumbnails where there is room, names of regions, and the lasso.
+// What is drawn over the points: thumbnails where there is room, words, names of regions, and the lasso.
 
 atlas.overlay = (stage, points, options, repaint) => {
   const canvas = /** @type {HTMLCanvasElement} */ (stage.querySelector(".overlay"));
@@ -13,10 +13,12 @@ atlas.overlay = (stage, points, options, repaint) => {
   const FROM = [0, 0.9, 3.5],
     UNTIL = [4, 14, Infinity];
 
+  const writer = atlas.writer(stage, points, options);
   const LIT = 400; // up to so many highlighted points are shown by their thumbnails
 
   // -- thumbnails -----------------------------------------------------------------------------------------------------
 
+  const pictured = (i) => options.spot(i).sheet >= 0 && !options.written(i);
   const images = new Map();
   function picture(sheet) {
     // its address comes from the style: in a single file it is a data URI
@@ -69,20 +71,20 @@ atlas.overlay = (stage, points, options, repaint) => {
     pen.strokeStyle = marked ? mark : hue(points.code[i]);
     pen.stroke();
   }
-  function thumbnails(pen, view, shown, marked, lit) {
+  function thumbnails(pen, view, pictures, marked, lit) {
     const { w, h, x0, x1, y0, y1 } = view;
     if (lit && lit.length <= LIT) {
       // highlighted points are shown by thumbnails at any scale
       const places = [...marked, ...lit].map((i) => [i, view.toX(points.x[i]), view.toY(points.y[i])]);
       const drawn = apart(
-        places.filter(([i, x, y]) => x > 0 && y > 0 && x < w && y < h && options.spot(i).sheet >= 0),
+        places.filter(([i, x, y]) => x > 0 && y > 0 && x < w && y < h && pictured(i)),
         options.side,
       );
       for (const place of drawn) stamp(pen, place, options.side, marked.includes(place[0]));
       return { drawn, side: options.side };
     }
-    if (shown.count(x0, y0, x1, y1) > 4 * options.room) return { drawn: [], side: 0 };
-    const inside = [...marked, ...shown.inside(x0, y0, x1, y1)].map((i) => [
+    if (pictures.count(x0, y0, x1, y1) > 4 * options.room) return { drawn: [], side: 0 };
+    const inside = [...marked, ...pictures.inside(x0, y0, x1, y1)].map((i) => [
       i,
       view.toX(points.x[i]),
       view.toY(points.y[i]),
@@ -90,7 +92,7 @@ atlas.overlay = (stage, points, options, repaint) => {
     if (inside.length > options.room) return { drawn: [], side: 0 };
     const side = Math.max(options.side, Math.min(64, Math.sqrt((w * h) / (inside.length + 1)) / 3));
     const drawn = apart(
-      inside.filter(([i]) => options.spot(i).sheet >= 0),
+      inside.filter(([i]) => pictured(i)),
       side,
     );
     for (const place of drawn) stamp(pen, place, side, marked.includes(place[0]));
@@ -115,7 +117,7 @@ atlas.overlay = (stage, points, options, repaint) => {
       (a, b) => labels.level[a] - labels.level[b] || labels.count[b] - labels.count[a],
     );
   }
-  function names(pen, view, over, taken) {
+  function findNames(pen, view, taken) {
     // taken: boxes that names must not overlap
     if (!labels) return [];
     if (!widths) measure(pen);
@@ -133,6 +135,9 @@ atlas.overlay = (stage, points, options, repaint) => {
       if (taken.some(meets) || placed.some((other) => meets(other.box))) continue;
       placed.push({ k, box, text: labels.text.at(k) });
     }
+    return placed;
+  }
+  function drawNames(pen, placed, over) {
     const { color, backgroundColor } = getComputedStyle(stage);
     Object.assign(pen, { textAlign: "center", textBaseline: "middle", lineJoin: "round", lineWidth: 4 });
     for (const { k, box, text } of placed) {
@@ -149,7 +154,6 @@ atlas.overlay = (stage, points, options, repaint) => {
       pen.fillStyle = color;
       pen.fillText(text, x, y + 0.5);
     }
-    return placed;
   }
 
   // -- the whole overlay ----------------------------------------------------------------------------------------------
@@ -160,7 +164,7 @@ atlas.overlay = (stage, points, options, repaint) => {
     path = of;
     repaint();
   }
-  function draw(view, shown, marked, lit) {
+  function draw(view, { pictures, writing }, marked, lit) {
     const { w, h } = view,
       ratio = devicePixelRatio || 1;
     if (canvas.width !== Math.round(w * ratio) || canvas.height !== Math.round(h * ratio)) {
@@ -170,14 +174,14 @@ atlas.overlay = (stage, points, options, repaint) => {
     const pen = canvas.getContext("2d");
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
     pen.clearRect(0, 0, w, h);
-    const { drawn, side } = thumbnails(pen, view, shown, marked, lit);
+    const { drawn, side } = thumbnails(pen, view, pictures, marked, lit);
     const few = lit && lit.length <= LIT;
-    const named = names(
-      pen,
-      view,
-      drawn.length > 0 && !few,
-      few ? drawn.map(([, x, y]) => [x - side / 2, y - side / 2, x + side / 2, y + side / 2]) : [],
-    );
+    const squares = drawn.map(([, x, y]) => [x - side / 2, y - side / 2, x + side / 2, y + side / 2]);
+    const named = findNames(pen, view, few ? squares : []);
+    const taken = [...squares, ...named.map((entry) => entry.box)];
+    const words = lit && !few ? [] : writer.find(pen, view, writing, marked, few ? lit : null, taken, side);
+    writer.draw(pen, words, marked);
+    drawNames(pen, named, drawn.length > 0 && !few);
     if (path?.length) {
       pen.beginPath();
       for (const [x, y] of path) pen.lineTo(view.toX(x), view.toY(y));
@@ -188,7 +192,7 @@ atlas.overlay = (stage, points, options, repaint) => {
       pen.fill();
       pen.setLineDash([]);
     }
-    return { drawn, side, named };
+    return { drawn, side, named, words };
   }
   return { draw, name, trace, hue };
 };

@@ -7,7 +7,11 @@ atlas.rowView = async (page) => {
   const { rows, points } = page;
   const kept = (i) => (points.kept[i] > 100 ? null : points.kept[i]), // percent; 255 where it is not known
     percent = (i) => (kept(i) === null ? "–" : `${kept(i)} %`);
+  // Among pictures, rendered words and texts are drawn as words, texts in italics.
+  const written = rows.kinds.map((kind) => rows.kinds.includes("image") && kind !== "image");
   return {
+    isWritten: (i) => written[rows.kind[points.row[i]]],
+    isSlanted: (i) => rows.kinds[rows.kind[points.row[i]]] === "text",
     side: 30,
     room: () => 2500,
     hint: (i) => {

@@ -18,8 +18,9 @@ atlas.scatter = async (target, points, options) => {
   const overlay = atlas.overlay(stage, points, options, paint);
   const raster = accelerated ? null : atlas.raster(stage, points, overlay.hue);
   let shown = atlas.places(points, new Uint32Array(0)),
+    parts = { pictures: shown, writing: shown }, // those that are shown by thumbnails, and by words
     bright = null; // the points that are drawn, and those that are highlighted
-  let over = { drawn: [], side: 0, named: [] }; // what the overlay shows
+  let over = { drawn: [], side: 0, named: [], words: [] }; // what the overlay shows
   let marked = [],
     lit = null,
     whole = 1;
@@ -53,14 +54,14 @@ atlas.scatter = async (target, points, options) => {
   /** @returns {[number, number, number]} */
   const seen = () => [(xr.start + xr.end) / 2, (yr.start + yr.end) / 2, xr.end - xr.start];
   function extent() {
-    let [x0, x1, y0, y1] = [Infinity, -Infinity, Infinity, -Infinity];
-    for (let i = 0; i < points.x.length; i++) {
-      if (points.x[i] < x0) x0 = points.x[i];
-      if (points.x[i] > x1) x1 = points.x[i];
-      if (points.y[i] < y0) y0 = points.y[i];
-      if (points.y[i] > y1) y1 = points.y[i];
-    }
-    return [x0, x1, y0, y1];
+    // of all points but the 0.2 % that lie farthest out on each side: one island far away would shrink all the others
+    const step = Math.ceil(points.x.length / 50_000);
+    const ends = [points.x, points.y].map((of) => {
+      const sorted = (step > 1 ? of.filter((_, i) => i % step === 0) : of.slice()).sort();
+      const out = Math.floor(sorted.length / 500);
+      return sorted.length ? [sorted[out], sorted[sorted.length - 1 - out]] : [Infinity, -Infinity];
+    });
+    return ends.flat();
   }
   const [left, right, bottom, top] = extent();
   function all() {
@@ -83,11 +84,18 @@ atlas.scatter = async (target, points, options) => {
 
   const crowd = points.x.length,
     least = crowd > 300000 ? 2 : crowd > 60000 ? 3 : crowd > 10000 ? 4 : crowd > 2000 ? 5 : 8;
-  let size = 0; // of a point in pixels: it grows a little when the reader zooms in
+  // Words are smaller points than pictures, and pictures have a third of the ink at least, however few they are.
+  let small = 0,
+    grown = 0,
+    size = 0; // of a point in pixels: it grows a little when the reader zooms in
   function grow() {
     const fitting = Math.max(least, Math.min(8, Math.round(least + Math.log2(Math.max(1, view().enlarged)))));
-    if (size === fitting) return;
-    size = fitting;
+    if (grown === fitting) return;
+    const few = parts.pictures.of.length,
+      many = parts.writing.of.length;
+    small = Math.max(2, fitting - 1);
+    size = few ? Math.max(fitting, Math.min(14, Math.ceil(small * Math.sqrt(many / few / 2)))) : fitting;
+    grown = fitting;
     layer();
   }
 
@@ -104,7 +112,17 @@ atlas.scatter = async (target, points, options) => {
   }
   function fill(of) {
     shown = atlas.places(points, of);
-    if (!raster) renderers.points.data_source.data = subset(of);
+    const writing = of.filter(options.written);
+    const pictures = writing.length ? of.filter((i) => !options.written(i)) : of;
+    parts = {
+      pictures: writing.length ? atlas.places(points, pictures) : shown,
+      writing: atlas.places(points, writing),
+    };
+    grown = 0;
+    if (!raster) {
+      renderers.points.data_source.data = subset(pictures);
+      renderers.words.data_source.data = subset(writing);
+    }
     layer();
   }
   function light(of, pictured = of) {
@@ -115,13 +133,16 @@ atlas.scatter = async (target, points, options) => {
     layer();
   }
   function layer() {
-    const alpha = bright ? 0.12 : 0.75;
+    const alpha = bright ? 0.12 : 0.75,
+      faint = bright ? 0.08 : 0.4; // of words
     if (raster)
       raster.set([
-        { of: shown.of, size, alpha },
+        { of: parts.writing.of, size: small, alpha: faint },
+        { of: parts.pictures.of, size, alpha },
         { of: bright || [], size: size + 3, alpha: 1 },
       ]);
     else {
+      renderers.words.glyph.setv({ fill_alpha: { value: faint }, size: { value: small } });
       renderers.points.glyph.setv({ fill_alpha: { value: alpha }, size: { value: size } });
       renderers.hits.glyph.size = { value: size + 3 };
     }
@@ -133,9 +154,11 @@ atlas.scatter = async (target, points, options) => {
     const { x, y } = subset(Uint32Array.from(of));
     renderers.marks.data_source.data = { x, y };
   }
-  // The nearest point to a position on screen, thumbnails first; -1 where none is within reach.
+  // The nearest point to a position on screen, words and thumbnails first; -1 where none is within reach.
   function nearest(px, py) {
-    const { drawn, side } = over;
+    const { drawn, side, words } = over;
+    const word = words.find(({ box }) => px >= box[0] && px <= box[2] && py >= box[1] && py <= box[3]);
+    if (word) return word.i;
     for (let k = drawn.length - 1; k >= 0; k--) {
       const [i, x, y] = drawn[k];
       if (Math.abs(x - px) <= side / 2 && Math.abs(y - py) <= side / 2) return i;
@@ -152,7 +175,7 @@ atlas.scatter = async (target, points, options) => {
       grow();
       waiting = false;
       raster?.draw(view());
-      over = overlay.draw(view(), shown, marked, lit);
+      over = overlay.draw(view(), parts, marked, lit);
       spread(view());
     });
   }
