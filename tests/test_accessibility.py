@@ -21,8 +21,8 @@ SEARCH = "atlas.page.finder.set('drawn', 'caption')"
 NEURONS = "atlas.page.finder.set('a')"
 GIVEN = "atlas.page.finder.set('island', 'caption')"
 PAGES = {  # what is opened there first
-    "index.html": None,
-    "index.html#p=5&neuron=3": f"Promise.all([{SELECT}, {SEARCH}])",
+    "map.html": None,
+    "map.html#p=5&neuron=3": f"Promise.all([{SELECT}, {SEARCH}])",
     "neurons.html": None,
     "neurons.html#p=3&c=evidence": f"Promise.all([{SELECT}, {NEURONS}])",
     "neurons/0003.html": "document.querySelectorAll('.band')[5].click()",

@@ -14,6 +14,7 @@ atlas.rowView = async (page) => {
     isSlanted: (i) => rows.kinds[rows.kind[points.row[i]]] === "text",
     side: 30,
     room: () => 2500,
+    frame: () => 1.5,
     hint: (i) => {
       const row = points.row[i];
       const text = element(
