@@ -173,6 +173,23 @@ def test_search_by_meaning_works_offline_and_says_what_it_took(visit: Visit) -> 
     assert page.locator("#results li").count() == 0
 
 
+def test_a_search_respects_the_legend_and_says_when_it_answers_another_question(visit: Visit) -> None:
+    page = visit.open("map.html")
+    page.get_by_role("button", name="Meaning").click()
+    page.get_by_placeholder("Search by meaning").fill("ca")
+    page.wait_for_function("document.getElementById('found').textContent.includes('answers another question')")
+    offered = page.locator("#phrases option").evaluate_all("all => all.map((option) => option.value)")
+    assert offered
+    assert all(text.casefold().startswith("ca") or " ca" in text.casefold() for text in offered)
+    page.locator(".entry", has_text="image").click()
+    page.get_by_placeholder("Search by meaning").fill("cat")
+    page.wait_for_function("document.getElementById('found').textContent.includes('hidden by the legend')")
+    assert "another question" not in page.locator("#found").inner_text()
+    kinds = page.evaluate("atlas.page.finder.hits().map((i) => atlas.page.rows.kind[atlas.page.points.row[i]])")
+    assert kinds
+    assert 0 not in kinds
+
+
 def test_a_search_says_when_what_it_found_lies_out_of_view(visit: Visit) -> None:
     page = visit.open("map.html")
     box, found = page.get_by_placeholder("Search captions"), page.locator("#found")
@@ -191,7 +208,11 @@ def test_a_search_says_when_what_it_found_lies_out_of_view(visit: Visit) -> None
 def test_a_neuron_lights_up_what_drives_it(visit: Visit, store: Store) -> None:
     page = visit.open("map.html#neuron=3")
     chip = page.locator("#neuron")
-    assert chip.locator("a").get_attribute("href") == "neurons/0003.html"
+    assert chip.locator("a").first.get_attribute("href") == "neurons/0003.html"
+    assert chip.locator("a").last.get_attribute("href") == "neurons.html#p=3"
+    strip = chip.locator(".strip button").evaluate_all("all => all.map((one) => one.title.split(' · ')[0])")
+    assert 4 < len(strip) <= 24
+    assert len({name.casefold() for name in strip}) == len(strip)
     assert chip.locator("bdi").inner_text()
     rows = np.concatenate([store.positions(kind) for kind in ("image", "word")])
     A = np.concatenate([np.asarray(store.array("max", kind)) for kind in ("image", "word")])[:, 3].astype(np.float32)

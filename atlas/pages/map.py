@@ -1,5 +1,6 @@
 """The page of the map: every row as a point, with named regions, nearest rows, strongest neurons, and map quality."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -30,7 +31,7 @@ from atlas.pages.frame import MAP_PAGE, Frame, Page, StoreFrame
 from atlas.pages.front import standing_points
 from atlas.pages.legend import MASK_BITS, first_scheme, legend_entries, name_masks, row_schemes
 from atlas.pages.meaning import find_meanings
-from atlas.pages.provenance import DerivedParts
+from atlas.pages.provenance import DerivedParts, store_place
 from atlas.pages.regions import Region, regions_by_labels, regions_by_vocabulary
 from atlas.pages.rows import PageRows
 from atlas.pages.scatter import draw_scatter
@@ -52,7 +53,9 @@ def write_map(frame: StoreFrame, rows: PageRows) -> Page:
     """
     layout = frame.derived.file(parts.MAP, "points.parquet")
     if layout is None:
-        return Page("missing.html", MAP_PAGE, {"heading": "Map", "make": f"atlas map {frame.store.path.name}"})
+        return Page(
+            "missing.html", MAP_PAGE, {"heading": "Map", "make": f"atlas map {shlex.quote(store_place(frame.store))}"}
+        )
     points = pq.read_table(layout)
     at = points["row"].to_numpy().astype(np.uint32)
     xy = np.stack([points["x"].to_numpy(), points["y"].to_numpy()], 1)

@@ -131,10 +131,16 @@ def citation(store: Store, provenance: dict[str, str]) -> str:
     return f"{name} (weights {provenance['Weights']}, Store {provenance['Store']})"
 
 
+def store_place(store: Store) -> str:
+    """The path of a Store in commands: below the working folder relative to it, else as it is."""
+    path = store.path.resolve()
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
 def rebuild_command(store: Store) -> str:
     """The command that makes the Store and its site again."""
     model = store.request["model"]
-    words = ["atlas", "build", *store.request["sources"], f"outputs/{store.path.name}", "--model", model["name"]]
+    words = ["atlas", "build", *store.request["sources"], store_place(store), "--model", model["name"]]
     if model.get("pretrained"):
         words += ["--pretrained", str(model["pretrained"])]
     words += ["--layer", store.layer, "--seed", str(store.request.get("seed", 0))]
