@@ -169,7 +169,7 @@ atlas.card = (page) => {
               `${neuron}  `,
               element("bdi", {}, page.names?.label ? page.names.label.at(neuron) : ""),
             ),
-            element("i.bar", {
+            element("i.gauge", {
               "--share": tenths / Math.max(...found.map(([, most]) => most), 1),
               title: `${(tenths / 10).toFixed(1)} standard deviations above its mean`,
               role: "img",
