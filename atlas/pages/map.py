@@ -245,9 +245,10 @@ def percentages(share: Float32[np.ndarray, " n"]) -> UInt8[np.ndarray, " n"]:
 def nearest_rows(frame: StoreFrame, centred: bool) -> Integer[np.ndarray, "n k"]:
     """The nearest rows of every row, of any kind, in the space that the map was drawn from.
 
-    They come from near.npy (n, k) beside the layout where that is there, else from FAISS.
+    They come from varied.npy (n, k) beside the layout where that is there (each thing once, of all kinds), else from
+    near.npy, else from FAISS.
     """
-    kept = frame.derived.file(parts.MAP, "near.npy")
+    kept = frame.derived.file(parts.MAP, "varied.npy") or frame.derived.file(parts.MAP, "near.npy")
     if kept is not None:
         return np.load(kept, allow_pickle=False)[:, :ROW_NEIGHBOURS]
     vectors = map_space(frame.store, centred)

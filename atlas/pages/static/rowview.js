@@ -25,7 +25,7 @@ atlas.rowView = async (page) => {
       );
       return { many: false, nodes: rows.sheet[row] >= 0 ? [rows.thumb(row), text] : [text] };
     },
-    nearest: "Nearest in the model's space",
+    nearest: rows.kinds.length > 1 ? "Nearest to the model: its own kind, then the others" : "Nearest to the model",
     cited: (i, row) => `${rows.about(points.row[i])}, row ${row}`,
     parts: () => [],
     named: (names, k) => page.legend.named(names, k),
