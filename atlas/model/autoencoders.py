@@ -7,7 +7,6 @@ is not understood is an error that names it. Nothing is unpickled.
 """
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,43 +18,12 @@ from jaxtyping import Float
 from atlas.errors import Refused
 from atlas.formatting import Record
 from atlas.model.latents import LatentRule, Standard
+from atlas.model.saeconfig import KINDS_OF_SAE, stated_encoder
 from atlas.model.tensorfiles import tensor_file
 
-KINDS_OF_SAE = ("standard", "topk", "batchtopk", "jumprelu", "gated")
 _FILES = ("sae_weights.safetensors", "sae.safetensors", "ae.pt", "sae.pt", "params.npz", "model.safetensors")
 _CONFIGURATIONS = ("cfg.json", "config.json")
 _WRAPPERS = ("state_dict", "model_state_dict", "sae_state_dict", "model", "sae", "autoencoder", "ae")
-_ARCHITECTURES = {
-    **{name: name for name in KINDS_OF_SAE},
-    "matryoshka_batchtopk": "batchtopk",
-    "relu": "standard",
-    "vanilla": "standard",
-    "autoencoder": "standard",
-    "autoencodernew": "standard",
-    "autoencodertopk": "topk",
-    "batchtopksae": "batchtopk",
-    "matryoshkabatchtopksae": "batchtopk",
-    "gatedautoencoder": "gated",
-    "jumpreluautoencoder": "jumprelu",
-}
-# Entries that do not change what the encoder computes.
-_DESCRIBING = frozenset((
-    "d_in", "d_sae", "d_vit", "d_model", "activation_dim", "dict_size", "num_latents", "expansion_factor", "exp_factor",
-    "dtype", "device", "metadata", "model_name", "hook_name", "hook_point", "hook_layer", "hook_point_layer",
-    "hook_head_index", "context_size", "dataset_path", "dataset_trust_remote_code", "prepend_bos", "neuronpedia_id",
-    "model_from_pretrained_kwargs", "sae_lens_training_version", "sae_lens_version", "seqpos_slice", "seed",
-    "normalize_decoder", "normalize_w_dec", "remove_parallel_grads", "n_reinit_samples", "ghost_grads",
-    "sparsity_coeff", "step", "epoch", "iteration", "loss", "n_training_tokens", "training_tokens", "model_class",
-    "layer", "lm_name", "submodule_name", "wandb_name", "steps", "lr", "warmup_steps", "l1_penalty", "trainer_class",
-    "auxk_alpha", "threshold_beta", "threshold_start_step", "top_k_aux", "decay_start", "group_sizes",
-    "group_weights", "group_fractions", "n_forward_passes_since_fired", "buffer", "trainer", "dict_class", "name",
-    "multi_topk", "init_b_dec", "topk_threshold_lr", "use_error_term", "schema", "commit", "lib", "optimizer",
-    "optimizer_state_dict", "scheduler", "scheduler_state_dict", "type", "version",
-))  # fmt: skip
-_OF_A_RUN = re.compile(
-    "(l1|lr|n_|num_|min_|max_|train|wandb|log_|checkpoint|dataset|batch|store|dead|adam|b_dec_init|init|image|"
-    "cached|eval|resume|verbose|sparsity_|resample|decoder_|bandwidth|target_l0|hook_|model_|total_)"
-)
 _COUNTERS = frozenset(("stats_last_nonzero", "n_forward_passes_since_fired", "act_freq_scores", "group_sizes",
                        "num_tokens_since_fired"))  # fmt: skip
 # Names of each part; the names of one row belong together in a library.
@@ -96,7 +64,7 @@ def read_autoencoder(
     parts = _parts(tensors, path)
     if "encoder" not in parts or "decoder" not in parts:
         raise Refused(f"{path} has no encoder and decoder: it holds {', '.join(sorted(tensors)) or 'nothing'}")
-    stated = _stated(configuration, path)
+    stated = stated_encoder(configuration, path)
     kind = _kind(kind or stated.get("kind"), parts, tensors, stated, path)
     return _assembled(parts, tensors, stated, kind, u, centred, path)
 
@@ -180,57 +148,6 @@ def _parts(tensors: Mapping[str, np.ndarray], path: Path) -> dict[str, str]:
     if unknown and "encoder" in parts and "decoder" in parts:
         raise Refused(f"{path}: the tensor {unknown[0]} is not understood, so its latents cannot be computed")
     return parts
-
-
-def _stated(configuration: Record, path: Path) -> Record:
-    """What a configuration says of the encoder: kind, k, centred, standard, rescaled. Refuses what it cannot place."""
-    told: Record = {}
-    for name, value in configuration.items():
-        match name:
-            case "architecture" | "dict_class" | "activation" | "activation_fn" | "activation_fn_str":
-                told |= _stated_kind(name, value, path)
-            case "k" | "top_k":
-                told["k"] = value
-            case "activation_fn_kwargs" | "activation_state_dict" | "activation_params":
-                told |= {"k": value["k"]} if isinstance(value, dict) and "k" in value else {}
-            case "apply_b_dec_to_input":
-                told["centred"] = bool(value)
-            case "normalize_activations":
-                told["standard"] = _standard(value, path)
-            case "rescale_acts_by_decoder_norm":
-                told["rescaled"] = bool(value)
-            case "reshape_activations" | "finetuning_scaling_factor" | "skip_connection" | "transcode" | "normalize":
-                if value not in (None, False, "none"):
-                    raise Refused(f"{path}: {name} = {value!r} of its configuration is not supported")
-            case _ if name not in _DESCRIBING and not _OF_A_RUN.match(name):
-                raise Refused(f"{path}: the entry {name} = {str(value)[:40]} of its configuration is not understood")
-    return told
-
-
-def _stated_kind(name: str, value: object, path: Path) -> Record:
-    if isinstance(value, dict):  # saev: {"cls": "TopK", "params": {"top_k": 32}}
-        inside = value.get("params") or value.get("key") or {}
-        k = inside.get("top_k", inside.get("k")) if isinstance(inside, dict) else None
-        return _stated_kind(name, value.get("cls", value.get("name")), path) | ({} if k is None else {"k": k})
-    kind = _ARCHITECTURES.get(str(value).lower().rpartition(".")[2])
-    if kind is None:
-        raise Refused(f"{path}: {name} = {value!r} is not supported; these are: {', '.join(KINDS_OF_SAE)}")
-    if name.startswith("activation") and kind == "standard":  # a ReLU ends other architectures too
-        return {}
-    return (
-        {"kind": kind, "centred": False} if str(value) in ("AutoEncoderNew", "JumpReluAutoEncoder") else {"kind": kind}
-    )
-
-
-def _standard(value: object, path: Path) -> Standard:
-    match value:
-        case None | False | "none" | "expected_average_only_in" | "covariance_whitening":  # folded into the weights
-            return "none"
-        case "layer_norm":
-            return "layer_norm"
-        case "constant_norm_rescale":
-            return "constant_norm_rescale"
-    raise Refused(f"{path}: normalize_activations = {value!r} is not supported")
 
 
 def _kind(
