@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 
 from atlas.analysis.index import Index
 from atlas.analysis.significance import RANKED_WORDS, moderated_scores, p_values, q_values, random_texts
+from atlas.arrays import accepts
 from atlas.errors import Refused
 from atlas.model.clip import Clip, Pictures
 from atlas.model.directions import Directions
@@ -105,6 +106,7 @@ def neurons_of_text(
     return found
 
 
+@accepts(x=1, null=2, W=2, A=2, E=2, weights=1)
 def rank_neurons(
     x: Float[np.ndarray, " e"],
     null: Float[np.ndarray, "m e"],
