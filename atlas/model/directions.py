@@ -229,5 +229,5 @@ def _saved_rule(
     if "rule" not in said:
         return None, None
     stated = json.loads(said["rule"])
-    parts = {name: arrays.get(f"{_RULE}{name}") for name in ("read", "bias", "threshold")}
-    return LatentRule(parts["read"], parts["bias"], parts["threshold"], **stated), arrays["latents"]
+    read, bias, threshold = arrays[f"{_RULE}read"], arrays[f"{_RULE}bias"], arrays.get(f"{_RULE}threshold")
+    return LatentRule(read, bias, threshold, **stated), arrays["latents"]

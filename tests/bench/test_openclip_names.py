@@ -23,7 +23,6 @@ def test_name(name):
         clip = Clip(name, device="cpu")
     except Refused as refused:
         print(f"{name:40} {refused}")
-        assert "\n" not in str(refused)
         return
     side = clip.image_size
     pictures = np.random.default_rng(0).integers(0, 256, (2, side, side, 3), np.uint8)
