@@ -261,8 +261,8 @@ def _width(
         found = len(outer)
     elif inner is not None:
         found = max(encoder.size // max(len(inner), 1), 1)
+    else:
         found = u if u is not None and u in encoder.shape else min(encoder.shape)
-        found = u if u in encoder.shape else min(encoder.shape)
     if u is not None and found != u:
         raise Refused(f"{path} holds an autoencoder of a layer of {found} neurons, not of {u}")
     return int(found)
