@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from atlas.console import command_line, exclusive, option, options_given, print_table, run_command, takes
+from atlas.console import command_line, exclusive, option, options_given, print_json, print_table, run_command, takes
 from atlas.errors import Refused
 from atlas.options import (
     ATLAS_COLLECTING,
@@ -73,6 +73,20 @@ def build_command(
         print(found.sentence())
     print(store.derived(SITE) / "index.html")
     return _report_rejects(store, skip_bad)
+
+
+@takes(ATLAS_SOURCES, option("-n", type=int, dest="shown", default=8, help="first rows to show (8)"), ATLAS_JSON)
+def look_command(source: list[str], shown: int, as_json: bool) -> int:
+    """Say what sources hold and what was taken for what, before anything is computed."""
+    from atlas.sources.look import look_at
+
+    found = look_at(source, shown)
+    if as_json:
+        print_json(found.record())
+    else:
+        print(*found.tally.lines(), "", sep="\n")
+        print_table(found.rows)
+    return 0
 
 
 @takes(ATLAS_SOURCES, ATLAS_OUT, ATLAS_MODEL, ATLAS_COLLECTING)
@@ -294,6 +308,7 @@ def _collect(source: list[str], out: Path, **options: Unpack[ModelOptionsGiven])
 
     own = ("name", "pretrained", "layer", "device", "token")
     clip = Clip(**options_given(**{name: value for name, value in options.items() if name in own}))
+    clip.tokenizer  # noqa: B018 - asked for before anything is collected: statistics and labels read texts
     rest = {name: value for name, value in options.items() if name not in own}
     return collect(list(source), clip, out, **options_given(**rest)), clip
 
@@ -319,6 +334,7 @@ def _report_rejects(store: "Store", skip_bad: bool) -> int:
 ATLAS_COMMANDS = (
     demo_command,
     build_command,
+    look_command,
     collect_command,
     stats_command,
     index_command,

@@ -5,6 +5,8 @@ become white, more than 8 bits are scaled (not clipped), and EXIF orientation is
 """
 
 import warnings
+from contextlib import suppress
+from importlib import import_module
 from io import BytesIO
 from pathlib import Path
 from threading import Lock
@@ -12,12 +14,17 @@ from threading import Lock
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from atlas.sources.signatures import RAW_SUFFIXES, advice_on, head_of, kind_of_file
+
 MAX_PIXELS = 2**27  # 400 MB as RGB: larger than any photograph, small enough for memory
 MAX_ASPECT = 100  # longest side over shortest: resizing the short side of a thinner strip would need gigabytes
 _FORMATS = (
     "PNG", "JPEG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "ICO", "ICNS", "AVIF", "JPEG2000", "QOI", "PCX",
-    "PSD", "SGI",
+    "PSD", "SGI", "HEIF", "JXL",
 )  # fmt: skip  # without EPS: Pillow would run Ghostscript on it
+_PLUGINS = {"HEIC": ("pillow_heif", "register_heif_opener"), "JXL": ("pillow_jxl", "")}  # used if they are installed
+_FEW_BITS = 12  # of grey in a file of 16: such pictures would be nearly black
+STRETCHED = "stretched"  # key in `Image.info`: how many bits of grey were stretched to 8
 _ORIENTATION = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -55,7 +62,9 @@ def _decode(data: bytes | Path, at_least: int | None) -> Image.Image:
         raise Unreadable("not a file" if data.exists() else "no such file")
     if not (len(data) if isinstance(data, bytes) else data.stat().st_size):
         raise Unreadable("empty: 0 bytes")
-    with Image.open(BytesIO(data) if isinstance(data, bytes) else data, formats=_FORMATS) as image:
+    if isinstance(data, Path) and data.suffix.lower() in RAW_SUFFIXES:  # Pillow would show its small preview
+        raise Unreadable(advice_on("RAW"))
+    with _opened(data) as image:
         _check_size(*image.size)
         if at_least and image.format in ("JPEG", "MPO"):
             image.draft(None, (at_least, at_least))  # type: ignore[arg-type] - None: the mode stays
@@ -63,6 +72,23 @@ def _decode(data: bytes | Path, at_least: int | None) -> Image.Image:
         upright = _UPRIGHT.get(_orientation(image))
         picture = rgb(image)
     return picture.transpose(upright) if upright is not None else picture
+
+
+def _opened(data: bytes | Path) -> Image.Image:
+    """The image, not yet decoded; of a kind that Pillow reads with a plugin alone, with that if it is installed."""
+    source = BytesIO(data) if isinstance(data, bytes) else data
+    known = [name for name in _FORMATS if name not in ("HEIF", "JXL") or name in Image.OPEN]
+    try:
+        return Image.open(source, formats=known)
+    except UnidentifiedImageError:
+        module, function = _PLUGINS.get(kind_of_file(head_of(data)), ("", ""))
+        with suppress(ImportError):
+            plugin = import_module(module) if module else None
+            if plugin is not None:
+                if function:
+                    getattr(plugin, function)()
+                return Image.open(BytesIO(data) if isinstance(data, bytes) else data, formats=_FORMATS)
+        raise
 
 
 def _check_size(width: int, height: int) -> None:
@@ -82,7 +108,11 @@ def _orientation(image: Image.Image) -> int:
 def rgb(image: Image.Image) -> Image.Image:
     """Convert an image of any mode to a new RGB image."""
     if image.mode == "F" or image.mode.startswith("I"):
-        return Image.fromarray(_eight_bits(np.asarray(image), image.mode)).convert("RGB")
+        values = np.asarray(image)
+        picture = Image.fromarray(_eight_bits(values, image.mode)).convert("RGB")
+        if bits := _few_bits(values):
+            picture.info[STRETCHED] = bits
+        return picture
     if image.has_transparency_data:
         picture = image.convert("RGBA")
         paper = Image.new("RGBA", picture.size, "white")
@@ -90,14 +120,26 @@ def rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+def _few_bits(values: np.ndarray) -> int:
+    """How many bits an image of 16-bit grey uses, if they are 12 or fewer, as of microscopes and X-rays; else 0."""
+    if values.dtype.kind not in "iu" or not values.size or values.min() < 0 or values.max() >= 2**_FEW_BITS:
+        return 0
+    return int(values.max()).bit_length()
+
+
 def _eight_bits(values: np.ndarray, mode: str) -> np.ndarray:
-    """Scale grey values of any depth to 8 bits: integers from 0..65,535, floats from 0..1 or 0..255, else by range."""
+    """Scale grey values of any depth to 8 bits: integers from 0..65,535, floats from 0..1 or 0..255, else by range.
+
+    Integers of 12 bits or fewer are scaled by their range too: cameras store them in files of 16 bits.
+    """
     values = values.astype(np.float64)
     finite = values[np.isfinite(values)]
     if not finite.size:
         raise Unreadable("no finite pixel")
     low, high = float(finite.min()), float(finite.max())
-    if low >= 0 and high <= 65535 and mode != "F":
+    if low >= 0 and high < 2**_FEW_BITS and mode != "F":
+        low = low if low < high else 0.0
+    elif low >= 0 and high <= 65535 and mode != "F":
         low, high = 0.0, 65535.0
     elif low >= 0 and high <= 255 and mode == "F":
         low, high = 0.0, 255.0 if high > 1 else 1.0
@@ -108,20 +150,15 @@ def _eight_bits(values: np.ndarray, mode: str) -> np.ndarray:
 def _reason(error: Exception, data: bytes | Path) -> str:
     """The reason as one short line, without memory addresses or paths."""
     if isinstance(error, UnidentifiedImageError):
-        return f"not an image that can be read: it starts with {_start(data)!r}"
+        head = head_of(data)
+        kind = kind_of_file(head)
+        return advice_on(kind) if kind else f"not an image that can be read: it starts with {head[:12]!r}"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
     if isinstance(error, Image.DecompressionBombError):
         return "too large: a decompression bomb"
     text = " ".join(str(error).split()) or type(error).__name__
     return f"damaged: {text[:100]}"
-
-
-def _start(data: bytes | Path) -> bytes:
-    if isinstance(data, bytes):
-        return data[:12]
-    with data.open("rb") as file:
-        return file.read(12)
 
 
 class _Silence:

@@ -3,6 +3,8 @@
 import errno
 import json
 import shutil
+import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +21,7 @@ from atlas.formatting import Record
 from atlas.model.clip import Clip
 from atlas.sources import spec
 from atlas.sources.items import Source
+from atlas.sources.summary import Tallied, Tally
 from atlas.store.listing import ShardJob, compare_listing, listed_before, listing_digest, shard_jobs, write_listing
 from atlas.store.shard_writer import CollectOptions, make_shards
 from atlas.store.shards import REJECT_SCHEMA, read_json, sha256, write_json
@@ -65,7 +68,7 @@ def collect(
     if engine not in ("local", "ray"):
         raise Refused(f"engine={engine!r}: engines are local and ray")
     given = cast(Sequence[SourceOrSpec], source if isinstance(source, list | tuple) else [source])
-    joined = spec.join([spec.parse(str(s)) if isinstance(s, str | Path) else s for s in given])
+    joined = Tallied(spec.join([spec.parse(str(s)) if isinstance(s, str | Path) else s for s in given]))
     asked = {"sources": [str(s) if isinstance(s, str | Path) else s.name for s in given], "seed": seed, "thumb": thumb}
     request: Request = json.loads(json.dumps({"model": clip.describe(), **asked}))  # as read again: without tuples
     try:
@@ -77,6 +80,7 @@ def collect(
             shutil.rmtree(out / "partial", ignore_errors=True)
             manifest = _begin(joined, request, out, append)
             if not manifest["complete"]:
+                print("\n".join(joined.tally.first_lines()), file=sys.stderr)
                 _work(joined, clip, out, options, manifest, batch, engine)
     except filelock.Timeout:
         raise Refused(f"{out} is being written by another run; wait for it, or choose another folder") from None
@@ -84,7 +88,16 @@ def collect(
         if error.errno == errno.ENOSPC:
             raise Refused(f"the disk of {out} is full; free some space, then the same command continues") from None
         raise
-    return Store.open(out)
+    store = Store.open(out)
+    print("\n".join(_summary(store, joined.tally)), file=sys.stderr)
+    return store
+
+
+def _summary(store: Store, tally: Tally) -> list[str]:
+    """What came of all inputs, in lines."""
+    stretched = sum(read_json(shard.folder / "shard.json").get("stretched", 0) for shard in store.shards)
+    said = [f"{stretched:,} pictures of 12 bits of grey or fewer were stretched to 8"] if stretched else []
+    return [*tally.lines(Counter(store.rejects["reason"].to_pylist())), *said]
 
 
 def _begin(source: Source, request: Request, out: Path, append: bool) -> Manifest:

@@ -20,10 +20,10 @@ from PIL import Image
 from torch import Tensor
 
 from atlas.errors import Refused
-from atlas.sources.decoding import Unreadable
+from atlas.sources.decoding import STRETCHED, Unreadable
 from atlas.sources.spec import Item
 from atlas.store.listing import ShardJob, id_hash
-from atlas.store.shards import REJECT_SCHEMA, ROW_SCHEMA, describe_files, layer_folder, write_json
+from atlas.store.shards import LATER_COLUMNS, REJECT_SCHEMA, ROW_SCHEMA, describe_files, layer_folder, write_json
 
 if TYPE_CHECKING:
     from atlas.model.clip import Clip
@@ -54,6 +54,7 @@ class Ready:
     thumb: bytes = b""
     width: int = 0
     height: int = 0
+    stretched: bool = False  # grey of few bits, scaled to 8
 
 
 @dataclass
@@ -74,7 +75,7 @@ def prepare_item(item: Item, clip: "Clip", thumb: int) -> Ready | Rejected:
     except Unreadable as unreadable:
         return Rejected(item, str(unreadable))
     width, height = image.size
-    return Ready(item, pixels, _thumbnail(image, thumb), width, height)
+    return Ready(item, pixels, _thumbnail(image, thumb), width, height, STRETCHED in image.info)
 
 
 def _thumbnail(image: Image.Image, side: int) -> bytes:
@@ -238,6 +239,8 @@ def write_shard(
         columns = [[getattr(r.item, name) for r in rejected] for name in REJECT_SCHEMA.names[:-1]]
         pq.write_table(pa.table([*columns, [r.reason for r in rejected]], REJECT_SCHEMA), aside / "rejects.parquet")
     content = {"kind": job.kind, "rows": len(ready), "listed": len(job.items), "files": describe_files(aside)}
+    if stretched := sum(r.stretched for r in ready):
+        content["stretched"] = stretched
     write_json(aside / "shard.json", content)
     aside.replace(out / "shards" / job.name)
 
@@ -253,5 +256,7 @@ def _patches(ready: Sequence[Ready], clip: "Clip", seed: int) -> np.ndarray:
 def _rows(ready: Sequence[Ready], patches: np.ndarray) -> pa.Table:
     columns = {name: [getattr(r.item, name) for r in ready] for name in ROW_SCHEMA.names[:6]}
     columns |= {name: [getattr(r, name) for r in ready] for name in ("width", "height", "thumb")}
+    columns |= {"split": [r.item.split for r in ready], "captions": [list(r.item.captions) for r in ready]}
     columns |= {"patch_row": patches[:, 0], "patch_col": patches[:, 1]}
-    return pa.table([pa.array(columns[f.name], f.type) for f in ROW_SCHEMA], ROW_SCHEMA)
+    schema = pa.schema([*ROW_SCHEMA, *LATER_COLUMNS])
+    return pa.table([pa.array(columns[each.name], each.type) for each in schema], schema)

@@ -34,6 +34,9 @@ ROW_SCHEMA = pa.schema(
         ("thumb", pa.binary()),
     ]
 )
+LATER_COLUMNS = pa.schema(  # Stores of earlier versions lack them; all captions, where a picture has several
+    [("split", pa.string()), ("captions", pa.list_(pa.string()))]
+)
 REJECT_SCHEMA = pa.schema(
     [("id", pa.string()), ("kind", pa.string()), ("source", pa.string()), ("reason", pa.string())]
 )
@@ -88,8 +91,16 @@ class Shard:
         return np.load(self.folder / layer / f"{name}.npy", mmap_mode="r", allow_pickle=False)
 
     def table(self, columns: Sequence[str]) -> pa.Table:
-        """Columns of rows.parquet."""
-        return pq.read_table(self.folder / "rows.parquet", columns=list(columns), memory_map=True)
+        """Columns of rows.parquet; those that an older version did not write hold nulls."""
+        file, later = self.folder / "rows.parquet", LATER_COLUMNS.names
+        there = set(pq.read_schema(file, memory_map=True).names)
+        known = [name for name in columns if name in there or name not in later]
+        found = pq.read_table(file, columns=known, memory_map=True)
+        for place, name in enumerate(columns):
+            if name not in known:
+                field = LATER_COLUMNS.field(name)
+                found = found.add_column(place, field, pa.nulls(self.rows, field.type))
+        return found
 
 
 class Array:
