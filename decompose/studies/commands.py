@@ -26,6 +26,7 @@ from decompose.studies.concept_stimuli import concept_command
 from decompose.studies.given_commands import given_command
 from decompose.studies.probe_commands import probe_command
 from decompose.studies.region_commands import regions_command
+from decompose.studies.replicate_commands import replicate_command
 from decompose.studies.word_commands import words_command
 
 if TYPE_CHECKING:
@@ -199,4 +200,5 @@ STUDY_COMMANDS = (
     regions_command,
     audit_command,
     given_command,
+    replicate_command,
 )

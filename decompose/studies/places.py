@@ -87,11 +87,11 @@ class Rendered:
         return np.where(count > 0, sums / np.maximum(count, 1), np.float32(np.nan))
 
 
-def render_names(clip: Clip, names: Sequence[str]) -> Rendered:
-    """Render every name in two fonts and two sizes, and read the largest activation over positions."""
+def render_names(clip: Clip, names: Sequence[str], fonts: Sequence[str] = _FONTS) -> Rendered:
+    """Render every name in two fonts (or others) and two sizes, and read the largest activation over positions."""
     pages: list[tuple[Image.Image, int]] = []
     for i, name in enumerate(names):
-        for font in _FONTS:
+        for font in fonts:
             for size in _SIZES:
                 try:
                     pages += [(render_word(name, font, size), i)] if name else []
