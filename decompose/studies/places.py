@@ -208,6 +208,30 @@ def second_place(
     return found, rows
 
 
+def cities_agree(
+    names: Float[np.ndarray, "c u"], cities: Float[np.ndarray, "t u"], country: Sequence[int], seed: int = 0
+) -> Record:
+    """How many neurons respond to names of countries as to names of their cities, and how many would by chance.
+
+    A neuron is counted if the rank correlation of its responses to countries with its mean responses to their cities
+    is above the 95th percentile of what this measure gives between different neurons.
+    """
+    rendered = np.isfinite(cities).all(1)
+    of, kept = np.asarray(country)[rendered], cities[rendered]
+    number = np.bincount(of, minlength=len(names))
+    sums = np.zeros_like(names)
+    np.add.at(sums, of, kept)
+    there = np.isfinite(names).all(1) & (number > 0)
+    by_city, by_name = sums[there] / number[there, None], names[there]
+    shift = int(np.random.default_rng(seed).integers(1, names.shape[1]))
+    own, null = rank_correlations(by_name, by_city), rank_correlations(by_name, np.roll(by_city, shift, axis=1))
+    above = int((own > np.percentile(null, 95)).sum())
+    return {
+        "neurons": above, "by chance": 0.05 * len(own), "of": len(own), "median": float(np.median(own)),
+        "median_other": float(np.median(null)), "cities": int(rendered.sum()), "countries": int(there.sum()),
+    }  # fmt: skip
+
+
 # -- parents and children ----------------------------------------------------------------------------------------------
 
 

@@ -36,6 +36,8 @@ def regions_command(store: Path, neurons: list[int], k: int, seed: int, pretrain
         for rows in (found.sharing, found.pairs[:k], found.tests):
             print()
             print_table(rows)
+        print()
+        print_table([found.cities])
         print(f"\n{len(found.secondary):,} neurons are regional in the second place\n")
         print_table(
             [row | {name: ", ".join(row[name]) for name in ("words", "countries")} for row in found.secondary[:k]]
