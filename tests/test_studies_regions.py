@@ -163,6 +163,10 @@ def test_cities_are_capitals_and_large_ones_each_once() -> None:
     assert lands[place["Shanghai"].country].code == "CN"  # no capital
     assert place["Shanghai"].at == pytest.approx((121.46, 31.22), abs=0.2)
     assert "Andorra la Vella" in place  # small, and a capital
+    assert place["Dili"].at == pytest.approx((125.58, -8.56), abs=0.2)
+    for city in cities:
+        if shape := lands[city.country].shape:
+            assert abs(np.concatenate(shape) - city.at).max(1).min() < 10, city  # degrees, to its country's outline
 
 
 def test_neurons_that_answer_countries_as_their_cities_are_counted() -> None:

