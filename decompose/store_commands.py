@@ -65,17 +65,20 @@ def nearest_command(
 @takes(
     STORE_FOLDER,
     option("other", type=Path, help="folder of the other Store"),
+    COLLECTED_LAYER,
+    option("--other-layer", metavar="PATH", help="another layer that the other Store holds"),
     SEED_NUMBER,
     count_option(20, "pairs to print"),
     AS_JSON,
 )
-def universality_command(store: Path, other: Path, seed: int, k: int, as_json: bool) -> int:
+def universality_command(
+    store: Path, other: Path, layer: str | None, other_layer: str | None, seed: int, k: int, as_json: bool
+) -> int:
     """Neurons of two models that are each other's nearest, by their responses to the same rows of two Stores."""
-    from atlas.store.store import Store
     from decompose.neighbours import universality
 
     check_count(k)
-    found = universality(Store.open(store), Store.open(other), seed=seed).to_pylist()
+    found = universality(open_store(store, layer), open_store(other, other_layer), seed=seed).to_pylist()
     if not as_json:
         kept = sum(row["q"] <= _RATE for row in found)
         print(f"{len(found):,} neurons are each other's nearest, {kept:,} of them above chance (q <= {_RATE})\n")

@@ -179,7 +179,7 @@ def real_store(mini: Clip, tmp_path_factory: pytest.TempPathFactory) -> Store:
     from atlas.analysis import derivation
 
     place = tmp_path_factory.mktemp("real")
-    pictures = _save_drawings(place / "drawings", every=4)
+    pictures = _save_drawings(place / "drawings", every=9)
     (place / "names.txt").write_text("\n".join(sorted(folder.name for folder in pictures.iterdir())[:60]), "utf-8")
     words = [
         "words:emotions?sizes=32&fonts=open-sans,pt-serif",

@@ -299,6 +299,8 @@ def test_a_mistake_is_one_line(command: list[str], line: str, capsys: pytest.Cap
         (["nearest", "{}", "1024"], "neuron 1024"),
         (["universality", "{}", "nowhere"], "nowhere"),
         (["universality", "{}", "{}", "-k", "0"], "at least one"),
+        (["universality", "{}", "{}", "--layer", "nowhere"], "was not collected"),
+        (["universality", "{}", "{}", "--other-layer", "nowhere"], "was not collected"),
         (["label", "{}", "-k", "-3"], "at least one"),
     ],
 )

@@ -101,6 +101,7 @@ def test_a_random_basis_is_as_long_as_the_neurons_and_of_several_draws(monkeypat
     assert many["p"] > 0.02 > one["p"]
 
 
+@pytest.mark.slow
 def test_a_study_of_any_words_and_its_page(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("decompose.emotions.RANDOM_BASES", 2)
     monkeypatch.setattr("decompose.families._PERMUTATIONS", 99)

@@ -60,6 +60,7 @@ def run(command: str) -> None:
         assert PROGRAMS[program](words) == 0
 
 
+@pytest.mark.slow
 def test_an_index_and_maps_keep_the_options_that_differ_from_the_defaults(store, monkeypatch) -> None:
     out = shlex.quote(str(store.path))
     index_embeddings(store)

@@ -107,6 +107,7 @@ def test_spelling_tells_letters_and_where_they_stand() -> None:
     assert (words.spelling("Dog") == words.spelling("dog")).all()
 
 
+@pytest.mark.slow
 def test_a_picture_that_several_vendors_share_is_neither_trained_on_nor_counted() -> None:
     checksums = {
         vendor: {name: zlib.crc32(file.read_bytes()) for name, file in corpus.vendor_pictures(vendor)}

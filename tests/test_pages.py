@@ -123,6 +123,7 @@ def test_words_alone_make_neurons_and_cards(tmp_path: Path) -> None:
     assert "Words that activate it most" in (site / "neurons" / "0003.html").read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_the_budget_steps_down_or_refuses_in_one_line(tmp_path: Path) -> None:
     store = fake_store(tmp_path / "demo")
     write_site(store)

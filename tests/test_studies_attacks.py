@@ -208,6 +208,7 @@ def test_the_study_counts_what_the_model_says(mini: Clip) -> None:
         study_attacks(mini, pixels, np.zeros(5, int), [])
 
 
+@pytest.mark.slow
 def test_stroop_has_the_papers_images_and_the_word_is_carried(mini: Clip) -> None:
     study = study_stroop(mini, fonts=("open-sans", "pt-serif"), k=5)
     rows = {row["subset"]: row for row in study.rows()}
@@ -252,6 +253,7 @@ def made(mini: Clip, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]
     shutil.rmtree(place)
 
 
+@pytest.mark.slow
 def test_the_command_writes_its_page_and_names_stay_inert(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["attack", str(made), "--json", "--search", "2", "-k", "4", "--images", "8"]) == 0
     found = json.loads(capsys.readouterr().out)

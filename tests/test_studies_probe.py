@@ -46,6 +46,7 @@ def test_the_intercepts_make_the_mean_probability_the_share() -> None:
     assert mean == pytest.approx(np.full(CLASSES, 1 / CLASSES), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_shuffled_classes_give_chance() -> None:
     rates = []
     for seed in range(10):

@@ -149,6 +149,7 @@ def made(mini: Clip, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return atlas.collect(f"words:{place / 'words.txt'}?fonts=open-sans,pt-serif&sizes=32", mini, place / "store").path
 
 
+@pytest.mark.slow
 def test_the_command(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked = ["words", str(made), "happy", HOSTILE, "--centre", "30", "--sum", "king-man+woman=queen"]
     assert main([*asked, "--json"]) == 0

@@ -83,6 +83,7 @@ def test_more_than_fit_at_once_come_in_order(build):
     assert np.abs(found[-1].images.astype(int) - last.images).max() <= 1
 
 
+@pytest.mark.slow
 def test_diverse_drawings_are_less_alike(clip):
     def likeness(diversity: float) -> float:
         one = visualise(clip, NEURONS[1], repeats=3, steps=STEPS, diversity=diversity, about=LIGHT)[0]
@@ -93,6 +94,7 @@ def test_diverse_drawings_are_less_alike(clip):
     assert likeness(3.0) < likeness(0.0) - 0.03
 
 
+@pytest.mark.slow
 def test_a_theme_shows_in_what_is_drawn(clip, plain):
     random = np.random.default_rng(0)
     stripes = np.repeat(random.integers(0, 256, (30, 12, 1, 1), np.uint8), 8, 1).repeat(96, 2).repeat(3, 3)

@@ -22,6 +22,7 @@ from atlas.formatting import Record
 from atlas.model import weights
 from atlas.model.clip import Clip
 from atlas.store.listing import id_hash
+from atlas.store.shards import layer_folder
 from atlas.store.store import Store
 from atlas.vectors import cosines
 
@@ -80,7 +81,8 @@ def _labelled_chunks(store: Store, kind: str) -> Iterator[tuple[stats.Activation
     for shard in track(shards, len(shards), f"stats of {kind}s"):
         table = shard.table(["id", "label"])
         hashes = np.array([id_hash(id) for id in table["id"].to_pylist()], np.uint64)
-        A, E = (shard.array(name).astype(np.float32) for name in ("max", "embedding"))
+        A = shard.array("max", layer_folder(store.layers, store.layer)).astype(np.float32)
+        E = shard.array("embedding").astype(np.float32)
         yield stats.ActivationChunk(shard.positions, A, E, hashes), table["label"].to_pylist()
 
 

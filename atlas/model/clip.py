@@ -317,7 +317,7 @@ class Clip:
                 if f"visual.{path}" in self._layers
                 else weights.similar_names(path, self._layers)
             )
-            raise Refused(f"{self.name} has no layer {path!r} that can be hooked{near}; Clip.layers() lists them")
+            raise Refused(f"{self.name} has no layer {path!r} that can be hooked{near}; `atlas layers` lists them")
         return self._layers[path]
 
     def _choose(self, layer: Layer, token: Token | None = None) -> Token:
