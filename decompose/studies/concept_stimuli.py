@@ -1,6 +1,7 @@
 """`decompose concept`: stimuli of a concept from a Store, from folders of images, and from words."""
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,6 +51,7 @@ def concept_command(
     from atlas.store.store import Store
     from decompose.pages.concept import CONCEPT_PAGE, concept_page
     from decompose.studies.concepts import concept_table
+    from decompose.studies.untrained_nulls import untrained_concept
 
     check_count(k)
     opened, clip = Store.open(store), None
@@ -62,13 +64,15 @@ def concept_command(
     kinds = concept_kinds(opened, clip, name, images, drawings, words, seed)
     if not kinds:
         raise Refused(f"{opened.path} holds nothing named {name!r}; give --images, --drawings or --words")
-    rows = concept_table(kinds, k, seed)
+    rows, null = concept_table(kinds, k, seed), untrained_concept(opened, name, k, seed)
     print_table(rows, as_json)
     options = options_changed(concept_command, images=images, drawings=drawings, words=words, seed=seed, k=k)
     again = ["concept", "{store}", name, *option_words(**options)]
-    return write_page(
-        opened, CONCEPT_PAGE, "Concept", concept_page(name, rows, kinds, opened.request["model"]["name"]), again
-    )
+    if null:
+        said = "on a few stimuli {model} of {k} neurons are significant, in an untrained network {untrained}"
+        print(said.format(k=k, **null), file=sys.stderr)
+    body = concept_page(name, rows, kinds, opened.request["model"]["name"], null)
+    return write_page(opened, CONCEPT_PAGE, "Concept", body, again)
 
 
 def concept_kinds(

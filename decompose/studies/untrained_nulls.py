@@ -10,12 +10,15 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from atlas.console import track
+from atlas.formatting import Record
 from atlas.model.untrained import untrained_model
 from atlas.store.originals import original_pictures
 from atlas.store.store import Store
+from decompose.studies.concepts import against_others, concept_table, named_rows, significant_rows
 from decompose.studies.conditional import Conditional, Stimuli, joint_counts, mutual_information
 
 _AT_ONCE = 64
+_OWN, _OTHERS, _FEWEST_CONCEPTS = 24, 100, 3  # stimuli of a concept, and concepts that it is compared with
 _SAMPLED = 500  # pictures that give an untrained neuron its middle and its deviation
 
 
@@ -54,6 +57,39 @@ def beside_untrained(
     A = untrained_responses(store, stimuli.rows, seed)
     bits = untrained_information(A, stimuli.bucket, category) / np.log(2)
     return replace(found, untrained=(float(np.median(bits)), float(np.percentile(bits, 95))))
+
+
+def untrained_concept(store: Store, name: str, k: int = 10, seed: int = 0) -> Record | None:
+    """How many of a concept's k neurons are significant on a few stimuli: of the model, and of an untrained network.
+
+    The stimuli are the Store's: those of the concept, and two each of 100 other concepts. None where it has none.
+    """
+    rng, own, null = np.random.default_rng(seed), {}, {}
+    for kind in ("image", "word"):
+        if kind not in store.counts:
+            continue
+        A, names = named_rows(store, kind)
+        few = few_stimuli(names, name, rng)
+        some = [names[i] for i in few]
+        if name not in some or len(set(some)) < _FEWEST_CONCEPTS:
+            continue
+        own[kind] = against_others(A[few], some, name, seed=seed)
+        other = untrained_responses(store, store.positions(kind)[few], seed)
+        null[kind] = against_others(other, some, name, seed=seed)
+    if not own:
+        return None
+    counts = [significant_rows(concept_table(each, k, seed), list(each)) for each in (own, null)]
+    return {"model": counts[0], "untrained": counts[1], "others": max(each.concepts for each in own.values()) - 1}
+
+
+def few_stimuli(names: Sequence[str], name: str, rng: np.random.Generator) -> Int[np.ndarray, " n"]:
+    """Rows of a concept, at most 24, and two each of at most 100 others."""
+    places: dict[str, list[int]] = {}
+    for i in rng.permutation(len(names)).tolist():
+        places.setdefault(str(names[i]), []).append(i)
+    others = [places[each][:2] for each in sorted(places.keys() - {name, ""})]
+    drawn = [others[i] for i in rng.permutation(len(others))[:_OTHERS]]
+    return np.array(sorted(i for some in (*drawn, places.get(name, [])[:_OWN]) for i in some), np.int64)
 
 
 def untrained_distances(store: Store, chosen: Mapping[str, Sequence[int]], seed: int = 0) -> dict[str, float]:
