@@ -1,6 +1,5 @@
 """The command line `atlas`: each command is a function under its options. Results go to stdout, progress to stderr."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from atlas.options import (
     DreamOptionsGiven,
     MapOptionsGiven,
     ModelOptionsGiven,
+    neuron_span,
 )
 
 if TYPE_CHECKING:
@@ -155,17 +155,9 @@ def map_command(out: Path, as_json: bool, **options: Unpack[MapOptionsGiven]) ->
     return 0
 
 
-def _span(text: str) -> range:
-    """The neurons of an argument such as 12 or 40-47."""
-    first, _, last = text.partition("-")
-    if not first.isdecimal() or not (last or first).isdecimal() or int(last or first) < int(first):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor a span such as 40-47")
-    return range(int(first), int(last or first) + 1)
-
-
 @takes(
     ATLAS_OUT,
-    option("neuron", nargs="*", type=_span, help="numbers and spans of numbers: 12 40-47"),
+    option("neuron", nargs="*", type=neuron_span, help="numbers and spans of numbers: 12 40-47"),
     option("--all", action="store_true", dest="every", help="all neurons of the layer"),
     option(
         "--theme",

@@ -3,6 +3,7 @@
 An option without a default gives None if it is not given; the default of the called function then applies.
 """
 
+import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
@@ -79,3 +80,11 @@ class DreamOptionsGiven(TypedDict):
     repeats: int | None
     steps: int | None
     seed: int | None
+
+
+def neuron_span(text: str) -> range:
+    """The neurons of an argument such as 12 or 40-47."""
+    first, _, last = text.partition("-")
+    if not first.isdecimal() or not (last or first).isdecimal() or int(last or first) < int(first):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor a span such as 40-47")
+    return range(int(first), int(last or first) + 1)
