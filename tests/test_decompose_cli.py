@@ -270,7 +270,7 @@ def test_nmf_label_and_emotions_become_pages_of_the_site(
         (["nmf", "nowhere"], "nowhere"),
         (["search", "happy", "--templates", ""], "no templates"),
         (["search", "happy", "-k", "-1"], "at least one"),
-        (["search", "happy", "--sae", "nowhere"], "cannot read nowhere as safetensors"),
+        (["search", "happy", "--sae", "nowhere"], "cannot read nowhere: there is no such file or folder"),
         (["equation", "happy", "-k", "99999"], "99999"),
         (["equation", " "], "the text is empty"),
         (["compare", "happy"], "needs two"),

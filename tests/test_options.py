@@ -11,10 +11,12 @@ from atlas.analysis import derivation, queries
 from atlas.cli import ATLAS_COMMANDS
 from atlas.dream.gallery import write_drawings
 from atlas.pages.site import write_site
+from atlas.sources.look import look_at
 
 CALLED: dict[str, tuple[Callable, ...]] = {
     "demo": (atlas.collect, write_site),
     "build": (atlas.collect, atlas.Clip, write_site),
+    "look": (look_at,),
     "collect": (atlas.collect, atlas.Clip),
     "index": (derivation.index_embeddings,),
     "map": (derivation.draw_maps,),
@@ -23,7 +25,7 @@ CALLED: dict[str, tuple[Callable, ...]] = {
     "near": (queries.neurons_near, queries.rows_near),
     "layers": (atlas.Clip,),
 }
-OTHER_NAMES = {"model": "name", "neighbors": "n_neighbors"}
+OTHER_NAMES = {"n": "shown", "model": "name", "neighbors": "n_neighbors"}
 
 
 def options() -> list[tuple[str, str, object, str]]:
