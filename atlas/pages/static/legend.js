@@ -40,7 +40,8 @@ atlas.legend = (page) => {
     }
     return false;
   }
-  const visible = (i) => filters.every((scheme) => scheme.entries[scheme.of(i)].shown);
+  // A row whose tile was not read yet has no entry: it passes until its kind is known.
+  const visible = (i) => filters.every((scheme) => scheme.entries[scheme.of(i)]?.shown ?? true);
 
   function show() {
     const scheme = schemes[colour];
