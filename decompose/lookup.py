@@ -24,7 +24,7 @@ from decompose.attribution import check_model
 from decompose.equations import name_neurons
 from decompose.neighbours import checked_neuron
 from decompose.prompting import Templates, concept_embeddings, other_templates, prompts
-from decompose.ranking import RANDOM_TEXTS, check_random, check_way, rank_in_store, rank_neurons
+from decompose.ranking import RANDOM_TEXTS, check_random, check_way, rank_attributions, rank_in_store
 from decompose.receipts import receipt, side_by_side
 
 TEXT_BANK = Part("index/vocabulary", "decompose texts 0 --store {store}")  # embeddings of the texts to choose from
@@ -75,7 +75,7 @@ def neurons_of_text(
         check_model(store, clip)
     X, W = concept_embeddings(clip, [query, *random_texts(query, random, seed)], templates), clip.basis()
     if store is None:
-        found = rank_neurons(X[0], X[1:], W if directions is None else directions.basis(W), k=k, by=by)
+        found = rank_attributions(X @ (W if directions is None else directions.basis(W)).T, k)
     else:
         found = rank_in_store(store, X, W, k, by, clip.logit_scale, directions)
     best = found["neuron"].to_pylist()

@@ -153,6 +153,11 @@ def check_random(texts: int) -> None:
         raise Refused(f"{texts} random texts to compare with; give at least {LEAST_TEXTS}, some 500 for small p-values")
 
 
+def rank_attributions(given: Float[np.ndarray, "t u"], k: int) -> pa.Table:
+    """The k neurons that contribute most to the first text; `given`: attributions of it, and of texts to compare."""
+    return _ranked(given, [], "basis", k)
+
+
 def _ranked(given: Float[np.ndarray, "t u"], answered: Sequence[Float[np.ndarray, "t u"]], by: str, k: int) -> pa.Table:
     """The k best neurons for the first text. `given`: attributions of all texts; `answered`: their mean responses."""
     parts = [*([given] if by != "response" else []), *answered]

@@ -11,7 +11,8 @@ from atlas.analysis.derivation import summarise_neurons
 from atlas.errors import Refused
 from atlas.model.directions import Directions
 from atlas.store.store import Store
-from decompose.lookup import TextBank, frequency_bands, neurons_of_text, rank_neurons, texts_of_neuron
+from decompose.lookup import TextBank, frequency_bands, neurons_of_text, texts_of_neuron
+from decompose.ranking import rank_neurons
 from tests.fakes import WORDS, FakeClip, fake_store
 
 U, E = 16, 32
