@@ -9,7 +9,7 @@ from pathlib import Path
 from atlas.analysis import parts
 from atlas.formatting import Record
 from atlas.pages.thumbnails import pictured_shards, sheet_name
-from atlas.store.shards import read_json
+from atlas.store.files import read_json
 from atlas.store.store import Part, Store
 
 
