@@ -40,6 +40,8 @@ class CheckedFolder:
     faults: list[str] = field(default_factory=list)
     removable: list[Path] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)
+    shards: int = 0
+    rows: int = 0
 
 
 def derived_names(path: Path) -> list[str]:
@@ -110,6 +112,7 @@ def _check_shards(path: Path, manifest: Manifest, found: CheckedFolder) -> set[P
             known |= {folder / file for file in shard.files}
             faults += checksum_faults(folder, shard.files)
             start += shard.rows
+            found.shards, found.rows = found.shards + 1, start
         damaged = damaged or bool(faults)
         found.faults += faults
     if damaged:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from atlas.console import Progress
-from atlas.errors import Refused
+from atlas.errors import Misuse, Refused
 from atlas.formatting import Record
 from atlas.model.clip import Clip
 from atlas.sources import spec
@@ -92,7 +92,7 @@ def collect(
         out.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise Refused(f"cannot make the folder {str(out)[:200]}: {reason}; name another one") from None
+        raise Misuse(f"cannot make the folder {str(out)[:200]}: {reason}; name another one") from None
     with disk_faults(out), writer_lock(out, wait=0.0):
         _Collection(joined, request, clip, out, options, batch, engine).bring_up_to_date(append)
     return Store.open(out)
