@@ -171,7 +171,7 @@ def test_damage_never_escapes():
     ("data", "reason"),
     [
         (b"", "empty: 0 bytes"),
-        (b"<!DOCTYPE html><title>404</title>", "not an image that can be read: it starts with b'<!DOCTYPE ht'"),
+        (b"<!DOCTYPE html><title>404</title>", "not an image that can be read$"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image that can be read"),
         (png(60_000, 60_000, 8, 2, []), "too large"),
         (png(12_000, 12_000, 8, 2, []), "too large: 12000 x 12000 pixels"),

@@ -23,7 +23,7 @@ from atlas.errors import Refused
 from atlas.model.clip import Clip
 from atlas.pages import write_site
 from atlas.sources.builtin import emoji_source
-from atlas.store.shards import read_json, write_json
+from atlas.store.files import read_json, write_json
 from atlas.store.store import Store
 from decompose import bakeoff, equations
 from decompose.candidates import LabelTest

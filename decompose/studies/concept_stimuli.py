@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atlas.console import option, print_table, takes
+from atlas.console import option, path_name, print_table, takes
 from atlas.errors import Refused
 from atlas.options import ATLAS_WEIGHTS
-from decompose.opening import AS_JSON, SEED_NUMBER, STORE_FOLDER, check_count, count_option, open_with_model
+from decompose.opening import AS_JSON, SEED_NUMBER, STORE_FOLDER, count_option, open_with_model
 from decompose.results import write_page
 
 if TYPE_CHECKING:
@@ -26,9 +26,15 @@ _FONTS = ("open-sans", "pt-serif", "roboto-slab", "fira-code")
 @takes(
     STORE_FOLDER,
     option("name", nargs="?", help="the concept; without it, the list of all multimodal neurons"),
-    option("--images", type=Path, metavar="FOLDER", help="photographs of the concept"),
-    option("--drawings", type=Path, metavar="FOLDER", help="drawings of it (the Store's images of this name)"),
-    option("--words", nargs="+", default=[], metavar="WORD", help="its written names (the Store's words of this name)"),
+    option("--images", type=path_name, metavar="FOLDER", help="photographs of the concept"),
+    option("--drawings", type=path_name, metavar="FOLDER", help="drawings of it (the Store's images of this name)"),
+    option(
+        "--words",
+        nargs="+",
+        default=[],
+        metavar="WORD",
+        help="its written names (the Store's words of this name)",
+    ),
     ATLAS_WEIGHTS,
     SEED_NUMBER,
     count_option(10),
@@ -50,7 +56,6 @@ def concept_command(
     from decompose.pages.concept import CONCEPT_PAGE, concept_page
     from decompose.studies.concepts import concept_table
 
-    check_count(k)
     opened, clip = Store.open(store), None
     if name is None:
         if images or drawings or words:
