@@ -13,6 +13,7 @@ from atlas.console import (
     option,
     options_given,
     path_name,
+    print_json,
     print_table,
     real_number,
     run_command,
@@ -85,6 +86,20 @@ def build_command(
         print(found.sentence())
     print(store.derived(SITE) / "index.html")
     return _report_rejects(store, skip_bad)
+
+
+@takes(ATLAS_SOURCES, option("-n", type=int, dest="shown", default=8, help="first rows to show (8)"), ATLAS_JSON)
+def look_command(source: list[str], shown: int, as_json: bool) -> int:
+    """Say what sources hold and what was taken for what, before anything is computed."""
+    from atlas.sources.look import look_at
+
+    found = look_at(source, shown)
+    if as_json:
+        print_json(found.record())
+    else:
+        print(*found.tally.lines(), "", sep="\n")
+        print_table(found.rows)
+    return 0
 
 
 @takes(ATLAS_SOURCES, ATLAS_OUT, ATLAS_MODEL, ATLAS_COLLECTING)
@@ -348,6 +363,7 @@ def _report_rejects(store: "Store", skip_bad: bool) -> int:
 ATLAS_COMMANDS = (
     demo_command,
     build_command,
+    look_command,
     collect_command,
     stats_command,
     index_command,

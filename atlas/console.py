@@ -298,10 +298,15 @@ def track(items: Iterable[T], total: int, what: str, unit: str = "shards") -> It
 # -- tables ------------------------------------------------------------------------------------------------------------
 
 
+def print_json(value: object) -> None:
+    """Print a value as JSON."""
+    print(json.dumps(value, ensure_ascii=False, indent=1))
+
+
 def print_table(rows: Sequence[Record], as_json: bool = False) -> None:
     """Print rows with the same columns as an aligned table, or as JSON with nothing cut."""
     if as_json:
-        print(json.dumps(rows, ensure_ascii=False, indent=1))
+        print_json(rows)
         return
     if not rows:
         return

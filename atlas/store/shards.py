@@ -36,6 +36,9 @@ ROW_SCHEMA = pa.schema(
         ("thumb", pa.binary()),
     ]
 )
+LATER_COLUMNS = pa.schema(  # Stores of earlier versions lack them; all captions, where a picture has several
+    [("split", pa.string()), ("captions", pa.list_(pa.string()))]
+)
 REJECT_SCHEMA = pa.schema(
     [("id", pa.string()), ("kind", pa.string()), ("source", pa.string()), ("reason", pa.string())]
 )
@@ -66,12 +69,20 @@ class Shard:
             raise self._damaged(file, error) from None
 
     def table(self, columns: Sequence[str]) -> pa.Table:
-        """Columns of rows.parquet. Raises `Refused` if the file is damaged."""
+        """Columns of rows.parquet; later versions have more, which are null here. Raises `Refused` for damage."""
         self.verify("rows.parquet")
+        file, later = self.folder / "rows.parquet", LATER_COLUMNS.names
         try:
-            return pq.read_table(self.folder / "rows.parquet", columns=list(columns), memory_map=True)
+            there = set(pq.read_schema(file, memory_map=True).names)
+            known = [name for name in columns if name in there or name not in later]
+            found = pq.read_table(file, columns=known, memory_map=True)
         except (OSError, pa.ArrowException) as error:
             raise self._damaged("rows.parquet", error) from None
+        for place, name in enumerate(columns):
+            if name not in known:
+                field = LATER_COLUMNS.field(name)
+                found = found.add_column(place, field, pa.nulls(self.rows, field.type))
+        return found
 
     def verify(self, file: str) -> None:
         """Raise `Refused` unless a file of the shard is as it was written; each is read for that once in a process."""

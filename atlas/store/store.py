@@ -41,7 +41,7 @@ from atlas.store.manifest import (
     settle,
 )
 from atlas.store.part import Part
-from atlas.store.shards import ARRAYS, KINDS, ROW_SCHEMA, Array, Shard, layer_folder, open_shards
+from atlas.store.shards import ARRAYS, KINDS, LATER_COLUMNS, ROW_SCHEMA, Array, Shard, layer_folder, open_shards
 
 __all__ = ["STORE_FORMAT", "Manifest", "Part", "Request", "Store"]
 
@@ -149,12 +149,14 @@ class Store:
     @cached_property
     def rows(self) -> pa.Table:
         """All rows without their thumbnails (see `thumb`): the columns of rows.parquet, in Store order."""
-        return self.table([name for name in ROW_SCHEMA.names if name != "thumb"])
+        return self.table([name for name in (*ROW_SCHEMA.names, *LATER_COLUMNS.names) if name != "thumb"])
 
     def table(self, columns: Sequence[str], kind: str | None = None) -> pa.Table:
         """Columns of the rows of one kind, or of all rows."""
         tables = [shard.table(columns) for shard in self.of_kind(kind)]
-        return pa.concat_tables(tables) if tables else pa.schema([ROW_SCHEMA.field(c) for c in columns]).empty_table()
+        if tables:
+            return pa.concat_tables(tables)
+        return pa.schema([*ROW_SCHEMA, *LATER_COLUMNS]).empty_table().select(list(columns))
 
     def of_kind(self, kind: str | None) -> list[Shard]:
         """The shards of one kind, or all shards, without those that hold no rows."""
