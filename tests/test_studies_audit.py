@@ -117,6 +117,7 @@ def test_the_command_and_its_exit_code(made: Path, tmp_path: Path, capsys: pytes
     assert main([*asked, "--patch", str(patch), "--max-attack", "1", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["passed"]
+    assert all((row["effect"] is None) == (row["untrained"] is None) for row in found["associations"])
     assert [row["measure"] for row in found["measures"]] == [row["measure"] for row in found["patched"]]
     assert sorted(found["silenced"]) == sorted(next(iter(found["changed"].values()), []))
     folder = Store.open(made).path / "site-fragments" / "audit"

@@ -4,10 +4,20 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atlas.console import option, options_given, path_name, print_table, real_number, takes, whole_number
+from atlas.console import (
+    option,
+    options_changed,
+    options_given,
+    path_name,
+    print_table,
+    real_number,
+    takes,
+    whole_number,
+)
 from atlas.errors import Refused
 from atlas.formatting import Record
 from atlas.options import ATLAS_WEIGHTS
+from atlas.store.part import option_words
 from decompose.opening import (
     AS_JSON,
     SEED_NUMBER,
@@ -94,12 +104,11 @@ def audit_command(
         print(json.dumps(audit_record(found), ensure_ascii=False, indent=1))
     else:
         _print_audit(found)
-    again: list[object] = ["audit", "{store}", "--by", by, "--images", images, "-k", k, "--seed", seed]
-    again += ["--templates", templates] + (["--classes", *classes] if classes else [])
-    again += (["--tests", tests] if tests else []) + (["--patch", patch] if patch else [])
-    for name, most in limits.items():
-        again += [f"--max-{name}", most]
-    write_page(opened, AUDIT_PAGE, "Audit", audit_page(found), again)
+    options = options_changed(
+        audit_command, by=by, classes=classes, images=images, tests=tests, patch=patch, k=k, templates=templates,
+        seed=seed, **{f"max_{name}": most for name, most in limits.items()},
+    )  # fmt: skip
+    write_page(opened, AUDIT_PAGE, "Audit", audit_page(found), ["audit", "{store}", *option_words(**options)])
     return 0 if found.passed else 1
 
 
@@ -115,7 +124,7 @@ def _print_audit(found: "AuditReport") -> None:
     rows = [row | patched.get(row["measure"], {}) for row in found.measures]
     print_table([{name: row[name] for name in row if name != "share_of"} for row in rows])
     print()
-    print_table([{name: row[name] for name in ("test", "space", "words", "effect", "p")} for row in found.associations])
+    print_table([{name: row[name] for name in row if name != "source"} for row in found.associations])
     if found.silenced:
         print(f"\nsilenced: {', '.join(map(str, found.silenced))}")
     for each in found.verdicts:

@@ -1,13 +1,15 @@
 """`decompose concept`: stimuli of a concept from a Store, from folders of images, and from words."""
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atlas.console import option, path_name, print_table, takes
+from atlas.console import option, options_changed, path_name, print_table, takes
 from atlas.errors import Refused
 from atlas.options import ATLAS_WEIGHTS
+from atlas.store.part import option_words
 from decompose.opening import AS_JSON, SEED_NUMBER, STORE_FOLDER, count_option, open_with_model
 from decompose.results import write_page
 
@@ -55,6 +57,7 @@ def concept_command(
     from atlas.store.store import Store
     from decompose.pages.concept import CONCEPT_PAGE, concept_page
     from decompose.studies.concepts import concept_table
+    from decompose.studies.untrained_nulls import untrained_concept
 
     opened, clip = Store.open(store), None
     if name is None:
@@ -66,15 +69,15 @@ def concept_command(
     kinds = concept_kinds(opened, clip, name, images, drawings, words, seed)
     if not kinds:
         raise Refused(f"{opened.path} holds nothing named {name!r}; give --images, --drawings or --words")
-    rows = concept_table(kinds, k, seed)
+    rows, null = concept_table(kinds, k, seed), untrained_concept(opened, name, k, seed)
     print_table(rows, as_json)
-    again: list[object] = ["concept", "{store}", name, "--seed", seed, "-k", k]
-    again += ["--images", images] if images else []
-    again += ["--drawings", drawings] if drawings else []
-    again += ["--words", *words] if words else []
-    return write_page(
-        opened, CONCEPT_PAGE, "Concept", concept_page(name, rows, kinds, opened.request["model"]["name"]), again
-    )
+    options = options_changed(concept_command, images=images, drawings=drawings, words=words, seed=seed, k=k)
+    again = ["concept", "{store}", name, *option_words(**options)]
+    if null:
+        said = "on a few stimuli {model} of {k} neurons are significant, in an untrained network {untrained}"
+        print(said.format(k=k, **null), file=sys.stderr)
+    body = concept_page(name, rows, kinds, opened.request["model"]["name"], null)
+    return write_page(opened, CONCEPT_PAGE, "Concept", body, again)
 
 
 def concept_kinds(
@@ -149,4 +152,5 @@ def _multimodal(store: "Store", clip: "Clip", seed: int, k: int, as_json: bool) 
         print(said.format(**found.sample))
         print_table(found.rows[:k])
     body = multimodal_page(found, store.request["model"]["name"])
-    return write_page(store, MULTIMODAL_PAGE, "Multimodal", body, ["concept", "{store}", "--seed", seed])
+    again = ["concept", "{store}", *option_words(**options_changed(concept_command, seed=seed))]
+    return write_page(store, MULTIMODAL_PAGE, "Multimodal", body, again)

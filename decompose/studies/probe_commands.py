@@ -4,10 +4,11 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atlas.console import option, print_table, takes, whole_number
+from atlas.console import option, options_changed, print_table, takes, whole_number
 from atlas.errors import Refused
 from atlas.formatting import Record
 from atlas.options import ATLAS_WEIGHTS
+from atlas.store.part import option_words
 from decompose.opening import AS_JSON, SEED_NUMBER, STORE_FOLDER, count_option, open_with_model
 from decompose.results import write_page
 
@@ -47,8 +48,8 @@ def probe_command(
         print_table(accuracy_rows(found))
         print(f"\n{found.neurons_a_class:.1f} neurons a class; {found.held:,} images held out\n")
         print_table([{name: row[name] for name in ("class", "neurons", "right")} for row in class_rows(found, named)])
-    again: list[object] = ["probe", "{store}", "--by", by, "--count", count, "-k", k, "--seed", seed]
-    again += ["--classes", *classes] if classes else []
+    options = options_changed(probe_command, by=by, classes=classes, count=count, k=k, seed=seed)
+    again = ["probe", "{store}", *option_words(**options)]
     return write_page(opened, PROBE_PAGE, "Probe", probe_page(found, named), again)
 
 

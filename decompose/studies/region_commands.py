@@ -3,8 +3,9 @@
 import json
 from pathlib import Path
 
-from atlas.console import option, print_table, takes, whole_number
+from atlas.console import option, options_changed, print_table, takes, whole_number
 from atlas.options import ATLAS_WEIGHTS
+from atlas.store.part import option_words
 from decompose.opening import AS_JSON, SEED_NUMBER, STORE_FOLDER, count_option, open_with_model
 from decompose.results import write_page
 
@@ -41,6 +42,8 @@ def regions_command(store: Path, neurons: list[int], k: int, seed: int, pretrain
         for rows in (found.sharing, found.pairs[:k], found.tests):
             print()
             print_table(rows)
+        print()
+        print_table([found.cities])
         print(f"\n{len(found.secondary):,} neurons are regional in the second place\n")
         print_table(
             [row | {name: ", ".join(row[name]) for name in ("words", "countries")} for row in found.secondary[:k]]
@@ -48,5 +51,6 @@ def regions_command(store: Path, neurons: list[int], k: int, seed: int, pretrain
         print(f"\n{len({row['parent'] for row in found.parents})} parents; shuffled {found.parents_shuffled}\n")
         print_table(found.parents[:k])
     body, beside = regions_page(found)
-    again: list[object] = ["regions", "{store}", "-k", k, "--seed", seed] + (["--neurons", *neurons] if neurons else [])
+    options = options_changed(regions_command, neurons=neurons, k=k, seed=seed)
+    again = ["regions", "{store}", *option_words(**options)]
     return write_page(opened, REGIONS_PAGE, "Regions", body, again, beside)

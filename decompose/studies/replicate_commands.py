@@ -1,0 +1,43 @@
+"""`decompose replicate`: the scorecard of a published study."""
+
+from pathlib import Path
+from typing import Unpack
+
+from atlas.console import option, options_changed, print_table, takes
+from atlas.errors import Refused
+from atlas.store.part import option_words
+from decompose.opening import AS_JSON, MODEL_CHOICE, SEED_NUMBER, ModelOptions, open_model
+from decompose.results import write_page
+
+# Nothing heavy is imported here, so that `decompose --help` answers at once.
+
+_FEWEST_WORDS = 100
+
+
+@takes(
+    option("study", choices=("goh2021",), help="the published study: goh2021"),
+    option("--reference", type=Path, required=True, metavar="DIR", help="a clone of the article's public repository"),
+    option("--words", type=int, default=2000, metavar="N", help="frequent words that are rendered (2000)"),
+    MODEL_CHOICE,
+    SEED_NUMBER,
+    AS_JSON,
+)
+def replicate_command(
+    study: str, reference: Path, words: int, seed: int, as_json: bool, **model: Unpack[ModelOptions]
+) -> int:
+    """The scorecard of a published study: published beside measured, row by row; with a Store, also a page."""
+    from decompose.pages.replicate import REPLICATE_PAGE, replicate_page
+    from decompose.studies.published import read_published
+    from decompose.studies.replication import replication_rows
+
+    if words < _FEWEST_WORDS:
+        raise Refused(f"--words {words}: at least {_FEWEST_WORDS}")
+    tables = read_published(reference)
+    store, clip = open_model(**model)
+    rows = replication_rows(clip, tables, store, words, seed)
+    print_table(rows, as_json)
+    if store is None:
+        return 0
+    options = options_changed(replicate_command, words=words, seed=seed)
+    again = ["replicate", study, "--reference", reference, "--store", "{store}", *option_words(**options)]
+    return write_page(store, REPLICATE_PAGE, "Replication", replicate_page(rows, clip.name), again)
