@@ -17,7 +17,6 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from atlas.errors import Refused
-from atlas.model.autoencoders import read_autoencoder, sae_tensors
 from atlas.model.latents import LatentRule
 
 _PARTS = ("read", "write", "bias")  # keys of a file of directions
@@ -146,6 +145,8 @@ class Directions:
 
         `u`: the number of neurons the layer must have. Raises Refused for other files.
         """
+        from atlas.model.autoencoders import sae_tensors  # it loads PyTorch
+
         arrays, _ = sae_tensors(Path(path))
         if not {*_PARTS} <= set(arrays):
             return cls.sae(path, u)
@@ -173,6 +174,8 @@ class Directions:
         whether the encoder reads A less the decoder's bias; by default as the library does. `kind`: standard, topk,
         batchtopk, jumprelu or gated, where a file does not tell. Raises Refused for what is not understood.
         """
+        from atlas.model.autoencoders import read_autoencoder
+
         found = read_autoencoder(path, u, centred, kind)
         names = tuple(f"latent {i}" for i in range(len(found.read)))
         return cls(found.read, found.write, names, found.bias, rectified=True, rule=found.rule)
@@ -226,5 +229,5 @@ def _saved_rule(
     if "rule" not in said:
         return None, None
     stated = json.loads(said["rule"])
-    parts = {name: arrays.get(f"{_RULE}{name}") for name in ("read", "bias", "threshold")}
-    return LatentRule(parts["read"], parts["bias"], parts["threshold"], **stated), arrays["latents"]
+    threshold = arrays.get(f"{_RULE}threshold")
+    return LatentRule(arrays[f"{_RULE}read"], arrays[f"{_RULE}bias"], threshold, **stated), arrays["latents"]
