@@ -1,7 +1,14 @@
 import numpy as np
 import pytest
 
-from atlas.analysis.balance import KindNeighbours, balanced_graph, mixing, name_matches, preservation_within
+from atlas.analysis.balance import (
+    KindNeighbours,
+    balanced_graph,
+    mixing,
+    name_matches,
+    preservation_within,
+    varied_neighbours,
+)
 from atlas.analysis.index import Index
 from atlas.analysis.layout import Centred, place_by_matches, project
 from tests.fakes import nearest
@@ -125,3 +132,22 @@ def test_a_new_row_lies_at_a_match_and_not_between_two_meanings():
     assert min(np.linalg.norm(places - place, axis=1)) == 0
     assert np.linalg.norm(place - places[2]) < 0.1  # most weight lies there
     np.testing.assert_allclose(place_by_matches(vectors[:1], vectors, places)[0], places[0])
+
+
+def test_a_card_shows_each_thing_once_and_every_kind(rows, found):
+    _vectors, kinds, labels = rows
+    names = [f"{label}{' dark skin tone' if i % 2 else ''}" for i, label in enumerate(labels)]
+    near = varied_neighbours(found, names, 10)
+    for row in range(0, len(near), 7):
+        shown = [other for other in near[row].tolist() if other != row]
+        for kind in SIZES:
+            things = [labels[other] for other in shown if kinds[other] == kind]
+            assert len(set(things)) == len(things) >= 2
+            assert kind != kinds[row] or labels[row] not in things
+        first = next(labels[other] for other in shown if kinds[other] == kinds[row])
+        best = next(
+            labels[other]
+            for other in found.near[kinds[row], kinds[row]][0][np.searchsorted(found.rows[kinds[row]], row)].tolist()
+            if labels[other] != labels[row]
+        )
+        assert first == best

@@ -27,7 +27,7 @@ def overlap(a: list[float], b: list[float]) -> bool:
 
 
 def test_words_are_written_among_pictures_each_once_and_over_nothing(visit: Visit) -> None:
-    page = visit.open("index.html")
+    page = visit.open("map.html")
     for span in (65_000, 20_000):
         page.evaluate(f"atlas.page.scatter.look(0, 0, {span})")
         words, over = written(page), page.evaluate(OVER)
@@ -44,7 +44,7 @@ def test_words_are_written_among_pictures_each_once_and_over_nothing(visit: Visi
 
 
 def test_a_word_opens_its_card_and_goes_with_its_kind(visit: Visit) -> None:
-    page = visit.open("index.html")
+    page = visit.open("map.html")
     word = written(page)[0]
     box = page.locator(".plot").bounding_box()
     left, top, right, bottom = word["box"]
@@ -81,7 +81,7 @@ def shot(page: Any) -> str:
 def test_few_pictures_among_many_words_have_a_third_of_the_ink(tmp_path: Any, browser: Any) -> None:
     site = write_site(fake_store(tmp_path / "few", images=60, words=900, texts=300)).parent
     page = browser.new_page(viewport={"width": 1200, "height": 800})
-    Visit(page, site).open("index.html")
+    Visit(page, site).open("map.html")
     page.add_style_tag(content=".stage button, .tools { display: none !important }")
     entries = {kind: page.locator(".entry", has_text=kind) for kind in ("image", "word", "text")}
     for entry in entries.values():
@@ -115,7 +115,7 @@ def test_the_sentence_has_the_figures_of_the_layout() -> None:
 def test_pictures_alone_have_no_words(tmp_path: Any, browser: Any, kinds: dict[str, int]) -> None:
     site = write_site(fake_store(tmp_path / "alone", images=20, **kinds)).parent
     page = browser.new_page(viewport={"width": 1200, "height": 800})
-    Visit(page, site).open("index.html")
+    Visit(page, site).open("map.html")
     page.wait_for_function(f"{OVER}.drawn.length > 5")
     assert page.evaluate(f"{OVER}.words") == []
     page.close()

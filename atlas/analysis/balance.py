@@ -6,6 +6,7 @@ Among all rows, nearly all neighbours of a rendered word are other words, and a 
 So every row keeps its neighbours of its own kind, and gets its best matches in every other kind beside them.
 """
 
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from atlas.vectors import Rows, Unit, take_rows, unit_blocks
 
 MATCHES = 2  # best matches of a row in every other kind; more of them blur the place of a concept
 OWN_WEIGHT_LOST = 0.64  # by which an edge within a kind counts less than 1, times the kind's share of all rows
+OTHERS_SHOWN = 2  # of every other kind, among the neighbours that a card shows
+_VARIANT = re.compile(r"[:,]? (?:medium[ -])?(?:light|medium|dark) skin tone", re.IGNORECASE)
 _HUB_NEIGHBOURS = 10  # by their mean cosine, rows that lie near everything are found
 
 Kinds = Sequence[str] | np.ndarray  # one per row
@@ -133,6 +136,32 @@ def balanced_graph(found: KindNeighbours, k: int) -> coo_matrix:
     one_way = coo_matrix((weights, (start, end)), shape=(found.size, found.size)).tocsr()
     back = one_way.T.tocsr()
     return (one_way + back - one_way.multiply(back)).tocoo()  # the fuzzy union, as in UMAP
+
+
+def varied_neighbours(found: KindNeighbours, names: Sequence[str], k: int = 8) -> Int64[np.ndarray, "n k"]:
+    """The nearest rows of every row, each thing once: first of its own kind, then `OTHERS_SHOWN` of every other.
+
+    Names that differ by skin tone or by case are one thing; a row's own thing is left out of its own kind. Where there
+    are too few, the row itself stands in the place.
+    """
+    things = np.unique([_VARIANT.sub("", name).casefold() for name in names], return_inverse=True)[1]
+    near = np.repeat(np.arange(found.size)[:, None], k, axis=1)
+    for kind, rows in found.rows.items():
+        others = [other for other in found.rows if other != kind]
+        most = {kind: max(OTHERS_SHOWN, k - OTHERS_SHOWN * len(others))} | dict.fromkeys(others, OTHERS_SHOWN)
+        start = 0
+        for other, room in most.items():
+            end = min(k, start + room)
+            told = np.full((len(rows), end - start), -1)
+            count, line = np.zeros(len(rows), np.int64), np.arange(len(rows))
+            for column in found.near[kind, other][0].T:
+                new = (told != things[column][:, None]).all(axis=1) & (count < end - start)
+                new &= (things[column] != things[rows]) | (other != kind)
+                told[line[new], count[new]] = things[column][new]
+                near[rows[new], start + count[new]] = column[new]
+                count += new
+            start = end
+    return near
 
 
 # -- quality -----------------------------------------------------------------------------------------------------------

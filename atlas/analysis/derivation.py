@@ -253,6 +253,7 @@ def lay_out_rows(
         columns = {"row": np.arange(len(store)), "x": places[:, 0], "y": places[:, 1], "preservation": kept}
         pq.write_table(pa.table(columns), folder / "points.parquet")
         save_array(folder / "near.npy", graph[0][:, 1:9].astype(np.uint32))
+        save_array(folder / "varied.npy", balance.varied_neighbours(found, labels).astype(np.uint32))
         (folder / "quality.json").write_text(json.dumps(quality, indent=1) + "\n", "utf-8")
     return store.derived(parts.MAP)
 

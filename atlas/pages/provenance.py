@@ -9,6 +9,7 @@ from pathlib import Path
 from atlas.analysis import parts
 from atlas.analysis.alignment import Alignment
 from atlas.formatting import Record
+from atlas.pages.front import COVERS_SHEET, FRONT_SHEET
 from atlas.pages.thumbnails import pictured_shards, sheet_name
 from atlas.store.files import read_json
 from atlas.store.store import Part, Store
@@ -25,9 +26,9 @@ class SiteFacts:
     """What all pages of a site share.
 
     `cite`: a line that identifies model, layer and data. `kinds`: kinds of rows, in the order of their codes. `sheets`:
-    file names of the sheets of thumbnails. `grid`: height and width of the layer's map, in positions. `has_map`:
-    whether there is a map of rows. `warnings`: what stands on top of every page. `names`: whether texts may name
-    things: not where the model cannot tell the pictures apart.
+    file names of the sheets of thumbnails, those of first pictures last. `grid`: height and width of the layer's
+    map, in positions. `has_map`: whether there is a map of rows. `warnings`: what stands on top of every page. `names`:
+    whether texts may name things: not where the model cannot tell the pictures apart.
     """
 
     title: str
@@ -78,7 +79,7 @@ def store_facts(store: Store, derived: DerivedParts) -> SiteFacts:
         command=rebuild_command(store),
         cite=citation(store, provenance),
         kinds=list(store.counts),
-        sheets=[sheet_name(shard) for shard in pictured_shards(store)],
+        sheets=[*(sheet_name(shard) for shard in pictured_shards(store)), COVERS_SHEET, FRONT_SHEET],
         grid=(height, width),
         has_map=store.has(parts.MAP),
         warnings=site_warnings(store, alignment := read_alignment(store, derived)),
@@ -130,10 +131,16 @@ def citation(store: Store, provenance: dict[str, str]) -> str:
     return f"{name} (weights {provenance['Weights']}, Store {provenance['Store']})"
 
 
+def store_place(store: Store) -> str:
+    """The path of a Store in commands: below the working folder relative to it, else as it is."""
+    path = store.path.resolve()
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
 def rebuild_command(store: Store) -> str:
     """The command that makes the Store and its site again."""
     model = store.request["model"]
-    words = ["atlas", "build", *store.request["sources"], f"outputs/{store.path.name}", "--model", model["name"]]
+    words = ["atlas", "build", *store.request["sources"], store_place(store), "--model", model["name"]]
     if model.get("pretrained"):
         words += ["--pretrained", str(model["pretrained"])]
     words += ["--layer", store.layer, "--seed", str(store.request.get("seed", 0))]

@@ -10,6 +10,7 @@
     partial = order.length < n,
     still = atlas.byId("still");
 
+  const front = settings.tables.front ? await atlas.table("front") : null;
   function hover(i, x, y) {
     const { many, nodes } = page.hint(i);
     atlas.show(x, y, many, ...nodes);
@@ -25,6 +26,11 @@
     side: page.side,
     spot: (i) => rows.spot(points.row[i]),
     written: page.isWritten,
+    front,
+    get frame() {
+      return page.frame();
+    },
+    visible: (i) => page.legend.visible(i),
     slanted: page.isSlanted,
     text: (i) => (page.known(i) ? rows.name(points.row[i]) : ""),
     hover,

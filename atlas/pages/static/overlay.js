@@ -4,13 +4,15 @@
 
 atlas.overlay = (stage, points, options, repaint) => {
   const canvas = /** @type {HTMLCanvasElement} */ (stage.querySelector(".overlay"));
-  const { palette, ramp, heat, mark, sheet: columns } = atlas.settings(),
+  const settings = atlas.settings(),
+    { palette, ramp, heat, mark, sheet: columns } = settings,
     hues = [...palette, ...ramp, ...heat];
   const hue = (code) => hues[code] || palette[0];
   const FONTS = ["650 17px", "600 14px", "550 12.5px"],
     FAMILY = getComputedStyle(document.body).fontFamily;
   // Names of each level are shown between these enlargements.
   const FROM = [0, 0.9, 3.5],
+    PICTURED = [0, 1.6, 4], // where pictures stand for their surroundings from the first view on
     UNTIL = [4, 14, Infinity];
 
   const writer = atlas.writer(stage, points, options);
@@ -53,23 +55,38 @@ atlas.overlay = (stage, points, options, repaint) => {
     }
     return kept;
   }
-  function stamp(pen, [i, x, y], side, marked) {
-    const spot = options.spot(i),
+  function stamp(pen, [i, x, y], side, marked, cell = -1) {
+    const spot = cell < 0 ? options.spot(i) : { sheet: settings.front, ...atlas.cellPlace(cell) },
       image = picture(spot.sheet);
     if (!image) return;
-    const cell = image.naturalWidth / columns,
+    const edge = image.naturalWidth / columns,
       [left, top] = [x - side / 2, y - side / 2];
     pen.save();
     pen.beginPath();
     pen.roundRect(left, top, side, side, 5);
     pen.clip();
-    pen.drawImage(image, spot.x * cell, spot.y * cell, cell, cell, left, top, side, side);
+    pen.drawImage(image, spot.x * edge, spot.y * edge, edge, edge, left, top, side, side);
     pen.restore();
     pen.beginPath();
     pen.roundRect(left, top, side, side, 5);
-    pen.lineWidth = marked ? 4 : 1.5;
+    pen.lineWidth = marked ? 4 : options.frame;
     pen.strokeStyle = marked ? mark : hue(points.code[i]);
     pen.stroke();
+  }
+  // Where not all pictures fit, some stand for those around them, so far apart that the points between them are seen.
+  const SPACED = 1.05;
+  function standing(pen, view, marked) {
+    const { front } = options;
+    if (!front) return { drawn: [], side: 0 };
+    const places = [];
+    for (let k = 0; k < front.point.length; k++) {
+      const i = front.point[k],
+        [x, y] = [view.toX(points.x[i]), view.toY(points.y[i])];
+      if (x > 0 && y > 0 && x < view.w && y < view.h && options.visible(i)) places.push([i, x, y, front.cell[k]]);
+    }
+    const drawn = apart(places, options.side * SPACED);
+    for (const place of drawn) stamp(pen, place, options.side, marked.includes(place[0]), place[3]);
+    return { drawn, side: options.side };
   }
   function thumbnails(pen, view, pictures, marked, lit) {
     const { w, h, x0, x1, y0, y1 } = view;
@@ -83,14 +100,16 @@ atlas.overlay = (stage, points, options, repaint) => {
       for (const place of drawn) stamp(pen, place, options.side, marked.includes(place[0]));
       return { drawn, side: options.side };
     }
-    if (pictures.count(x0, y0, x1, y1) > 4 * options.room) return { drawn: [], side: 0 };
+    if (pictures.count(x0, y0, x1, y1) > 4 * options.room) return standing(pen, view, marked);
     const inside = [...marked, ...pictures.inside(x0, y0, x1, y1)].map((i) => [
       i,
       view.toX(points.x[i]),
       view.toY(points.y[i]),
     ]);
-    if (inside.length > options.room) return { drawn: [], side: 0 };
-    const side = Math.max(options.side, Math.min(64, Math.sqrt((w * h) / (inside.length + 1)) / 3));
+    if (inside.length > options.room) return standing(pen, view, marked);
+    const { tile } = settings.places,
+      room = Math.max(options.side, Math.min(64, Math.sqrt((w * h) / (inside.length + 1)) / 3)),
+      side = tile ? Math.min(112, 0.94 * tile * view.sx) : room;
     const drawn = apart(
       inside.filter(([i]) => pictured(i)),
       side,
@@ -124,7 +143,12 @@ atlas.overlay = (stage, points, options, repaint) => {
     const placed = [];
     for (const k of labels.order) {
       const level = labels.level[k];
-      if (view.enlarged < FROM[level] || view.enlarged >= UNTIL[level] || !options.named(labels, k)) continue;
+      if (
+        view.enlarged < (options.front ? PICTURED : FROM)[level] ||
+        view.enlarged >= UNTIL[level] ||
+        !options.named(labels, k)
+      )
+        continue;
       const first = labels.text.at(k).split(", ")[0];
       // a part of a region that has this name already
       if (placed.some((other) => labels.level[other.k] < level && other.text.split(", ").includes(first))) continue;

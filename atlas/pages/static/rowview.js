@@ -14,6 +14,7 @@ atlas.rowView = async (page) => {
     isSlanted: (i) => rows.kinds[rows.kind[points.row[i]]] === "text",
     side: 30,
     room: () => 2500,
+    frame: () => 1.5,
     hint: (i) => {
       const row = points.row[i];
       const text = element(
@@ -24,7 +25,7 @@ atlas.rowView = async (page) => {
       );
       return { many: false, nodes: rows.sheet[row] >= 0 ? [rows.thumb(row), text] : [text] };
     },
-    nearest: "Nearest in the model's space",
+    nearest: rows.kinds.length > 1 ? "Nearest to the model: its own kind, then the others" : "Nearest to the model",
     cited: (i, row) => `${rows.about(points.row[i])}, row ${row}`,
     parts: () => [],
     named: (names, k) => page.legend.named(names, k),

@@ -21,6 +21,7 @@ atlas.scatter = async (target, points, options) => {
     parts = { pictures: shown, writing: shown }, // those that are shown by thumbnails, and by words
     bright = null; // the points that are drawn, and those that are highlighted
   let over = { drawn: [], side: 0, named: [], words: [] }; // what the overlay shows
+  const FARTHEST = 1.6; // how many times the whole map one may see at once
   let marked = [],
     lit = null,
     whole = 1;
@@ -70,8 +71,11 @@ atlas.scatter = async (target, points, options) => {
     whole =
       width * (Math.max((right - left) / Math.max(1, width - pad), (top - bottom) / Math.max(1, height - pad)) || 1);
     look((left + right) / 2, (bottom + top) / 2, whole);
+    const most = FARTHEST * whole; // the wheel goes no farther out
+    xr.max_interval = most;
+    yr.max_interval = (most * height) / width;
   }
-  const zoom = (factor) => look(seen()[0], seen()[1], seen()[2] * factor);
+  const zoom = (factor) => look(seen()[0], seen()[1], Math.min(seen()[2] * factor, FARTHEST * whole));
   function fly(i) {
     // shows a point near enough to tell it from its neighbours, but with neighbours in view
     const [x, y] = [points.x[i], points.y[i]];
@@ -133,8 +137,8 @@ atlas.scatter = async (target, points, options) => {
     layer();
   }
   function layer() {
-    const alpha = bright ? 0.12 : 0.75,
-      faint = bright ? 0.08 : 0.4; // of words
+    const alpha = bright ? 0.12 : options.front ? 0.45 : 0.75,
+      faint = bright ? 0.08 : 0.35; // of words
     if (raster)
       raster.set([
         { of: parts.writing.of, size: small, alpha: faint },
@@ -177,9 +181,26 @@ atlas.scatter = async (target, points, options) => {
       raster?.draw(view());
       over = overlay.draw(view(), parts, marked, lit);
       spread(view());
+      orient(view());
     });
   }
   const { edge } = places; // where the still picture of the density ends
+  const nothing = stage.querySelector(".nothing"),
+    mini = stage.querySelector(".minimap");
+  function orient({ x0, x1, y0, y1, enlarged }) {
+    // told where nothing is in view; the small map shows what part of all is
+    nothing.hidden = !shown.of.length || shown.inside(x0, y0, x1, y1).length > 0;
+    if (!mini) return;
+    mini.hidden = enlarged < 1.8;
+    const share = (value) => Math.max(0, Math.min(100, (100 * (value + edge)) / (2 * edge)));
+    const [left, right, top, bottom] = [share(x0), share(x1), share(-y1), share(-y0)];
+    Object.assign(mini.lastElementChild.style, {
+      left: `${left}%`,
+      top: `${top}%`,
+      width: `${right - left}%`,
+      height: `${bottom - top}%`,
+    });
+  }
   function spread({ toX, toY, sx, sy, enlarged }) {
     // the still picture lies under the points and fades when more of them are drawn
     if (!options.still) return;

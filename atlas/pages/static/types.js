@@ -11,6 +11,7 @@
  * @property {string | null} map the page with the map of rows
  * @property {string} cite a line that identifies the model, the layer and the data
  * @property {number} sheet thumbnails in a row of a sheet
+ * @property {number} front the sheet of the pictures that are shown first; -1 where there is none
  * @property {number} digits digits of a neuron in the name of its card
  * @property {number} zoom how much larger than its thumbnail a patch is shown
  * @property {string} mark the colour of what is chosen
@@ -33,6 +34,7 @@
  * @property {number} span steps along the longer side of the map
  * @property {number} edge where the still picture ends, in steps from the middle
  * @property {[number, number, number]} origin x and y of step 0, and the length of a step, as the layout has them
+ * @property {number} tile the side of a square in steps where every point has one of its own, else 0
  */
 
 /**
@@ -102,6 +104,7 @@
  * @property {number} side pixels of a thumbnail on the map
  * @property {(i: number) => boolean} isWritten whether a point is drawn as a word among pictures
  * @property {(i: number) => boolean} isSlanted whether that word is drawn in italics
+ * @property {() => number} frame pixels of the frame of a thumbnail, in the colour of the point
  * @property {() => number} room how many points in view may be drawn as thumbnails
  * @property {(i: number) => {many: boolean, nodes: Node[]}} hint the tooltip
  * @property {string} nearest heading of the nearest points
@@ -216,9 +219,12 @@
  * What a scatter asks of the page.
  * @typedef {object} ScatterOptions
  * @property {number} room
+ * @property {number} frame
  * @property {number} side
  * @property {(i: number) => Spot} spot
  * @property {(i: number) => boolean} written
+ * @property {Table | null} front points that stand for those around them, and their cells in the front sheet
+ * @property {(i: number) => boolean} visible
  * @property {(i: number) => boolean} slanted
  * @property {(i: number) => string} text the word of a point; empty where it is not known yet
  * @property {(i: number, x: number, y: number) => void} hover
