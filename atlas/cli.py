@@ -338,6 +338,7 @@ def _collect(source: list[str], out: Path, **options: Unpack[ModelOptionsGiven])
 
     own = ("name", "pretrained", "layer", "device", "token")
     clip = Clip(**options_given(**{name: value for name, value in options.items() if name in own}))
+    clip.tokenizer  # noqa: B018 - asked for before anything is collected: statistics and labels read texts
     rest = {name: value for name, value in options.items() if name not in own}
     return collect(list(source), clip, out, **options_given(**rest)), clip
 

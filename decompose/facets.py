@@ -14,6 +14,7 @@ from scipy.spatial.distance import squareform
 
 from atlas.analysis.naming import NONE
 from atlas.analysis.significance import max_null_p_values, q_values
+from atlas.arrays import accepts
 from atlas.formatting import Record
 from atlas.model.clip import Clip
 from atlas.model.directions import Directions
@@ -62,6 +63,7 @@ def split_neurons(
     return _table(Responses.of(store, "image", directions), E, positions, candidates, images, test)
 
 
+@accepts(A=2, E=2, concepts="texts", T=2)
 def split_activations(
     A: Rows,
     E: Rows,

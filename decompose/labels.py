@@ -26,6 +26,7 @@ from scipy.stats import false_discovery_control
 
 from atlas.analysis.naming import NONE, PARTS_OF_NAME
 from atlas.analysis.significance import selected_q_values
+from atlas.arrays import accepts
 from atlas.errors import Refused
 from atlas.formatting import Record
 from atlas.model.clip import Clip
@@ -111,6 +112,7 @@ def label_neurons(
     return _table(texts, evidence, len(W), test.rate)
 
 
+@accepts(A=2, concepts="texts", T=2, E=2, captions="texts", W=2, groups="texts")
 def label_activations(
     A: Rows,
     concepts: Sequence[str],

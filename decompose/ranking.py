@@ -14,6 +14,7 @@ from jaxtyping import Float
 from atlas.analysis.kept_model import KeptModel, NotKept
 from atlas.analysis.naming import PARTS_OF_NAME, NeuronNames
 from atlas.analysis.significance import moderated_scores, p_values, q_values, random_texts
+from atlas.arrays import accepts
 from atlas.errors import Refused
 from atlas.model.directions import Directions
 from atlas.store.store import Store
@@ -53,6 +54,7 @@ def rank_in_store(
     return _ranked(given, answered, by, k)
 
 
+@accepts(x=1, null=2, W=2, A=2, E=2, weights=1)
 def rank_neurons(
     x: Float[np.ndarray, " e"],
     null: Float[np.ndarray, "m e"],

@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Int64
 
 from atlas import reprs
+from atlas.arrays import accepts
 from atlas.errors import Refused
 from atlas.vectors import Rows, Unit, sample_rows, unit_blocks, unit_rows
 
@@ -98,6 +99,7 @@ class Index:
         return self.description.recall_at_10
 
     @classmethod
+    @accepts(vectors=2, queries=2)
     def build(cls, vectors: Rows, kind: str | None = None, seed: int = 0, queries: Rows | None = None) -> "Index":
         """Index the rows of `vectors` (n, d), scaled to unit norm; ids are positions, 0 .. n-1.
 
@@ -121,6 +123,7 @@ class Index:
         nprobe = 1 if kind == "flat" else index.nprobe
         return cls(index, IndexDescription(kind, *vectors.shape, recall_at_10=recall, nprobe=nprobe, seed=seed))
 
+    @accepts(queries=2)
     def search(self, queries: Float[np.ndarray, "m d"], k: int) -> SearchResult:
         """The k rows nearest to each query: cosines (m, k) float32, highest first, and ids (m, k) int64.
 

@@ -16,6 +16,7 @@ from jaxtyping import Float, Float32, Int64
 
 from atlas.analysis.balance import KindNeighbours, Layout, balanced_graph
 from atlas.analysis.index import Index, neighbour_graph
+from atlas.arrays import accepts
 from atlas.errors import Refused
 from atlas.vectors import Rows, Unit, sample_rows, take_rows, unit_blocks, unit_rows
 
@@ -75,6 +76,7 @@ def group_means(vectors: Rows, groups: Labels) -> dict[str, Float32[np.ndarray, 
     return {group: (total / (groups == group).sum()).astype(np.float32) for group, total in sums.items()}
 
 
+@accepts(vectors=2)
 def project(
     vectors: Rows,
     n_neighbors: int = N_NEIGHBORS,

@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import open_clip
 import torch
 from jaxtyping import Float, UInt8
 from open_clip.transform import PreprocessCfg, image_transform_v2
@@ -118,10 +117,7 @@ class Clip:
     def tokenizer(self) -> Callable[[list[str]], Tensor]:
         """open_clip's tokenizer of this model; it gives token ids (n, context length) and cuts longer texts."""
         weights.register_mini()  # in another process, open_clip does not know mini yet
-        try:
-            return open_clip.get_tokenizer(self.name)
-        except Exception as error:  # without a network, tokenizers from the hub fail with many types of error
-            raise Refused(f"no tokenizer for {self.name}: {' '.join(str(error).split())[:200]}") from error
+        return weights.find_tokenizer(self.name, self.pretrained)
 
     def layers(self) -> list[Layer]:
         """All layers that can be hooked, in the order in which the image tower runs them."""

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from atlas.arrays import accepts
 from atlas.errors import Refused
 from atlas.model.latents import LatentRule
 
@@ -83,6 +84,7 @@ class Directions:
         """The number of neurons of the layer."""
         return self.read.shape[1]
 
+    @accepts(A=2)
     def activations(self, A: Float[np.ndarray, "n u"]) -> Float[np.ndarray, "n k"]:
         """Activations (n, k) of the directions on the rows of A."""
         if self.rule is not None and self.latents is not None:
@@ -117,6 +119,7 @@ class Directions:
         return cls(rows, rows, tuple(f"neuron {i}" for i in ids), np.zeros(len(ids), np.float32))
 
     @classmethod
+    @accepts(D=2)
     def components(cls, D: Float[np.ndarray, "k u"], names: Sequence[str] | None = None) -> "Directions":
         """Components of a factorisation A = Z D with codes Z >= 0; D may hold both signs (`SparseNMF.signed_`).
 

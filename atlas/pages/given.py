@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int, Integer
 
+from atlas.arrays import accepts
 from atlas.errors import Refused
 from atlas.formatting import display_text
 from atlas.pages import budget, columns
@@ -20,6 +21,7 @@ from atlas.pages.provenance import SiteFacts
 from atlas.pages.regions import given_regions
 
 
+@accepts(xy=2, captions="texts", groups="texts", near="positions", preservation=1)
 def write_points(
     path: str | Path,
     xy: Float[np.ndarray, "n 2"],

@@ -97,7 +97,7 @@ class Parquet:
         path = str(cell or "").strip()
         if not path:
             return refused_item(id, self.spec, "the row holds no image", texts)
-        if path.startswith("data:") or len(path) > _LONGEST_PATH or (len(path) > 200 and _from_base64(path)):
+        if path.startswith("data:") or len(path) > _LONGEST_PATH or _from_base64(path):
             return image_item(id, self.spec, texts, partial(_decode_text, path), len(path))
         return image_file_item(id, self.spec, finder.find(path), texts)
 
@@ -276,7 +276,7 @@ def _of_numbers(cell: object) -> Image.Image:
 def _from_base64(text: str) -> bool:
     """Whether a text is base64 of something that begins as images do."""
     try:
-        start = b64decode(text[:64].strip() if len(text) > 64 else text, validate=True)
+        start = b64decode(text[: min(len(text), 64) // 4 * 4], validate=True) if len(text) >= 64 else b""
     except (binascii.Error, ValueError):
         return False
     return start.startswith((b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*", b"\0\0\0"))

@@ -12,11 +12,13 @@ from atlas.sources.imagefile import image_file_item
 from atlas.sources.items import Item, Note, only_items, printable_line
 from atlas.sources.metadata import METADATA_NAMES, FolderMetadata, read_metadata
 from atlas.sources.sidecars import (
+    CAPTION_SUFFIXES,
     SIDECAR_SUFFIXES,
     SidecarTexts,
     match_across,
     match_beside,
     read_sidecars,
+    split_name,
     without_masks,
 )
 from atlas.sources.signatures import head_of, kind_of_file
@@ -174,7 +176,11 @@ def _outline(root: Path) -> _Outline:
     found = _Outline()
     _look_over(root, "", (), found)
     if found.texts:
-        found.moved, found.texts = match_across(_all_pictures(root, "", ()), found.texts)
+        found.moved, lost = match_across(_all_pictures(root, "", ()), found.texts)
+        found.texts = [path for path in lost if split_name(path)[2] in CAPTION_SUFFIXES]
+        for path in lost:
+            if split_name(path)[2] not in CAPTION_SUFFIXES:  # a description of something else
+                found.left[split_name(path)[2]].append(path)
     return found
 
 
@@ -189,9 +195,8 @@ def _look_over(folder: Path, inside: str, above: tuple[tuple[int, int], ...], fo
         found.metadata[inside] = read_metadata(folder / tables[0], inside)
     for name in match_beside(pictures, texts, False)[1] if texts else ():
         if name not in tables:
-            suffix = os.path.splitext(name)[1].lower()
-            is_text = suffix not in (".json", ".cls") and not (suffix == ".txt" and table_of_texts(folder / name))
-            (found.texts if is_text else found.left[suffix]).append(f"{inside}{name}")
+            is_table = name.lower().endswith(".txt") and table_of_texts(folder / name)
+            (found.left[".txt"] if is_table else found.texts).append(f"{inside}{name}")
     for name in others:
         suffix = os.path.splitext(name)[1].lower()
         if suffix in PICTURE_SUFFIXES:

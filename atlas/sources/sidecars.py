@@ -20,6 +20,7 @@ SIDECAR_SUFFIXES = frozenset((*CAPTION_SUFFIXES, ".cls", ".json"))
 _ASIDE = frozenset(("seg", "segmentation", "mask", "masks", "depth", "alpha", "matte", "normal", "normals", "canny",
                     "edge", "edges", "panoptic", "instance", "semantic", "label", "annotation", "sketch", "cond",
                     "control", "conditioning"))  # fmt: skip
+_NUMBERED = re.compile(r"v?\d", re.IGNORECASE)  # such parts of a name are no kind of view: a.1.jpg, a.v2.jpg
 _SAID = frozenset(("caption", "captions", "text", "txt", "tags", "prompt", "meta", "metadata", "info", "json", "label"))
 
 
@@ -54,7 +55,7 @@ def without_masks(pictures: Sequence[str], strict: bool) -> tuple[list[str], lis
     for path in pictures:
         _, stem, _ = split_name(path)
         key, _, middle = stem.partition(".")
-        aside = bool(middle) and key in plain and (middle.lower() in _ASIDE or (strict and not middle[:1].isdigit()))
+        aside = bool(middle) and key in plain and (middle.lower() in _ASIDE or (strict and not _NUMBERED.match(middle)))
         (masks if aside else kept).append(path)
     return kept, masks
 
@@ -77,7 +78,7 @@ def match_beside(pictures: Sequence[str], texts: Sequence[str], strict: bool) ->
         stem = split_name(path)[1]
         key, _, middle = stem.partition(".")
         owners = exact.get(stem) or loose.get(stem.casefold())
-        if not owners and middle and (middle.lower() in _SAID or (strict and not middle[:1].isdigit())):
+        if not owners and middle and (middle.lower() in _SAID or (strict and not _NUMBERED.match(middle))):
             owners = exact.get(key) or (keys[key] if len(keys.get(key, ())) == 1 else [])
         if not owners and strict and len(keys.get(stem.partition(".")[0], ())) == 1 and not middle:
             owners = keys[stem]
