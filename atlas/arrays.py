@@ -9,7 +9,8 @@ import numpy as np
 
 from atlas.errors import Refused
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 Wanted = Literal[1, 2, "positions", "texts"]
 _AXES = {1: "one axis", 2: "two axes, rows and columns"}
 
