@@ -4,11 +4,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
+from sklearn.datasets import load_sample_images
 
 from atlas.analysis.alignment import LEAST_NAMED, LEVEL, Alignment, measure_alignment
 from atlas.analysis.naming import NeuronNames, RowNames
+from atlas.model.clip import Clip
 from atlas.pages import write_site
 from atlas.pages.provenance import RANDOM_TEXT, RANDOM_WEIGHTS
+from atlas.sources.builtin import emoji_source
+from atlas.sources.vocabulary import emoji_names
 from atlas.store.shards import read_json, write_json
 from atlas.store.store import Store
 from tests.fakes import fake_store, part
@@ -98,3 +103,25 @@ def test_photos_are_called_by_their_files_and_single_pictures_by_their_folders(
     assert names.captions[:3] == ["IMG_1.jpg", "a hill", "Path"]
     assert names.filed[:3] == [True, True, False]
     assert names[0] == "Altai"
+
+
+def crops(side: int = 96, count: int = 40) -> list[Image.Image]:
+    """Pieces of two photographs: a temple and a flower."""
+    rng, found = np.random.default_rng(0), []
+    photographs = [Image.fromarray(pixels) for pixels in load_sample_images().images]
+    for number in range(count):
+        picture = photographs[number % 2]
+        size = int(rng.integers(200, min(picture.size)))
+        left, top = (int(rng.integers(0, edge - size + 1)) for edge in picture.size)
+        found.append(picture.crop((left, top, left + size, top + size)).resize((side, side)))
+    return found
+
+
+def test_the_embedded_model_says_that_it_cannot_see_photographs_and_not_so_of_emoji(mini: Clip) -> None:
+    T = mini.encode_texts(list(emoji_names()[::5]))
+    drawings = [item.load() for item in emoji_source("emoji", ("Google",), skin=False) if item.load][::20]
+    photographs, emoji = (measure_alignment(mini.encode_images(some), T) for some in (crops(), drawings))
+    assert photographs is not None
+    assert emoji is not None
+    assert not photographs.sees
+    assert emoji.sees

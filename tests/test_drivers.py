@@ -74,7 +74,7 @@ def test_only_the_block_of_a_neuron_is_read_and_the_last_pick_counts(visit: Visi
     page = visit.open("map.html")
     assert not [name for name in read if "drivers" in name]  # opening the map waits for none of it
     page.evaluate("Promise.all([2, 7, 8].map(atlas.page.legend.light))")
-    assert page.locator("#neuron a").get_attribute("href") == "neurons/0008.html"
+    assert page.locator("#neuron a.caption").get_attribute("href") == "neurons/0008.html"
     assert sorted(name for name in read if "drivers" in name) == ["drivers-0.js", "drivers-1.js"]
     page.evaluate(f"atlas.page.legend.light({NEURONS})")  # there is no such neuron
     assert page.locator("#neuron").is_hidden()
