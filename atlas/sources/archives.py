@@ -16,11 +16,16 @@ from PIL import Image
 from atlas.errors import Refused
 from atlas.formatting import Record
 from atlas.sources.decoding import Unreadable, decode
-from atlas.sources.files import NOT_IMAGES, column_roles, image_file_item
+from atlas.sources.files import MAX_CAPTION, NOT_IMAGES, column_roles, image_file_item
 from atlas.sources.items import Distinct, Item, identifier, printable_line, raise_unreadable, size_and_mtime
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+MAX_HEADER = 2**20  # bytes of a tar header that tells about the next member
+_ABOUT_NEXT = {tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE}
+_ABOUT_NEXT.add(tarfile.SOLARIS_XHDTYPE)
+_TAR_FAULTS = (tarfile.TarError, OSError, ValueError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -38,24 +43,64 @@ class Tars:
         for inside, file in self.files:
             distinct, (size, mtime) = Distinct(), size_and_mtime(file)
             try:
-                for member, texts in _pictures(file):
+                for member, texts in _pictures(file, size):
                     id = distinct(identifier(f"{self.name}/{inside}{member.name.removeprefix('./')}"))
                     load = partial(_decode_slice, file, member.offset_data, member.size)
+                    if fault := texts.pop("fault", ""):
+                        load = partial(raise_unreadable, fault)
+                    texts = {role: texts.get(role, "") for role in ("caption", "label", "group")}
                     yield Item(id, "image", self.spec, **texts, size=member.size, mtime=mtime, load=load)
-            except (tarfile.TarError, OSError) as error:
+            except _TAR_FAULTS as error:
                 lost = partial(raise_unreadable, f"the shard breaks off or is no tar: {printable_line(error)}")
                 yield Item(f"{self.name}/{inside}(rest)", "image", self.spec, "", "", "", size, mtime, load=lost)
 
 
-def _pictures(file: Path) -> Iterator[tuple[tarfile.TarInfo, dict[str, str]]]:
-    """Every image of a shard with the texts of its sample."""
-    with tarfile.open(file, "r:") as tar:  # not "r": offsets mean nothing in a compressed file
-        for _, sample in groupby(filter(_is_visible, tar), key=_key):
+class _CheckedInfo(tarfile.TarInfo):
+    """A header of a tar file whose sizes are checked before Python's tarfile follows them.
+
+    Versions of Python differ in what they check: some go round for ever at a negative size (CVE-2025-8194), or at a
+    list of holes that does not end.
+    """
+
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.size < 0 or (self.type in _ABOUT_NEXT and self.size > MAX_HEADER):
+            raise tarfile.HeaderError(f"a member of {self.size:,} bytes")
+        return super()._proc_member(tar)  # type: ignore[misc] - tarfile's own step from header to member
+
+    def _proc_gnusparse_10(self, next: tarfile.TarInfo, pax_headers: Record, tar: tarfile.TarFile) -> None:
+        raise tarfile.HeaderError("a sparse member, whose bytes are not as they are named")
+
+
+def _pictures(file: Path, size: int) -> Iterator[tuple[tarfile.TarInfo, dict[str, str]]]:
+    """Every image of a shard, of `size` bytes, with the texts of its sample; "fault": why it cannot be read."""
+    if not file.is_file():
+        raise tarfile.ReadError("not a regular file")
+    with tarfile.open(file, "r:", tarinfo=_CheckedInfo) as tar:  # not "r": offsets mean nothing in a compressed file
+        faults: list[Exception] = []
+        for _, sample in groupby(_members(tar, faults), key=_key):
             members = list(sample)
             texts = _texts(tar, members)
             for member in members:
                 if PurePosixPath(member.name).suffix.lower() not in NOT_IMAGES:
-                    yield member, texts
+                    yield member, {**texts, **_member_fault(member, size)}
+        if faults:
+            raise faults[0]
+
+
+def _members(tar: tarfile.TarFile, faults: list[Exception]) -> Iterator[tarfile.TarInfo]:
+    """The visible members; a fault is put into the list, so that the sample before it is not lost."""
+    try:
+        yield from filter(_is_visible, tar)
+    except _TAR_FAULTS as fault:
+        faults.append(fault)
+
+
+def _member_fault(member: tarfile.TarInfo, size: int) -> dict[str, str]:
+    if member.issparse():
+        return {"fault": "a sparse member: its bytes are not as they are named"}
+    if member.offset_data + member.size > size:
+        return {"fault": "the shard breaks off within it"}
+    return {}
 
 
 def _is_visible(member: tarfile.TarInfo) -> bool:
@@ -73,11 +118,16 @@ def _texts(tar: tarfile.TarFile, members: list[tarfile.TarInfo]) -> dict[str, st
     read: dict[str, str] = {}
     for member in members:
         suffix = PurePosixPath(member.name).suffix.lower()
-        if suffix in (".txt", ".caption", ".cls", ".json") and (content := tar.extractfile(member)):
+        if suffix not in (".txt", ".caption", ".cls", ".json"):
+            continue
+        if member.size > MAX_CAPTION:
+            name = printable_line(PurePosixPath(member.name).name)
+            return {"fault": f"its {name} has {member.size:,} bytes, the limit is {MAX_CAPTION:,}"}
+        if not member.issparse() and (content := tar.extractfile(member)):
             read[suffix] = content.read().decode("utf-8", "replace")
     try:
         described = json.loads(read.get(".json", "{}"))
-    except ValueError:
+    except (ValueError, RecursionError):
         described = {}
     described = described if isinstance(described, dict) else {}
     caption = read.get(".txt", read.get(".caption", described.get("caption")))
@@ -105,6 +155,8 @@ class Parquet:
 
     def __iter__(self) -> Iterator[Item]:
         for inside, file in self.files:
+            if not file.is_file():
+                raise Refused(f"{file}: not a regular file")
             try:
                 with pq.ParquetFile(file) as table:
                     yield from self._file(inside, file, table)

@@ -4,13 +4,14 @@ import csv
 import json
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from atlas.errors import Refused
-from atlas.sources.decoding import decode
+from atlas.sources.decoding import TRIED_AGAIN, Unreadable, decode, read_bytes
 from atlas.sources.items import Distinct, Item, identifier, printable_line, raise_unreadable, size_and_mtime
 
 # Files with other suffixes are tried; those that are no images are listed as rejects.
@@ -21,6 +22,9 @@ NOT_IMAGES = frozenset((
     ".pdf", ".doc", ".docx", ".xls", ".xlsx", ".mp3", ".wav", ".flac", ".ogg", ".mp4", ".mov", ".avi", ".mkv",
     ".webm", ".cls", ".caption", ".index", ".id", ".url",
 ))  # fmt: skip
+MAX_CAPTION = 2**20  # bytes of a file with one caption
+MAX_TABLE = 2**32  # bytes of a table or list
+_LONGEST_LINE = 2**24  # characters
 ROLES = {
     "image": ("image", "path", "file", "file_name", "filename", "jpg", "jpeg", "png", "webp", "bytes"),
     "caption": ("caption", "text", "txt"),
@@ -41,11 +45,19 @@ class Folder:
         return self._below(self.root, "", ())
 
     def _below(self, folder: Path, inside: str, above: tuple[tuple[int, int], ...]) -> Iterator[Item]:
-        status = folder.stat()
-        here = status.st_dev, status.st_ino
-        if here in above:  # a link to an enclosing folder: following it would never end
+        try:
+            status = folder.stat()
+            here = status.st_dev, status.st_ino
+            if here in above:  # a link to an enclosing folder: following it would never end
+                return
+            entries = _visible(folder)
+        except OSError as error:
+            reason = f"cannot be listed ({(error.strerror or 'unknown').lower()})"
+            if not above:
+                raise Refused(f"{folder}: {reason}") from None
+            lost = partial(raise_unreadable, f"a folder that {reason}{TRIED_AGAIN}")
+            yield Item(identifier(f"{self.name}/{inside}"), "image", self.spec, "", "", "", size=0, mtime=0, load=lost)
             return
-        entries = _visible(folder)
         names = {entry.name for entry in entries}
         for entry in entries:
             if os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir():
@@ -54,18 +66,21 @@ class Folder:
                 yield self._item(Path(entry.path), inside, names)
 
     def _item(self, path: Path, inside: str, beside: set[str]) -> Item:
-        caption = read_text(path.with_suffix(".txt")) if f"{path.stem}.txt" in beside else ""
+        text, caption, fault = path.with_suffix(".txt"), "", ""
+        if text.name in beside and not text.is_dir():
+            try:
+                caption = read_text(text)
+            except Unreadable as unreadable:
+                fault = f"its caption {printable_line(text.name)}: {unreadable}"
         folders = inside.split("/")[:-1] or [self.name]
         id = f"{self.name}/{inside}{path.name}"
-        return image_file_item(id, self.spec, path, caption, label=folders[-1], group=folders[0])
+        item = image_file_item(id, self.spec, path, caption, label=folders[-1], group=folders[0])
+        return replace(item, load=partial(raise_unreadable, fault)) if fault else item
 
 
 def _visible(folder: Path) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
-    except OSError as error:
-        raise Refused(f"{folder}: cannot be listed ({(error.strerror or 'unknown').lower()})") from None
+    with os.scandir(folder) as entries:
+        return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
 
 
 @dataclass(frozen=True)
@@ -135,6 +150,9 @@ def column_roles(found: Sequence[str], asked: Mapping[str, str], where: str) -> 
     plain = {printable_line(column).lower(): column for column in reversed(found)}
     known = {role: next((plain[name] for name in names if name in plain), None) for role, names in ROLES.items()}
     chosen = {role: column for role, column in {**known, **asked}.items() if column is not None}
+    twice = next((column for column in chosen.values() if list(found).count(column) > 1), None)
+    if twice is not None:
+        raise Refused(f"{where}: two columns are called {printable_line(twice)!r}; rename one")
     if "image" not in chosen:
         there = ", ".join(map(printable_line, found)) or "none"
         raise Refused(f"{where}: no column image, path or file; found: {there} (name it: ?image=COLUMN)")
@@ -147,8 +165,8 @@ def _rows(file: Path) -> Iterator[tuple[int, dict[str, object]]]:
         for number, line in read_lines(file):
             try:
                 row = json.loads(line)
-            except ValueError as error:
-                raise Refused(f"{file}: line {number} is not JSON ({error})") from None
+            except (ValueError, RecursionError) as error:
+                raise Refused(f"{file}: line {number} is not JSON ({printable_line(error)[:100]})") from None
             if not isinstance(row, dict):
                 raise Refused(f"{file}: line {number} is not a JSON object")
             yield number, row
@@ -165,22 +183,38 @@ def _rows(file: Path) -> Iterator[tuple[int, dict[str, object]]]:
 def read_lines(file: Path) -> Iterator[tuple[int, str]]:
     """Yield (number, line) for every line that is not blank, without surrounding white space and byte order marks."""
     with file.open(encoding=text_encoding(file), errors="replace") as text:
-        for number, line in enumerate(text, 1):
+        for number, line in enumerate(iter(partial(text.readline, _LONGEST_LINE), ""), 1):
+            if len(line) == _LONGEST_LINE:
+                raise Refused(f"{file}: line {number} is longer than {_LONGEST_LINE:,} characters")
             if line := line.strip().strip("\ufeff\u200b\x00").strip():
                 yield number, line
 
 
 def read_text(file: Path) -> str:
-    """The content of a small text file."""
-    return file.read_text(text_encoding(file), errors="replace")
+    """The content of a small text file. Raises `Unreadable` if it is no regular file, or a large one."""
+    content = read_bytes(file, MAX_CAPTION)
+    encoding = "utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError:
+        return content.decode("utf-16" if encoding == "utf-16" else "cp1252", "replace")
 
 
 def text_encoding(file: Path) -> str:
-    """The encoding of a text file: UTF-16 with a byte order mark, UTF-8 if it decodes, otherwise Windows-1252."""
+    """The encoding of a text file: UTF-16 with a byte order mark, UTF-8 if it decodes, otherwise Windows-1252.
+
+    Raises `Refused` for what is no regular file, no text, or too large.
+    """
     try:
+        status = file.stat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_TABLE:
+            raise Refused(f"{file}: not a regular file of at most {MAX_TABLE:,} bytes")
         with file.open("rb") as raw:
-            if raw.read(2) in (b"\xff\xfe", b"\xfe\xff"):
+            start = raw.read(2**16)
+            if start.startswith((b"\xff\xfe", b"\xfe\xff")):
                 return "utf-16"
+            if b"\0" in start.rstrip(b"\0\r\n"):
+                raise Refused(f"{file}: not a text file (it holds null bytes)")
         with file.open(encoding="utf-8") as text:
             while text.read(1 << 20):
                 pass
