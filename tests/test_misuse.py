@@ -21,7 +21,19 @@ PROGRAMS = {
 }
 NO_NUMBERS = ("", " ", "nan", "inf", "-inf", "1e999", "x", "²", "١", "9" * 400, "0x10", "1_000", "-1")
 TEXTS = ("", " ", "\x1b[31m", "\u202ezyx", "a" * 5000, "{}{}", "../../etc/passwd", "\udce9", "☃", "-", "{", "?=", "\0")
-PATHS = ("", "\0", "x" * 300, "/dev/null", "/dev/full", "/proc/nowhere/at/all", ".", "/", "\udce9", "FILE", "FILE/below")
+PATHS = (
+    "",
+    "\0",
+    "x" * 300,
+    "/dev/null",
+    "/dev/full",
+    "/proc/nowhere/at/all",
+    ".",
+    "/",
+    "\udce9",
+    "FILE",
+    "FILE/below",
+)
 
 
 class Asked(NamedTuple):
