@@ -153,11 +153,17 @@ def small(tmp_path_factory: pytest.TempPathFactory, clip: atlas.Clip) -> Path:
 
 
 @pytest.fixture(scope="module")
-def derived(small: Path, clip: atlas.Clip) -> Path:
+def derived(small: Path, clip: atlas.Clip) -> Iterator[Path]:
+    """The same folder, everything derived; models are loaded once only."""
+    from functools import cache
+
     from atlas.analysis import derivation
+    from atlas.model import weights
 
     derivation.derive(atlas.Store.open(small / "STORE"), clip)
-    return small
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(weights, "load_model", cache(weights.load_model))
+        yield small
 
 
 @pytest.mark.slow
