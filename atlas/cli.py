@@ -1,6 +1,5 @@
 """The command line `atlas`: each command is a function under its options. Results go to stdout, progress to stderr."""
 
-import argparse
 import re
 import sys
 from collections.abc import Sequence
@@ -37,6 +36,7 @@ from atlas.options import (
     DreamOptionsGiven,
     MapOptionsGiven,
     ModelOptionsGiven,
+    neuron_span,
 )
 
 if TYPE_CHECKING:
@@ -122,9 +122,7 @@ def stats_command(out: Path, layer: str | None, pretrained: str | None, device: 
 
     store = _open(out) if layer is None else _open(out).of_layer(layer)
     clip = clip_of(store, pretrained, device)
-    print(summarise_neurons(store))
-    print(relate_neurons(store, clip))
-    print(relate_texts(store, clip))
+    print(summarise_neurons(store), relate_neurons(store, clip), relate_texts(store, clip), sep="\n")
     return 0
 
 
@@ -166,23 +164,14 @@ def map_command(out: Path, as_json: bool, **options: Unpack[MapOptionsGiven]) ->
     from atlas.analysis.derivation import draw_maps
 
     store = _open(out)
-    for folder in draw_maps(store, **options_given(**options)):
-        print(folder)
+    print(*draw_maps(store, **options_given(**options)), sep="\n")
     print_table([{"measure": name, "value": value} for name, value in store.recipe(parts.MAP).items()], as_json)
     return 0
 
 
-def _span(text: str) -> range:
-    """The neurons of an argument such as 12 or 40-47."""
-    found = re.fullmatch("([0-9]{1,9})(?:-([0-9]{1,9}))?", text)
-    if not found or int(found[2] or found[1]) < int(found[1]):
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is neither a number nor a span such as 40-47")
-    return range(int(found[1]), int(found[2] or found[1]) + 1)
-
-
 @takes(
     ATLAS_OUT,
-    option("neuron", nargs="*", type=_span, help="numbers and spans of numbers: 12 40-47"),
+    option("neuron", nargs="*", type=neuron_span, help="numbers and spans of numbers: 12 40-47"),
     option("--all", action="store_true", dest="every", help="all neurons of the layer"),
     option(
         "--theme",
@@ -216,7 +205,7 @@ def dream_command(
 
     if bool(neuron) == every:
         raise Misuse("name neurons, as in 12 40-47, or ask for --all of them")
-    if theme is not None and not any(map(str.strip, theme)):
+    if theme and not any(map(str.strip, theme)):
         raise Misuse("--theme is empty; leave it out for plain visualisations")
     store = _open(out)
     clip = clip_of(store, pretrained, device)
@@ -297,15 +286,13 @@ def check_command(out: Path, repair: bool) -> int:
     from atlas.store.check import check_folder, derived_names, repair_folder
 
     found = check_folder(out)
-    for fault in found.faults:
-        print(fault)
     derived = ", ".join(derived_names(out)) or "nothing"
-    print(f"{out}: {found.shards:,} shards, {found.rows:,} rows; derived: {derived}; {len(found.faults)} faults")
+    summary = f"{found.shards:,} shards, {found.rows:,} rows; derived: {derived}; {len(found.faults)} faults"
+    print(*found.faults, f"{out}: {summary}", sep="\n")
     if repair and found.faults:
-        for place in repair_folder(out, found):
-            print(f"removed {place}")
+        print(*(f"removed {place}" for place in repair_folder(out, found)), sep="\n")
     for command in dict.fromkeys(found.commands):
-        print(f"then: {command}" if repair else f"--repair, then: {command}", file=sys.stderr)
+        print(f"{'' if repair else '--repair, '}then: {command}", file=sys.stderr)
     return 1 if found.faults else 0
 
 
@@ -354,8 +341,8 @@ def _report_rejects(store: "Store", skip_bad: bool) -> int:
     rejects = store.rejects
     if not len(rejects):
         return 0
-    for row in rejects.slice(0, 5).to_pylist():
-        print(f"refused {row['id']}: {row['reason']}", file=sys.stderr)
+    first = rejects.slice(0, 5).to_pylist()
+    print(*(f"refused {row['id']}: {row['reason']}" for row in first), sep="\n", file=sys.stderr)
     more = "" if skip_bad else "; --skip-bad accepts that"
     print(f"{len(rejects):,} inputs refused, listed in {store.path / 'rejects.parquet'}{more}", file=sys.stderr)
     return 0 if skip_bad else 1

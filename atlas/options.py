@@ -3,6 +3,8 @@
 An option without a default gives None if it is not given; the default of the called function then applies.
 """
 
+import argparse
+import re
 from typing import TYPE_CHECKING, TypedDict
 
 from atlas.console import option, path_name, real_number, whole_number
@@ -82,3 +84,11 @@ class DreamOptionsGiven(TypedDict):
     repeats: int | None
     steps: int | None
     seed: int | None
+
+
+def neuron_span(text: str) -> range:
+    """The neurons of an argument such as 12 or 40-47."""
+    found = re.fullmatch("([0-9]{1,9})(?:-([0-9]{1,9}))?", text)
+    if not found or int(found[2] or found[1]) < int(found[1]):
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is neither a number nor a span such as 40-47")
+    return range(int(found[1]), int(found[2] or found[1]) + 1)

@@ -81,7 +81,7 @@ def count_option(k: int, what: str = "rows to print") -> Option:
 def number_or_auto(text: str) -> int | str:
     """The value of an option that takes a whole number or `AUTO`."""
     try:
-        return text if text == AUTO else whole_number(1, 10_000)(text)
+        return text if text == AUTO else whole_number(1)(text)
     except argparse.ArgumentTypeError as error:
         raise argparse.ArgumentTypeError(f"{error}, nor {AUTO}") from None
 

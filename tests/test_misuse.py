@@ -21,7 +21,19 @@ PROGRAMS = {
 }
 NO_NUMBERS = ("", " ", "nan", "inf", "-inf", "1e999", "x", "²", "١", "9" * 400, "0x10", "1_000", "-1")
 TEXTS = ("", " ", "\x1b[31m", "\u202ezyx", "a" * 5000, "{}{}", "../../etc/passwd", "\udce9", "☃", "-", "{", "?=", "\0")
-PATHS = ("", "\0", "x" * 300, "/dev/null", "/dev/full", "/nowhere/at/all", ".", "/", "\udce9", "FILE", "FILE/below")
+PATHS = (
+    "",
+    "\0",
+    "x" * 300,
+    "/dev/null",
+    "/dev/full",
+    "/proc/nowhere/at/all",
+    ".",
+    "/",
+    "\udce9",
+    "FILE",
+    "FILE/below",
+)
 
 
 class Asked(NamedTuple):
@@ -141,11 +153,17 @@ def small(tmp_path_factory: pytest.TempPathFactory, clip: atlas.Clip) -> Path:
 
 
 @pytest.fixture(scope="module")
-def derived(small: Path, clip: atlas.Clip) -> Path:
+def derived(small: Path, clip: atlas.Clip) -> Iterator[Path]:
+    """The same folder, everything derived; models are loaded once only."""
+    from functools import cache
+
     from atlas.analysis import derivation
+    from atlas.model import weights
 
     derivation.derive(atlas.Store.open(small / "STORE"), clip)
-    return small
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(weights, "load_model", cache(weights.load_model))
+        yield small
 
 
 @pytest.mark.slow
