@@ -214,16 +214,19 @@ def _assembled(
         centred = stated.get("centred", _is_centred(parts, kind))
     if centred and outer is not None:
         bias = bias - read @ outer
-    top = int(stated.get("k") or tensors[parts["k"]].max()) if kind == "topk" and _has_k(parts, stated, path) else 0
+    top = _top(parts, tensors, stated, path) if kind == "topk" else 0
     standard: Standard = stated.get("standard", "none")
     plain = threshold is None and not top and standard == "none"
     return Autoencoder(read, write, bias, None if plain else LatentRule(read, bias, threshold, top, standard))
 
 
-def _has_k(parts: Mapping[str, str], stated: Record, path: Path) -> bool:
-    if "k" not in parts and not stated.get("k"):
+def _top(parts: Mapping[str, str], tensors: Mapping[str, np.ndarray], stated: Record, path: Path) -> int:
+    """How many latents of a TopK autoencoder are active."""
+    if stated.get("k"):
+        return int(stated["k"])
+    if "k" not in parts:
         raise Refused(f"{path} is TopK, and neither a tensor nor its configuration says k")
-    return True
+    return int(tensors[parts["k"]].max())
 
 
 def _is_centred(parts: Mapping[str, str], kind: str) -> bool:
@@ -259,7 +262,7 @@ def _width(
     elif inner is not None:
         found = max(encoder.size // max(len(inner), 1), 1)
     else:
-        found = u if u in encoder.shape else min(encoder.shape)
+        found = u if u is not None and u in encoder.shape else min(encoder.shape)
     if u is not None and found != u:
         raise Refused(f"{path} holds an autoencoder of a layer of {found} neurons, not of {u}")
     return int(found)

@@ -232,5 +232,5 @@ def _saved_rule(
     if "rule" not in said:
         return None, None
     stated = json.loads(said["rule"])
-    threshold = arrays.get(f"{_RULE}threshold")
-    return LatentRule(arrays[f"{_RULE}read"], arrays[f"{_RULE}bias"], threshold, **stated), arrays["latents"]
+    read, bias, threshold = arrays[f"{_RULE}read"], arrays[f"{_RULE}bias"], arrays.get(f"{_RULE}threshold")
+    return LatentRule(read, bias, threshold, **stated), arrays["latents"]

@@ -40,6 +40,7 @@ SPLITS = {
 }
 _SHELVES = frozenset(("images", "image", "imgs", "img", "jpegimages", "jpegs", "data"))  # folders that are no class
 _PACKED = (".tar", ".parquet", ".arrow", ".feather")  # sources of their own
+_SILENT = SidecarTexts()
 _COMPRESSED = (".zip", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 
 
@@ -99,7 +100,7 @@ class Folder:
     def _entry(self, inside: str, name: str, sidecars: list[str], outline: _Outline) -> Iterator[Item | Note]:
         path = f"{inside}{name}"
         sidecars += outline.moved.get(path, ())
-        said = read_sidecars({each: _content(self.root / each) for each in sidecars}) if sidecars else SidecarTexts()
+        said = read_sidecars({each: _content(self.root / each) for each in sidecars}) if sidecars else _SILENT
         for home, table in outline.metadata.items():
             if path.startswith(home):
                 said = table.added_to(said, path.removeprefix(home))
@@ -164,7 +165,7 @@ def sorted_files(
         suffix = os.path.splitext(name)[1].lower()
         if suffix in SIDECAR_SUFFIXES:
             texts.append(name)
-        elif is_picture(name, folder / name):
+        elif suffix in PICTURE_SUFFIXES or (suffix not in NOT_IMAGES and is_picture(name, folder / name)):
             pictures.append(name)
         else:
             others.append(name)

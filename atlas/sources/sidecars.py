@@ -5,6 +5,7 @@ Paths are relative and written with slashes.
 """
 
 import json
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -40,8 +41,8 @@ class SidecarTexts:
 def split_name(path: str) -> tuple[str, str, str]:
     """Folder with its slash, stem and lower-case suffix of a path."""
     folder, slash, name = path.rpartition("/")
-    suffix = PurePosixPath(name).suffix
-    return folder + slash, name.removesuffix(suffix), suffix.lower()
+    stem, suffix = os.path.splitext(name)
+    return folder + slash, stem, suffix.lower()
 
 
 def without_masks(pictures: Sequence[str], strict: bool) -> tuple[list[str], list[str]]:
@@ -50,6 +51,8 @@ def without_masks(pictures: Sequence[str], strict: bool) -> tuple[list[str], lis
     `strict`: webdataset's rule, by which all files of a key are one sample. Otherwise only the usual names of masks
     count. Numbers (s0.1.png) are pictures of their own.
     """
+    if all(path.rpartition("/")[2].count(".") < 2 for path in pictures):
+        return list(pictures), []
     plain = {stem for _, stem, _ in map(split_name, pictures)}
     kept, masks = [], []
     for path in pictures:
