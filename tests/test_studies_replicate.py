@@ -234,6 +234,7 @@ def test_attacks_and_the_probe_on_pictures_of_the_classes(mini: Clip, discs: Cal
 # -- the command -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_command(discs: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = discs(("red", "blue"), 2)
     asked = ["replicate", "goh2021", "--reference", str(clone(tmp_path)), "--words", "120"]
