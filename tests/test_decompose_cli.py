@@ -23,13 +23,13 @@ from atlas.errors import Refused
 from atlas.model.clip import Clip
 from atlas.pages import write_site
 from atlas.sources.builtin import emoji_source
-from atlas.store.shards import read_json, write_json
+from atlas.store.files import read_json, write_json
 from atlas.store.store import Store
 from decompose import bakeoff, equations
-from decompose.attribution import concept_embeddings
 from decompose.candidates import LabelTest
 from decompose.cli import main
 from decompose.confirmation import RECEIPT_COLUMNS
+from decompose.prompting import concept_embeddings
 from tests.fakes import part
 from tests.towers import tower
 

@@ -13,9 +13,10 @@ from atlas.model.clip import Clip
 from atlas.pages.fragments import check_fragment
 from atlas.sources.vocabulary import english_words
 from atlas.store.store import Store
-from decompose.attribution import attribute, prompts
+from decompose.attribution import attribute
 from decompose.cli import main
 from decompose.emotions import SPARSITY_LEVELS, codes_at_levels
+from decompose.prompting import prompts
 from decompose.studies.places import render_names
 from decompose.studies.published import LabelledUnit, PublishedTables, Submatrix, read_published, script_data
 from decompose.studies.replicated_pictures import picture_rows

@@ -16,7 +16,7 @@ from atlas.sources.word_images import render_word
 from atlas.store.originals import original_pictures
 from atlas.store.store import Store
 from decompose.associations import association_test
-from decompose.attribution import Templates, concept_embeddings
+from decompose.prompting import Templates, concept_embeddings
 from decompose.renderings import display_texts, without_tone
 
 SHIPPED_TESTS = Path(__file__).with_name("association_lists.json")

@@ -16,7 +16,8 @@ from atlas.formatting import Record
 from atlas.model.clip import Clip
 from atlas.store.originals import original_pictures
 from atlas.store.store import Store
-from decompose.attribution import Templates, check_model
+from decompose.attribution import check_model
+from decompose.prompting import Templates
 from decompose.studies.association_study import AssociationLists, beside_untrained_tests, study_associations
 from decompose.studies.attack_report import attack_carriers, attack_targets
 from decompose.studies.attacks import AttackStudy, study_attacks

@@ -19,9 +19,10 @@ from atlas.model.clip import Clip
 from atlas.sources.vocabulary import english_words
 from atlas.store.store import Store
 from atlas.vectors import scaled_rows
-from decompose.attribution import attribute, prompts
+from decompose.attribution import attribute
 from decompose.emotions import SPARSITY_LEVELS, codes_at_levels, factor_codes
 from decompose.families import FAINT, family_agreement
+from decompose.prompting import prompts
 from decompose.studies.gazetteer import place_words, world_map
 from decompose.studies.image_words import word_activations
 from decompose.studies.places import TOP_WORDS, map_responses, place_shares, rank_correlations, render_names

@@ -14,7 +14,7 @@ from atlas.formatting import Record
 from atlas.model.clip import Clip
 from atlas.model.untrained import untrained_clip
 from atlas.store.store import Store
-from decompose.attribution import Templates, concept_embeddings
+from decompose.prompting import Templates, concept_embeddings
 from decompose.studies.edits import UNLIKE, lexicographic_neurons, spelling_likeness
 from decompose.studies.image_words import (
     CENTRE_WORDS,
