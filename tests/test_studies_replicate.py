@@ -166,9 +166,8 @@ def test_the_emotion_atlas_is_rebuilt_from_the_equations(mini: Clip) -> None:
     codes = np.where(rng.random((40, 30)) < 0.12, rng.normal(size=(40, 30)), 0)
     codes[np.arange(40), np.arange(40) % 7] += 3
     x = codes / np.abs(codes).sum(1, keepdims=True)
-    F = NMF(n_components=7, init="nndsvd", max_iter=2000, tol=1e-6).fit_transform(
-        np.hstack([np.maximum(x, 0), np.maximum(-x, 0)])
-    )
+    split = np.hstack([np.maximum(x, 0), np.maximum(-x, 0)])
+    F = NMF(init="nndsvd", max_iter=2000, tol=1e-6).set_params(n_components=7).fit_transform(split)
     atlas = {word: row.tolist() for word, row in zip(words, (F / F.max(0)) ** 2, strict=True)}
     terms = {word: {int(u): float(row[u]) for u in np.flatnonzero(row)} for word, row in zip(words, codes, strict=True)}
     row = next(iter(emotion_rows(mini, PublishedTables(emotions={"30": terms}, emotion_atlas=atlas), None, "", 0)))
