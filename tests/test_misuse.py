@@ -67,6 +67,8 @@ def needed(asked: Asked, values: dict[str, str]) -> list[str]:
                         words += [inside[0].names[0], "cat"]
                 elif not one.names[0].startswith("-") and one is not asked.option:
                     words.append(values[one.names[0]])
+                elif one.settings.get("required") and one is not asked.option:
+                    words += [one.names[0], values["file"]]
     return words
 
 
@@ -107,6 +109,7 @@ def positionals(asked: Asked) -> list[Option]:
 VALUES = {
     "out": "STORE", "store": "STORE", "other": "STORE", "source": "words:emotions?fonts=open-sans&sizes=32",
     "text": "cat", "concept": "cat", "neuron": "1", "file": "EXPORT", "model": "mini", "word": "cat", "name": "cat",
+    "study": "goh2021",
 }  # fmt: skip
 
 

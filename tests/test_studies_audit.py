@@ -132,7 +132,7 @@ def test_the_command_and_its_exit_code(made: Path, tmp_path: Path, capsys: pytes
 
 @pytest.mark.parametrize(
     ("words", "said"),
-    [(["--tests", "/no/such"], "cannot read")],
+    [(["--tests", "/no/such"], "cannot read"), (["--classes", "no"], "needs 2")],
 )
 def test_refusals(made: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["audit", str(made), "--by", "group", *words]) == 1
