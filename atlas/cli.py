@@ -1,12 +1,25 @@
 """The command line `atlas`: each command is a function under its options. Results go to stdout, progress to stderr."""
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from atlas.console import command_line, exclusive, option, options_given, print_json, print_table, run_command, takes
-from atlas.errors import Refused
+from atlas.console import (
+    command_line,
+    exclusive,
+    option,
+    options_given,
+    path_name,
+    print_json,
+    print_table,
+    real_number,
+    run_command,
+    takes,
+    whole_number,
+)
+from atlas.errors import Misuse
 from atlas.options import (
     ATLAS_COLLECTING,
     ATLAS_DEVICE,
@@ -37,7 +50,7 @@ DEMO = ("emoji", "words:emoji?fonts=open-sans,pt-serif", "texts")  # sources of 
 
 
 @takes(
-    option("out", type=Path, nargs="?", default=Path("outputs/demo"), help="folder of the Store (outputs/demo)"),
+    option("out", type=path_name, nargs="?", default=Path("outputs/demo"), help="folder of the Store (outputs/demo)"),
     ATLAS_COLLECTING,
     ATLAS_MAX_MB,
     ATLAS_FORCE,
@@ -109,9 +122,7 @@ def stats_command(out: Path, layer: str | None, pretrained: str | None, device: 
 
     store = _open(out) if layer is None else _open(out).of_layer(layer)
     clip = clip_of(store, pretrained, device)
-    print(summarise_neurons(store))
-    print(relate_neurons(store, clip))
-    print(relate_texts(store, clip))
+    print(summarise_neurons(store), relate_neurons(store, clip), relate_texts(store, clip), sep="\n")
     return 0
 
 
@@ -129,8 +140,8 @@ def index_command(out: Path, seed: int | None, as_json: bool) -> int:
 
 @takes(
     ATLAS_OUT,
-    option("--neighbors", type=int, dest="n_neighbors", metavar="N", help="n_neighbors of UMAP (15)"),
-    option("--min-dist", type=float, help="min_dist of UMAP (0.1)"),
+    option("--neighbors", type=whole_number(2, 1000), dest="n_neighbors", metavar="N", help="n_neighbors of UMAP (15)"),
+    option("--min-dist", type=real_number(0, 1), help="min_dist of UMAP (0.1)"),
     option(
         "--raw",
         action="store_false",
@@ -139,7 +150,11 @@ def index_command(out: Path, seed: int | None, as_json: bool) -> int:
         help="do not centre images, words and texts; the modality gap stays visible",
     ),
     option("--centred", action="store_false", dest="balanced", default=None, help="centre kinds, but do not join them"),
-    option("--columns", type=int, help="cells across the activation atlas; by default 20, fewer for few images"),
+    option(
+        "--columns",
+        type=whole_number(1, 1000),
+        help="cells across the activation atlas; by default 20, fewer for few images",
+    ),
     ATLAS_SEED,
     ATLAS_JSON,
 )
@@ -149,8 +164,7 @@ def map_command(out: Path, as_json: bool, **options: Unpack[MapOptionsGiven]) ->
     from atlas.analysis.derivation import draw_maps
 
     store = _open(out)
-    for folder in draw_maps(store, **options_given(**options)):
-        print(folder)
+    print(*draw_maps(store, **options_given(**options)), sep="\n")
     print_table([{"measure": name, "value": value} for name, value in store.recipe(parts.MAP).items()], as_json)
     return 0
 
@@ -162,12 +176,13 @@ def map_command(out: Path, as_json: bool, **options: Unpack[MapOptionsGiven]) ->
     option(
         "--theme",
         nargs="+",
+        type=str,
         metavar="T",
         help="themes (facets): any texts, each learnt from its nearest images; or `words`, for rendered words",
     ),
-    option("--strength", type=float, help="weight of the theme (1.0)"),
-    option("--repeats", type=int, help="different images of each neuron (1)"),
-    option("--steps", type=int, help="steps of optimisation (200)"),
+    option("--strength", type=real_number(0), help="weight of the theme (1.0)"),
+    option("--repeats", type=whole_number(1, 1000), help="different images of each neuron (1)"),
+    option("--steps", type=whole_number(1), help="steps of optimisation (200)"),
     ATLAS_SEED,
     ATLAS_WEIGHTS,
     ATLAS_DEVICE,
@@ -188,10 +203,14 @@ def dream_command(
     from atlas.analysis.naming import NeuronNames
     from atlas.dream.gallery import write_drawings
 
+    if bool(neuron) == every:
+        raise Misuse("name neurons, as in 12 40-47, or ask for --all of them")
+    if theme and not any(map(str.strip, theme)):
+        raise Misuse("--theme is empty; leave it out for plain visualisations")
     store = _open(out)
     clip = clip_of(store, pretrained, device)
-    if bool(neuron) == every:
-        raise Refused("name neurons, as in 12 40-47, or ask for --all of them")
+    if beyond := [span[-1] for span in neuron if span[-1] >= clip.neurons]:
+        raise Misuse(f"neuron {beyond[0]} is out of range: {clip.layer} has neurons 0 to {clip.neurons - 1}")
     chosen = range(clip.neurons) if every else [number for span in neuron for number in span]
     found = write_drawings(store, clip, chosen, theme or ("",), **options_given(**options))
     names, shown = NeuronNames.read(store), ("neuron", "theme", "repeat", "reached", "strongest")
@@ -218,13 +237,13 @@ def page_command(out: Path, max_mb: float | None, single_file: bool) -> int:
     ATLAS_OUT,
     exclusive(
         option("--text", help="find rows near this text"),
-        option("--image", type=Path, help="find rows near this image file"),
+        option("--image", type=path_name, help="find rows near this image file"),
         option("--row", help="find rows near this row, by position or id"),
-        option("--neuron", type=int, help="find neurons near this one, by number"),
+        option("--neuron", type=whole_number(), help="find neurons near this one, by number"),
     ),
     option("--by", choices=("basis", "response"), help="how neurons are compared (response)"),
     option("--kind", choices=("image", "word", "text"), default="image", help="kind of rows to find (image)"),
-    option("-k", type=int, help="number of results (10)"),
+    option("-k", type=whole_number(1), help="number of results (10)"),
     ATLAS_WEIGHTS,
     ATLAS_JSON,
 )
@@ -247,9 +266,8 @@ def near_command(
     if neuron is not None:
         print_table(queries.neurons_near(store, neuron, **options_given(k=k, by=by)), as_json)
     elif row is not None:
-        print_table(
-            queries.rows_near_row(store, int(row) if row.isdigit() else row, kind=kind, **options_given(k=k)), as_json
-        )
+        position = int(row) if re.fullmatch("[0-9]{1,18}", row) else row
+        print_table(queries.rows_near_row(store, position, kind=kind, **options_given(k=k)), as_json)
     else:
         vector = queries.embed_query(store, text, image, pretrained)
         print_table(queries.rows_near(store, vector, kind=kind, **options_given(k=k)), as_json)
@@ -259,19 +277,26 @@ def near_command(
     return 0
 
 
-@takes(ATLAS_OUT)
-def check_command(out: Path) -> int:
-    """Verify the checksums of a Store and of all parts derived from it."""
-    store = _open(out)
-    faults = store.check()
-    for fault in faults:
-        print(fault)
-    derived = ", ".join(store.everything_derived()) or "nothing"
-    print(f"{store.path}: {len(store.shards)} shards, {len(store):,} rows; derived: {derived}; {len(faults)} faults")
-    return 1 if faults else 0
+@takes(
+    ATLAS_OUT,
+    option("--repair", action="store_true", help="remove derived parts at fault, and print what makes them again"),
+)
+def check_command(out: Path, repair: bool) -> int:
+    """Verify every file of a Store against its checksum, and name those that do not belong there."""
+    from atlas.store.check import check_folder, derived_names, repair_folder
+
+    found = check_folder(out)
+    derived = ", ".join(derived_names(out)) or "nothing"
+    summary = f"{found.shards:,} shards, {found.rows:,} rows; derived: {derived}; {len(found.faults)} faults"
+    print(*found.faults, f"{out}: {summary}", sep="\n")
+    if repair and found.faults:
+        print(*(f"removed {place}" for place in repair_folder(out, found)), sep="\n")
+    for command in dict.fromkeys(found.commands):
+        print(f"{'' if repair else '--repair, '}then: {command}", file=sys.stderr)
+    return 1 if found.faults else 0
 
 
-@takes(ATLAS_OUT, option("file", type=Path, help="Parquet file to write"))
+@takes(ATLAS_OUT, option("file", type=path_name, help="Parquet file to write"))
 def export_command(out: Path, file: Path) -> int:
     """Write one Parquet file of rows, embeddings and map positions, for other tools."""
     from atlas.analysis.queries import export_parquet
@@ -316,8 +341,8 @@ def _report_rejects(store: "Store", skip_bad: bool) -> int:
     rejects = store.rejects
     if not len(rejects):
         return 0
-    for row in rejects.slice(0, 5).to_pylist():
-        print(f"refused {row['id']}: {row['reason']}", file=sys.stderr)
+    first = rejects.slice(0, 5).to_pylist()
+    print(*(f"refused {row['id']}: {row['reason']}" for row in first), sep="\n", file=sys.stderr)
     more = "" if skip_bad else "; --skip-bad accepts that"
     print(f"{len(rejects):,} inputs refused, listed in {store.path / 'rejects.parquet'}{more}", file=sys.stderr)
     return 0 if skip_bad else 1

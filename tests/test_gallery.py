@@ -151,7 +151,7 @@ def test_the_command_prints_what_was_drawn(store, capsys):
         ((), "name neurons, as in 12 40-47, or ask for --all of them"),
         (("3", "--all"), "name neurons, as in 12 40-47, or ask for --all of them"),
         (("1024",), "neuron 1024 is out of range"),
-        (("3", "--steps", "0"), "steps is 0"),
+        (("3", "--steps", "0"), "'0' is no whole number from 1 on"),
         (("9-3",), "'9-3' is neither a number nor a span such as 40-47"),
         (("x",), "'x' is neither a number nor a span such as 40-47"),
     ],

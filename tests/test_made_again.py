@@ -18,8 +18,8 @@ from atlas.dream.gallery import DRAWINGS_FILE, write_drawings
 from atlas.errors import Refused
 from atlas.pages.fragments import fragment_part
 from atlas.pages.site import SITE
+from atlas.store.files import read_json
 from atlas.store.part import Part, option_words
-from atlas.store.shards import read_json
 from atlas.store.store import Store
 from decompose import store_commands
 from decompose.components import COMPONENTS

@@ -166,7 +166,6 @@ def test_the_command_for_all_concepts(made: Path, capsys: pytest.CaptureFixture[
         (["no such thing"], "holds nothing named"),
         (["red", "--images", "/no/such/folder"], "is not a folder"),
         (["--words", "red"], "are of one concept"),
-        (["red", "-k", "0"], "ask for at least one"),
     ],
 )
 def test_refusals(made: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -166,9 +166,8 @@ def test_the_emotion_atlas_is_rebuilt_from_the_equations(mini: Clip) -> None:
     codes = np.where(rng.random((40, 30)) < 0.12, rng.normal(size=(40, 30)), 0)
     codes[np.arange(40), np.arange(40) % 7] += 3
     x = codes / np.abs(codes).sum(1, keepdims=True)
-    F = NMF(n_components=7, init="nndsvd", max_iter=2000, tol=1e-6).fit_transform(
-        np.hstack([np.maximum(x, 0), np.maximum(-x, 0)])
-    )
+    split = np.hstack([np.maximum(x, 0), np.maximum(-x, 0)])
+    F = NMF(init="nndsvd", max_iter=2000, tol=1e-6).set_params(n_components=7).fit_transform(split)
     atlas = {word: row.tolist() for word, row in zip(words, (F / F.max(0)) ** 2, strict=True)}
     terms = {word: {int(u): float(row[u]) for u in np.flatnonzero(row)} for word, row in zip(words, codes, strict=True)}
     row = next(iter(emotion_rows(mini, PublishedTables(emotions={"30": terms}, emotion_atlas=atlas), None, "", 0)))
@@ -235,6 +234,7 @@ def test_attacks_and_the_probe_on_pictures_of_the_classes(mini: Clip, discs: Cal
 # -- the command -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_command(discs: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = discs(("red", "blue"), 2)
     asked = ["replicate", "goh2021", "--reference", str(clone(tmp_path)), "--words", "120"]
@@ -253,7 +253,6 @@ def test_the_command(discs: Callable[..., Path], tmp_path: Path, capsys: pytest.
     assert "--seed" not in recorded
 
 
-@pytest.mark.parametrize(("words", "said"), [(["--words", "3"], "at least 100"), ([], "is no folder")])
-def test_refusals(tmp_path: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["replicate", "goh2021", "--reference", str(tmp_path / "no"), *words]) == 1
-    assert said in capsys.readouterr().err
+def test_a_folder_that_is_not_there_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["replicate", "goh2021", "--reference", str(tmp_path / "no")]) == 1
+    assert "is no folder" in capsys.readouterr().err

@@ -9,7 +9,7 @@ import open_clip
 import torch
 
 from atlas.model.clip import Clip
-from atlas.store.shards import read_json, write_json
+from atlas.store.files import read_json, write_json
 from atlas.store.store import Store
 from decompose.prompting import concept_embeddings
 from decompose.receipts import mean_activations

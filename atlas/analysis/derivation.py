@@ -22,6 +22,7 @@ from atlas.errors import Refused
 from atlas.formatting import Record
 from atlas.model import weights
 from atlas.model.clip import Clip
+from atlas.store.files import save_array
 from atlas.store.listing import id_hash
 from atlas.store.shards import layer_folder
 from atlas.store.store import Store
@@ -67,7 +68,7 @@ def summarise_neurons(store: Store) -> Path:
                 summary = stats.summarise_activations(lambda kind=kind: _chunks(store, kind))
                 pq.write_table(summary_table(summary), folder / f"{kind}.parquet")
                 if kind == "image" or "image" not in store.counts:
-                    np.save(folder / "correlation.npy", summary.covariance.correlation().astype(np.float32))
+                    save_array(folder / "correlation.npy", summary.covariance.correlation().astype(np.float32))
     return store.derived(parts.STATS)
 
 
@@ -106,7 +107,7 @@ def relate_neurons(store: Store, clip: Clip) -> Path:
     W = clip.basis()
     reads = {"text_tower": weights.text_sha256(clip.model), "logit_scale": clip.logit_scale}  # for a KeptModel
     with store.deriving(parts.BASIS, {"kind": clip.basis_kind, "layer": store.layer} | reads) as folder:
-        np.save(folder / "basis.npy", W)
+        save_array(folder / "basis.npy", W)
     correlation = np.load(store.derived(parts.STATS) / "correlation.npy")
     columns = {"neuron": np.arange(len(W))}
     columns |= {"by_basis": list(most_similar(cosines(W))), "by_response": list(most_similar(correlation))}
@@ -251,8 +252,8 @@ def lay_out_rows(
     with store.deriving(parts.MAP.made_with(**given), {"umap": umap, **quality}) as folder:
         columns = {"row": np.arange(len(store)), "x": places[:, 0], "y": places[:, 1], "preservation": kept}
         pq.write_table(pa.table(columns), folder / "points.parquet")
-        np.save(folder / "near.npy", graph[0][:, 1:9].astype(np.uint32))
-        np.save(folder / "varied.npy", balance.varied_neighbours(found, labels).astype(np.uint32))
+        save_array(folder / "near.npy", graph[0][:, 1:9].astype(np.uint32))
+        save_array(folder / "varied.npy", balance.varied_neighbours(found, labels).astype(np.uint32))
         (folder / "quality.json").write_text(json.dumps(quality, indent=1) + "\n", "utf-8")
     return store.derived(parts.MAP)
 
@@ -312,7 +313,7 @@ def lay_out_cells(
     of = [name for name in (parts.BASIS, parts.TERMS) if store.has(name)]
     with store.deriving(part, recipe, of=of) as folder:
         pq.write_table(pa.table(table), folder / "cells.parquet")
-        np.save(folder / "directions.npy", found.direction)
+        save_array(folder / "directions.npy", found.direction)
     return store.derived(parts.CELLS)
 
 

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from atlas.analysis import parts
 from atlas.analysis.alignment import Alignment
 from atlas.formatting import display_text
-from atlas.store.shards import sha256
+from atlas.store.files import sha256
 from atlas.store.store import Store
 
 NONE = "none"  # the label of a neuron for which nothing is significant

@@ -17,6 +17,7 @@ from atlas.dream.visualisation import DREAM_STEPS, NeuronDrawing, directions_at_
 from atlas.errors import Refused
 from atlas.formatting import Record
 from atlas.model.clip import Clip
+from atlas.store.lock import writer_lock
 from atlas.store.originals import original_pictures
 from atlas.store.store import Part, Store
 
@@ -70,12 +71,19 @@ def write_drawings(
             for some in (missing[i : i + size] for i in range(0, len(missing), size)):
                 found = visualise(clip, some, repeats, steps, learnt, strength, about=begin, seed=seed)
                 fresh = list(_rows(some, found, theme, strongest, asked[theme]))
-                table = [row for row in table if (row["neuron"], row["theme"]) not in {(n, theme) for n in some}]
-                table = sorted(table + fresh, key=lambda row: (row["neuron"], row["theme"], row["repeat"]))
-                with store.deriving(_remade(table), {"drawings": len(table)}) as folder:
-                    pq.write_table(pa.Table.from_pylist(table, DRAWINGS_SCHEMA), folder / DRAWINGS_FILE)
+                table = _add(store, fresh, {(n, theme) for n in some})
                 progress.advance(len(some))
     return [row for row in table if row["neuron"] in set(wanted) and row["theme"] in asked]
+
+
+def _add(store: Store, fresh: _Table, drawn: set[tuple[int, str]]) -> _Table:
+    """Add visualisations to those that the Store holds now: another run may have added some meanwhile."""
+    with writer_lock(store.path):
+        kept = [row for row in _drawn(store) if (row["neuron"], row["theme"]) not in drawn]
+        table = sorted(kept + fresh, key=lambda row: (row["neuron"], row["theme"], row["repeat"]))
+        with store.deriving(_remade(table), {"drawings": len(table)}) as folder:
+            pq.write_table(pa.Table.from_pylist(table, DRAWINGS_SCHEMA), folder / DRAWINGS_FILE)
+    return table
 
 
 def learn_theme(store: Store, clip: Clip, theme: str, seed: int = 0) -> Theme:

@@ -11,7 +11,7 @@ from atlas.analysis.alignment import Alignment
 from atlas.formatting import Record
 from atlas.pages.front import COVERS_SHEET, FRONT_SHEET
 from atlas.pages.thumbnails import pictured_shards, sheet_name
-from atlas.store.shards import read_json
+from atlas.store.files import read_json
 from atlas.store.store import Part, Store
 
 RANDOM_WEIGHTS = "random weights"  # the origin that a Store records of them

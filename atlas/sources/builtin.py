@@ -28,6 +28,7 @@ EMOJI_VENDORS = {
 }
 # Four families that the embedded model was not trained on: sans, serif, slab and monospaced
 WORD_FONTS = ("open-sans", "pt-serif", "roboto-slab", "fira-code")
+MAX_SIDE = 2048  # of a rendered word, in pixels
 WORD_SIZES = (24, 40)  # height of the letters in pixels, on images of 96
 WORD_LISTS: dict[str, Callable[[], tuple[str, ...]]] = {
     "countries": vocabulary.country_names,
@@ -141,6 +142,8 @@ def word_source(
             if of in WORD_LISTS
             else _lines(spec, of, ("english", *WORD_LISTS))
         )
+    if side > MAX_SIDE or max(sizes) > MAX_SIDE or len(fonts) * len(sizes) > 1000:
+        raise Refused(f"{spec}: sides and sizes are at most {MAX_SIDE:,} pixels, fonts times sizes at most 1,000")
     families = tuple(dict.fromkeys(check_font(font) for font in fonts))
     render_word("a", families[0], max(sizes), side, ink, paper)  # raises `Refused` early if nothing can be drawn
     name = "words" if of in ("", "english") else f"words:{of if of in WORD_LISTS else Path(of).name}"

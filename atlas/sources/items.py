@@ -96,7 +96,9 @@ def printable_line(text: object) -> str:
 
 def identifier(text: str) -> str:
     """A path as part of an id; unprintable characters are escaped, so that different files have different ids."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    if text.isprintable() and "\\" not in text:
+        return text
+    return "".join(c if c.isprintable() and c != "\\" else ascii(c)[1:-1] for c in text)
 
 
 def size_and_mtime(path: Path) -> tuple[int, int]:

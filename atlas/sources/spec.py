@@ -93,6 +93,17 @@ def join(sources: Iterable[Source | str]) -> Source:
     return parts[0] if len(parts) == 1 else Joined(" + ".join(part.name for part in parts), parts)
 
 
+def source_key(spec: str) -> str:
+    """What a spec names, without the place of its folder or file: the same source elsewhere has the same key."""
+    body, options = _split(spec)
+    kind, _, rest = body.partition(":")
+    if kind in _PACKAGED or kind == "hf":
+        body = f"{kind}:{Path(rest).name if kind in ('words', 'texts') else rest}"
+    else:
+        body = _name(Path(rest if kind == "folder" else body).expanduser())
+    return "&".join([body, *(f"{name}={options[name]}" for name in sorted(options))])
+
+
 def _split(spec: str) -> tuple[str, dict[str, str]]:
     """ "words?top=10&side=64" -> ("words", {"top": "10", "side": "64"}); a path that exists is never split."""
     asked = re.fullmatch(r"([^?]+)\?([^?/]*=.*)", spec, re.DOTALL)

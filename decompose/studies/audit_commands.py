@@ -4,7 +4,16 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atlas.console import option, options_changed, options_given, print_table, takes
+from atlas.console import (
+    option,
+    options_changed,
+    options_given,
+    path_name,
+    print_table,
+    real_number,
+    takes,
+    whole_number,
+)
 from atlas.errors import Refused
 from atlas.formatting import Record
 from atlas.options import ATLAS_WEIGHTS
@@ -13,7 +22,6 @@ from decompose.opening import (
     AS_JSON,
     SEED_NUMBER,
     STORE_FOLDER,
-    check_count,
     count_option,
     open_with_model,
     templates_option,
@@ -30,13 +38,32 @@ if TYPE_CHECKING:
     STORE_FOLDER,
     option("--by", choices=("label", "group"), default="label", help="what an image's class is (label)"),
     option("--classes", nargs="+", default=[], metavar="NAME", help="the classes (50 drawn at random)"),
-    option("--images", type=int, default=60, help="held-out images to attack (60)"),
-    option("--tests", type=Path, metavar="FILE", help="association tests as JSON (four of Caliskan et al. 2017)"),
-    option("--patch", type=Path, metavar="FILE", help="write a checkpoint with these neurons silenced, and judge it"),
-    option("--max-attack", type=float, metavar="SHARE", help="fail above this share of attacks that succeed"),
-    option("--max-changed", type=float, metavar="SHARE", help="fail above this share of right answers that text loses"),
-    option("--max-stroop", type=float, metavar="SHARE", help="fail above this share of words that win over their ink"),
-    option("--max-association", type=float, metavar="D", help="fail above this effect size, where p is at most .05"),
+    option("--images", type=whole_number(2), default=60, help="held-out images to attack (60)"),
+    option("--tests", type=path_name, metavar="FILE", help="association tests as JSON (four of Caliskan et al. 2017)"),
+    option(
+        "--patch", type=path_name, metavar="FILE", help="write a checkpoint with these neurons silenced, and judge it"
+    ),
+    option(
+        "--max-attack", type=real_number(0, 1), metavar="SHARE", help="fail above this share of attacks that succeed"
+    ),
+    option(
+        "--max-changed",
+        type=real_number(0, 1),
+        metavar="SHARE",
+        help="fail above this share of right answers that text loses",
+    ),
+    option(
+        "--max-stroop",
+        type=real_number(0, 1),
+        metavar="SHARE",
+        help="fail above this share of words that win over their ink",
+    ),
+    option(
+        "--max-association",
+        type=real_number(0),
+        metavar="D",
+        help="fail above this effect size, where p is at most .05",
+    ),
     count_option(10, "neurons to silence"),
     templates_option("drawing"),
     SEED_NUMBER,
@@ -65,7 +92,6 @@ def audit_command(
     from decompose.studies.association_study import read_association_lists
     from decompose.studies.audit_report import report_audit
 
-    check_count(k)
     if images < 2:
         raise Refused(f"--images {images}: at least 2")
     limits: dict[str, float] = options_given(

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atlas.console import option, options_changed, print_table, takes
+from atlas.console import option, options_changed, path_name, print_table, takes, whole_number
 from atlas.errors import Refused
 from atlas.formatting import Record
 from atlas.options import ATLAS_WEIGHTS
@@ -15,7 +15,6 @@ from decompose.opening import (
     NEURON_NUMBER,
     SEED_NUMBER,
     STORE_FOLDER,
-    check_count,
     count_option,
     open_with_model,
     templates_option,
@@ -44,10 +43,18 @@ _SHOWN = ("classifier", "target", "text", "success", "nonsense", "accuracy", "ac
     STORE_FOLDER,
     option("--by", choices=("label", "group"), default="label", help="what an image's class is (label)"),
     option("--classes", nargs="+", default=[], metavar="NAME", help="the classes (50 drawn at random)"),
-    option("--target", nargs="+", default=[], metavar="NAME[=TEXT]", help="classes to aim at, and the text to draw"),
+    option(
+        "--target",
+        nargs="+",
+        default=[],
+        metavar="NAME[=TEXT]",
+        help="classes to aim at, and the text to draw",
+    ),
     option("--single", action="store_true", help="one sticker in the middle, in place of eight copies of the text"),
-    option("--search", type=int, default=0, metavar="N", help="try N of the Store's words for each target (0)"),
-    option("--images", type=int, default=100, help="held-out images to attack (100)"),
+    option(
+        "--search", type=whole_number(), default=0, metavar="N", help="try N of the Store's words for each target (0)"
+    ),
+    option("--images", type=whole_number(2), default=100, help="held-out images to attack (100)"),
     option("--stroop", action="store_true", help="the Stroop test instead: names of colours in other colours"),
     count_option(10, "neurons to ablate"),
     templates_option("drawing"),
@@ -75,9 +82,6 @@ def attack_command(
     from decompose.studies.attack_report import attack_records, report_attacks
     from decompose.studies.classifiers import labelled_rows
 
-    check_count(k)
-    if images < 2 or search < 0:
-        raise Refused(f"--images {images}, --search {search}: at least 2 images, and no negative number")
     opened, clip = open_with_model(store, pretrained)
     if stroop:
         return _stroop(opened, clip, k, seed, as_json)
@@ -104,9 +108,19 @@ def attack_command(
     STORE_FOLDER,
     NEURON_NUMBER,
     option("--by", choices=("label", "group"), default="label", help="what an image's category is (label)"),
-    option("--categories", nargs="+", default=[], metavar="WORD", help="categories: by zero-shot, or of the page"),
-    option("--labelling-page", type=Path, metavar="FILE", help="write a page on which a person labels the stimuli"),
-    option("--labels", type=Path, nargs="+", default=[], metavar="FILE", help="answers of one labeller, or of two"),
+    option(
+        "--categories",
+        nargs="+",
+        default=[],
+        metavar="WORD",
+        help="categories: by zero-shot, or of the page",
+    ),
+    option(
+        "--labelling-page", type=path_name, metavar="FILE", help="write a page on which a person labels the stimuli"
+    ),
+    option(
+        "--labels", type=path_name, nargs="+", default=[], metavar="FILE", help="answers of one labeller, or of two"
+    ),
     templates_option("neutral"),
     SEED_NUMBER,
     ATLAS_WEIGHTS,

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atlas.console import option, options_changed, print_table, takes
+from atlas.console import option, options_changed, path_name, print_table, takes
 from atlas.errors import Refused
 from atlas.options import ATLAS_WEIGHTS
 from atlas.store.part import option_words
-from decompose.opening import AS_JSON, SEED_NUMBER, STORE_FOLDER, check_count, count_option, open_with_model
+from decompose.opening import AS_JSON, SEED_NUMBER, STORE_FOLDER, count_option, open_with_model
 from decompose.results import write_page
 
 if TYPE_CHECKING:
@@ -28,9 +28,15 @@ _FONTS = ("open-sans", "pt-serif", "roboto-slab", "fira-code")
 @takes(
     STORE_FOLDER,
     option("name", nargs="?", help="the concept; without it, the list of all multimodal neurons"),
-    option("--images", type=Path, metavar="FOLDER", help="photographs of the concept"),
-    option("--drawings", type=Path, metavar="FOLDER", help="drawings of it (the Store's images of this name)"),
-    option("--words", nargs="+", default=[], metavar="WORD", help="its written names (the Store's words of this name)"),
+    option("--images", type=path_name, metavar="FOLDER", help="photographs of the concept"),
+    option("--drawings", type=path_name, metavar="FOLDER", help="drawings of it (the Store's images of this name)"),
+    option(
+        "--words",
+        nargs="+",
+        default=[],
+        metavar="WORD",
+        help="its written names (the Store's words of this name)",
+    ),
     ATLAS_WEIGHTS,
     SEED_NUMBER,
     count_option(10),
@@ -53,7 +59,6 @@ def concept_command(
     from decompose.studies.concepts import concept_table
     from decompose.studies.untrained_nulls import untrained_concept
 
-    check_count(k)
     opened, clip = Store.open(store), None
     if name is None:
         if images or drawings or words:

@@ -3,10 +3,10 @@
 import json
 from pathlib import Path
 
-from atlas.console import option, options_changed, print_table, takes
+from atlas.console import option, options_changed, print_table, takes, whole_number
 from atlas.options import ATLAS_WEIGHTS
 from atlas.store.part import option_words
-from decompose.opening import AS_JSON, SEED_NUMBER, STORE_FOLDER, check_count, count_option, open_with_model
+from decompose.opening import AS_JSON, SEED_NUMBER, STORE_FOLDER, count_option, open_with_model
 from decompose.results import write_page
 
 # Nothing heavy is imported here, so that `decompose --help` answers at once.
@@ -14,7 +14,14 @@ from decompose.results import write_page
 
 @takes(
     STORE_FOLDER,
-    option("--neurons", type=int, nargs="+", default=[], metavar="N", help="neurons on the maps (the most regional)"),
+    option(
+        "--neurons",
+        type=whole_number(),
+        nargs="+",
+        default=[],
+        metavar="N",
+        help="neurons on the maps (the most regional)",
+    ),
     count_option(10),
     SEED_NUMBER,
     ATLAS_WEIGHTS,
@@ -25,7 +32,6 @@ def regions_command(store: Path, neurons: list[int], k: int, seed: int, pretrain
     from decompose.pages.regions import REGIONS_PAGE, regions_page
     from decompose.studies.region_report import region_record, report_regions
 
-    check_count(k)
     opened, clip = open_with_model(store, pretrained)
     found = report_regions(opened, clip, neurons, seed)
     if as_json:

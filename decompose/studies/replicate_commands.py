@@ -3,21 +3,20 @@
 from pathlib import Path
 from typing import Unpack
 
-from atlas.console import option, options_changed, print_table, takes
-from atlas.errors import Refused
+from atlas.console import option, options_changed, path_name, print_table, takes, whole_number
 from atlas.store.part import option_words
 from decompose.opening import AS_JSON, MODEL_CHOICE, SEED_NUMBER, ModelOptions, open_model
 from decompose.results import write_page
 
 # Nothing heavy is imported here, so that `decompose --help` answers at once.
 
-_FEWEST_WORDS = 100
-
 
 @takes(
     option("study", choices=("goh2021",), help="the published study: goh2021"),
-    option("--reference", type=Path, required=True, metavar="DIR", help="a clone of the article's public repository"),
-    option("--words", type=int, default=2000, metavar="N", help="frequent words that are rendered (2000)"),
+    option(
+        "--reference", type=path_name, required=True, metavar="DIR", help="a clone of the article's public repository"
+    ),
+    option("--words", type=whole_number(100, 10_000), default=2000, metavar="N", help="frequent words rendered (2000)"),
     MODEL_CHOICE,
     SEED_NUMBER,
     AS_JSON,
@@ -30,8 +29,6 @@ def replicate_command(
     from decompose.studies.published import read_published
     from decompose.studies.replication import replication_rows
 
-    if words < _FEWEST_WORDS:
-        raise Refused(f"--words {words}: at least {_FEWEST_WORDS}")
     tables = read_published(reference)
     store, clip = open_model(**model)
     rows = replication_rows(clip, tables, store, words, seed)

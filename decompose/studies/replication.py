@@ -218,7 +218,8 @@ def emotion_rows(
         yield _equations(dense, words, equations, title, published, seed)
     else:
         yield not_compared(title, published, _foreign(clip, PublishedTables()))
-    title, published = "seven factors of emotion words", f"{len(tables.emotion_atlas)} words x 7"
+    title = "seven factors of emotion words"
+    published = f"{len(tables.emotion_atlas)} words x 7" if tables.emotion_atlas else ""
     shown = [i for i, word in enumerate(words) if word in tables.emotion_atlas]
     if len(shown) < 8:
         yield not_compared(title, published, "the clone has no emotions/atlas/data.js")
@@ -327,7 +328,7 @@ def neighbour_rows(clip: Clip, tables: PublishedTables, network: str, words: int
         yield score_row(
             f"neighbours of the rendered word {word.lower()}", ", ".join(near),
             f"{len(wanted & set(found))} of {len(wanted)}: {', '.join(every[i] for i in found)}",
-            f"{len(wanted) ** 2 / len(every):.1f}", network, f"{len(every):,} rendered words",
+            f"{len(wanted) ** 2 / len(every):.2f} of {len(wanted)}", network, f"{len(every):,} rendered words",
         )  # fmt: skip
     one, other, published = _COSINE
     rng = np.random.default_rng(seed)

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atlas.console import option, options_changed, print_table, takes
+from atlas.console import option, options_changed, print_table, takes, whole_number
 from atlas.errors import Refused
 from atlas.formatting import Record
 from atlas.options import ATLAS_WEIGHTS
@@ -21,8 +21,21 @@ if TYPE_CHECKING:
 @takes(
     STORE_FOLDER,
     option("word", nargs="*", help="words whose neighbours are shown (the paper's three, and two)"),
-    option("--sum", nargs="+", default=[], dest="sums", metavar="EXPR", help="sums, as king-man+woman=queen (twelve)"),
-    option("--centre", type=int, default=2000, metavar="N", help="frequent words whose mean is subtracted (2000)"),
+    option(
+        "--sum",
+        nargs="+",
+        default=[],
+        dest="sums",
+        metavar="EXPR",
+        help="sums, as king-man+woman=queen (twelve)",
+    ),
+    option(
+        "--centre",
+        type=whole_number(1, 1_000_000),
+        default=2000,
+        metavar="N",
+        help="frequent words whose mean is subtracted (2000)",
+    ),
     templates_option("neutral"),
     SEED_NUMBER,
     ATLAS_WEIGHTS,
