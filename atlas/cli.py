@@ -148,13 +148,15 @@ def _span(text: str) -> range:
     ATLAS_OUT,
     option("neuron", nargs="*", type=_span, help="numbers and spans of numbers: 12 40-47"),
     option("--all", action="store_true", dest="every", help="all neurons of the layer"),
+    option("--text", nargs="+", metavar="T", help="draw texts: images optimised for the logit of each"),
+    option("--cells", action="store_true", help="draw an icon of every cell of the activation atlas"),
     option(
         "--theme",
         nargs="+",
         metavar="T",
         help="themes (facets): any texts, each learnt from its nearest images; or `words`, for rendered words",
     ),
-    option("--strength", type=float, help="weight of the theme (1.0)"),
+    option("--strength", type=float, help="weight of the theme at first (1.0)"),
     option("--repeats", type=int, help="different images of each neuron (1)"),
     option("--steps", type=int, help="steps of optimisation (200)"),
     ATLAS_SEED,
@@ -166,27 +168,35 @@ def dream_command(
     out: Path,
     neuron: list[range],
     every: bool,
+    text: list[str] | None,
+    cells: bool,
     theme: list[str] | None,
     pretrained: str | None,
     device: str | None,
     as_json: bool,
     **options: Unpack[DreamOptionsGiven],
 ) -> int:
-    """Make feature visualisations, images optimised to activate a neuron, for the cards; plain or by theme."""
+    """Make feature visualisations, images optimised to activate a neuron, for the cards; or of texts, or of cells."""
     from atlas.analysis.derivation import clip_of
-    from atlas.analysis.naming import NeuronNames
-    from atlas.dream.gallery import write_drawings
+    from atlas.dream import scenes
+    from atlas.dream.gallery import drawn_rows, write_drawings
 
     store = _open(out)
     clip = clip_of(store, pretrained, device)
-    if bool(neuron) == every:
-        raise Refused("name neurons, as in 12 40-47, or ask for --all of them")
-    chosen = range(clip.neurons) if every else [number for span in neuron for number in span]
-    found = write_drawings(store, clip, chosen, theme or ("",), **options_given(**options))
-    names, shown = NeuronNames.read(store), ("neuron", "theme", "repeat", "reached", "strongest")
-    rows = [{name: row[name] for name in shown} | {"label": str(names[row["neuron"]])} for row in found]
-    print_table(rows, as_json)
-    print(f"atlas page {out} puts them on the cards", file=sys.stderr)
+    if (bool(neuron), every, bool(text), cells).count(True) != 1:
+        raise Refused("name neurons, as in 12 40-47, or ask for --all of them, for --text or for --cells")
+    if (text or cells) and (theme or options["strength"] is not None):
+        raise Refused("--theme and --strength are of neurons; leave them out")
+    if cells and options["repeats"] is not None:
+        raise Refused("a cell has one icon; leave --repeats out")
+    given = options_given(**options)
+    if text or cells:
+        found = scenes.draw_texts(store, clip, text, **given) if text else scenes.draw_cells(store, clip, **given)
+    else:
+        chosen = range(clip.neurons) if every else [number for span in neuron for number in span]
+        found = write_drawings(store, clip, chosen, theme or ("",), **given)
+    print_table(drawn_rows(store, found), as_json)
+    print(f"atlas page {out} puts them on the pages", file=sys.stderr)
     return 0
 
 

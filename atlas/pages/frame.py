@@ -42,8 +42,15 @@ SCRIPT_PARTS = {  # the scripts that pages load, and the files that each is join
 ROWS_A_SCRIPT = 125_000  # a table with more rows is cut into several scripts
 STYLE_PARTS = ("atlas.css", "map.css", "neuron.css")  # joined into assets/atlas.css
 MAP_PAGE, NEURONS_PAGE, CELLS_PAGE, ABOUT_PAGE = "index.html", "neurons.html", "activations.html", "about.html"
+DRAWINGS_PAGE = "drawings.html"  # drawings of texts, and how to read all drawings
 STUDIES_PAGE = "studies.html"  # lists the pages that other packages add, where there are several
-NAVIGATION = {MAP_PAGE: "Map", NEURONS_PAGE: "Neurons", CELLS_PAGE: "Activations", ABOUT_PAGE: "About"}
+NAVIGATION = {
+    MAP_PAGE: "Map",
+    NEURONS_PAGE: "Neurons",
+    CELLS_PAGE: "Activations",
+    DRAWINGS_PAGE: "Drawings",
+    ABOUT_PAGE: "About",
+}
 CARD_DIGITS = 4  # digits of a neuron in the name of its card: neurons/0012.html
 PATCH_ZOOM = 2  # a patch is the half of a thumbnail, each way
 
