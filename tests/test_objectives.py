@@ -186,4 +186,4 @@ def test_a_sum_of_objectives_draws_both_and_a_negative_one_what_inhibits() -> No
     both, less = visualise(clip, [neuron_response(0) + neuron_response(1), -neuron_response(0)], steps=60)
     reached = np.maximum(clip.activations(both.images), 0).mean((2, 3))[0]
     assert min(reached) > 0.3 * max(reached)
-    assert less.reached[0] > 0.015, "it is measured before the ReLU, and 0.02 is the most"
+    assert less.reached[0] > 0, "after the ReLU it would be 0 at most"
