@@ -102,6 +102,7 @@ def test_a_theme_shows_in_what_is_drawn(clip, plain):
     blots = random.integers(0, 256, (30, 12, 12, 1), np.uint8).repeat(8, 1).repeat(8, 2).repeat(3, 3)
     theme = Theme.learn(clip, stripes, blots)
     assert theme.accuracy > 0.9
+    assert np.mean(theme.seen_in(clip, stripes)) > 0.9 > 0.7 > np.mean(theme.seen_in(clip, blots))
     path, w = next(iter(theme.weights.items()))
 
     def suits(drawings) -> float:
