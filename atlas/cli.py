@@ -1,13 +1,25 @@
 """The command line `atlas`: each command is a function under its options. Results go to stdout, progress to stderr."""
 
-import argparse
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from atlas.console import command_line, exclusive, option, options_given, print_table, run_command, takes
-from atlas.errors import Refused
+from atlas.console import (
+    command_line,
+    exclusive,
+    option,
+    options_given,
+    path_name,
+    print_json,
+    print_table,
+    real_number,
+    run_command,
+    takes,
+    whole_number,
+)
+from atlas.dream.commands import dream_command
 from atlas.options import (
     ATLAS_COLLECTING,
     ATLAS_DEVICE,
@@ -21,7 +33,6 @@ from atlas.options import (
     ATLAS_SOURCES,
     ATLAS_WEIGHTS,
     CollectOptionsGiven,
-    DreamOptionsGiven,
     MapOptionsGiven,
     ModelOptionsGiven,
 )
@@ -37,7 +48,7 @@ DEMO = ("emoji", "words:emoji?fonts=open-sans,pt-serif", "texts")  # sources of 
 
 
 @takes(
-    option("out", type=Path, nargs="?", default=Path("outputs/demo"), help="folder of the Store (outputs/demo)"),
+    option("out", type=path_name, nargs="?", default=Path("outputs/demo"), help="folder of the Store (outputs/demo)"),
     ATLAS_COLLECTING,
     ATLAS_MAX_MB,
     ATLAS_FORCE,
@@ -60,6 +71,8 @@ def build_command(
     **options: Unpack[ModelOptionsGiven],
 ) -> int:
     """Collect, derive all parts and write the site: everything in one command."""
+    from atlas.analysis import parts
+    from atlas.analysis.alignment import Alignment
     from atlas.analysis.derivation import derive
     from atlas.pages.site import SITE, write_site
 
@@ -67,8 +80,24 @@ def build_command(
     if derive(store, clip, force) or not store.current(SITE):
         write_site(store, **options_given(max_mb=max_mb))
     print(store)
+    if found := Alignment.read(store.recipe(parts.TEXTS)):
+        print(found.sentence())
     print(store.derived(SITE) / "index.html")
     return _report_rejects(store, skip_bad)
+
+
+@takes(ATLAS_SOURCES, option("-n", type=int, dest="shown", default=8, help="first rows to show (8)"), ATLAS_JSON)
+def look_command(source: list[str], shown: int, as_json: bool) -> int:
+    """Say what sources hold and what was taken for what, before anything is computed."""
+    from atlas.sources.look import look_at
+
+    found = look_at(source, shown)
+    if as_json:
+        print_json(found.record())
+    else:
+        print(*found.tally.lines(), "", sep="\n")
+        print_table(found.rows)
+    return 0
 
 
 @takes(ATLAS_SOURCES, ATLAS_OUT, ATLAS_MODEL, ATLAS_COLLECTING)
@@ -91,9 +120,7 @@ def stats_command(out: Path, layer: str | None, pretrained: str | None, device: 
 
     store = _open(out) if layer is None else _open(out).of_layer(layer)
     clip = clip_of(store, pretrained, device)
-    print(summarise_neurons(store))
-    print(relate_neurons(store, clip))
-    print(relate_texts(store, clip))
+    print(summarise_neurons(store), relate_neurons(store, clip), relate_texts(store, clip), sep="\n")
     return 0
 
 
@@ -111,8 +138,8 @@ def index_command(out: Path, seed: int | None, as_json: bool) -> int:
 
 @takes(
     ATLAS_OUT,
-    option("--neighbors", type=int, dest="n_neighbors", metavar="N", help="n_neighbors of UMAP (15)"),
-    option("--min-dist", type=float, help="min_dist of UMAP (0.1)"),
+    option("--neighbors", type=whole_number(2, 1000), dest="n_neighbors", metavar="N", help="n_neighbors of UMAP (15)"),
+    option("--min-dist", type=real_number(0, 1), help="min_dist of UMAP (0.1)"),
     option(
         "--raw",
         action="store_false",
@@ -120,7 +147,12 @@ def index_command(out: Path, seed: int | None, as_json: bool) -> int:
         default=None,
         help="do not centre images, words and texts; the modality gap stays visible",
     ),
-    option("--columns", type=int, help="cells across the activation atlas; by default 20, fewer for few images"),
+    option("--centred", action="store_false", dest="balanced", default=None, help="centre kinds, but do not join them"),
+    option(
+        "--columns",
+        type=whole_number(1, 1000),
+        help="cells across the activation atlas; by default 20, fewer for few images",
+    ),
     ATLAS_SEED,
     ATLAS_JSON,
 )
@@ -130,73 +162,8 @@ def map_command(out: Path, as_json: bool, **options: Unpack[MapOptionsGiven]) ->
     from atlas.analysis.derivation import draw_maps
 
     store = _open(out)
-    for folder in draw_maps(store, **options_given(**options)):
-        print(folder)
+    print(*draw_maps(store, **options_given(**options)), sep="\n")
     print_table([{"measure": name, "value": value} for name, value in store.recipe(parts.MAP).items()], as_json)
-    return 0
-
-
-def _span(text: str) -> range:
-    """The neurons of an argument such as 12 or 40-47."""
-    first, _, last = text.partition("-")
-    if not first.isdecimal() or not (last or first).isdecimal() or int(last or first) < int(first):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor a span such as 40-47")
-    return range(int(first), int(last or first) + 1)
-
-
-@takes(
-    ATLAS_OUT,
-    option("neuron", nargs="*", type=_span, help="numbers and spans of numbers: 12 40-47"),
-    option("--all", action="store_true", dest="every", help="all neurons of the layer"),
-    option("--text", nargs="+", metavar="T", help="draw texts: images optimised for the logit of each"),
-    option("--cells", action="store_true", help="draw an icon of every cell of the activation atlas"),
-    option(
-        "--theme",
-        nargs="+",
-        metavar="T",
-        help="themes (facets): any texts, each learnt from its nearest images; or `words`, for rendered words",
-    ),
-    option("--strength", type=float, help="weight of the theme at first (1.0)"),
-    option("--repeats", type=int, help="different images of each neuron (1)"),
-    option("--steps", type=int, help="steps of optimisation (200)"),
-    ATLAS_SEED,
-    ATLAS_WEIGHTS,
-    ATLAS_DEVICE,
-    ATLAS_JSON,
-)
-def dream_command(
-    out: Path,
-    neuron: list[range],
-    every: bool,
-    text: list[str] | None,
-    cells: bool,
-    theme: list[str] | None,
-    pretrained: str | None,
-    device: str | None,
-    as_json: bool,
-    **options: Unpack[DreamOptionsGiven],
-) -> int:
-    """Make feature visualisations, images optimised to activate a neuron, for the cards; or of texts, or of cells."""
-    from atlas.analysis.derivation import clip_of
-    from atlas.dream import scenes
-    from atlas.dream.gallery import drawn_rows, write_drawings
-
-    store = _open(out)
-    clip = clip_of(store, pretrained, device)
-    if (bool(neuron), every, bool(text), cells).count(True) != 1:
-        raise Refused("name neurons, as in 12 40-47, or ask for --all of them, for --text or for --cells")
-    if (text or cells) and (theme or options["strength"] is not None):
-        raise Refused("--theme and --strength are of neurons; leave them out")
-    if cells and options["repeats"] is not None:
-        raise Refused("a cell has one icon; leave --repeats out")
-    given = options_given(**options)
-    if text or cells:
-        found = scenes.draw_texts(store, clip, text, **given) if text else scenes.draw_cells(store, clip, **given)
-    else:
-        chosen = range(clip.neurons) if every else [number for span in neuron for number in span]
-        found = write_drawings(store, clip, chosen, theme or ("",), **given)
-    print_table(drawn_rows(store, found), as_json)
-    print(f"atlas page {out} puts them on the pages", file=sys.stderr)
     return 0
 
 
@@ -217,13 +184,13 @@ def page_command(out: Path, max_mb: float | None, single_file: bool) -> int:
     ATLAS_OUT,
     exclusive(
         option("--text", help="find rows near this text"),
-        option("--image", type=Path, help="find rows near this image file"),
+        option("--image", type=path_name, help="find rows near this image file"),
         option("--row", help="find rows near this row, by position or id"),
-        option("--neuron", type=int, help="find neurons near this one, by number"),
+        option("--neuron", type=whole_number(), help="find neurons near this one, by number"),
     ),
     option("--by", choices=("basis", "response"), help="how neurons are compared (response)"),
     option("--kind", choices=("image", "word", "text"), default="image", help="kind of rows to find (image)"),
-    option("-k", type=int, help="number of results (10)"),
+    option("-k", type=whole_number(1), help="number of results (10)"),
     ATLAS_WEIGHTS,
     ATLAS_JSON,
 )
@@ -246,9 +213,8 @@ def near_command(
     if neuron is not None:
         print_table(queries.neurons_near(store, neuron, **options_given(k=k, by=by)), as_json)
     elif row is not None:
-        print_table(
-            queries.rows_near_row(store, int(row) if row.isdigit() else row, kind=kind, **options_given(k=k)), as_json
-        )
+        position = int(row) if re.fullmatch("[0-9]{1,18}", row) else row
+        print_table(queries.rows_near_row(store, position, kind=kind, **options_given(k=k)), as_json)
     else:
         vector = queries.embed_query(store, text, image, pretrained)
         print_table(queries.rows_near(store, vector, kind=kind, **options_given(k=k)), as_json)
@@ -258,19 +224,26 @@ def near_command(
     return 0
 
 
-@takes(ATLAS_OUT)
-def check_command(out: Path) -> int:
-    """Verify the checksums of a Store and of all parts derived from it."""
-    store = _open(out)
-    faults = store.check()
-    for fault in faults:
-        print(fault)
-    derived = ", ".join(store.everything_derived()) or "nothing"
-    print(f"{store.path}: {len(store.shards)} shards, {len(store):,} rows; derived: {derived}; {len(faults)} faults")
-    return 1 if faults else 0
+@takes(
+    ATLAS_OUT,
+    option("--repair", action="store_true", help="remove derived parts at fault, and print what makes them again"),
+)
+def check_command(out: Path, repair: bool) -> int:
+    """Verify every file of a Store against its checksum, and name those that do not belong there."""
+    from atlas.store.check import check_folder, derived_names, repair_folder
+
+    found = check_folder(out)
+    derived = ", ".join(derived_names(out)) or "nothing"
+    summary = f"{found.shards:,} shards, {found.rows:,} rows; derived: {derived}; {len(found.faults)} faults"
+    print(*found.faults, f"{out}: {summary}", sep="\n")
+    if repair and found.faults:
+        print(*(f"removed {place}" for place in repair_folder(out, found)), sep="\n")
+    for command in dict.fromkeys(found.commands):
+        print(f"{'' if repair else '--repair, '}then: {command}", file=sys.stderr)
+    return 1 if found.faults else 0
 
 
-@takes(ATLAS_OUT, option("file", type=Path, help="Parquet file to write"))
+@takes(ATLAS_OUT, option("file", type=path_name, help="Parquet file to write"))
 def export_command(out: Path, file: Path) -> int:
     """Write one Parquet file of rows, embeddings and map positions, for other tools."""
     from atlas.analysis.queries import export_parquet
@@ -299,6 +272,7 @@ def _collect(source: list[str], out: Path, **options: Unpack[ModelOptionsGiven])
 
     own = ("name", "pretrained", "layer", "device", "token")
     clip = Clip(**options_given(**{name: value for name, value in options.items() if name in own}))
+    clip.tokenizer  # noqa: B018 - asked for before anything is collected: statistics and labels read texts
     rest = {name: value for name, value in options.items() if name not in own}
     return collect(list(source), clip, out, **options_given(**rest)), clip
 
@@ -314,8 +288,8 @@ def _report_rejects(store: "Store", skip_bad: bool) -> int:
     rejects = store.rejects
     if not len(rejects):
         return 0
-    for row in rejects.slice(0, 5).to_pylist():
-        print(f"refused {row['id']}: {row['reason']}", file=sys.stderr)
+    first = rejects.slice(0, 5).to_pylist()
+    print(*(f"refused {row['id']}: {row['reason']}" for row in first), sep="\n", file=sys.stderr)
     more = "" if skip_bad else "; --skip-bad accepts that"
     print(f"{len(rejects):,} inputs refused, listed in {store.path / 'rejects.parquet'}{more}", file=sys.stderr)
     return 0 if skip_bad else 1
@@ -324,6 +298,7 @@ def _report_rejects(store: "Store", skip_bad: bool) -> int:
 ATLAS_COMMANDS = (
     demo_command,
     build_command,
+    look_command,
     collect_command,
     stats_command,
     index_command,

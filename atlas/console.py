@@ -3,17 +3,21 @@
 import argparse
 import json
 import math
+import os
 import re
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple, TypeGuard, TypeVar
+from contextlib import redirect_stdout, suppress
+from io import TextIOWrapper
+from pathlib import Path
+from typing import NamedTuple, NoReturn, TextIO, TypeGuard, TypeVar, cast
 
 from tqdm import tqdm
 
-from atlas.errors import Refused
-from atlas.formatting import Record, format_p
+from atlas.errors import Misuse, Refused
+from atlas.formatting import Record, escape_controls, format_p
 
 T = TypeVar("T")
 _CELL_WIDTH = 70  # longest text of a table cell, in characters
@@ -38,9 +42,11 @@ def option(*names: str, **settings: object) -> Option:
     """Declare an argument of a command; takes what `argparse.ArgumentParser.add_argument` takes.
 
     Options without a default are None if they are not given; `options_given` leaves them out, so that the default of
-    the called function applies. The help text ends with that default in brackets.
+    the called function applies. The help text ends with that default in brackets. A value without a type is a text
+    that is not blank.
     """
-    return Option(names, settings)
+    typed = {"type", "action", "choices"} & set(settings) or not names
+    return Option(names, settings if typed else settings | {"type": some_text})
 
 
 def options_given(**options: object) -> Record:
@@ -72,9 +78,63 @@ def takes(*options: Option | Sequence[Option]) -> Callable[[Command], Command]:
     return mark
 
 
+# -- values of options -------------------------------------------------------------------------------------------------
+
+_LONGEST_NAME = 255  # bytes of a file's name, on every common file system
+
+
+def whole_number(low: int = 0, high: int = 2**31 - 1) -> Callable[[str], int]:
+    """The type of an option that takes a whole number from `low` to `high`."""
+
+    def read(text: str) -> int:
+        if not re.fullmatch("[+-]?[0-9]{1,18}", text) or not low <= int(text) <= high:
+            upper = f"to {high:,}" if high < 2**31 - 1 else "on"
+            raise argparse.ArgumentTypeError(f"{text[:40]!r} is no whole number from {low:,} {upper}")
+        return int(text)
+
+    return read
+
+
+def real_number(low: float | int, high: float | int = math.inf, above: bool = False) -> Callable[[str], float]:
+    """The type of an option that takes a number from `low` to `high`; `above`: `low` itself is not allowed."""
+
+    def read(text: str) -> float:
+        value = float(text) if re.fullmatch(r"[+-]?([0-9]+\.?|[0-9]*\.[0-9]+)(e[+-]?[0-9]+)?", text, re.I) else math.nan
+        if not math.isfinite(value) or not low <= value <= high or (above and value == low):
+            limits = f"above {low:g}" if above else f"from {low:g}"
+            upper = f" to {high:g}" if math.isfinite(high) else ""
+            raise argparse.ArgumentTypeError(f"{text[:40]!r} is no number {limits}{upper}")
+        return value
+
+    return read
+
+
+def path_name(text: str) -> Path:
+    """The type of an option that takes a path: one that a file system can hold."""
+    if "\0" in text or not text or any(len(os.fsencode(part)) > _LONGEST_NAME for part in Path(text).parts):
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} cannot be a path: it is empty, too long, or holds a null byte")
+    return Path(text)
+
+
+def some_text(text: str) -> str:
+    """The type of an option that takes a text that is not blank."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("an empty text; leave the option out, or give it a value")
+    return text
+
+
+# -- programs ----------------------------------------------------------------------------------------------------------
+
+
 def exclusive(*options: Option) -> Option:
     """A group of options of which exactly one must be given."""
     return Option((), {"options": options})
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """End with exit code 2 and one line."""
+        self.exit(2, f"{self.prog}: {escape_controls(message)} ({self.prog} --help shows all options)\n")
 
 
 def command_line(program: str, about: str, commands: Sequence[Command]) -> argparse.ArgumentParser:
@@ -82,7 +142,7 @@ def command_line(program: str, about: str, commands: Sequence[Command]) -> argpa
 
     The docstring of the function is the help of its command.
     """
-    whole = argparse.ArgumentParser(prog=program, description=about)
+    whole = _Parser(prog=program, description=about)
     subparsers = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for function in commands:
         doc = (function.__doc__ or "").strip()
@@ -106,27 +166,80 @@ def run_command(
 
     Exit codes: 0 success, 1 something was refused, 2 wrong usage, 130 interrupted. An error is one line on stderr.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a locale without these characters
+    for word in sys.argv[1:] if argv is None else argv:
+        if not _is_unicode(word):
+            parser.error(f"{word!r} is no valid UTF-8; rename the file or folder")
     values = vars(parser.parse_args(argv))
     function, program = values.pop("function"), parser.prog
     values.pop("command", None)
-    return answer(program, lambda: function(**values), interrupted)
+    with redirect_stdout(cast(TextIO, _Escaping(sys.stdout, sys.stdout.write))):
+        return answer(program, lambda: function(**values), interrupted)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+class _Escaping:
+    """A stream in which characters that would act on a terminal are shown as escapes."""
+
+    def __init__(self, stream: object, write: Callable[[str], int]):
+        self._stream, self._write = stream, write
+
+    def write(self, text: str) -> int:
+        return self._write(escape_controls(text))
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
 
 
 def answer(program: str, function: Callable[[], int], interrupted: str = "interrupted") -> int:
-    """Call a function and return its exit code; 1 if it raised `Refused`, 130 if it was interrupted."""
+    """Call a function and return its exit code: 2 for `Misuse`, 1 for `Refused`, 130 if it was interrupted.
+
+    A full disk, a closed pipe and a full memory end in one line too.
+    """
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: print(f"{program}: {message}", file=sys.stderr)
-            return function()
+            code = function()
+            sys.stdout.flush()
+            return code
     except Refused as refused:
-        print(f"{program}: {refused}", file=sys.stderr)
-        return 1
+        return _end(program, str(refused), 2 if isinstance(refused, Misuse) else 1)
     except KeyboardInterrupt:
-        print(f"{program}: {interrupted}", file=sys.stderr)
-        return 130
+        return _end(program, interrupted, 130)
     except BrokenPipeError:
-        sys.stderr.close()
+        _discard_output()
         return 0
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _end(program, f"{where}{(error.strerror or str(error)).lower()}", 1)
+    except MemoryError:
+        return _end(program, "the memory is full; close other programs, or ask for less at once", 1)
+
+
+def _end(program: str, message: str, code: int) -> int:
+    """Print one line on stderr and return the exit code; standard output that cannot be written is given up."""
+    with suppress(OSError):
+        print(f"{program}: {escape_controls(' '.join(message.splitlines()))}", file=sys.stderr)
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _discard_output()
+    return code
+
+
+def _discard_output() -> None:
+    """Send what is left of standard output nowhere, so that Python's exit does not fail at it again."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 # -- progress ----------------------------------------------------------------------------------------------------------
@@ -185,10 +298,15 @@ def track(items: Iterable[T], total: int, what: str, unit: str = "shards") -> It
 # -- tables ------------------------------------------------------------------------------------------------------------
 
 
+def print_json(value: object) -> None:
+    """Print a value as JSON."""
+    print(json.dumps(value, ensure_ascii=False, indent=1))
+
+
 def print_table(rows: Sequence[Record], as_json: bool = False) -> None:
     """Print rows with the same columns as an aligned table, or as JSON with nothing cut."""
     if as_json:
-        print(json.dumps(rows, ensure_ascii=False, indent=1))
+        print_json(rows)
         return
     if not rows:
         return

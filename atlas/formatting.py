@@ -1,10 +1,13 @@
 """Formatting of numbers and text for the terminal, the pages and Jupyter. None of it escapes HTML."""
 
 import math
+import re
 import unicodedata
 from typing import Any
 
 Record = dict[str, Any]  # one row of a table: values by column name
+# Control characters but line ends and tabs, and marks that turn the order of writing round
+_ACTING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _LONGEST_CAPTION = 140  # characters shown of a caption
 _LEAST_P = 1e-5  # smaller p-values are shown as "< 1e-5": a p-value is never exactly 0
 
@@ -16,6 +19,15 @@ def display_text(text: str | None) -> str:
         text = "".join(c if unicodedata.category(c) not in ("Cc", "Cs") else " " for c in text)
     line = " ".join(text.split())
     return line if len(line) <= _LONGEST_CAPTION else line[: _LONGEST_CAPTION - 1].rstrip() + "…"
+
+
+def escape_controls(text: str) -> str:
+    """Text in which characters that act on a terminal, or turn the order of writing round, are shown as escapes."""
+    return text if text.isascii() and text.isprintable() else _ACTING.sub(lambda found: _escape(found[0]), text)
+
+
+def _escape(character: str) -> str:
+    return f"\\u{ord(character):04x}"
 
 
 def format_p(p: float | None) -> str:

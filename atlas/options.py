@@ -3,25 +3,30 @@
 An option without a default gives None if it is not given; the default of the called function then applies.
 """
 
-from pathlib import Path
+import argparse
+import re
 from typing import TYPE_CHECKING, TypedDict
 
-from atlas.console import option
+from atlas.console import option, path_name, real_number, whole_number
 
 if TYPE_CHECKING:
     from atlas.model.layers import Token
 
-ATLAS_OUT = option("out", type=Path, help="folder of the Store")
+ATLAS_OUT = option("out", type=path_name, help="folder of the Store")
 ATLAS_JSON = option("--json", action="store_true", dest="as_json", help="print JSON instead of a table")
-ATLAS_SEED = option("--seed", type=int, help="seed of random choices (0)")
+ATLAS_SEED = option("--seed", type=whole_number(0, 2**32 - 1), help="seed of random choices (0)")
 ATLAS_DEVICE = option("--device", help="cpu, cuda, cuda:1, mps; by default a GPU if there is one")
 ATLAS_WEIGHTS = option(
-    "--pretrained", metavar="FILE", help="where the checkpoint file is now, if the Store was made with one"
+    "--pretrained",
+    metavar="FILE",
+    help="where the checkpoint file is now, if the Store was made with one",
 )
 ATLAS_PRETRAINED = option(
-    "--pretrained", metavar="TAG|FILE", help="an open_clip tag or a checkpoint file; without it, random weights"
+    "--pretrained",
+    metavar="TAG|FILE",
+    help="an open_clip tag or a checkpoint file; without it, random weights",
 )
-ATLAS_MAX_MB = option("--max-mb", type=float, help="largest size of the site in MB (25)")
+ATLAS_MAX_MB = option("--max-mb", type=real_number(0, above=True), help="largest size of the site in MB (25)")
 ATLAS_FORCE = option("--force", action="store_true", help="derive and write everything again")
 ATLAS_MODEL = (
     option("--model", dest="name", metavar="MODEL", help="an open_clip model, or the embedded one (mini)"),
@@ -31,9 +36,9 @@ ATLAS_MODEL = (
 )
 ATLAS_COLLECTING = (
     ATLAS_DEVICE,
-    option("--batch", type=int, help="images per forward pass (64)"),
+    option("--batch", type=whole_number(1, 2**16), help="images per forward pass (64)"),
     ATLAS_SEED,
-    option("--thumb", type=int, help="longest side of thumbnails in pixels (64)"),
+    option("--thumb", type=whole_number(8, 512), help="longest side of thumbnails in pixels (64)"),
     option("--engine", choices=("local", "ray"), help="where the work runs (local)"),
     option("--skip-bad", action="store_true", help="exit with 0 although inputs were refused"),
     option("--append", action="store_true", help="add files that are new since the last run"),
@@ -67,6 +72,7 @@ class MapOptionsGiven(TypedDict):
     n_neighbors: int | None
     min_dist: float | None
     centre: bool | None
+    balanced: bool | None
     columns: int | None
     seed: int | None
 
@@ -78,3 +84,11 @@ class DreamOptionsGiven(TypedDict):
     repeats: int | None
     steps: int | None
     seed: int | None
+
+
+def neuron_span(text: str) -> range:
+    """The neurons of an argument such as 12 or 40-47."""
+    found = re.fullmatch("([0-9]{1,9})(?:-([0-9]{1,9}))?", text)
+    if not found or int(found[2] or found[1]) < int(found[1]):
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is neither a number nor a span such as 40-47")
+    return range(int(found[1]), int(found[2] or found[1]) + 1)

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from decompose.equations import compose, equation
     from decompose.facets import split_activations, split_neurons
     from decompose.labels import label_activations, label_neurons
-    from decompose.lookup import neurons_of_text, rank_neurons, texts_of_neuron
+    from decompose.lookup import neurons_of_text, texts_of_neuron
     from decompose.neighbours import compare_neurons, match_neurons, similar_neurons, universality
     from decompose.nmf import SparseNMF, choose_n_components, held_out, stability
+    from decompose.ranking import rank_neurons
     from decompose.receipts import receipt
     from decompose.wording import text_feature
 
@@ -100,7 +101,7 @@ _HOME = {
     "label_neurons": "decompose.labels",
     "match_neurons": "decompose.neighbours",
     "neurons_of_text": "decompose.lookup",
-    "rank_neurons": "decompose.lookup",
+    "rank_neurons": "decompose.ranking",
     "receipt": "decompose.receipts",
     "similar_neurons": "decompose.neighbours",
     "solve_sparse": "decompose.coding",

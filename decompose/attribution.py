@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float
-from open_clip.tokenizer import SimpleTokenizer
 from torch import nn
 
 from atlas.errors import Refused
@@ -22,91 +21,9 @@ from atlas.model.directions import Directions
 from atlas.model.layers import Layer, Token, layer_replaced
 from atlas.store.store import Store
 from atlas.vectors import column_correlations, scaled_rows
-from decompose.renderings import things_of
-from decompose.responses import Responses, default_kind
-
-LOGIT_SCALE = 100.0  # inverse temperature of cosines if no model gives its own: that of trained CLIPs
-_LONGEST_TEXT = 1000  # characters of a text: towers read some 77 tokens, and silently cut the rest
-PROMPT_TEMPLATES = {
-    "plain": ("{}",),
-    "neutral": ("this is {}", "it shows {}", "an example of {}", "something like {}"),
-    "drawing": ("a drawing of {}", "{}, a drawing", "an icon of {}", "a cartoon of {}"),
-    "emoji": ("an emoji of {}", "the {} emoji", "a sticker of {}", "a {} symbol"),
-    "photo": ("a photo of a {}", "a picture of the {}", "a close-up of a {}", "an image that shows {}"),
-    "word": ("the word {}", "a sign that says {}", "{}, written out"),
-    "feeling": (  # the three of Goh et al. 2021, for emotions
-        "i am feeling {}",
-        "Me feeling {} on my face",
-        "a photo of me with a {} expression on my face",
-    ),
-}
-_RECEIPT_TEMPLATES = ("neutral", "drawing", "photo")  # neurons chosen by one of these sets are tested with another
-Templates = str | Sequence[str] | None
-
-
-def prompts(texts: str | Sequence[str], templates: Templates = None) -> list[list[str]]:
-    """The prompts of each text: one row a text, one column a template.
-
-    `templates`: a name of `PROMPT_TEMPLATES`, one template, or several, with {} in place of the text; None for "plain".
-    Raises Refused for empty texts, texts longer than any model reads, and templates without {}.
-    """
-    texts = [texts] if isinstance(texts, str) else list(texts)
-    if not texts:
-        raise Refused("no text given; give a word or a sentence")
-    for place, text in enumerate(texts):
-        which = "the text" if len(texts) == 1 else f"text {place}"
-        if not text.strip():
-            raise Refused(f"{which} is empty; give a word or a sentence")
-        if len(text) > _LONGEST_TEXT:
-            raise Refused(f"{which} ({text[:20]!r}...) has {len(text):,} characters; {_LONGEST_TEXT:,} are the most")
-    return [[template.replace("{}", text) for template in chosen_templates(templates)] for text in texts]
-
-
-def chosen_templates(templates: Templates) -> tuple[str, ...]:
-    """The templates, given by name, as one string or as several. Raises Refused for one without {}."""
-    if templates is None or isinstance(templates, str):
-        name = "plain" if templates is None else templates
-        if "{}" not in name and name not in PROMPT_TEMPLATES:
-            raise Refused(
-                f"no templates {name!r}: the sets are {', '.join(PROMPT_TEMPLATES)}, or write one with {{}} in it"
-            )
-        return PROMPT_TEMPLATES.get(name, (name,))
-    if not templates:
-        raise Refused("no template given; '{}' is the plainest")
-    for template in templates:
-        if "{}" not in template:
-            raise Refused(f"the template {template!r} has no {{}} where the text belongs")
-    return tuple(templates)
-
-
-def other_templates(templates: Templates) -> str:
-    """The name of a set that shares no template with these, to test what was chosen by these."""
-    chosen = set(chosen_templates(templates))
-    for name in (*_RECEIPT_TEMPLATES, *PROMPT_TEMPLATES):
-        if not chosen & set(PROMPT_TEMPLATES[name]):
-            return name
-    raise Refused("the templates hold one of every set, so no set is left to test with; choose by fewer")
-
-
-def concept_embeddings(clip: Clip, texts: str | Sequence[str], templates: Templates = None) -> Float[np.ndarray, "t e"]:
-    """One embedding of unit norm a text: the scaled mean of the embeddings of its prompts."""
-    rows = prompts(texts, templates)
-    each = clip.encode_texts([prompt for row in rows for prompt in row])
-    X = each.reshape(len(rows), -1, clip.dim).mean(1)
-    return scaled_rows(X)
-
-
-def untrained_texts(clip: Clip, texts: Sequence[str]) -> list[str]:
-    """The texts of which the model has learned no token: training left all their token embeddings at zero.
-
-    An empty list for towers without CLIP's tokenizer, or without a table of token embeddings by its usual name.
-    """
-    tables = (module for name, module in clip.model.named_modules() if name.rpartition(".")[2] == "token_embedding")
-    table = next((module for module in tables if isinstance(module, nn.Embedding)), None)
-    if table is None or not isinstance(clip.tokenizer, SimpleTokenizer):
-        return []
-    known = table.weight.detach().any(1).cpu().numpy()
-    return [text for text in texts if not known[clip.tokenizer.encode(text)].any()]
+from decompose.prompting import Templates, concept_embeddings
+from decompose.renderings import spread_over_things
+from decompose.responses import Responses
 
 
 def attribute(
@@ -153,13 +70,10 @@ def check_model(store: Store, clip: Clip) -> None:
 def response_spread(store: Store, clip: Clip, directions: Directions | None = None) -> Float[np.ndarray, " k"]:
     """Standard deviation of each neuron or direction over the Store's images, or over its words without images.
 
-    It is that of the mean over positions of the rectified map, which the bilinear form reads: 0 for a neuron that never
-    fires. One thing by several vendors or in all skin tones counts once (`decompose.renderings`). Otherwise neurons for
-    couples and families, whose emoji come in all pairs of skin tones, would vary most.
+    See `spread_over_things`; raises Refused for a Store of another model.
     """
     check_model(store, clip)
-    kind = default_kind(store)
-    return Responses(store.array("mean", kind), directions).deviation(things_of(store, kind).weights)
+    return spread_over_things(store, directions)
 
 
 # -- completeness ------------------------------------------------------------------------------------------------------

@@ -15,8 +15,8 @@ from atlas.model.clip import Clip
 from atlas.store.store import Store
 from atlas.vectors import column_correlations, cosines
 from decompose import coding
-from decompose.attribution import Templates, other_templates
 from decompose.equations import centred_unit_rows, prompt_embeddings, solve_codes
+from decompose.prompting import Templates, other_templates
 from decompose.responses import default_kind
 
 

@@ -11,8 +11,9 @@ from jaxtyping import Float
 from atlas.errors import Refused
 from atlas.model.clip import Clip
 from atlas.store.store import Store
-from decompose.attribution import Templates, check_model, concept_embeddings
+from decompose.attribution import check_model
 from decompose.evidence import concepts_in
+from decompose.prompting import Templates, concept_embeddings
 from decompose.renderings import display_texts, without_tone
 from decompose.responses import check_rows
 

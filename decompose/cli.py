@@ -8,7 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from atlas.console import command_line, option, options_changed, print_table, run_command, takes
+from atlas.console import (
+    command_line,
+    option,
+    options_changed,
+    path_name,
+    print_table,
+    run_command,
+    takes,
+    whole_number,
+)
 from atlas.errors import Refused
 from atlas.store.part import option_words
 from decompose.opening import (
@@ -19,11 +28,11 @@ from decompose.opening import (
     NEURON_NUMBER,
     WITH_RECEIPTS,
     ModelOptions,
-    check_count,
     chosen_neuron,
     count_option,
     load_directions,
     open_model,
+    open_store,
     sample_images,
     templates_option,
     text_bank,
@@ -66,10 +75,16 @@ def search_command(
     **model: Unpack[ModelOptions],
 ) -> int:
     """The neurons that contribute most to a text, best first."""
-    from decompose.attribution import concept_embeddings
-    from decompose.lookup import neurons_of_text
+    if model["store"] and not (model["pretrained"] or directions or receipts):
+        from decompose.ranking import search_kept
 
-    check_count(k)
+        kept = search_kept(open_store(model["store"], model["layer"]), text, k, by, templates)
+        if kept is not None:
+            print_table(kept.to_pylist(), as_json)
+            return 0
+    from decompose.lookup import neurons_of_text
+    from decompose.prompting import concept_embeddings
+
     store, clip = open_model(**model)
     some, images = load_directions(directions, clip.neurons), None
     if receipts:
@@ -102,7 +117,6 @@ def texts_command(
     from decompose.lookup import texts_of_neuron
     from decompose.wording import text_feature
 
-    check_count(k)
     if climb and templates is not None:
         raise Refused("--climb optimises whole texts, so it takes no --templates")
     store, clip = open_model(**model)
@@ -170,8 +184,15 @@ def compare_command(concept: list[str], templates: str | None, as_json: bool, **
 
 
 @takes(
-    option("--words", type=Path, metavar="FILE", help="file of words, one a line (the feeling wheel)"),
-    option("--factors", type=int, nargs="+", default=[2, 7], metavar="N", help="numbers of factors (2 and 7)"),
+    option("--words", type=path_name, metavar="FILE", help="file of words, one a line (the feeling wheel)"),
+    option(
+        "--factors",
+        type=whole_number(1, 1000),
+        nargs="+",
+        default=[2, 7],
+        metavar="N",
+        help="numbers of factors (2 and 7)",
+    ),
     MODEL_CHOICE,
     templates_option("feeling"),
     AS_JSON,

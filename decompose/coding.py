@@ -21,6 +21,7 @@ from scipy import sparse
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from atlas.arrays import accepts
 from atlas.errors import Refused
 from decompose.solvers.activeset import lasso
 from decompose.solvers.logistic import logistic_codes
@@ -37,6 +38,7 @@ _ENOUGH_DEVIANCE = 0.99  # share of the deviance explained beyond which smaller 
 _Codes = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # (penalties, which targets) -> codes, which are good enough
 
 
+@accepts(T=2, D=2)
 def solve_sparse(
     T: Float[np.ndarray, "n d"],
     D: Float[np.ndarray, "m d"],

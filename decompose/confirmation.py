@@ -13,8 +13,9 @@ from atlas.model.clip import Clip
 from atlas.model.directions import Directions
 from atlas.store.originals import original_pictures
 from atlas.store.store import Store
-from decompose.attribution import Templates, check_model
+from decompose.attribution import check_model
 from decompose.labels import STRONGEST_THINGS
+from decompose.prompting import Templates
 from decompose.receipts import predictions_that_hold, receipt
 from decompose.renderings import strongest_things, things_of
 from decompose.responses import Responses, picked_rows

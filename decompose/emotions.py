@@ -31,11 +31,12 @@ from atlas.sources import vocabulary
 from atlas.store.store import Store
 from atlas.vectors import scaled_rows
 from decompose.affect import compare_norms, word_norms
-from decompose.attribution import Templates, chosen_templates, concept_embeddings, prompts, response_spread
+from decompose.attribution import response_spread
 from decompose.coding import discriminate
 from decompose.equations import Equation, name_neurons, printed_terms
 from decompose.families import family_agreement
 from decompose.nmf import SparseNMF
+from decompose.prompting import Templates, chosen_templates, concept_embeddings, prompts
 
 SPARSITY_LEVELS = (
     0.5,

@@ -27,7 +27,8 @@ from atlas.sources import vocabulary
 from atlas.store.store import Store
 from atlas.vectors import cosines, scaled_rows
 from decompose import coding
-from decompose.attribution import Templates, other_templates, prompts, response_spread
+from decompose.attribution import response_spread
+from decompose.prompting import Templates, other_templates, prompts
 from decompose.receipts import RECEIPT_FIELDS, Receipt, receipt, side_by_side
 
 _PRINTED_TERMS, _FAINTEST_PRINTED = 4, 0.05  # the paper's figures show at most 4 terms, none as small as 0.05

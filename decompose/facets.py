@@ -14,14 +14,15 @@ from scipy.spatial.distance import squareform
 
 from atlas.analysis.naming import NONE
 from atlas.analysis.significance import max_null_p_values, q_values
+from atlas.arrays import accepts
 from atlas.formatting import Record
 from atlas.model.clip import Clip
 from atlas.model.directions import Directions
 from atlas.store.store import Store
 from atlas.vectors import Rows, scaled_rows
-from decompose.attribution import Templates
 from decompose.candidates import Candidates, LabelTest, LabelTesting
 from decompose.evidence import draw_blocks, mean_embedding
+from decompose.prompting import Templates
 from decompose.responses import Responses, check_rows, picked_rows
 
 _CLUSTERED_IMAGES = 48  # strongest images of a neuron that are clustered
@@ -62,6 +63,7 @@ def split_neurons(
     return _table(Responses.of(store, "image", directions), E, positions, candidates, images, test)
 
 
+@accepts(A=2, E=2, concepts="texts", T=2)
 def split_activations(
     A: Rows,
     E: Rows,

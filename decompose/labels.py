@@ -24,15 +24,15 @@ import pyarrow as pa
 from jaxtyping import Float, Int
 from scipy.stats import false_discovery_control
 
-from atlas.analysis.naming import NONE
+from atlas.analysis.naming import NONE, PARTS_OF_NAME
 from atlas.analysis.significance import selected_q_values
+from atlas.arrays import accepts
 from atlas.errors import Refused
 from atlas.formatting import Record
 from atlas.model.clip import Clip
 from atlas.model.directions import Directions
 from atlas.store.store import Store
 from atlas.vectors import Rows
-from decompose.attribution import LOGIT_SCALE, Templates
 from decompose.candidates import Candidates, LabelTest, LabelTesting
 from decompose.evidence import (
     CaptionNull,
@@ -44,10 +44,10 @@ from decompose.evidence import (
     direction_null,
     image_evidence,
 )
+from decompose.prompting import Templates
 from decompose.renderings import strongest_things, tell_things, things_of
-from decompose.responses import Responses, check_rows
+from decompose.responses import LOGIT_SCALE, Responses, check_rows
 
-LABELS_A_NEURON = 3  # at most
 STRONGEST_THINGS = 24  # things of a kind that captions and words count: those that activate the neuron most
 RESPONDS, WRITES = ("words", "captions", "images"), ("basis",)  # kinds of evidence by what they are about
 # How much the scores of each kind count in the order of labels, chosen on the demo Store: of 477 neurons whose concept
@@ -85,7 +85,7 @@ def label_neurons(
     Raises Refused for a Store of another model, and if there are no labels to choose from.
     """
     test, candidates = LabelTest(**testing), Candidates.of(store, clip, vocabulary, templates)
-    texts, T, scale = candidates.texts, candidates.T, float(clip.model.logit_scale.exp())
+    texts, T, scale = candidates.texts, candidates.T, clip.logit_scale
     answers = {k: Responses(store.array("mean", k), directions) for k in ("word", "image") if k in store.counts}
     things = {kind: things_of(store, kind) for kind in answers}
     drawing = test.draws, test.seed
@@ -112,6 +112,7 @@ def label_neurons(
     return _table(texts, evidence, len(W), test.rate)
 
 
+@accepts(A=2, concepts="texts", T=2, E=2, captions="texts", W=2, groups="texts")
 def label_activations(
     A: Rows,
     concepts: Sequence[str],
@@ -288,7 +289,7 @@ def _different(order: Sequence[int], claims: _Claims, concepts: Sequence[str]) -
         if not words <= used:
             kept.append(at)
             used |= words
-        if len(kept) == LABELS_A_NEURON:
+        if len(kept) == PARTS_OF_NAME:
             break
     return kept
 

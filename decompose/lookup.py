@@ -13,32 +13,21 @@ import pyarrow.parquet as pq
 from jaxtyping import Float, Int
 
 from atlas.analysis.index import Index
-from atlas.analysis.significance import RANKED_WORDS, moderated_scores, p_values, q_values, random_texts
+from atlas.analysis.naming import PARTS_OF_NAME
+from atlas.analysis.significance import RANKED_WORDS, random_texts
 from atlas.errors import Refused
 from atlas.model.clip import Clip, Pictures
 from atlas.model.directions import Directions
 from atlas.sources import vocabulary as words
 from atlas.store.store import Part, Store
-from atlas.vectors import Rows
-from decompose.attribution import (
-    LOGIT_SCALE,
-    Templates,
-    check_model,
-    concept_embeddings,
-    other_templates,
-    prompts,
-    response_spread,
-)
+from decompose.attribution import check_model
 from decompose.equations import name_neurons
-from decompose.labels import LABELS_A_NEURON
 from decompose.neighbours import checked_neuron
+from decompose.prompting import Templates, concept_embeddings, other_templates, prompts
+from decompose.ranking import RANDOM_TEXTS, check_random, check_way, rank_in_store, rank_neurons
 from decompose.receipts import receipt, side_by_side
-from decompose.responses import Responses, check_rows
 
 TEXT_BANK = Part("index/vocabulary", "decompose texts 0 --store {store}")  # embeddings of the texts to choose from
-_SEARCHES = ("basis", "response", "both")
-_RANDOM_TEXTS = 500  # that a query is compared with
-LEAST_TEXTS = 100  # of fewer texts p-values are too small
 _ENGLISH_WORDS = 3000  # frequent English words in the default vocabulary
 _BAND_RATIO = 4  # a frequency band goes from one rank to four times that
 
@@ -51,7 +40,7 @@ def neurons_of_text(
     by: str | None = None,
     directions: Directions | None = None,
     templates: Templates = None,
-    random: int = _RANDOM_TEXTS,
+    random: int = RANDOM_TEXTS,
     seed: int = 0,
     images: Pictures | None = None,
 ) -> pa.Table:
@@ -79,23 +68,18 @@ def neurons_of_text(
     >>> found.num_rows, found.column_names[:4]
     (3, ['neuron', 'score', 'p', 'q'])
     """
-    by = _way(by, store is not None, "a Store, for the responses of neurons: give store=")
-    _at_least_one(k)
-    seen = [kind for kind in ("image", "word") if store is not None and kind in store.counts]
-    if store is not None and by == "response" and not seen:
-        raise Refused(f"{store.path} holds neither images nor words that neurons could respond to; search by basis")
-    _enough(random)
+    check_random(random)
+    check_way(by, store is not None, k, "a Store, for the responses of neurons: give store=")
     prompts(query, templates)  # refuses a bad query before random texts join it
-    X = concept_embeddings(clip, [query, *random_texts(query, random, seed)], templates)
-    W, answered = clip.basis(), list[np.ndarray]()
-    given = X @ (W if directions is None else directions.basis(W)).T
     if store is not None:
         check_model(store, clip)
-    if store is not None and seen:
-        given *= response_spread(store, clip, directions)
-        answered = _store_evidence(store, clip, directions, seen, X) if by != "basis" else []
-    best = (found := _ranked(given, answered, by, k))["neuron"].to_pylist()
-    names = directions.names if directions else name_neurons(clip, best, W, store, most=LABELS_A_NEURON)
+    X, W = concept_embeddings(clip, [query, *random_texts(query, random, seed)], templates), clip.basis()
+    if store is None:
+        found = rank_neurons(X[0], X[1:], W if directions is None else directions.basis(W), k=k, by=by)
+    else:
+        found = rank_in_store(store, X, W, k, by, clip.logit_scale, directions)
+    best = found["neuron"].to_pylist()
+    names = directions.names if directions else name_neurons(clip, best, W, store, most=PARTS_OF_NAME)
     found = found.append_column("label", pa.array([names[i] for i in best], pa.string()))
     if images is not None:
         tried = Directions.neurons(best, len(W)) if directions is None else directions[best]
@@ -103,112 +87,6 @@ def neurons_of_text(
         for name, column in columns.items():
             found = found.append_column(name, pa.array(column))
     return found
-
-
-def rank_neurons(
-    x: Float[np.ndarray, " e"],
-    null: Float[np.ndarray, "m e"],
-    W: Float[np.ndarray, "u e"],
-    A: Rows | None = None,
-    E: Rows | None = None,
-    k: int = 10,
-    by: str | None = None,
-    scale: float = LOGIT_SCALE,
-    weights: Float[np.ndarray, " n"] | None = None,
-) -> pa.Table:
-    """The k neurons that contribute most to a text, from plain arrays; columns and scores of `neurons_of_text`.
-
-    `x`: (e,) embedding of the text, of unit norm.
-    `null`: (m, e) embeddings of some 500 other texts to compare with, of unit norm, such as those of
-    `atlas.analysis.significance.random_texts(text, 500)`.
-    `W`: (u, e) basis, the change of an embedding for one unit of each neuron.
-    `A`: (n, u) activations on n images, an array or a memory map, read in blocks. With it, attribution is for one
-    standard deviation of the neuron, and a constant neuron scores 0.
-    `E`: (n, e) embeddings of these images, of unit norm; "response" and "both" need it, and `A`.
-    `scale`: inverse temperature of CLIP's cosines.
-    `weights`: (n,) positive weights of the images in the standard deviation; equal by default (`Things.weights`).
-
-    Raises Refused as `neurons_of_text` does, for arrays of different lengths, and for numbers that are not finite.
-    """
-    by = _way(by, A is not None and E is not None, "activations and embeddings of the same images: give A= and E=")
-    _at_least_one(k)
-    _enough(len(null))
-    X = np.vstack([x, null])
-    given, answered = X @ W.T, []
-    if not np.isfinite(given).all():
-        raise Refused("texts or basis hold numbers that are not finite")
-    if A is not None:
-        answers = Responses(A)
-        check_rows(answers.width, W=W)
-        check_rows(len(A), E=E, weights=weights)
-        given = given * answers.deviation(weights)
-        answered = [] if E is None or by == "basis" else [response_evidence(answers, E, X, scale)]
-    return _ranked(given, answered, by, k)
-
-
-def _store_evidence(
-    store: Store, clip: Clip, directions: Directions | None, kinds: Sequence[str], X: Float[np.ndarray, "t e"]
-) -> list[Float[np.ndarray, "t u"]]:
-    """`response_evidence` for each of the kinds of rows in a Store."""
-    scale = float(clip.model.logit_scale.exp())
-    pairs = ((Responses.of(store, kind, directions), store.array("embedding", kind)) for kind in kinds)
-    return [response_evidence(answers, E, X, scale) for answers, E in pairs]
-
-
-def response_evidence(
-    answers: Responses, E: Rows, X: Float[np.ndarray, "t e"], scale: float
-) -> Float[np.ndarray, "t u"]:
-    """Mean responses over rows, weighted by the softmax of the cosines of each text with the rows' embeddings E.
-
-    `scale`: the model's inverse temperature. Rows are read in one pass, in blocks.
-    """
-    total, norm = np.zeros((len(X), 0)), np.zeros(len(X))
-    for rows, A in answers:
-        nearness = np.exp(scale * (X @ E[rows[0] : rows[-1] + 1].astype(np.float32).T - 1).astype(np.float64))
-        part = nearness @ A
-        total = part if not total.size else total + part
-        norm += nearness.sum(1)
-    if not np.isfinite(norm).all():
-        raise Refused("embeddings hold numbers that are not finite; leave those rows out")
-    return total / norm[:, None]
-
-
-def _way(by: str | None, can_answer: bool, needed: str) -> str:
-    by = by or ("both" if can_answer else "basis")
-    if by not in _SEARCHES:
-        raise Refused(f"by={by!r}: neurons are searched by {', '.join(_SEARCHES)}")
-    if by != "basis" and not can_answer:
-        raise Refused(f"by={by!r} needs {needed}, or search by basis")
-    return by
-
-
-def _enough(random: int) -> None:
-    if random < LEAST_TEXTS:
-        raise Refused(
-            f"{random} random texts to compare with; give at least {LEAST_TEXTS}, some 500 for small p-values"
-        )
-
-
-def _at_least_one(k: int) -> None:
-    if k < 1:
-        raise Refused(f"k={k}: ask for at least one neuron")
-
-
-def _ranked(given: Float[np.ndarray, "t u"], answered: Sequence[Float[np.ndarray, "t u"]], by: str, k: int) -> pa.Table:
-    """The k best neurons for the first text. `given`: attributions of all texts; `answered`: their mean responses."""
-    parts = [*([given] if by != "response" else []), *answered]
-    Z = np.mean([moderated_scores(part, part) for part in parts], axis=0)  # the query is one of the texts compared
-    Z[:, ~given.any(0)] = 0
-    best = np.argsort(-Z[0], kind="stable")[:k]
-    p = p_values(Z[0], Z[1:])
-    columns = {
-        "neuron": best,
-        "score": Z[0, best].astype(np.float32),
-        "p": p[best],
-        "q": q_values(p)[best],
-        "attribution": (given[0] - given[1:].mean(0))[best].astype(np.float32),
-    }
-    return pa.table(columns)
 
 
 # -- from neurons to texts ---------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from atlas.analysis import parts
 from atlas.analysis.naming import NeuronNames
 from atlas.analysis.significance import p_values, q_values
 from atlas.analysis.stats import TOP_ROWS
+from atlas.arrays import accepts
 from atlas.errors import Refused
 from atlas.model.directions import Directions
 from atlas.store.store import Store
@@ -44,6 +45,7 @@ def similar_neurons(store: Store, neuron: int | Directions, k: int = 10, by: str
     return _named(_ranked(alike, neuron, k, by), "neuron", store, "label")
 
 
+@accepts(A=2, W=2)
 def compare_neurons(
     A: Rows, neuron: int | Directions, k: int = 10, by: str = "response", W: Float[np.ndarray, "u e"] | None = None
 ) -> pa.Table:
@@ -82,6 +84,7 @@ def universality(
     return _named(_named(found, "neuron", one, "label"), "other", other, "other_label")
 
 
+@accepts(A=2, B=2)
 def match_neurons(A: Rows, B: Rows, shuffles: int = _ROW_SHUFFLES, seed: int = 0) -> pa.Table:
     """Neurons of two models that are each other's nearest: neuron, other, correlation, p, q; best first.
 

@@ -19,9 +19,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from atlas.arrays import accepts, without_tensor
 from atlas.errors import Refused
 from atlas.vectors import Rows, scaled_rows
-from decompose.responses import picked_rows
+from decompose.responses import check_factorable, picked_rows
 from decompose.solvers.hals import factorise, hals_codes, initial_factors, nmf_objective, sweep
 
 _INITS = ("nndsvd", "nndsvda", "random")
@@ -186,12 +187,11 @@ class SparseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 
     def _read(self, A: Any, reset: bool) -> Float[np.ndarray, "n u"]:
         kinds = [np.float64, np.float32]
-        A = A.astype(np.float32) if getattr(A, "dtype", None) == np.float16 else A
+        A = without_tensor(A)
         signs, given = self.split is None, ("csr", "csc")
         A = validate_data(self, A, accept_sparse=given, reset=reset, dtype=kinds, order="C", ensure_non_negative=signs)
-        A = (
-            A.toarray() if sparse.issparse(A) else A if A.flags.writeable else A.copy()
-        )  # torch takes no read-only memory
+        dense = A.toarray() if sparse.issparse(A) else A
+        A = dense if dense.flags.writeable else dense.copy()  # torch takes no read-only memory
         return A if self.split is None else np.hstack([A.clip(min=0), (-A).clip(min=0)])
 
     def _where(self, A: np.ndarray) -> str:
@@ -248,7 +248,7 @@ class SparseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 
 def _streams(A: object) -> TypeGuard[Rows]:
     """Whether A is streamed: a memory map, or read by slices and not an array, a sparse matrix or a data frame."""
-    whole = type(A) is np.ndarray or sparse.issparse(A) or hasattr(A, "iloc")
+    whole = type(A) is np.ndarray or sparse.issparse(A) or hasattr(A, "detach") or hasattr(A, "to_numpy")
     return not whole and hasattr(A, "shape") and hasattr(A, "__getitem__")
 
 
@@ -295,6 +295,7 @@ class Choice:
     stability: Float[np.ndarray, " t"]
 
 
+@accepts(A=2)
 def choose_n_components(
     model: SparseNMF,
     A: Float[np.ndarray, "n u"],
@@ -306,10 +307,9 @@ def choose_n_components(
     """The number of factors, chosen among `tried` by stability and held-out error.
 
     Numbers whose stability is within 0.05 of the most stable are candidates. The smallest candidate whose error is
-    within one standard error of the best candidate's is chosen. Raises `Refused` for an empty `tried`.
+    within one standard error of the best candidate's is chosen. Raises `Refused` for few rows or zeros.
     """
-    if not tried:
-        raise Refused("no numbers of factors to choose from; give some, such as range(2, 11)")
+    check_factorable(A, tried, folds)
     models = [_like(model, n_components=k) for k in tried]
     errors = np.stack([held_out(each, A, folds, seed) for each in models])
     error, spread = errors.mean(1), errors.std(1, ddof=1) / np.sqrt(folds)

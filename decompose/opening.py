@@ -6,10 +6,11 @@ These are a Store, a model, directions, texts, images and words.
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
-from atlas.console import Option, option
+from atlas.console import Option, option, path_name, whole_number
 from atlas.errors import Refused
 from atlas.options import ATLAS_PRETRAINED
 
@@ -27,10 +28,10 @@ AUTO = "auto"  # in place of a number
 _RECEIPT_IMAGES = 64  # images that receipts are measured on
 
 
-STORE_FOLDER = option("store", type=Path, help="folder of the Store")
+STORE_FOLDER = option("store", type=path_name, help="folder of the Store")
 AS_JSON = option("--json", action="store_true", dest="as_json", help="print JSON instead of a table")
-SEED_NUMBER = option("--seed", type=int, default=0, help="seed of all random draws (0)")
-NEURON_NUMBER = option("neuron", type=int, help="number of the neuron")
+SEED_NUMBER = option("--seed", type=whole_number(0, 2**32 - 1), default=0, help="seed of all random draws (0)")
+NEURON_NUMBER = option("neuron", type=whole_number(), help="number of the neuron")
 CONCEPT_WORDS = option("concept", nargs="+", help="a word or a sentence")
 WITH_RECEIPTS = option(
     "--receipts", action="store_true", help="test each neuron: raise and ablate it in forward passes"
@@ -38,7 +39,7 @@ WITH_RECEIPTS = option(
 DIRECTIONS_FILE = option(
     "--directions",
     "--sae",
-    type=Path,
+    type=path_name,
     metavar="FILE",
     help="use the directions or the sparse autoencoder in this file instead of neurons",
 )
@@ -55,7 +56,7 @@ class ModelOptions(TypedDict):
 
 COLLECTED_LAYER = option("--layer", metavar="PATH", help="another layer that the Store holds, in place of the first")
 MODEL_CHOICE = (
-    option("--store", type=Path, metavar="OUT", help="a Store: use its model, and the activations of its rows"),
+    option("--store", type=path_name, metavar="OUT", help="a Store: use its model, and the activations of its rows"),
     option("--model", default="mini", help="an open_clip model, if no Store is given (mini)"),
     ATLAS_PRETRAINED,
     option("--layer", metavar="PATH", help="another layer of the model, or of those that the Store holds"),
@@ -65,19 +66,24 @@ MODEL_CHOICE = (
 def templates_option(default: str | None = None) -> Option:
     """The option --templates."""
     shown = default or "plain"
-    return option("--templates", default=default, help=f"a set of prompts, or one prompt with {{}} in it ({shown})")
+    return option(
+        "--templates",
+        default=default,
+        help=f"a set of prompts, or one prompt with {{}} in it ({shown})",
+    )
 
 
 def count_option(k: int, what: str = "rows to print") -> Option:
     """The option -k."""
-    return option("-k", type=int, default=k, help=f"number of {what} ({k})")
+    return option("-k", type=whole_number(1), default=k, help=f"number of {what} ({k})")
 
 
 def number_or_auto(text: str) -> int | str:
     """The value of an option that takes a whole number or `AUTO`."""
-    if text == AUTO or text.lstrip("-").isdecimal():
-        return text if text == AUTO else int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor {AUTO}")
+    try:
+        return text if text == AUTO else whole_number(1)(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}, nor {AUTO}") from None
 
 
 # -- what they name ----------------------------------------------------------------------------------------------------
@@ -114,18 +120,10 @@ def open_store(store: Path, layer: str | None) -> "Store":
 
 def warn_untrained(clip: "Clip", texts: Sequence[str]) -> None:
     """Print one line on stderr if the model has learned no token of some texts: results for them mean nothing."""
-    from decompose.attribution import untrained_texts
-
-    if found := untrained_texts(clip, texts):
+    if found := clip.untrained_texts(texts):
         few = ", ".join(repr(text[:20]) for text in found[:3])
         more = f" and {len(found) - 3} more" if len(found) > 3 else ""
         print(f"{clip.name} has learned no part of {few}{more}, and reads nothing there", file=sys.stderr)
-
-
-def check_count(k: int) -> None:
-    """Raise Refused for a -k below 1, which would slice a table from the wrong end."""
-    if k < 1:
-        raise Refused(f"-k {k}: ask for at least one")
 
 
 def load_directions(file: Path | None, neurons: int) -> "Directions | None":
@@ -154,8 +152,9 @@ def text_bank(store: "Store | None", clip: "Clip", templates: str | None = None)
     """Embeddings of the built-in vocabulary in these prompts; a Store keeps them, so they are computed once."""
     from hashlib import sha256
 
-    from decompose.attribution import chosen_templates
+    from atlas.store.files import NotWritable
     from decompose.lookup import TEXT_BANK, TextBank, default_texts
+    from decompose.prompting import chosen_templates
 
     vocabulary = default_texts()
     if store is None:
@@ -163,10 +162,12 @@ def text_bank(store: "Store | None", clip: "Clip", templates: str | None = None)
     content = "\n".join((*chosen_templates(templates), *vocabulary))
     recipe = {"texts": len(vocabulary), "sha256": sha256(content.encode()).hexdigest()}
     part = TEXT_BANK.made_with(templates=templates)
-    if not store.current(part) or store.recipe(part) != recipe:
-        with store.deriving(part, recipe) as folder:
-            TextBank.build(clip, vocabulary, templates).save(folder)
-    return TextBank.open(store.derived(part))
+    if store.current(part) and store.recipe(part) == recipe:
+        return TextBank.open(store.derived(part))
+    bank = TextBank.build(clip, vocabulary, templates)
+    with suppress(NotWritable), store.deriving(part, recipe) as folder:
+        bank.save(folder)
+    return bank
 
 
 def sample_images(store: "Store | None", clip: "Clip", far: "np.ndarray | None" = None) -> "np.ndarray":
@@ -191,7 +192,7 @@ def sample_images(store: "Store | None", clip: "Clip", far: "np.ndarray | None" 
 
 def word_list(file: Path) -> list[str]:
     """The words in a file, one a line. Raises Refused if there is no such file."""
-    from atlas.sources.files import read_lines
+    from atlas.sources.textfiles import read_lines
 
     if not file.is_file():
         raise Refused(f"{file} is not a file; give one with a word a line")

@@ -25,8 +25,9 @@ from atlas.model.clip import Clip, Pictures
 from atlas.model.directions import Directions
 from atlas.model.layers import layer_replaced
 from atlas.vectors import scaled_rows
-from decompose.attribution import Templates, chosen_templates, concept_embeddings, hooked_layer, silent_embedding
+from decompose.attribution import hooked_layer, silent_embedding
 from decompose.matching import match_controls
+from decompose.prompting import Templates, chosen_templates, concept_embeddings
 
 Act = Literal["raise", "ablate"]
 _ACTS: tuple[Act, Act] = ("raise", "ablate")
@@ -207,11 +208,11 @@ def _activity(
     """
     if not directions.rectified:
         return directions.activations(A)
-    read, bias, rows = torch.from_numpy(directions.read), torch.from_numpy(directions.bias)[:, None, None], []
+    rows = []
     for batch in _batches(images, _IMAGES_A_PASS):
-        maps = torch.from_numpy(clip.activations(batch))
-        for x in maps.relu() if clip.rectified() else maps:
-            rows.append((torch.einsum("uhw,ku->khw", x, read) + bias).relu().mean((1, 2)).numpy())
+        maps = clip.activations(batch)
+        for x in np.maximum(maps, 0) if clip.rectified() else maps:
+            rows.append(directions.activations(x.reshape(len(x), -1).T).mean(0))
     return np.stack(rows)
 
 
@@ -289,16 +290,16 @@ def _effects(
     `EDITS_A_PASS` edits of an image share one pass: the image is encoded up to the layer, and repeated from there.
     """
     layer, token = hooked_layer(clip)
-    read, write, bias = (torch.from_numpy(part).to(clip.device) for part in (tried.read, tried.write, tried.bias))
+    write = torch.from_numpy(tried.write).to(clip.device)
     push = write * torch.from_numpy(steps).to(clip.device)[:, None]
 
     def raise_them(x: Tensor, which: Tensor) -> Tensor:
         return x + push[which, :, None, None]
 
     def ablate_them(x: Tensor, which: Tensor) -> Tensor:
-        active = torch.einsum("uhw,ku->khw", x[0].float(), read[which]) + bias[which, None, None]
-        active = active.relu() if tried.rectified else active
-        return x - active[:, None] * write[which, :, None, None]
+        positions = x[0].float().flatten(1).T.cpu().numpy()
+        active = torch.from_numpy(tried[which.cpu().numpy()].activations(positions).T).to(x)
+        return x - active.unflatten(1, x.shape[2:])[:, None] * write[which, :, None, None]
 
     for i, picture in enumerate(track(_batches(images, 1), len(firing), "receipts", "images")):
         whole = clip.encode_images(picture)

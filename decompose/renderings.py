@@ -17,9 +17,10 @@ import pyarrow as pa
 from jaxtyping import Float, Int
 
 from atlas.analysis.stats import Extremes
+from atlas.model.directions import Directions
 from atlas.store.store import Store
 from atlas.vectors import Rows
-from decompose.responses import Responses, hashed_rows, picked_rows, unhashed_rows
+from decompose.responses import Responses, default_kind, hashed_rows, picked_rows, unhashed_rows
 
 _TONE = re.compile(r"[,:]? (?:medium-)?(?:light|medium|dark) skin tone")
 _MEANS_AT_ONCE = 2**24  # means of things held at once; it limits how many neurons are read in one pass
@@ -126,3 +127,14 @@ def _earlier(keys: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
     found = np.empty_like(keys)
     found[order] = place - np.maximum.accumulate(np.where(new, place, 0))
     return found
+
+
+def spread_over_things(store: Store, directions: Directions | None = None) -> Float[np.ndarray, " k"]:
+    """Standard deviation of each neuron or direction over the Store's images, or over its words without images.
+
+    It is that of the mean over positions of the rectified map, which the bilinear form reads: 0 for a neuron that never
+    fires. One thing by several vendors or in all skin tones counts once. Otherwise neurons for couples and families,
+    whose emoji come in all pairs of skin tones, would vary most.
+    """
+    kind = default_kind(store)
+    return Responses(store.array("mean", kind), directions).deviation(things_of(store, kind).weights)

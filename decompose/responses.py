@@ -3,7 +3,7 @@
 A (n, u) activations of u neurons    Z (n, k) readings of k directions; of neurons, A itself
 """
 
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator, Sequence, Sized
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -15,6 +15,7 @@ from atlas.model.directions import Directions
 from atlas.store.store import Store
 from atlas.vectors import Moments, Rows
 
+LOGIT_SCALE = 100.0  # inverse temperature of cosines if no model gives its own: that of trained CLIPs
 RESPONSE_BLOCK = 4096  # rows read at a time
 _HASH_FACTOR = 2654435761  # odd, so that row -> SCATTER * row is one to one modulo 2^32
 _SHARPNESS = 4  # power of the response by which rows are weighted
@@ -140,6 +141,17 @@ def unhashed_rows(numbers: Int[np.ndarray, "*shape"]) -> Int[np.ndarray, "*shape
 def picked_rows(array: Rows, rows: Int[np.ndarray, "*shape"]) -> np.ndarray:
     """Some rows of an array, a memory map or a Store's view, by their numbers."""
     return array[rows]  # pyright: ignore[reportArgumentType]
+
+
+def check_factorable(A: Float[np.ndarray, "n u"], tried: Sequence[int], folds: int) -> None:
+    """Raise Refused for activations among whose numbers of factors none can be chosen: few rows, or zeros alone."""
+    if not tried:
+        raise Refused("no numbers of factors to choose from; give some, such as range(2, 11)")
+    least = max(folds, -(-max(tried) * folds // max(folds - 1, 1)))
+    if folds < 2 or len(A) < least:
+        raise Refused(f"{len(A)} rows are too few for {folds} folds and {max(tried)} factors: give {least} or more")
+    if not np.any(A):
+        raise Refused("all activations are zero: there is nothing to factor")
 
 
 def check_rows(n: int, **arrays: Sized | None) -> None:

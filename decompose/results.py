@@ -119,12 +119,17 @@ def write_page(
 
     `again`: the words of the command that makes the page. `beside`: further files of the page, by name.
     """
+    from atlas.store.files import NotWritable
     from decompose.pages import write_fragment
 
     if store.layer != store.layers[0]:
         print(f"the site shows {store.layers[0]} alone, so there is no page of {store.layer}", file=sys.stderr)
         return 0
-    write_fragment(store, name, title, recorded_command(*map(str, again)), body, beside)
+    try:
+        write_fragment(store, name, title, recorded_command(*map(str, again)), body, beside)
+    except NotWritable as refused:
+        print(f"{refused}, so no page is made", file=sys.stderr)
+        return 0
     return announce_page(store)
 
 

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atlas.console import option, options_changed, print_table, takes
+from atlas.console import option, options_changed, path_name, print_table, real_number, takes
 from atlas.options import ATLAS_WEIGHTS
 from atlas.store.part import option_words
 from decompose.opening import (
@@ -15,7 +15,6 @@ from decompose.opening import (
     NEURON_NUMBER,
     SEED_NUMBER,
     STORE_FOLDER,
-    check_count,
     chosen_neuron,
     count_option,
     load_directions,
@@ -64,7 +63,7 @@ def nearest_command(
 
 @takes(
     STORE_FOLDER,
-    option("other", type=Path, help="folder of the other Store"),
+    option("other", type=path_name, help="folder of the other Store"),
     COLLECTED_LAYER,
     option("--other-layer", metavar="PATH", help="another layer that the other Store holds"),
     SEED_NUMBER,
@@ -77,7 +76,6 @@ def universality_command(
     """Neurons of two models that are each other's nearest, by their responses to the same rows of two Stores."""
     from decompose.neighbours import universality
 
-    check_count(k)
     found = universality(open_store(store, layer), open_store(other, other_layer), seed=seed).to_pylist()
     if not as_json:
         kept = sum(row["q"] <= _RATE for row in found)
@@ -89,7 +87,7 @@ def universality_command(
 @takes(
     STORE_FOLDER,
     option("-k", type=number_or_auto, default=16, help=f"components (16); {AUTO}: by held-out error and stability"),
-    option("--alpha", type=float, default=0.0, help="L1 penalty on the codes (0)"),
+    option("--alpha", type=real_number(0), default=0.0, help="L1 penalty on the codes (0)"),
     SEED_NUMBER,
     COLLECTED_LAYER,
     AS_JSON,
@@ -123,7 +121,7 @@ def nmf_command(store: Path, k: int | str, alpha: float, seed: int, layer: str |
 @takes(
     STORE_FOLDER,
     DIRECTIONS_FILE,
-    option("--rate", type=float, default=_RATE, help=f"false discovery rate ({_RATE})"),
+    option("--rate", type=real_number(0, 1, above=True), default=_RATE, help=f"false discovery rate ({_RATE})"),
     SEED_NUMBER,
     count_option(20, "labels to print"),
     ATLAS_WEIGHTS,
@@ -150,7 +148,6 @@ def label_command(
     from decompose.labels import by_neuron, label_neurons
     from decompose.pages.directions import directions_page, portray
 
-    check_count(k)
     opened, clip = open_with_model(store, pretrained, layer)
     some = load_directions(directions, clip.neurons)
     recipe = {"rate": rate, "seed": seed}

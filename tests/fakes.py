@@ -16,7 +16,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from atlas.analysis import parts
 from atlas.model.clip import Clip
-from atlas.store.shards import KINDS, REJECT_SCHEMA, ROW_SCHEMA, SHARD_ROWS, describe_files, sha256, write_json
+from atlas.store.files import describe_files, sha256, write_json
+from atlas.store.shards import KINDS, REJECT_SCHEMA, ROW_SCHEMA, SHARD_ROWS
 from atlas.store.store import STORE_FORMAT, Part, Store
 
 VENDORS = ("Goog", "Twtr")  # openly licensed drawings: Apache 2.0 and CC-BY 4.0

@@ -22,7 +22,8 @@ NEURONS = "atlas.page.finder.set('a')"
 GIVEN = "atlas.page.finder.set('island', 'caption')"
 PAGES = {  # what is opened there first
     "index.html": None,
-    "index.html#p=5&neuron=3": f"Promise.all([{SELECT}, {SEARCH}])",
+    "map.html": None,
+    "map.html#p=5&neuron=3": f"Promise.all([{SELECT}, {SEARCH}])",
     "neurons.html": None,
     "neurons.html#p=3&c=evidence": f"Promise.all([{SELECT}, {NEURONS}])",
     "neurons/0003.html": "document.querySelectorAll('.band')[5].click()",
@@ -39,7 +40,7 @@ def faults(browser: Any, site: Path, pages: dict[str, str | None], width: int, s
     for path, first in pages.items():
         page.goto("about:blank")
         page.goto(f"{site.as_uri()}/{path}")
-        if not path.startswith(("about", "emotions")):
+        if not path.startswith(("index", "about", "emotions")):
             page.wait_for_selector("body[data-ready]", state="attached")
         if first:
             page.evaluate(first)

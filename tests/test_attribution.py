@@ -12,7 +12,8 @@ from atlas.model.directions import Directions
 from atlas.store.shards import ROW_SCHEMA
 from atlas.store.store import Store
 from decompose import attribution
-from decompose.attribution import PROMPT_TEMPLATES, attribute, completeness, concept_embeddings, explained, prompts
+from decompose.attribution import attribute, completeness, explained
+from decompose.prompting import PROMPT_TEMPLATES, concept_embeddings, prompts
 from tests.fakes import fake_store
 from tests.towers import adopt, noise
 

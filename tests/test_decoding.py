@@ -102,6 +102,24 @@ def test_float_and_integer_depths(scale):
     near(decode(saved(Image.fromarray((ramp * 65535).astype(np.int32)), "TIFF")), grey, within=1)
 
 
+@pytest.mark.parametrize("bits", [9, 10, 12])
+def test_few_bits_of_grey_are_stretched_and_said(bits):
+    ramp = np.linspace(0, 2**bits - 1, 256).astype(np.uint16).reshape(1, -1).repeat(4, 0)
+    grey = np.arange(256)[None, :, None].repeat(4, 0).repeat(3, 2)
+    for form in ("PNG", "TIFF"):
+        image = decode(saved(Image.fromarray(ramp), form))
+        near(image, grey, within=1)
+        assert image.info[decoding.STRETCHED] == bits
+    more = decode(saved(Image.fromarray(ramp * 17), "PNG"))  # beyond 12 bits the file means what it says
+    assert decoding.STRETCHED not in more.info or bits < 9
+
+
+def test_a_camera_s_file_is_not_shown_by_its_preview(tmp_path):
+    (tmp_path / "a.NEF").write_bytes(saved(photo(), "TIFF"))
+    with pytest.raises(Unreadable, match="RAW of a camera"):
+        decode(tmp_path / "a.NEF")
+
+
 def test_no_finite_pixel():
     with pytest.raises(Unreadable, match="no finite pixel"):
         decode(saved(Image.fromarray(np.full((2, 2), np.nan, np.float32)), "TIFF"))
@@ -171,8 +189,18 @@ def test_damage_never_escapes():
     ("data", "reason"),
     [
         (b"", "empty: 0 bytes"),
-        (b"<!DOCTYPE html><title>404</title>", "not an image that can be read: it starts with b'<!DOCTYPE ht'"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image that can be read"),
+        (b"<!DOCTYPE html><title>404</title>", "an HTML page, not a picture: the download failed"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "PostScript: convert it to PNG"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC: convert it, or pip install pillow-heif"),
+        (b"\xff\x0a\x7f\x01 more", "JPEG XL: convert it, or pip install pillow-jxl-plugin"),
+        (b"\0\0\0\x18ftypcrx \0\0\0\1", "RAW of a camera"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a Git LFS pointer, not the picture"),
+        (b"%PDF-1.7\n", "PDF"),
+        (b"PK\x03\x04\x14\0", r"an archive \(zip\), not a picture"),
+        (b'{"error": "no"}', "JSON, not a picture"),
+        (b"no picture, but a line of words", "text, not a picture"),
+        (bytes(900), "zeros alone"),
+        (b"\xde\xad\xbe\xef" * 4, r"not an image that can be read: it starts with b'.xde"),
         (png(60_000, 60_000, 8, 2, []), "too large"),
         (png(12_000, 12_000, 8, 2, []), "too large: 12000 x 12000 pixels"),
         (saved(Image.new("L", (1, 101)), "PNG"), "too thin: 1 x 101"),

@@ -95,6 +95,9 @@ def test_the_map_says_how_honest_it_is(store: atlas.Store) -> None:
     assert 0 < quality["preservation"] < 1
     assert quality["modality_gap"]["centred"]["image-word"] < quality["modality_gap"]["raw"]["image-word"]
     assert set(quality["word_meets_drawing"]) == {"raw", "centred"}
+    assert set(quality["mixing"]) == set(quality["preservation_within"]) == set(store.counts)
+    assert quality["name_matches"]["word-image"]["of_ten"] >= quality["name_matches"]["word-image"]["first"] > 0
+    assert quality["umap"]["balanced"]
     assert store.recipe(part("index/embedding"))["image"]["recall_at_10"] == 1.0
 
 

@@ -34,7 +34,7 @@ def truth(store: Store, neuron: int) -> tuple[np.ndarray, np.ndarray]:
 def test_the_rows_that_drive_a_neuron_have_the_colours_of_their_activations(
     visit: Visit, store: Store, neuron: int
 ) -> None:
-    page = visit.open(f"index.html#neuron={neuron}")
+    page = visit.open(f"map.html#neuron={neuron}")
     rows, values = truth(store, neuron)
     share = (values - values[-1]) / (values[0] - values[-1])
     code = "new Map(atlas.page.lit.map((i) => [atlas.page.points.row[i], atlas.page.points.code[i]]))"
@@ -53,7 +53,7 @@ def test_the_rows_that_drive_a_neuron_have_the_colours_of_their_activations(
 
 
 def test_the_legend_says_what_the_colours_are(visit: Visit, store: Store) -> None:
-    page = visit.open("index.html#neuron=3")
+    page = visit.open("map.html#neuron=3")
     _, values = truth(store, 3)
     said = f"The {KEPT} rows that activate neuron 3 most, of 280 images and words, by activation."
     assert said in page.inner_text("#neuron")
@@ -71,10 +71,10 @@ def test_the_legend_says_what_the_colours_are(visit: Visit, store: Store) -> Non
 def test_only_the_block_of_a_neuron_is_read_and_the_last_pick_counts(visit: Visit) -> None:
     read: list[str] = []
     visit.page.on("request", lambda request: read.append(request.url.rsplit("/", 1)[1]))
-    page = visit.open("index.html")
+    page = visit.open("map.html")
     assert not [name for name in read if "drivers" in name]  # opening the map waits for none of it
     page.evaluate("Promise.all([2, 7, 8].map(atlas.page.legend.light))")
-    assert page.locator("#neuron a").get_attribute("href") == "neurons/0008.html"
+    assert page.locator("#neuron a.caption").get_attribute("href") == "neurons/0008.html"
     assert sorted(name for name in read if "drivers" in name) == ["drivers-0.js", "drivers-1.js"]
     page.evaluate(f"atlas.page.legend.light({NEURONS})")  # there is no such neuron
     assert page.locator("#neuron").is_hidden()

@@ -14,10 +14,10 @@ from atlas.model.clip import Clip
 from atlas.model.directions import Directions
 from atlas.store.store import Store
 from decompose import bakeoff, coding, equations
-from decompose.attribution import PROMPT_TEMPLATES, chosen_templates, other_templates
 from decompose.bakeoff import compare_solvers
 from decompose.equations import Equation, Term, compose, equation, name_neurons, printed_terms
 from decompose.pages import equations_page
+from decompose.prompting import PROMPT_TEMPLATES, chosen_templates, other_templates
 from decompose.solvers import logistic
 from tests.fakes import fake_store, part
 from tests.towers import adopt, noise

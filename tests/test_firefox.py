@@ -80,7 +80,7 @@ def firefox() -> Iterator[Firefox]:
 
 
 def test_the_map_answers(firefox: Firefox, store: Store) -> None:
-    firefox.open(f"{(store.derived(part('site')) / 'index.html').as_uri()}#v=0,0,65000")
+    firefox.open(f"{(store.derived(part('site')) / 'map.html').as_uri()}#v=0,0,65000")
     x, y = firefox.evaluate("atlas.page.scatter.place(atlas.page.pointOf[5])")
     firefox.point(x, y)
     firefox.until("!document.getElementById('tip').hidden")
@@ -102,7 +102,7 @@ def test_other_pages_open(firefox: Firefox, store: Store, page: str) -> None:
 
 @pytest.mark.parametrize("way", ["webgl", "raster"])
 def test_points_are_drawn(firefox: Firefox, store: Store, way: str) -> None:
-    firefox.open(f"{(store.derived(part('site')) / 'index.html').as_uri()}?draw={way}")
+    firefox.open(f"{(store.derived(part('site')) / 'map.html').as_uri()}?draw={way}")
     assert firefox.evaluate("document.querySelectorAll('canvas.ink').length") == (way == "raster")
     assert firefox.evaluate("atlas.page.shown().length") == 300
     assert firefox.errors == []

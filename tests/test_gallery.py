@@ -208,7 +208,7 @@ def test_cells_have_icons_and_a_run_goes_on(store, clip, monkeypatch):
         ((), "name neurons, as in 12 40-47, or ask for --all of them"),
         (("3", "--all"), "name neurons, as in 12 40-47, or ask for --all of them"),
         (("1024",), "neuron 1024 is out of range"),
-        (("3", "--steps", "0"), "steps is 0"),
+        (("3", "--steps", "0"), "'0' is no whole number from 1 on"),
         (("3", "--text", "cat"), "name neurons, as in 12 40-47, or ask for --all of them, for --text or for --cells"),
         (("--text", "cat", "--theme", "sea"), "--theme and --strength are of neurons; leave them out"),
         (("--text", " "), "the text is empty"),

@@ -18,12 +18,13 @@ from atlas.dream.gallery import DRAWINGS_FILE, write_drawings
 from atlas.errors import Refused
 from atlas.pages.fragments import fragment_part
 from atlas.pages.site import SITE
+from atlas.store.files import read_json
 from atlas.store.part import Part, option_words
-from atlas.store.shards import read_json
 from atlas.store.store import Store
 from decompose import store_commands
 from decompose.components import COMPONENTS
 from decompose.lookup import TEXT_BANK
+from decompose.studies import commands
 
 PROGRAMS = {"atlas": main, "decompose": decompose.cli.main}
 
@@ -136,6 +137,15 @@ def test_every_option_of_a_command_can_be_recorded() -> None:
         (store_commands.label_command, {"store": "out"}),
         (decompose.cli.equation_command, {"concept": "happy"}),
         (decompose.cli.emotions_command, {}),
+        (commands.attack_command, {"store": "out"}),
+        (commands.conditional_command, {"store": "out", "neuron": "3"}),
+        (commands.concept_command, {"store": "out", "name": "pizza"}),
+        (commands.words_command, {"store": "out", "word": "king"}),
+        (commands.probe_command, {"store": "out"}),
+        (commands.regions_command, {"store": "out"}),
+        (commands.audit_command, {"store": "out"}),
+        (commands.given_command, {"store": "out", "neuron": "3"}),
+        (commands.replicate_command, {"study": "goh2021", "reference": "--reference=there"}),
     ):
         given = vars(parser.parse_args([command.__name__.removesuffix("_command"), *needed.values()]))
         options = {name: value for name, value in given.items() if name not in ("command", "function", *needed)}

@@ -25,15 +25,15 @@ def go(page: Any, address: str) -> None:
 
 
 def test_a_reopened_link_keeps_its_view(visit: Visit) -> None:
-    page = visit.open("index.html#v=1000,2000,30000&q=pizza")
+    page = visit.open("map.html#v=1000,2000,30000&q=pizza")
     page.evaluate(DRAWN)  # by then what was seen is known
     assert page.evaluate("location.hash") == "#v=1000,2000,30000&q=pizza"
     assert shown_hash(page) == "#v=1000,2000,30000&q=pizza"
-    assert shown_hash(visit.open("index.html#q=pizza")) == "#q=pizza"
+    assert shown_hash(visit.open("map.html#q=pizza")) == "#q=pizza"
 
 
 def test_all_that_a_link_names_comes_back_and_what_it_does_not_goes(visit: Visit) -> None:
-    page = visit.open("index.html#q=pizza")
+    page = visit.open("map.html#q=pizza")
     whole = page.evaluate("atlas.page.scatter.seen()")
     go(page, f"#{EVERYTHING}")
     assert set(shown_hash(page)[1:].split("&")) >= set(EVERYTHING.split("&"))
@@ -49,7 +49,7 @@ def test_all_that_a_link_names_comes_back_and_what_it_does_not_goes(visit: Visit
 
 
 def test_the_skip_link_changes_nothing(visit: Visit) -> None:
-    page = visit.open(f"index.html#{EVERYTHING}")
+    page = visit.open(f"map.html#{EVERYTHING}")
     before = shown_hash(page)
     go(page, "#main")
     assert shown_hash(page) == before
@@ -57,7 +57,7 @@ def test_the_skip_link_changes_nothing(visit: Visit) -> None:
 
 
 def test_the_latest_act_stands_out(visit: Visit) -> None:
-    page = visit.open("index.html")
+    page = visit.open("map.html")
     bright = "[...atlas.page.scatter.bright()].sort((a, b) => a - b)"
     page.get_by_placeholder("Search captions").fill("pizza")
     page.wait_for_function("atlas.page.finder.hits()?.length")
@@ -69,7 +69,7 @@ def test_the_latest_act_stands_out(visit: Visit) -> None:
     assert driven != found
     assert page.locator("#leading").inner_text() == "On the map what activates the neuron stands out: it came last."
     assert "lit=neuron" in shown_hash(page)
-    again = visit.open(f"index.html{shown_hash(page)}")
+    again = visit.open(f"map.html{shown_hash(page)}")
     assert again.evaluate(bright) == driven
     page.evaluate("atlas.page.selection.take([[-20000,-20000],[20000,-20000],[20000,20000]])")
     assert page.evaluate(bright) == page.evaluate("atlas.page.selection.chosen()")
@@ -81,20 +81,20 @@ def test_the_latest_act_stands_out(visit: Visit) -> None:
 
 
 def test_hidden_entries_of_the_legend_are_kept(visit: Visit) -> None:
-    page = visit.open("index.html")
+    page = visit.open("map.html")
     page.locator(".entry", has_text="image").click()
     page.get_by_role("button", name="Style").click()
     page.locator(".entry", has_text="roboto-slab").click()
     shown = page.evaluate("[...atlas.page.shown()]")
     address = shown_hash(page)
     assert "hide=kind.0,group." in address
-    again = visit.open(f"index.html{address}")
+    again = visit.open(f"map.html{address}")
     assert again.evaluate("[...atlas.page.shown()]") == shown
     assert again.locator(".entry[aria-pressed=false]").inner_text().startswith("roboto-slab")
 
 
 def test_what_closes_hands_on_the_focus(visit: Visit) -> None:
-    page = visit.open("index.html")
+    page = visit.open("map.html")
     focus = "document.activeElement.id || document.activeElement.className"
     page.get_by_placeholder("Search captions").fill("pizza")
     page.wait_for_selector("#results li")
@@ -130,7 +130,7 @@ def test_escape_closes_the_card_of_a_cell(visit: Visit) -> None:
 def test_a_neuron_put_away_leaves_the_colours_that_there_were_at_first(tmp_path: Path, browser: Any) -> None:
     site = write_site(fake_store(tmp_path / "images", words=0, texts=0)).parent
     page = browser.new_page()
-    Visit(page, site).open("index.html")
+    Visit(page, site).open("map.html")
     codes = page.evaluate("[...atlas.page.points.code]")
     assert len(set(codes)) == 2  # its two styles
     page.evaluate("atlas.page.legend.light(3)")

@@ -82,7 +82,7 @@ def test_meaning_finds_rows_with_the_label_and_leaves_out_texts(store: Store) ->
 
 
 def test_names_on_the_map_never_overlap_at_any_scale(visit: Visit) -> None:
-    page = visit.open("index.html")
+    page = visit.open("map.html")
     page.wait_for_function("atlas.page.scatter.over().named.length")
     seen = 0
     for span in (65_000, 40_000, 20_000, 10_000):
@@ -114,7 +114,7 @@ def test_a_part_of_what_is_so_called_is_not_called_so_again(tmp_path: Path, brow
 def test_a_few_pictures_stand_whole_in_the_first_view(tmp_path: Path, browser: Any) -> None:
     site = write_site(fake_store(tmp_path / "few", images=6, words=0, texts=0, neurons=NEURONS)).parent
     page = browser.new_page(viewport={"width": 1200, "height": 800})
-    Visit(page, site).open("index.html")
+    Visit(page, site).open("map.html")
     page.wait_for_function("atlas.page.scatter.over().drawn.length > 1")
     over, view = page.evaluate("atlas.page.scatter.over()"), page.evaluate("atlas.page.scatter.view()")
     page.close()
@@ -146,7 +146,7 @@ def test_a_name_goes_with_the_last_of_its_points(tmp_path: Path, browser: Any) -
 
 
 def test_thumbnails_stand_for_the_points_under_them(visit: Visit) -> None:
-    page = visit.open("index.html")
+    page = visit.open("map.html")
     page.wait_for_function("atlas.page.scatter.over().drawn.length > 20")
     off = page.evaluate(
         """atlas.page.scatter.over().drawn.map(([i, x, y]) => {
@@ -155,16 +155,12 @@ def test_thumbnails_stand_for_the_points_under_them(visit: Visit) -> None:
     )
     assert max(off) < 0.5
     page.locator(".entry", has_text="image").click()
-    page.evaluate(DRAWN)
-    page.wait_for_function("atlas.page.scatter.over().drawn.length")
-    kind = "atlas.page.rows.kind[atlas.page.points.row[i]]"
-    kinds = page.evaluate(f"atlas.page.scatter.over().drawn.map(([i]) => {kind})")
-    assert kinds
-    assert 0 not in kinds
+    page.wait_for_function("!atlas.page.scatter.over().drawn.length")
+    assert page.evaluate("atlas.page.scatter.over().words.length")
 
 
 def test_search_by_meaning_works_offline_and_says_what_it_took(visit: Visit) -> None:
-    page = visit.open("index.html")
+    page = visit.open("map.html")
     page.get_by_role("button", name="Meaning").click()
     page.get_by_placeholder("Search by meaning").fill("cat")
     page.wait_for_function("document.getElementById('found').textContent.includes('“cat”')")
@@ -177,8 +173,25 @@ def test_search_by_meaning_works_offline_and_says_what_it_took(visit: Visit) -> 
     assert page.locator("#results li").count() == 0
 
 
+def test_a_search_respects_the_legend_and_says_when_it_answers_another_question(visit: Visit) -> None:
+    page = visit.open("map.html")
+    page.get_by_role("button", name="Meaning").click()
+    page.get_by_placeholder("Search by meaning").fill("ca")
+    page.wait_for_function("document.getElementById('found').textContent.includes('answers another question')")
+    offered = page.locator("#phrases option").evaluate_all("all => all.map((option) => option.value)")
+    assert offered
+    assert all(text.casefold().startswith("ca") or " ca" in text.casefold() for text in offered)
+    page.locator(".entry", has_text="image").click()
+    page.get_by_placeholder("Search by meaning").fill("cat")
+    page.wait_for_function("document.getElementById('found').textContent.includes('hidden by the legend')")
+    assert "another question" not in page.locator("#found").inner_text()
+    kinds = page.evaluate("atlas.page.finder.hits().map((i) => atlas.page.rows.kind[atlas.page.points.row[i]])")
+    assert kinds
+    assert 0 not in kinds
+
+
 def test_a_search_says_when_what_it_found_lies_out_of_view(visit: Visit) -> None:
-    page = visit.open("index.html")
+    page = visit.open("map.html")
     box, found = page.get_by_placeholder("Search captions"), page.locator("#found")
     box.fill("pizza")
     page.wait_for_function("document.querySelectorAll('#results li').length > 0")
@@ -193,9 +206,13 @@ def test_a_search_says_when_what_it_found_lies_out_of_view(visit: Visit) -> None
 
 
 def test_a_neuron_lights_up_what_drives_it(visit: Visit, store: Store) -> None:
-    page = visit.open("index.html#neuron=3")
+    page = visit.open("map.html#neuron=3")
     chip = page.locator("#neuron")
-    assert chip.locator("a").get_attribute("href") == "neurons/0003.html"
+    assert chip.locator("a").first.get_attribute("href") == "neurons/0003.html"
+    assert chip.locator("a").last.get_attribute("href") == "neurons.html#p=3"
+    strip = chip.locator(".strip button").evaluate_all("all => all.map((one) => one.title.split(' · ')[0])")
+    assert 4 < len(strip) <= 24
+    assert len({name.casefold() for name in strip}) == len(strip)
     assert chip.locator("bdi").inner_text()
     rows = np.concatenate([store.positions(kind) for kind in ("image", "word")])
     A = np.concatenate([np.asarray(store.array("max", kind)) for kind in ("image", "word")])[:, 3].astype(np.float32)
@@ -209,7 +226,7 @@ def test_a_neuron_lights_up_what_drives_it(visit: Visit, store: Store) -> None:
 
 
 def test_lasso_table_and_export(visit: Visit) -> None:
-    page = visit.open("index.html")
+    page = visit.open("map.html")
     count = lasso(page, 300, 120, 820, 600)
     inside = page.evaluate(
         """[...atlas.page.shown()].filter((i) => {
@@ -230,7 +247,7 @@ def test_lasso_table_and_export(visit: Visit) -> None:
 
 
 def test_the_address_reopens_what_one_saw(visit: Visit) -> None:
-    page = visit.open("index.html")
+    page = visit.open("map.html")
     page.get_by_role("button", name="Trust").click()
     page.get_by_placeholder("Search captions").fill("pizza")
     page.wait_for_function("document.getElementById('found').textContent.includes('found')")
@@ -241,7 +258,7 @@ def test_the_address_reopens_what_one_saw(visit: Visit) -> None:
     address = shown_hash(page)
     for piece in ("q=pizza", "p=7", "c=kept", "sel=-20000,-20000;", "theme=dark", "v=1000,2000,30000"):
         assert piece in address
-    again = visit.open(f"index.html{address}")
+    again = visit.open(f"map.html{address}")
     assert again.locator("#query").input_value() == "pizza"
     assert again.get_by_role("button", name="Trust").get_attribute("aria-pressed") == "true"
     assert again.evaluate("atlas.page.scatter.seen().map(Math.round)") == [1000, 2000, 30000]
@@ -252,7 +269,7 @@ def test_the_address_reopens_what_one_saw(visit: Visit) -> None:
 
 
 def test_the_keyboard_walks_points_neighbours_and_results(visit: Visit) -> None:
-    page = visit.open("index.html")
+    page = visit.open("map.html")
     page.keyboard.press("/")
     assert page.evaluate("document.activeElement.id") == "query"
     page.keyboard.type("pizza")
@@ -281,7 +298,7 @@ def test_the_keyboard_walks_points_neighbours_and_results(visit: Visit) -> None:
 
 
 def test_exported_places_are_those_of_the_layout(visit: Visit, store: Store) -> None:
-    page = visit.open("index.html")
+    page = visit.open("map.html")
     page.evaluate("atlas.page.selection.take([[-33000,-33000],[33000,-33000],[33000,33000],[-33000,33000]])")
     records = page.evaluate("atlas.page.selection.records()")
     points = pq.read_table(store.derived(part("layout/map")) / "points.parquet").to_pandas().set_index("row")
@@ -303,7 +320,7 @@ def test_the_still_picture_has_the_colours_that_points_have_at_first(
     images, words, texts = counts
     site = write_site(fake_store(tmp_path / "demo", images=images, words=words, texts=texts)).parent
     page = browser.new_page()
-    Visit(page, site).open("index.html")
+    Visit(page, site).open("map.html")
     codes = page.evaluate("[...atlas.page.points.code]")
     assert drawn[0].tolist() == codes
     assert len(set(codes)) > 1
@@ -315,7 +332,7 @@ def test_a_row_without_a_caption_is_called_by_its_label(tmp_path: Path, browser:
     site = write_site(store).parent
     label = store.rows["label"][5].as_py()
     page = browser.new_page()
-    Visit(page, site).open("index.html#5")
+    Visit(page, site).open("map.html#5")
     assert page.locator("#card .caption").first.inner_text() == label
     page.evaluate(f"atlas.page.finder.set({label!r}, 'caption')")
     assert page.evaluate("atlas.page.finder.hits().includes(atlas.page.pointOf[5])")
@@ -327,7 +344,7 @@ def test_a_row_without_a_caption_is_called_by_its_label(tmp_path: Path, browser:
 def test_pages_say_how_the_map_was_drawn(tmp_path: Path, centre: bool) -> None:
     store = fake_store(tmp_path / "demo", centre=centre)
     site = write_site(store).parent
-    html, about = ((site / name).read_text("utf-8") for name in ("index.html", "about.html"))
+    html, about = ((site / name).read_text("utf-8") for name in ("map.html", "about.html"))
     assert html.count("<dt>0.800 → 0.100</dt><dd>the modality gap between images and words") == 1
     assert html.count("the distance of their mean embeddings") == 1
     assert ("and what remains after each kind’s mean is subtracted, as on this map" in html) == centre
@@ -339,7 +356,7 @@ def test_pages_say_how_the_map_was_drawn(tmp_path: Path, centre: bool) -> None:
 
 
 def test_several_words_say_what_their_figure_is(visit: Visit) -> None:
-    page = visit.open("index.html")
+    page = visit.open("map.html")
     page.evaluate("atlas.page.finder.set('cat sun', 'meaning')")
     assert "mean cosines (0 for a word that does not list the row)" in page.locator("#found").inner_text()
     page.evaluate("atlas.page.finder.set('cat', 'meaning')")
@@ -347,7 +364,7 @@ def test_several_words_say_what_their_figure_is(visit: Visit) -> None:
 
 
 def test_everything_has_a_name(visit: Visit) -> None:
-    page = visit.open("index.html#5")
+    page = visit.open("map.html#5")
     page.evaluate("atlas.page.selection.take([[-20000,-20000],[20000,-20000],[20000,20000]])")
     nameless = page.evaluate(
         """[...document.querySelectorAll('button,a,input,select,[role=region],[role=group]')].filter((e) =>
@@ -369,10 +386,10 @@ def test_few_points_are_discs_in_the_still_picture() -> None:
 
 def test_without_javascript_there_is_a_picture_and_a_table(store: Store, browser: Any) -> None:
     page = browser.new_context(java_script_enabled=False).new_page()
-    page.goto((store.derived(part("site")) / "index.html").as_uri())
+    page.goto((store.derived(part("site")) / "map.html").as_uri())
     assert page.locator("#still").evaluate("image => image.naturalWidth") == 900
     assert "still picture" in page.locator("main").inner_text()
-    html = (store.derived(part("site")) / "index.html").read_text("utf-8")
+    html = (store.derived(part("site")) / "map.html").read_text("utf-8")
     assert html.count("data-region=") > 3
     assert "trustworthiness" in html
     page.context.close()
@@ -405,7 +422,7 @@ def coverage(page: Any) -> float:
 def test_points_are_drawn_with_a_gpu_and_without_alike(visit: Visit) -> None:
     covered = {}
     for way in ("webgl", "raster"):
-        page = visit.open(f"index.html?draw={way}")
+        page = visit.open(f"map.html?draw={way}")
         assert (page.locator("canvas.ink").count() == 0) == (way == "webgl")
         page.evaluate("document.querySelector('.overlay:not(.ink)').remove()")  # pictures and names
         covered[way] = coverage(page)

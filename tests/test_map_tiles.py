@@ -167,7 +167,7 @@ def test_a_selection_takes_what_is_not_drawn_too(many: Path, browser: Any) -> No
 def test_what_a_meaning_or_a_neuron_lights_stands_in_its_place(site: Store, browser: Any) -> None:
     page = browser.new_page(viewport={"width": 1200, "height": 800})
     visit = Visit(page, site.derived(part("site")))
-    visit.open("index.html")
+    visit.open("map.html")
     places = page.evaluate(  # of every tile, by another way than the page's own
         """(async () => {
           const found = [], count = (await atlas.table('overview')).ends.length - 1;

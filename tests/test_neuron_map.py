@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 from scipy.sparse import csr_matrix
 
+from atlas.analysis.grid import snap_to_grid
 from atlas.pages import columns, neuronregions, traits, write_site
 from atlas.store.store import Store
-from tests.browsing import Visit, lasso, shown_hash
+from tests.browsing import DRAWN, Visit, lasso, shown_hash
 from tests.fakes import HOSTILE, WORDS, fake_store, part
 
 ISLANDS, EACH = 6, 30
@@ -177,10 +178,11 @@ def test_lasso_table_and_export_of_neurons(visit: Visit, store: Store) -> None:
     assert {"neuron", "label", "words", "evidence", "receipts", "monosemanticity", "p", "x", "y"} <= set(records[0])
     stats = pq.read_table(store.derived(part("neurons/stats")) / "image.parquet").to_pylist()
     points = pq.read_table(store.derived(part("layout/neurons")) / "points.parquet").to_pandas()
-    step = columns.place_steps(points[["x", "y"]].to_numpy())[2]
+    squares = snap_to_grid(points[["x", "y"]].to_numpy())
+    step = columns.place_steps(squares)[2]
     for record in records:
         assert record["std"] == pytest.approx(stats[record["neuron"]]["std"], rel=1e-5)
-        assert record["x"] == pytest.approx(points["x"][record["neuron"]], abs=step)
+        assert record["x"] == pytest.approx(squares[record["neuron"], 0], abs=step)
     with page.expect_download() as download:
         page.get_by_role("button", name="Save CSV").click()
     text = Path(download.value.path()).read_text("utf-8")
@@ -203,7 +205,7 @@ def test_a_click_shows_a_neuron_and_what_answers_alike(visit: Visit) -> None:
     assert card.locator("small").first.inner_text() == f"neuron {pointed}"
     assert card.get_by_role("link", name="Open its card").get_attribute("href") == f"neurons/{pointed:04d}.html"
     drives = card.get_by_role("link", name="Show on the map what activates it")
-    assert drives.get_attribute("href") == f"index.html#neuron={pointed}"
+    assert drives.get_attribute("href") == f"map.html#neuron={pointed}"
     card.locator(".strip button").first.click()
     assert card.locator("small").first.inner_text() != f"neuron {pointed}"
     card.get_by_label("Back to the previous point").click()
@@ -287,13 +289,28 @@ def test_a_neuron_has_an_address(visit: Visit, address: str) -> None:
     page.wait_for_function("document.querySelector('#card small').textContent === 'neuron 13'")
 
 
-def test_pictures_make_room_for_the_colours_of_a_measure(visit: Visit) -> None:
+def test_every_neuron_is_seen_in_a_square_of_its_own_and_keeps_its_picture_when_coloured(visit: Visit) -> None:
     page = visit.open("neurons.html")
-    page.wait_for_function("atlas.page.scatter.over().drawn.length > 5")
+    n = page.evaluate("atlas.page.n")
+    page.wait_for_function(f"atlas.page.scatter.over().drawn.length === {n}")
+    over = page.evaluate("atlas.page.scatter.over()")
+    for at, (_, x, y) in enumerate(over["drawn"]):
+        assert all(max(abs(x - u), abs(y - v)) > over["side"] for _, u, v in over["drawn"][:at])
+    sheets = page.evaluate("[...new Set(atlas.page.scatter.over().drawn.map(([i]) => atlas.page.rows.spot(i).sheet))]")
+    assert len(sheets) == 1  # one file, however many sheets the site has
     page.get_by_label("Colour by").select_option("std")
-    page.wait_for_function("atlas.page.scatter.over().drawn.length === 0")
-    page.get_by_label("Colour by").select_option("strongest")
-    page.wait_for_function("atlas.page.scatter.over().drawn.length > 5")
+    page.evaluate(DRAWN)
+    assert page.evaluate("atlas.page.scatter.over().drawn.length") == n
+
+
+def test_squares_keep_what_lies_together_together() -> None:
+    rng = np.random.default_rng(0)
+    xy = (rng.standard_normal((2, 2))[np.arange(80) % 2] * 5 + rng.standard_normal((80, 2))).astype(np.float32)
+    squares = snap_to_grid(xy)
+    assert len(np.unique(squares, axis=0)) == 80
+    assert (np.ptp(squares, axis=0) <= 9).all()
+    near = np.argsort(np.square(squares[:, None] - squares[None]).sum(axis=2), axis=1)[:, 1:5]
+    assert (near % 2 == np.arange(80)[:, None] % 2).mean() > 0.8
 
 
 def test_without_a_layout_the_table_is_cut_by_the_box(tmp_path: Path, browser: Any) -> None:

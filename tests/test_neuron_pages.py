@@ -40,7 +40,7 @@ def test_a_card_shows_everything_that_is_known(visit: Visit, store: Store) -> No
     tiles = page.locator("#top li")
     assert tiles.count() == 24
     assert tiles.first.inner_text() == f"{top['top_value'][0]:#.3g}"
-    assert tiles.first.locator("a").get_attribute("href") == f"../index.html#{top['top'][0]}"
+    assert tiles.first.locator("a").get_attribute("href") == f"../map.html#{top['top'][0]}"
     words = pq.read_table(store.derived(part("neurons/stats")) / "word.parquet").to_pylist()[3]
     strongest = store.rows["label"][words["top"][0]].as_py()
     assert page.locator("#words li").first.inner_text().startswith(strongest)
@@ -60,12 +60,13 @@ def test_a_card_shows_everything_that_is_known(visit: Visit, store: Store) -> No
 
 
 def test_a_card_says_what_was_not_made_and_how_to_make_it(tmp_path: Path, browser: Any) -> None:
-    site = write_site(fake_store(tmp_path / "demo", texts=0, neurons=2)).parent
+    store = fake_store(tmp_path / "demo", texts=0, neurons=2)
     page = browser.new_page()
-    Visit(page, site).open("neurons/0001.html")
+    Visit(page, write_site(store).parent).open("neurons/0001.html")
     said = page.locator(".absent li").all_inner_texts()
-    assert "No receipts (does raising the neuron raise its label?): decompose label outputs/demo makes them." in said
-    assert "No texts: atlas collect texts outputs/demo makes them." in said
+    label = f"decompose label {store.path}"  # runs as it stands, wherever the Store lies
+    assert f"No receipts (does raising the neuron raise its label?): {label} makes them." in said
+    assert f"No texts: atlas collect texts {store.path} makes them." in said
     page.close()
 
 
@@ -142,7 +143,7 @@ def test_a_fragment_is_a_page_of_the_site(visit: Visit, store: Store) -> None:
     assert heading.inner_text() == f"Emotions {LABEL}"
     assert heading.bounding_box()["height"] > 20
     assert (store.derived(part("site")) / "assets" / "emotions" / "disc.svg").exists()
-    assert page.locator("article .t").get_attribute("href") == "index.html#5"
+    assert page.locator("article .t").get_attribute("href") == "map.html#5"
     page.locator("article a").first.click()
     page.wait_for_url("**/neurons/0003.html")
 

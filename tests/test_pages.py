@@ -22,7 +22,7 @@ NEURONS = 16
 
 
 def test_the_map_answers_and_keeps_what_is_clicked(visit: Visit) -> None:
-    page = visit.open("index.html#5")
+    page = visit.open("map.html#5")
     x, y = page.evaluate(PLACE % 5)
     page.mouse.move(x, y)
     tip = page.locator("#tip")
@@ -40,7 +40,7 @@ def test_the_map_answers_and_keeps_what_is_clicked(visit: Visit) -> None:
 
 
 def test_search_and_legend(visit: Visit) -> None:
-    page = visit.open("index.html")
+    page = visit.open("map.html")
     page.get_by_placeholder("Search captions").fill("DRAWING pizza")
     assert page.locator("#found").inner_text().startswith(f"{page.locator('#results li').count()} found")
     assert all("pizza" in text for text in page.locator("#results .caption").all_inner_texts())
@@ -55,7 +55,7 @@ def test_search_and_legend(visit: Visit) -> None:
 
 
 def test_hostile_captions_are_inert_and_whole(visit: Visit) -> None:
-    page = visit.open("index.html")
+    page = visit.open("map.html")
     for row, caption in HOSTILE.items():
         page.evaluate(f"atlas.page.pick(atlas.page.points.row.indexOf({row}))")
         assert page.locator("#card .caption").first.inner_text() == " ".join(caption.split())
@@ -83,13 +83,13 @@ def test_neurons_and_activations(visit: Visit) -> None:
 
 
 def test_dark_and_narrow(visit: Visit) -> None:
-    page = visit.open("index.html")
+    page = visit.open("map.html")
     paper = "getComputedStyle(document.body).backgroundColor"
     light = page.evaluate(paper)
     page.get_by_label("Switch between light and dark").click()
     assert page.evaluate(paper) != light
     page.set_viewport_size({"width": 400, "height": 800})
-    for path in ("index.html", "neurons.html", "activations.html", "neurons/0003.html", "about.html"):
+    for path in ("map.html", "neurons.html", "activations.html", "neurons/0003.html", "about.html"):
         visit.open(path, ready=False)
         assert page.evaluate("document.documentElement.scrollWidth") <= 400, path
 
@@ -111,7 +111,7 @@ def test_every_card_exists_and_every_link_resolves(store: Store) -> None:
 def test_nothing_derived_still_makes_a_site(tmp_path: Path) -> None:
     store = fake_store(tmp_path / "bare", images=3, words=0, texts=0, derived=False)
     index = write_site(store)
-    assert "atlas map" in index.read_text("utf-8")
+    assert "atlas map" in index.with_name("map.html").read_text("utf-8")
     assert not (index.parent / "neurons.html").exists()
 
 
@@ -135,7 +135,7 @@ def test_the_budget_steps_down_or_refuses_in_one_line(tmp_path: Path) -> None:
     assert sum(path.stat().st_size for path in store.derived(part("site")).rglob("*") if path.is_file()) <= whole * 1e6
     with pytest.raises(Refused, match=r"^a site of .* MB at least, above 0.5 MB; raise --max-mb$"):
         write_site(store, max_mb=0.5)
-    assert (store.derived(part("site")) / "index.html").exists()
+    assert (store.derived(part("site")) / "map.html").exists()
 
 
 def test_sheets_of_words_are_whole_where_that_is_smaller(monkeypatch: pytest.MonkeyPatch) -> None:

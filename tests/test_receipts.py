@@ -11,8 +11,8 @@ from atlas.errors import Refused
 from atlas.model import layers
 from atlas.model.clip import Clip
 from atlas.model.directions import Directions
-from decompose.attribution import concept_embeddings
 from decompose.lookup import neurons_of_text
+from decompose.prompting import concept_embeddings
 from decompose.receipts import (
     EDITS_A_PASS,
     Receipt,

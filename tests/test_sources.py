@@ -6,6 +6,7 @@ import os
 import pickle
 import sys
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -15,10 +16,10 @@ from PIL import Image
 
 from atlas.cli import DEMO
 from atlas.errors import Refused
-from atlas.sources import archives, builtin, vocabulary, word_images
+from atlas.sources import builtin, columnar, huggingface, imagefile, vocabulary, word_images
 from atlas.sources.decoding import Unreadable
-from atlas.sources.files import Paths
 from atlas.sources.spec import join, parse
+from atlas.sources.tables import Paths
 
 COLOURS = ("red", "lime", "blue", "yellow")
 
@@ -79,8 +80,8 @@ def test_folder_offers_what_it_cannot_read(photos):
             item.load()
         except Unreadable as reason:
             reasons[item.id.removeprefix("photos/")] = str(reason)
-    assert reasons.pop("page.jpg").endswith("it starts with b'<html>'")
-    assert reasons.pop("drawing.svg").startswith("not an image")
+    assert reasons.pop("page.jpg").startswith("an HTML page")
+    assert reasons.pop("drawing.svg").startswith("SVG: convert it")
     assert reasons == {"nothing": "empty: 0 bytes", "broken.png": "no such file", "pipe.png": "not a file"}
 
 
@@ -105,12 +106,13 @@ def test_folder_names_of_any_kind(photos):
 
 
 def test_folder_is_lazy(photos, monkeypatch):
-    listed = []
-    scandir = os.scandir
-    monkeypatch.setattr(os, "scandir", lambda path: listed.append(str(path)) or scandir(path))
+    """Names are looked over first; what a file holds, its size and its caption are read when its item is due."""
+    looked_at = []
+    monkeypatch.setattr(imagefile, "size_and_mtime", lambda path: looked_at.append(path.name) or (1, 1))
     items = iter(parse(str(photos)))
+    looked_at.clear()
     next(items)
-    assert not any("dogs" in path for path in listed)
+    assert looked_at == ["a.png"]
     assert len(list(items)) == 3
 
 
@@ -165,7 +167,8 @@ def test_tables(photos, name, content):
 
 def test_table_columns(photos):
     table = photos.parent / "t.csv"
-    table.write_text("bild,wort,caption\nphotos/a.png,hund,a dog\n")
+    (photos / "a").write_bytes((photos / "a.png").read_bytes())
+    table.write_text("bild,wort,caption\nphotos/a,hund,a dog\n")
     with pytest.raises(Refused, match="no column image, path or file; found: bild, wort, caption"):
         parse(str(table))
     with pytest.raises(Refused, match="no column 'picture'; found: bild"):
@@ -280,10 +283,10 @@ def test_parquet_row_groups_are_read_once(tmp_path, monkeypatch):
     table = pa.table({"image": [image_bytes(name) for name in COLOURS] * 5})
     pq.write_table(table, tmp_path / "rows.parquet", row_group_size=5)
     items = list(parse(str(tmp_path / "rows.parquet")))
-    archives._row_group.cache_clear()
+    columnar._row_group.cache_clear()
     for item in items:
         item.load()
-    assert archives._row_group.cache_info().misses == 4
+    assert columnar._row_group.cache_info().misses == 4
 
 
 def test_parquet_of_something_else(tmp_path):
@@ -316,7 +319,7 @@ def test_hugging_face(tmp_path, monkeypatch):
     with pytest.raises(Refused, match="no split 'valid'; it has train, test"):
         parse(f"hf:{tmp_path / 'pets'}:valid")
     monkeypatch.setitem(sys.modules, "datasets", None)
-    archives._data_set.cache_clear()
+    huggingface._data_set.cache_clear()
     with pytest.raises(Refused, match=r'pip install "multimodal-atlas\[hf\]"'):
         parse("hf:beans")
 
@@ -471,3 +474,16 @@ def test_a_file_is_taken_at_its_name(photos):
 def test_every_emoji_has_the_name_that_words_use():
     names = {item.label for item in parse("emoji?skin=no")}
     assert names <= set(vocabulary.emoji_names())
+
+
+def test_coarse_words_are_left_out_of_lists_but_not_of_a_users_file(tmp_path: Path) -> None:
+    words = builtin.word_source("words", top=600, fonts=("open-sans",), sizes=(24,)).words
+    assert len(words) == 600
+    assert "fucking" not in words  # among the 500 most frequent
+    assert "shit" not in builtin.word_source("words:emoji", "emoji", fonts=("open-sans",), sizes=(24,)).words
+    assert "shit" not in {item.caption for item in builtin.text_source("texts:emoji", "emoji")}
+    (tmp_path / "own.txt").write_text("shit\nlove\n", "utf-8")
+    assert builtin.word_source("own", str(tmp_path / "own.txt"), fonts=("open-sans",), sizes=(24,)).words == (
+        "shit",
+        "love",
+    )

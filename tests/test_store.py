@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from atlas.errors import Refused
-from atlas.store.shards import write_json
+from atlas.store.files import write_json
 from atlas.store.store import Part, Store
 from tests.fakes import fake_store
 

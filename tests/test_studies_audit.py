@@ -117,13 +117,14 @@ def test_the_command_and_its_exit_code(made: Path, tmp_path: Path, capsys: pytes
     assert main([*asked, "--patch", str(patch), "--max-attack", "1", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["passed"]
+    assert all((row["effect"] is None) == (row["untrained"] is None) for row in found["associations"])
     assert [row["measure"] for row in found["measures"]] == [row["measure"] for row in found["patched"]]
     assert sorted(found["silenced"]) == sorted(next(iter(found["changed"].values()), []))
     folder = Store.open(made).path / "site-fragments" / "audit"
     page = (folder / "page.html").read_text("utf-8")
     check_fragment(page, folder / "page.html")
     assert "<img src=x" not in page
-    assert main([*asked, "--max-attack", "-1", "--max-stroop", "1"]) == 1
+    assert main([*asked, "--max-attack", "0", "--max-stroop", "1"]) == 1
     printed = capsys.readouterr().out
     assert "limit -1: DOES NOT HOLD" in printed
     assert "limit 1: holds" in printed
@@ -131,7 +132,7 @@ def test_the_command_and_its_exit_code(made: Path, tmp_path: Path, capsys: pytes
 
 @pytest.mark.parametrize(
     ("words", "said"),
-    [(["--images", "1"], "at least 2"), (["--tests", "/no/such"], "cannot read"), (["-k", "0"], "at least one")],
+    [(["--tests", "/no/such"], "cannot read"), (["--classes", "no"], "needs 2")],
 )
 def test_refusals(made: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["audit", str(made), "--by", "group", *words]) == 1

@@ -1,6 +1,7 @@
 """Concepts: planted neurons are found in every kind and held out, nulls are flat, the command on a tiny Store."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from decompose.studies.concepts import (
     multimodal_list,
     sampled_rows,
 )
+from decompose.studies.untrained_nulls import few_stimuli
 
 CONCEPTS, EACH, NEURONS = 60, 6, 40
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -125,15 +127,25 @@ def made(mini: Clip, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return atlas.collect(sources, mini, place / "store").path
 
 
+def test_few_stimuli_are_those_of_the_concept_and_two_of_each_other() -> None:
+    names = ["red"] * 30 + [f"other {i % 150}" for i in range(600)] + [""] * 9
+    few = few_stimuli(names, "red", np.random.default_rng(0))
+    counts = Counter(names[i] for i in few)
+    assert counts.pop("red") == 24
+    assert set(counts.values()) == {2}
+    assert len(counts) == 100
+
+
 def test_the_command_for_one_concept(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["concept", str(made), "red", "-k", "3", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
+    page = Store.open(made).path / "site-fragments" / "concept" / "page.html"
+    assert "in the same network with random weights" in page.read_text("utf-8")
     assert set(rows[0]) == {"neuron", *(f"{kind}{end}" for kind in ("images", "words") for end in ("", "_q", "_held"))}
     photographs = ["--images", str(made.parent / "images" / "red"), "--words", "rouge"]
     assert main(["concept", str(made), "red", "-k", "3", *photographs]) == 0
     assert "photographs" in capsys.readouterr().out
     assert main(["concept", str(made), HOSTILE, "-k", "3"]) == 0
-    page = Store.open(made).path / "site-fragments" / "concept" / "page.html"
     check_fragment(page.read_text("utf-8"), page)
     assert "<img src=x" not in page.read_text("utf-8")
 
@@ -154,7 +166,6 @@ def test_the_command_for_all_concepts(made: Path, capsys: pytest.CaptureFixture[
         (["no such thing"], "holds nothing named"),
         (["red", "--images", "/no/such/folder"], "is not a folder"),
         (["--words", "red"], "are of one concept"),
-        (["red", "-k", "0"], "ask for at least one"),
     ],
 )
 def test_refusals(made: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

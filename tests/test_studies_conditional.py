@@ -25,6 +25,7 @@ from decompose.studies.conditional import (
     neuron_stimuli,
 )
 from decompose.studies.labelling import labelling_page, read_answers
+from decompose.studies.untrained_nulls import untrained_information
 
 REFERENCE = Path(__file__).parents[2] / "shared" / "reference" / "conditional_probability.json"
 HOSTILE = "</script><img src=x onerror=alert(1)>"
@@ -164,9 +165,12 @@ def test_the_command_by_labels_words_and_people(
     assert main([*command, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert {row["category"] for row in found["shares"]} == {"<b onclick=x>", "green"}
+    assert found["bits"] > found["bits_shuffled"]
+    assert 0 <= found["bits_untrained"][0] <= found["bits_untrained"][1] <= 1
     page = made.path / "site-fragments" / "conditional" / "page.html"
     check_fragment(page.read_text("utf-8"), page)
     assert "<b onclick" not in page.read_text("utf-8")
+    assert "random weights" in page.read_text("utf-8")
     assert main([*command, "--categories", "red", "green", "blue"]) == 0
     assert "by zero-shot words" in page.read_text("utf-8")
     file = tmp_path / "label.html"
@@ -212,26 +216,51 @@ def test_refusals(made: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str
         conditional_shares(np.array([0]), np.array([0]), np.array([0.0, 0]), 0.0, ["a"])
 
 
+def test_an_untrained_neuron_tells_what_its_order_tells() -> None:
+    """In buckets of the same sizes: all of it where the responses follow the categories, chance where they do not."""
+    rng = np.random.default_rng(0)
+    category = np.repeat([0, 1, -1], [60, 40, 20])
+    bucket = np.where(category == 0, 0, 1)
+    A = rng.normal(size=(120, 50)).astype(np.float32)
+    A[:, 0] = category == 1
+    found = untrained_information(A, bucket, category)
+    own = mutual_information(np.array([[60, 0], [0, 40]]))
+    assert found[0] == pytest.approx(own)
+    assert found[1:].max() < own / 5
+
+
 @pytest.mark.browser
-def test_the_labelling_page_by_keyboard(made: Store, tmp_path: Path, browser: object) -> None:
+def test_the_labelling_page_by_keyboard(
+    made: Store, tmp_path: Path, browser: object, capsys: pytest.CaptureFixture[str]
+) -> None:
     neuron = _varying(made)
     stimuli = neuron_stimuli(made, neuron)
     file = tmp_path / "label.html"
     file.write_text(labelling_page(made, stimuli, ["red", HOSTILE]), "utf-8")
-    context = browser.new_context(accept_downloads=True)  # type: ignore[attr-defined]
-    page, errors = context.new_page(), []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto(file.as_uri())
-    for i in range(len(stimuli.rows)):
-        assert f"{i + 1} of" in page.text_content("#place")
-        page.keyboard.press("12"[i % 2])
-    page.reload()
-    assert f"{len(stimuli.rows)} labelled" in page.text_content("#place")  # kept in the browser
-    with page.expect_download() as download:
-        page.click("#export")
-    download.value.save_as(tmp_path / "out.json")
-    context.close()
-    numbers, names = read_answers(tmp_path / "out.json", made, stimuli)
-    assert names == ["red", HOSTILE]
-    assert sorted(np.bincount(numbers).tolist()) == sorted([len(numbers) // 2, -(-len(numbers) // 2)])
+    labelled, errors = [], []
+    for number, keys in enumerate(("12", "1212121211")):  # the second person disagrees once in ten
+        context = browser.new_context(accept_downloads=True)  # type: ignore[attr-defined]
+        page = context.new_page()
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(file.as_uri())
+        assert "activation" not in page.inner_text("body").lower()
+        for i in range(len(stimuli.rows)):
+            assert f"{i + 1} of" in page.text_content("#place")
+            page.keyboard.press(keys[i % len(keys)])
+        page.reload()
+        assert f"{len(stimuli.rows)} labelled" in page.text_content("#place")  # kept in the browser
+        with page.expect_download() as download:
+            page.click("#export")
+        labelled.append(tmp_path / f"{number}.json")
+        download.value.save_as(labelled[-1])
+        context.close()
     assert errors == []
+    (one, names), (other, _) = (read_answers(path, made, stimuli) for path in labelled)
+    assert names == ["red", HOSTILE]
+    assert sorted(np.bincount(one).tolist()) == sorted([len(one) // 2, -(-len(one) // 2)])
+    assert one.tolist() != [i % 2 for i in range(len(one))]  # the order of the page is not that of the buckets
+    kappa = cohen_kappa(one, other)
+    assert kappa is not None
+    assert 0 < kappa < 1
+    assert main(["conditional", str(made.path), str(neuron), "--labels", *map(str, labelled)]) == 0
+    assert f"kappa of the labellers {kappa:.2f}" in capsys.readouterr().out

@@ -56,10 +56,14 @@ def test_the_command(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["given", str(made), str(neuron), "--by", "group", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert {row["class"] for row in rows} == {"red", "green", HOSTILE}
+    assert all(row["untrained"] > 0 for row in rows)
     page = Store.open(made).path / "site-fragments" / "given" / "page.html"
     check_fragment(page.read_text("utf-8"), page)
     assert "<img src=x" not in page.read_text("utf-8")
+    assert "random weights" in page.read_text("utf-8")
     assert main(["given", str(made), str(neuron), "--by", "group", "--names", "red"]) == 0
+    command = json.loads((page.parent / "made.json").read_text("utf-8"))["command"]
+    assert command == f"decompose given {{store}} {neuron} --by group --names red"
 
 
 @pytest.mark.parametrize(

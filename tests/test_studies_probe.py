@@ -101,8 +101,6 @@ def test_the_command(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--count", "1"], "two classes or more"),
-        (["-k", "0"], "ask for at least one"),
         (["--classes", "no"], "needs 2"),
     ],
 )

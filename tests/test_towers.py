@@ -17,10 +17,10 @@ from atlas.model.clip import Clip
 from atlas.model.directions import Directions
 from atlas.store.store import Store
 from decompose import equations
-from decompose.attribution import concept_embeddings
 from decompose.cli import main
 from decompose.components import factor_activations
 from decompose.confirmation import RECEIPT_COLUMNS
+from decompose.prompting import concept_embeddings
 
 pytestmark = pytest.mark.slow
 SHAPES = {"RN50x4": (2560, 640), "ViT-B-32": (3072, 512)}

@@ -9,9 +9,9 @@ import open_clip
 import torch
 
 from atlas.model.clip import Clip
-from atlas.store.shards import read_json, write_json
+from atlas.store.files import read_json, write_json
 from atlas.store.store import Store
-from decompose.attribution import concept_embeddings
+from decompose.prompting import concept_embeddings
 from decompose.receipts import mean_activations
 
 TEXT = {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}

@@ -13,14 +13,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from atlas.analysis import cells, layout, parts, stats
-from atlas.analysis.index import Index, neighbour_graph
+from atlas.analysis import balance, cells, layout, parts, stats
+from atlas.analysis.alignment import measure_alignment
+from atlas.analysis.index import Index
 from atlas.analysis.terms import Terms, embed_terms
 from atlas.console import track
 from atlas.errors import Refused
 from atlas.formatting import Record
 from atlas.model import weights
 from atlas.model.clip import Clip
+from atlas.store.files import save_array
 from atlas.store.listing import id_hash
 from atlas.store.shards import layer_folder
 from atlas.store.store import Store
@@ -66,7 +68,7 @@ def summarise_neurons(store: Store) -> Path:
                 summary = stats.summarise_activations(lambda kind=kind: _chunks(store, kind))
                 pq.write_table(summary_table(summary), folder / f"{kind}.parquet")
                 if kind == "image" or "image" not in store.counts:
-                    np.save(folder / "correlation.npy", summary.covariance.correlation().astype(np.float32))
+                    save_array(folder / "correlation.npy", summary.covariance.correlation().astype(np.float32))
     return store.derived(parts.STATS)
 
 
@@ -103,8 +105,9 @@ def summary_table(summary: stats.Summary) -> pa.Table:
 def relate_neurons(store: Store, clip: Clip) -> Path:
     """Make neurons/basis, W (u, e), and neurons/neighbours, the nearest neurons by basis and by response."""
     W = clip.basis()
-    with store.deriving(parts.BASIS, {"kind": clip.basis_kind, "layer": store.layer}) as folder:
-        np.save(folder / "basis.npy", W)
+    reads = {"text_tower": weights.text_sha256(clip.model), "logit_scale": clip.logit_scale}  # for a KeptModel
+    with store.deriving(parts.BASIS, {"kind": clip.basis_kind, "layer": store.layer} | reads) as folder:
+        save_array(folder / "basis.npy", W)
     correlation = np.load(store.derived(parts.STATS) / "correlation.npy")
     columns = {"neuron": np.arange(len(W))}
     columns |= {"by_basis": list(most_similar(cosines(W))), "by_response": list(most_similar(correlation))}
@@ -130,7 +133,9 @@ def relate_texts(store: Store, clip: Clip) -> Path:
     best = np.argsort(-score, axis=1, kind="stable")[:, :_TEXTS_LISTED]
     columns = {"neuron": np.arange(len(W)), "texts": [[texts[i] for i in row] for row in best]}
     columns["score"] = list(np.take_along_axis(score, best, 1))
-    with store.deriving(parts.TEXTS, {"score": "cosine, texts centred"}, of=of) as folder:
+    found = measure_alignment(store.array("embedding", "image"), E) if "image" in store.counts else None
+    recipe = {"score": "cosine, texts centred", **({"alignment": found.recipe()} if found else {})}
+    with store.deriving(parts.TEXTS, recipe, of=of) as folder:
         pq.write_table(pa.table(columns), folder / "texts.parquet")
     return store.derived(parts.TEXTS)
 
@@ -179,10 +184,11 @@ def draw_maps(
     centre: bool = True,
     columns: int | None = None,
     seed: int = 0,
+    balanced: bool = True,
 ) -> list[Path]:
     """Make layout/map, layout/neurons and layout/cells (if there are images), as `atlas map` does."""
-    options = _map_options(n_neighbors, min_dist, centre, columns, seed)
-    made = [lay_out_rows(store, seed, centre, n_neighbors, min_dist, options)]
+    options = _map_options(n_neighbors, min_dist, centre, columns, seed, balanced)
+    made = [lay_out_rows(store, seed, centre, n_neighbors, min_dist, options, balanced)]
     made.append(lay_out_neurons(store, seed, options))
     return made + ([lay_out_cells(store, columns, seed=seed, options=options)] if "image" in store.counts else [])
 
@@ -193,12 +199,14 @@ def _map_options(
     centre: bool = True,
     columns: int | None = None,
     seed: int = 0,
+    balanced: bool = True,
 ) -> Record:
     """The options of `atlas map` that differ from their defaults."""
     return {
         "neighbors": None if n_neighbors == layout.N_NEIGHBORS else n_neighbors,
         "min_dist": None if min_dist == layout.MIN_DIST else min_dist,
         "raw": not centre,
+        "centred": centre and not balanced,
         "columns": columns,
         "seed": seed or None,
     }
@@ -211,32 +219,41 @@ def lay_out_rows(
     n_neighbors: int = layout.N_NEIGHBORS,
     min_dist: float = layout.MIN_DIST,
     options: Record | None = None,
+    balanced: bool = True,
 ) -> Path:
     """Make layout/map: the place of every row, its 8 nearest rows of all kinds, and the map's quality (quality.json).
 
-    `centre`: close the modality gap. `options`: those of the recorded `atlas map` command; by default those given here.
+    `centre`: close the modality gap. `balanced`: give every row neighbours of every kind too. `options`: those of the
+    recorded `atlas map` command; by default those given here.
     """
-    part = parts.MAP.made_with(**(options or _map_options(n_neighbors, min_dist, centre, seed=seed)))
-    vectors = store.array("embedding")
-    groups = np.array(store.table(["kind"])["kind"].to_pylist())
-    measured = layout.Centred(vectors, groups) if centre else vectors
-    graph = neighbour_graph(measured, max(n_neighbors, _PRESERVED + 1), seed)
-    places = layout.project(measured, n_neighbors, min_dist, seed=seed, graph=graph)
+    balanced = balanced and centre
+    given = options or _map_options(n_neighbors, min_dist, centre, seed=seed, balanced=balanced)
+    vectors, rows = store.array("embedding"), store.table(["kind", "label"])
+    kinds, labels = np.array(rows["kind"].to_pylist()), [label or "" for label in rows["label"].to_pylist()]
+    measured = layout.Centred(vectors, kinds) if centre else vectors
+    found = balance.KindNeighbours.find(measured, kinds, max(n_neighbors, _PRESERVED), seed)
+    graph = found.merged(max(n_neighbors, _PRESERVED + 1))
+    if balanced:
+        places = layout.project(vectors, n_neighbors, min_dist, seed=seed, kinds=kinds, graph=found)
+    else:
+        places = layout.project(measured, n_neighbors, min_dist, seed=seed, graph=graph)
     kept = layout.neighbour_preservation(measured, places, _PRESERVED, graph=graph)
-    umap = {"n_neighbors": n_neighbors, "min_dist": min_dist, "seed": seed, "centre": centre}
+    umap = {"n_neighbors": n_neighbors, "min_dist": min_dist, "seed": seed, "centre": centre, "balanced": balanced}
     quality = {
         "trustworthiness": layout.trustworthiness(measured, places, seed=seed),
         "preservation": float(np.nanmean(kept)),
+        **balance.measure_joining(found, places, labels, _PRESERVED),
         "modality_gap": {
-            "raw": layout.modality_gap(vectors, groups),
-            "centred": layout.modality_gap(layout.Centred(vectors, groups), groups),
+            "raw": layout.modality_gap(vectors, kinds),
+            "centred": layout.modality_gap(layout.Centred(vectors, kinds), kinds),
         },
         **_words_meet_drawings(store),
     }
-    with store.deriving(part, {"umap": umap, **quality}) as folder:
+    with store.deriving(parts.MAP.made_with(**given), {"umap": umap, **quality}) as folder:
         columns = {"row": np.arange(len(store)), "x": places[:, 0], "y": places[:, 1], "preservation": kept}
         pq.write_table(pa.table(columns), folder / "points.parquet")
-        np.save(folder / "near.npy", graph[0][:, 1:9].astype(np.uint32))
+        save_array(folder / "near.npy", graph[0][:, 1:9].astype(np.uint32))
+        save_array(folder / "varied.npy", balance.varied_neighbours(found, labels).astype(np.uint32))
         (folder / "quality.json").write_text(json.dumps(quality, indent=1) + "\n", "utf-8")
     return store.derived(parts.MAP)
 
@@ -296,7 +313,7 @@ def lay_out_cells(
     of = [name for name in (parts.BASIS, parts.TERMS) if store.has(name)]
     with store.deriving(part, recipe, of=of) as folder:
         pq.write_table(pa.table(table), folder / "cells.parquet")
-        np.save(folder / "directions.npy", found.direction)
+        save_array(folder / "directions.npy", found.direction)
     return store.derived(parts.CELLS)
 
 

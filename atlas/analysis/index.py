@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Int64
 
 from atlas import reprs
+from atlas.arrays import accepts
 from atlas.errors import Refused
 from atlas.vectors import Rows, Unit, sample_rows, unit_blocks, unit_rows
 
@@ -98,6 +99,7 @@ class Index:
         return self.description.recall_at_10
 
     @classmethod
+    @accepts(vectors=2, queries=2)
     def build(cls, vectors: Rows, kind: str | None = None, seed: int = 0, queries: Rows | None = None) -> "Index":
         """Index the rows of `vectors` (n, d), scaled to unit norm; ids are positions, 0 .. n-1.
 
@@ -121,6 +123,7 @@ class Index:
         nprobe = 1 if kind == "flat" else index.nprobe
         return cls(index, IndexDescription(kind, *vectors.shape, recall_at_10=recall, nprobe=nprobe, seed=seed))
 
+    @accepts(queries=2)
     def search(self, queries: Float[np.ndarray, "m d"], k: int) -> SearchResult:
         """The k rows nearest to each query: cosines (m, k) float32, highest first, and ids (m, k) int64.
 
@@ -175,12 +178,18 @@ def neighbour_graph(
 
     k counts the row itself and is capped at the number of rows. Exact up to 10,000 rows, above with recall@10 of 0.99.
     """
-    index = Index.build(vectors, kind="flat" if len(vectors) <= _GRAPH_FLAT_LIMIT else "ivf", seed=seed)
-    if index.kind != "flat" and index.scanned > _SCAN_LIMIT:  # without clusters exact search is faster
-        index = Index.build(vectors, kind="flat", seed=seed)
+    index = graph_index(vectors, seed)
     found = [_self_first(start, index.search(block, k)) for start, block in unit_blocks(vectors)]
     ids, distances = zip(*found, strict=True)
     return np.concatenate(ids), np.concatenate(distances)
+
+
+def graph_index(vectors: Rows, seed: int = 0) -> Index:
+    """The index by which the neighbours of all rows are found: exact up to 10,000 rows, above with recall@10 of .99."""
+    index = Index.build(vectors, kind="flat" if len(vectors) <= _GRAPH_FLAT_LIMIT else "ivf", seed=seed)
+    if index.kind != "flat" and index.scanned > _SCAN_LIMIT:  # without clusters exact search is faster
+        return Index.build(vectors, kind="flat", seed=seed)
+    return index
 
 
 def _kind_for(n: int) -> str:

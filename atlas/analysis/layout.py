@@ -3,7 +3,8 @@
     V (n, d) vectors, of which only the direction is used;  Y (n, 2) layout, the map;  k neighbours
 
 CLIP embeds images and texts in two narrow cones far apart (the modality gap; Liang et al. 2022, "Mind the gap"), and
-drawings and rendered words likewise. Subtracting the mean of each kind (`Centred`) brings equal concepts together.
+drawings and rendered words likewise. Subtracting the mean of each kind (`Centred`) brings equal concepts together in
+the vectors; neighbours balanced over kinds (`atlas.analysis.balance`) bring them together on the map.
 """
 
 import warnings
@@ -13,7 +14,9 @@ from itertools import combinations
 import numpy as np
 from jaxtyping import Float, Float32, Int64
 
+from atlas.analysis.balance import KindNeighbours, Layout, balanced_graph
 from atlas.analysis.index import Index, neighbour_graph
+from atlas.arrays import accepts
 from atlas.errors import Refused
 from atlas.vectors import Rows, Unit, sample_rows, take_rows, unit_blocks, unit_rows
 
@@ -22,9 +25,9 @@ from atlas.vectors import Rows, Unit, sample_rows, take_rows, unit_blocks, unit_
 N_NEIGHBORS, MIN_DIST = 15, 0.1  # defaults of UMAP
 NEURON_NEIGHBORS, NEURON_MIN_DIST = 30, 0.5  # of the neuron atlas: points far enough apart to be told apart
 CELL_NEIGHBORS, CELL_MIN_DIST = 20, 0.01  # of the activation atlas, as in the notebook of Carter et al. (2019)
+_REPULSION = 10.0  # of a balanced map: 1, UMAP's default, leaves the places of different concepts mixed
 _SCORES_HELD = 2**25  # cosines in memory at a time while ranking: 128 MB of float32
 
-Layout = Float[np.ndarray, "n 2"]
 Labels = Sequence[str] | np.ndarray  # one per row
 Graph = tuple[Int64[np.ndarray, "n k"], Float32[np.ndarray, "n k"]]  # ids and distances, the row itself first
 
@@ -73,6 +76,7 @@ def group_means(vectors: Rows, groups: Labels) -> dict[str, Float32[np.ndarray, 
     return {group: (total / (groups == group).sum()).astype(np.float32) for group, total in sums.items()}
 
 
+@accepts(vectors=2)
 def project(
     vectors: Rows,
     n_neighbors: int = N_NEIGHBORS,
@@ -82,18 +86,20 @@ def project(
     groups: Labels | None = None,
     centre: bool = True,
     n_epochs: int | None = None,
-    graph: Graph | None = None,
+    graph: Graph | KindNeighbours | None = None,
+    kinds: Labels | None = None,
 ) -> Float32[np.ndarray, "n 2"]:
     """Map vectors (n, d) to the plane (n, 2) by UMAP (McInnes et al. 2018) on cosine neighbours found with FAISS.
 
     `n_neighbors`: neighbours of each row, the row itself included. `groups`: a label per row (image | word | text);
     the modality gap between groups is closed by `Centred`, unless `centre` is false. `n_epochs`: by default 500 up to
     10,000 rows, as in UMAP, and 100 above, which is half of UMAP's (trustworthiness was the same on 50,000 rows in
-    clusters). `graph`: a `neighbour_graph` of these (centred) vectors, if there is one already.
+    clusters); 200 with `kinds`. `kinds`: a label per row, as `groups`; the vectors are centred by them too, and every
+    row gets neighbours of every kind, however many rows a kind has. `graph`: a `neighbour_graph` of these (centred)
+    vectors, or their `KindNeighbours` if `kinds` are given, if there is one already.
 
-    UMAP starts from the principal components: its spectral start is not better, and can take most of the time. The
-    same seed gives the same map. Raises `Refused` for another metric, if there are no rows, and for a row that is zero
-    or not finite.
+    UMAP starts from the principal components: a spectral start is not better, and takes long. The same seed gives the
+    same map. Raises `Refused` for another metric, without rows, and for a row that is zero or not finite.
 
     >>> import numpy as np
     >>> project(np.random.default_rng(0).normal(size=(30, 8)).astype(np.float32), n_neighbors=5, n_epochs=10).shape
@@ -103,14 +109,32 @@ def project(
         raise Refused(f"no metric {metric!r}: vectors are laid out by their direction; the metric is cosine")
     if n_neighbors < 2 or not len(vectors):
         raise Refused(f"a map needs 1 row and 2 n_neighbors or more, got {len(vectors)} and {n_neighbors}")
+    groups = groups if kinds is None else kinds
     if groups is not None and centre:
         vectors = Centred(vectors, groups)
     start = principal_components(vectors)
     if len(vectors) < 5:  # too few for a graph
         return start
     start += np.random.default_rng(seed).normal(scale=1e-4, size=start.shape)  # as UMAP does: no two rows at one point
-    k = min(n_neighbors, len(vectors) - 1)
-    ids, distances = (part[:, :k] for part in graph or neighbour_graph(vectors, k, seed))
+    k, few = min(n_neighbors, len(vectors) - 1), len(vectors) <= 10_000
+    if kinds is not None and len(set(kinds)) > 1:
+        found = graph if isinstance(graph, KindNeighbours) else KindNeighbours.find(vectors, kinds, k, seed)
+        return _balanced_layout(found, start, k, min_dist, n_epochs or (500 if few else 200), seed)
+    n_epochs = n_epochs or (500 if few else 100)
+    graph = graph.merged(k) if isinstance(graph, KindNeighbours) else graph or neighbour_graph(vectors, k, seed)
+    ids, distances = (part[:, :k] for part in graph)
+    return _umap_layout(ids, distances, start, min_dist, n_epochs, seed)
+
+
+def _umap_layout(
+    ids: Int64[np.ndarray, "n k"],
+    distances: Float32[np.ndarray, "n k"],
+    start: Layout,
+    min_dist: float,
+    n_epochs: int,
+    seed: int,
+) -> Float32[np.ndarray, "n 2"]:
+    """Places by UMAP, of neighbours that are known."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Tensorflow not installed", ImportWarning)
         import umap
@@ -119,8 +143,8 @@ def project(
         mapper = umap.UMAP(
             n_neighbors=ids.shape[1],
             min_dist=min_dist,
-            metric=metric,
-            n_epochs=n_epochs or (500 if len(vectors) <= 10_000 else 100),
+            metric="cosine",
+            n_epochs=n_epochs,
             init=start,  # pyright: ignore[reportArgumentType] - UMAP takes an array too
             random_state=seed,
             n_jobs=1,  # random_state implies it, and UMAP warns unless it is given
@@ -128,6 +152,36 @@ def project(
         )
         # Given neighbours and a start, UMAP uses only the number of rows of its data.
         return np.asarray(mapper.fit_transform(start), np.float32)
+
+
+def _balanced_layout(
+    found: KindNeighbours, start: Layout, k: int, min_dist: float, n_epochs: int, seed: int
+) -> Float32[np.ndarray, "n 2"]:
+    """Places by UMAP's optimisation of a balanced graph."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Tensorflow not installed", ImportWarning)
+        from umap.umap_ import find_ab_params, simplicial_set_embedding
+
+    a, b = find_ab_params(1.0, min_dist)
+    places, _ = simplicial_set_embedding(
+        data=start,  # only its number of rows counts
+        graph=balanced_graph(found, k - 1),
+        n_components=2,
+        initial_alpha=1.0,
+        a=a,
+        b=b,
+        gamma=_REPULSION,
+        negative_sample_rate=5,
+        n_epochs=n_epochs,
+        init=start,
+        random_state=np.random.RandomState(seed),
+        metric="euclidean",
+        metric_kwds={},
+        densmap=False,
+        densmap_kwds={},
+        output_dens=False,
+    )
+    return np.asarray(places, np.float32)
 
 
 def principal_components(vectors: Rows) -> Float32[np.ndarray, "n 2"]:
@@ -205,6 +259,27 @@ def place_new_rows(
     weights = 1 / np.maximum(1 - scores, 1e-6).astype(np.float64) ** 2
     weights /= weights.sum(axis=1, keepdims=True)
     return np.einsum("mk,mkc->mc", weights, layout[ids]).astype(np.float32)
+
+
+def place_by_matches(
+    new: Float[np.ndarray, "m d"], vectors: Rows | Index, layout: Layout, k: int = 5
+) -> Float32[np.ndarray, "m 2"]:
+    """Places (m, 2) of new vectors on a balanced map: that of the match, of k, with most weight near it on the map.
+
+    A mean would lie between the places of two meanings, where neither is. Weights are 1 / cosine distance^2 relative
+    to the best match, and a copy of a mapped vector gets its place.
+    """
+    index = vectors if isinstance(vectors, Index) else Index.build(vectors)
+    scores, ids = index.search(new, k)
+    distances = np.maximum(1 - scores, 1e-6).astype(np.float64)
+    weights = (distances[:, :1] / distances) ** 2
+    places = layout[ids].astype(np.float64)
+    apart = np.linalg.norm(places[:, :, None] - places[:, None], axis=3)
+    reach = np.ptp(layout, axis=0).max() / 100 or 1.0
+    support = (weights[:, None] / (1 + (apart / reach) ** 2)).sum(axis=2)
+    return np.take_along_axis(places, (support * weights).argmax(axis=1)[:, None, None], axis=1)[:, 0].astype(
+        np.float32
+    )
 
 
 def modality_gap(vectors: Rows, groups: Labels) -> dict[str, float]:

@@ -5,13 +5,14 @@ A neuron is named by the first of these sources that the Store has for it:
     label    its significant labels (`decompose label`)
     word     the rendered words that activate it most, averaged over fonts and sizes
     image    the names of the images that activate it most, if labels tell images apart (names of folders do not)
-    text     the texts nearest to its basis row
+    text     the texts nearest to its basis row, if the model joins the Store's images and texts (`Alignment.sees`)
     number   "neuron 12"
 
 In equations, where a number says nothing, a neuron without another source is named by a word instead: the word whose
 embedding is nearest to its basis row (`decompose.equations.name_neurons`).
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -22,8 +23,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from atlas.analysis import parts
+from atlas.analysis.alignment import Alignment
 from atlas.formatting import display_text
-from atlas.store.shards import sha256
+from atlas.store.files import sha256
 from atlas.store.store import Store
 
 NONE = "none"  # the label of a neuron for which nothing is significant
@@ -47,18 +49,27 @@ class RowNames:
     """Names of a Store's rows: the label; if all images have the same label, their captions or file names.
 
     Only labels of images can be names of folders, so only these are judged (all labels, in a Store without images).
+    The caption of an image file without one is its file name, where its label is a folder with other images.
     """
 
     def __init__(self, store: Store):
         table = store.table(["id", "kind", "caption", "label"])
         self.labels = [display_text(label) for label in table["label"].to_pylist()]
         captions = map(display_text, table["caption"].to_pylist())
-        files = [display_text(id.rsplit("/", 1)[-1]) for id in table["id"].to_pylist()]
+        ids = table["id"].to_pylist()
+        files = [display_text(id.rsplit("/", 1)[-1]) for id in ids]
         kinds = table["kind"].to_pylist()
-        judged = [kind == "image" or "image" not in store.counts for kind in kinds]
+        imageless = "image" not in store.counts
+        judged = [kind == "image" or imageless for kind in kinds]
         self._distinct = len({label for label, j in zip(self.labels, judged, strict=True) if j})
         self._unnamed = [j and self._distinct == 1 for j in judged]  # rows whose label says nothing
-        spare = [file if bare else label for file, label, bare in zip(files, self.labels, self._unnamed, strict=True)]
+        folders = [id.split("/")[-2:-1] == [label] for id, label in zip(ids, table["label"].to_pylist(), strict=True)]
+        sharing = Counter(label for label, inside in zip(self.labels, folders, strict=True) if inside)
+        self.filed = [
+            bare or (inside and sharing[label] > 1)
+            for bare, inside, label in zip(self._unnamed, folders, self.labels, strict=True)
+        ]
+        spare = [file if filed else label for file, label, filed in zip(files, self.labels, self.filed, strict=True)]
         self.captions = [caption or other for caption, other in zip(captions, spare, strict=True)]
 
     @property
@@ -137,6 +148,9 @@ def _from_rows(store: Store, kind: NameSource, rows: RowNames) -> dict[int, Name
 
 def _from_texts(store: Store) -> dict[int, Name]:
     if not store.has(parts.TEXTS):
+        return {}
+    alignment = Alignment.read(store.recipe(parts.TEXTS))
+    if alignment and not alignment.sees:
         return {}
     table = pq.read_table(store.derived(parts.TEXTS) / "texts.parquet", columns=["neuron", "texts"])
     return {

@@ -1,5 +1,6 @@
 """Nearest-neighbour queries on a Store, and its export to one Parquet file."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,15 @@ from atlas.analysis import layout, parts
 from atlas.analysis.derivation import clip_of, open_index
 from atlas.analysis.naming import NeuronNames
 from atlas.analysis.neuron import Neuron
-from atlas.errors import Refused
+from atlas.errors import Misuse, Refused
 from atlas.formatting import Record
+from atlas.store.files import disk_faults, replace_file
 from atlas.store.shards import ROW_SCHEMA, Shard
 from atlas.store.store import Store
 from atlas.vectors import unit_rows
 
 _Table = list[Record]
+_EXPORTED = b"multimodal-atlas"  # in the metadata of an export: the sha256 of its Store
 
 
 def rows_near(store: Store, vector: np.ndarray, k: int = 10, kind: str = "image") -> _Table:
@@ -67,10 +70,12 @@ def neurons_near(store: Store, number: int, k: int = 10, by: str = "response") -
 
 
 def place_on_map(store: Store, vector: np.ndarray, kind: str) -> np.ndarray:
-    """Place (2,) of an embedding (e,) on the map, from its nearest rows of a kind."""
+    """Place (2,) of an embedding (e,) on the map, from its nearest rows of a kind, as the map was made."""
     points = pq.read_table(store.derived(parts.MAP) / "points.parquet", columns=["x", "y"])
     places = np.stack([points["x"].to_numpy(), points["y"].to_numpy()], 1)[store.positions(kind)]
-    return layout.place_new_rows(vector[None].astype(np.float32), open_index(store, kind), places)[0]
+    balanced = store.recipe(parts.MAP).get("umap", {}).get("balanced", False)
+    place = layout.place_by_matches if balanced else layout.place_new_rows
+    return place(vector[None].astype(np.float32), open_index(store, kind), places)[0]
 
 
 def export_parquet(store: Store, path: str | Path) -> Path:
@@ -79,26 +84,45 @@ def export_parquet(store: Store, path: str | Path) -> Path:
     Columns: those of `store.rows`; image (a struct of bytes and path, as Hugging Face writes; null for texts);
     embedding (e,) float32; and if there is a map, x, y, preservation and neighbors (ids are rows of this file,
     distances are cosine distances in the space of the map). The file opens with `embedding-atlas FILE --x x --y y
-    --neighbors neighbors --image image --text caption`. Raises `Refused` if the file's folder does not exist.
+    --neighbors neighbors --image image --text caption`. Raises `Misuse` for a folder that does not exist, a place
+    inside the Store, and a file that another program wrote.
     """
     path = Path(path)
-    if not path.parent.is_dir():
-        raise Refused(f"{path.parent} is not there; make the folder first")
-    partial, mapped = path.with_name(path.name + ".partial"), _Mapped(store) if store.has(parts.MAP) else None
+    _check_target(store, path)
+    mapped = _Mapped(store) if store.has(parts.MAP) else None
+    partial = path.with_name(f".{path.name[:200]}.{os.getpid()}.partial")
     writer = None
     try:
-        for shard in store.of_kind(None):
-            table = _exported(shard)
-            table = mapped.join(table, shard) if mapped else table
-            writer = writer or pq.ParquetWriter(partial, table.schema, compression="zstd")
-            writer.write_table(table)
-    finally:
-        if writer:
+        with disk_faults(path):
+            for shard in store.of_kind(None):
+                table = _exported(shard)
+                table = mapped.join(table, shard) if mapped else table
+                schema = table.schema.with_metadata({_EXPORTED: store.digest})
+                writer = writer or pq.ParquetWriter(partial, schema, compression="zstd")
+                writer.write_table(table)
+            if writer is None:
+                raise Refused(f"{store.path} holds no rows; there is nothing to export")
             writer.close()
-    if writer is None:
-        raise Refused(f"{store.path} holds no rows; there is nothing to export")
-    partial.replace(path)
+            replace_file(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
     return path
+
+
+def _check_target(store: Store, path: Path) -> None:
+    """Raise `Misuse` unless an export may be written to `path`: a new file, or one that an export wrote before."""
+    if not path.parent.is_dir():
+        raise Misuse(f"{path.parent} is not there; make the folder first")
+    if store.path.resolve() in path.resolve().parents:
+        raise Misuse(f"{path} is inside the Store; name a file elsewhere")
+    if not path.exists():
+        return
+    try:
+        ours = path.is_file() and _EXPORTED in (pq.read_schema(path).metadata or {})
+    except (OSError, pa.ArrowException):
+        ours = False
+    if not ours:
+        raise Misuse(f"{path} is there, and no export of a Store; name another file")
 
 
 def _exported(shard: Shard) -> pa.Table:

@@ -15,6 +15,7 @@ from jaxtyping import Float32
 from atlas.analysis import parts
 from atlas.errors import Refused
 from atlas.sources import vocabulary
+from atlas.store.files import save_array
 from atlas.store.store import Store
 from atlas.vectors import unit_rows
 
@@ -45,7 +46,7 @@ class Terms:
         """Write terms.parquet and embedding.npy into a folder."""
         general = np.arange(len(self.texts)) < self.general
         pq.write_table(pa.table({"term": self.texts, "general": general}), folder / "terms.parquet")
-        np.save(folder / "embedding.npy", self.E.astype(np.float16))
+        save_array(folder / "embedding.npy", self.E.astype(np.float16))
 
     @classmethod
     def read(cls, store: Store) -> "Terms | None":

@@ -23,6 +23,7 @@ from atlas.errors import Refused
 from atlas.formatting import Record
 from atlas.model.clip import Clip
 from atlas.model.directions import Directions
+from atlas.store.lock import writer_lock
 from atlas.store.originals import original_pictures
 from atlas.store.store import Part, Store
 
@@ -82,12 +83,19 @@ def write_drawings(
                 found = visualise(clip, some, repeats, steps, learnt, strength, style=style, prior=prior, seed=seed)
                 figures = _figures(clip, some, found, prior, learnt, plain)
                 fresh = list(_rows(some, found, figures, theme, asked[theme]))
-                table = [row for row in table if (row["neuron"], row["theme"]) not in {(n, theme) for n in some}]
-                table = sorted(table + fresh, key=lambda row: (row["neuron"], row["theme"], row["repeat"]))
-                with store.deriving(_remade(table), {"drawings": len(table)}) as folder:
-                    pq.write_table(pa.Table.from_pylist(table, DRAWINGS_SCHEMA), folder / DRAWINGS_FILE)
+                table = _add(store, fresh, {(n, theme) for n in some})
                 progress.advance(len(some))
     return [row for row in table if row["neuron"] in set(wanted) and row["theme"] in themes]
+
+
+def _add(store: Store, fresh: _Table, drawn: set[tuple[int, str]]) -> _Table:
+    """Add visualisations to those that the Store holds now: another run may have added some meanwhile."""
+    with writer_lock(store.path):
+        kept = [row for row in _drawn(store) if (row["neuron"], row["theme"]) not in drawn]
+        table = sorted(kept + fresh, key=lambda row: (row["neuron"], row["theme"], row["repeat"]))
+        with store.deriving(_remade(table), {"drawings": len(table)}) as folder:
+            pq.write_table(pa.Table.from_pylist(table, DRAWINGS_SCHEMA), folder / DRAWINGS_FILE)
+    return table
 
 
 def learn_theme(store: Store, clip: Clip, theme: str, seed: int = 0) -> tuple[Theme, Int[np.ndarray, " n"]]:

@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import open_clip
 import torch
 from jaxtyping import Float, UInt8
 from open_clip.transform import PreprocessCfg, image_transform_v2
@@ -24,6 +23,7 @@ from atlas.model.folding import fold_batch_norms
 from atlas.model.kept_texts import KeptTexts
 from atlas.model.layers import Layer, OpenClip, Token
 from atlas.model.pictures import Picture, Pictures, colour_triple, listed_pictures, model_side, open_picture
+from atlas.model.tokens import untrained_texts
 from atlas.sources import decoding
 
 __all__ = ["Clip", "ModelDescription", "Picture", "Pictures", "Readout"]
@@ -104,6 +104,11 @@ class Clip:
         return self._layers["visual"].neurons
 
     @property
+    def logit_scale(self) -> float:
+        """Inverse temperature of the model's cosines."""
+        return float(self.model.logit_scale.exp())
+
+    @property
     def basis_kind(self) -> basis.BasisKind:
         """How basis() is computed for the first hooked layer."""
         return basis.basis_kind(self.model, self._layers[self.layer])
@@ -112,10 +117,7 @@ class Clip:
     def tokenizer(self) -> Callable[[list[str]], Tensor]:
         """open_clip's tokenizer of this model; it gives token ids (n, context length) and cuts longer texts."""
         weights.register_mini()  # in another process, open_clip does not know mini yet
-        try:
-            return open_clip.get_tokenizer(self.name)
-        except Exception as error:  # without a network, tokenizers from the hub fail with many types of error
-            raise Refused(f"no tokenizer for {self.name}: {' '.join(str(error).split())[:200]}") from error
+        return weights.find_tokenizer(self.name, self.pretrained)
 
     def layers(self) -> list[Layer]:
         """All layers that can be hooked, in the order in which the image tower runs them."""
@@ -202,9 +204,13 @@ class Clip:
         """
         texts = [texts] if isinstance(texts, str) else list(texts)
         if self._keeps and len(texts) >= _KEPT_FROM:
-            kept = KeptTexts(f"{weights.text_sha256(self.model)} {self.name} {self.device.type}", self.name)
-            return kept.embed(texts, self._encode_texts)
+            kept = KeptTexts.of(weights.text_sha256(self.model), self.name, self.device.type)
+            return kept.embed(texts, self._encode_texts, self.untrained_texts)
         return self._encode_texts(texts)
+
+    def untrained_texts(self, texts: Sequence[str]) -> list[str]:
+        """The texts of which the model has learned no token (`atlas.model.tokens`)."""
+        return untrained_texts(self.model, self.tokenizer, texts)
 
     def keep_texts(self) -> None:
         """From now on keep the embeddings of long lists of texts in the user's cache folder (`atlas.model.kept_texts`).

@@ -6,7 +6,7 @@ from typing import TypedDict
 import torch
 from open_clip.transform import PreprocessCfg
 
-from atlas.errors import Refused
+from atlas.errors import Misuse
 from atlas.formatting import Record
 from atlas.model.layers import Token
 
@@ -36,9 +36,9 @@ def choose_device(device: str | None) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         wanted = torch.device(device)
-        torch.empty(0, device=wanted)
-    except (RuntimeError, AssertionError) as error:
-        raise Refused(
+        torch.zeros(1, device=wanted).sum().item()  # "meta" holds no numbers
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise Misuse(
             f"no device {device!r} here: {' '.join(str(error).split())[:120]}; 'auto' takes what there is"
         ) from error
     return wanted

@@ -7,21 +7,21 @@ differ: activations are read with one, and changes are written with the other.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save_file
-from safetensors.torch import load_file
 
+from atlas.arrays import accepts
 from atlas.errors import Refused
+from atlas.model.latents import LatentRule
 
 _PARTS = ("read", "write", "bias")  # keys of a file of directions
-_ENCODERS, _DECODERS = ("W_enc", "encoder.weight"), ("W_dec", "decoder.weight")
-_ENCODER_BIASES, _DECODER_BIASES = ("b_enc", "encoder.bias", "latent_bias"), ("b_dec", "decoder.bias", "pre_bias")
+_RULE = "rule."  # begins the keys of its autoencoder's rule
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ class Directions:
     names: tuple[str, ...]
     bias: Float[np.ndarray, " k"]
     rectified: bool = False  # whether activations end in a ReLU
+    rule: LatentRule | None = None  # of the autoencoder whose latents some of the directions are
+    latents: Int[np.ndarray, " k"] | None = None  # their numbers in the rule; -1: no latent of it
 
     def __post_init__(self) -> None:
         for part in _PARTS:  # models compute in single precision, which torch does not mix with double
@@ -47,6 +49,9 @@ class Directions:
         if not all(np.isfinite(each).all() for each in (self.read, self.write, self.bias)):
             raise Refused("a direction holds values that are not finite; leave it out")
 
+        if self.rule is not None:
+            object.__setattr__(self, "latents", np.arange(k) if self.latents is None else np.asarray(self.latents))
+
     def __len__(self) -> int:
         return len(self.names)
 
@@ -54,8 +59,14 @@ class Directions:
         """The directions of both, one after the other."""
         if (self.width, self.rectified) != (other.width, other.rectified):
             raise Refused("only directions of one layer, all rectified or none, can be joined")
+        if self.rule is not None and other.rule is not None and self.rule is not other.rule:
+            raise Refused("latents of two autoencoders with rules of their own cannot be joined")
         read, write, bias = (np.concatenate([getattr(self, part), getattr(other, part)]) for part in _PARTS)
-        return Directions(read, write, self.names + other.names, bias, self.rectified)
+        numbers = [np.full(len(each), -1) if each.latents is None else each.latents for each in (self, other)]
+        rule = self.rule if self.rule is not None else other.rule
+        return Directions(
+            read, write, self.names + other.names, bias, self.rectified, rule, np.concatenate(numbers) if rule else None
+        )
 
     def __getitem__(self, which: int | slice | Sequence[int] | np.ndarray) -> "Directions":
         try:
@@ -63,15 +74,27 @@ class Directions:
         except IndexError:
             raise Refused(f"direction {which} is out of range: there are {len(self)}, from 0") from None
         names = tuple(self.names[i] for i in chosen)
-        return Directions(self.read[chosen], self.write[chosen], names, self.bias[chosen], self.rectified)
+        latents = None if self.latents is None else self.latents[chosen]
+        return Directions(
+            self.read[chosen], self.write[chosen], names, self.bias[chosen], self.rectified, self.rule, latents
+        )
 
     @property
     def width(self) -> int:
         """The number of neurons of the layer."""
         return self.read.shape[1]
 
+    @accepts(A=2)
     def activations(self, A: Float[np.ndarray, "n u"]) -> Float[np.ndarray, "n k"]:
         """Activations (n, k) of the directions on the rows of A."""
+        if self.rule is not None and self.latents is not None:
+            ruled = self.latents >= 0
+            if ruled.all():
+                return self.rule.activations(A, self.latents)
+            Z = A @ self.read.T + self.bias
+            Z = np.maximum(Z, 0) if self.rectified else Z
+            Z[:, ruled] = self.rule.activations(A, self.latents[ruled])
+            return Z
         Z = A @ self.read.T + self.bias
         return np.maximum(Z, 0) if self.rectified else Z
 
@@ -96,6 +119,7 @@ class Directions:
         return cls(rows, rows, tuple(f"neuron {i}" for i in ids), np.zeros(len(ids), np.float32))
 
     @classmethod
+    @accepts(D=2)
     def components(cls, D: Float[np.ndarray, "k u"], names: Sequence[str] | None = None) -> "Directions":
         """Components of a factorisation A = Z D with codes Z >= 0; D may hold both signs (`SparseNMF.signed_`).
 
@@ -110,15 +134,23 @@ class Directions:
     def save(self, path: str | Path) -> None:
         """Write a safetensors file: read, write and bias; names and `rectified` as its metadata."""
         said = {"names": json.dumps(self.names), "rectified": json.dumps(self.rectified)}
-        save_file({part: np.ascontiguousarray(getattr(self, part)) for part in _PARTS}, path, said)
+        arrays = {part: getattr(self, part) for part in _PARTS}
+        if self.rule is not None and self.latents is not None:
+            parts = {name: getattr(self.rule, name) for name in ("read", "bias", "threshold")}
+            arrays |= {f"{_RULE}{name}": part for name, part in parts.items() if part is not None}
+            arrays["latents"] = self.latents
+            said["rule"] = json.dumps({"top": self.rule.top, "standard": self.rule.standard})
+        save_file({name: np.ascontiguousarray(each) for name, each in arrays.items()}, path, said)
 
     @classmethod
     def load(cls, path: str | Path, u: int | None = None) -> "Directions":
-        """Directions from a file: one that `save` wrote, or a sparse autoencoder (`sae`).
+        """Directions from a file that `save` wrote, or a sparse autoencoder in a file or folder (`sae`).
 
         `u`: the number of neurons the layer must have. Raises Refused for other files.
         """
-        arrays = _tensors(Path(path))
+        from atlas.model.autoencoders import sae_tensors  # it loads PyTorch
+
+        arrays, _ = sae_tensors(Path(path))
         if not {*_PARTS} <= set(arrays):
             return cls.sae(path, u)
         with safe_open(path, "numpy") as file:
@@ -128,34 +160,28 @@ class Directions:
             rectified = bool(json.loads(said.get("rectified", "false")))
         except ValueError:
             raise Refused(f"{path}: its names are not a JSON list; write the file with Directions.save") from None
-        found = cls(arrays["read"], arrays["write"], tuple(map(str, names)), arrays["bias"], rectified)
+        rule, latents = _saved_rule(arrays, said)
+        found = cls(arrays["read"], arrays["write"], tuple(map(str, names)), arrays["bias"], rectified, rule, latents)
         if u is not None and found.width != u:
             raise Refused(f"{path} holds directions of a layer of {found.width} neurons, not of {u}")
         return found
 
     @classmethod
-    def sae(cls, path: str | Path, u: int | None = None, centred: bool = True) -> "Directions":
-        """Latents of a sparse autoencoder from a safetensors file with encoder and decoder, and biases if it has any.
+    def sae(
+        cls, path: str | Path, u: int | None = None, centred: bool | None = None, kind: str | None = None
+    ) -> "Directions":
+        """Latents of a sparse autoencoder, from a file (safetensors, torch, npz) or the folder that its library wrote.
 
-        Keys are W_enc, W_dec, b_enc, b_dec, or encoder.weight and the like. The axis of the neurons is found from `u`,
-        the number of neurons, else from the biases, else it is the shorter axis (latents outnumber neurons). `centred`:
-        the encoder reads A - b_dec, as in most autoencoders. Raises Refused for other files, and for gated or
-        thresholded latents, whose activations are not a ReLU.
+        `atlas.model.autoencoders` has the layouts. Activations are those of the library's own encoder, with its
+        thresholds, its k largest and its normalisation. `u`: the number of neurons the layer must have. `centred`:
+        whether the encoder reads A less the decoder's bias; by default as the library does. `kind`: standard, topk,
+        batchtopk, jumprelu or gated, where a file does not tell. Raises Refused for what is not understood.
         """
-        arrays = _tensors(Path(path))
-        encoder, decoder = _named(arrays, _ENCODERS), _named(arrays, _DECODERS)
-        if encoder is None or decoder is None:
-            raise Refused(f"{path} has no encoder and decoder: it holds {', '.join(sorted(arrays)) or 'nothing'}")
-        if more := [key for key in arrays if key.rpartition(".")[2] in ("threshold", "log_threshold", "b_gate")]:
-            raise Refused(f"{path} holds {more[0]}: its latents are gated or thresholded, which is not a ReLU")
-        outer, inner = _named(arrays, _DECODER_BIASES), _named(arrays, _ENCODER_BIASES)
-        u = u or _width(encoder, decoder, outer, inner)
-        read = _latents_first(encoder, u, "W_enc" in arrays, f"{path}: the encoder")
-        write = _latents_first(decoder, u, "W_dec" not in arrays, f"{path}: the decoder")
-        bias = np.zeros(len(read), np.float32) if inner is None else inner
-        if centred and outer is not None:
-            bias = bias - read @ outer
-        return cls(read, write, tuple(f"latent {i}" for i in range(len(read))), bias, rectified=True)
+        from atlas.model.autoencoders import read_autoencoder
+
+        found = read_autoencoder(path, u, centred, kind)
+        names = tuple(f"latent {i}" for i in range(len(found.read)))
+        return cls(found.read, found.write, names, found.bias, rectified=True, rule=found.rule)
 
     @classmethod
     def difference(cls, A: Float[np.ndarray, "n u"], mask: Bool[np.ndarray, " n"], name: str) -> "Directions":
@@ -199,31 +225,12 @@ def _two_classes(A: Float[np.ndarray, "n u"], mask: Bool[np.ndarray, " n"], name
         raise Refused(f"{name}: give {len(A)} labels, some of them true and some false; {int(mask.sum())} are true")
 
 
-def _tensors(path: Path) -> dict[str, np.ndarray]:
-    """The file's floating-point arrays, as float32."""
-    try:
-        arrays = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise Refused(f"cannot read {path} as safetensors: {' '.join(str(error).split())[:120]}") from None
-    return {key: tensor.float().numpy() for key, tensor in arrays.items() if tensor.is_floating_point()}
-
-
-def _named(arrays: dict[str, np.ndarray], keys: Sequence[str]) -> np.ndarray | None:
-    return next((arrays[key] for key in keys if key in arrays), None)
-
-
-def _width(encoder: np.ndarray, decoder: np.ndarray, outer: np.ndarray | None, inner: np.ndarray | None) -> int:
-    """The number of neurons of an autoencoder's layer, from its biases if it has any, else the shorter axis."""
-    if outer is not None:
-        return len(outer)
-    if inner is not None:
-        return max(encoder.size // len(inner), 1)
-    return min(encoder.shape)
-
-
-def _latents_first(weight: np.ndarray, u: int, neurons_first: bool, what: str) -> Float[np.ndarray, "k u"]:
-    """The matrix as (k, u). For a square one, `neurons_first` (from its key in the file) tells the axes apart."""
-    if weight.ndim != 2 or u not in weight.shape:
-        raise Refused(f"{what} has shape {weight.shape}, and no axis of the layer's {u} neurons")
-    turned = neurons_first if weight.shape[0] == weight.shape[1] else weight.shape[1] != u
-    return np.ascontiguousarray(weight.T if turned else weight)
+def _saved_rule(
+    arrays: Mapping[str, np.ndarray], said: Mapping[str, str]
+) -> tuple[LatentRule | None, Int[np.ndarray, " k"] | None]:
+    """The rule in a file that `save` wrote, and the numbers of its latents."""
+    if "rule" not in said:
+        return None, None
+    stated = json.loads(said["rule"])
+    read, bias, threshold = arrays[f"{_RULE}read"], arrays[f"{_RULE}bias"], arrays.get(f"{_RULE}threshold")
+    return LatentRule(read, bias, threshold, **stated), arrays["latents"]

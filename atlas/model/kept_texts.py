@@ -7,7 +7,7 @@ the file: it may be deleted at any time, and where it cannot be read or written,
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,17 +40,34 @@ class KeptTexts:
     weights: str
     name: str
 
+    @classmethod
+    def of(cls, sha256: str, name: str, device: str) -> "KeptTexts":
+        """Those of a text tower, by the checksum of its weights, on one kind of device: others round differently."""
+        return cls(f"{sha256} {name} {device}", name)
+
     def embed(
-        self, texts: Sequence[str], encode: Callable[[list[str]], Float[np.ndarray, "n d"]]
+        self,
+        texts: Sequence[str],
+        encode: Callable[[list[str]], Float[np.ndarray, "n d"]],
+        unread: Callable[[list[str]], list[str]] = lambda _: [],
     ) -> Float[np.ndarray, "n d"]:
-        """Embeddings of the texts in their order: those kept, and those that `encode` computes, which are kept then."""
+        """Embeddings of the texts in their order: those kept, and those that `encode` computes, which are kept then.
+
+        `unread`: the texts that the model cannot read. They are not kept, so that they are noticed each time.
+        """
         different = list(dict.fromkeys(texts))
         rows = self._read(different)
         if missing := [text for text in different if text not in rows]:
-            found = encode(missing)
-            rows |= dict(zip(missing, found, strict=True))
-            self._write(missing, found)
+            found = dict(zip(missing, encode(missing), strict=True))
+            rows |= found
+            nothing = set(unread(missing))
+            self._write({text: row for text, row in found.items() if text not in nothing})
         return np.stack([rows[text] for text in texts])
+
+    def known(self, texts: Sequence[str]) -> Float[np.ndarray, "n d"] | None:
+        """Embeddings of the texts in their order, if all of them are kept; None otherwise."""
+        rows = self._read(list(dict.fromkeys(texts)))
+        return np.stack([rows[text] for text in texts]) if rows.keys() >= set(texts) else None
 
     def _read(self, texts: Sequence[str]) -> dict[str, Float[np.ndarray, " d"]]:
         rows: dict[str, np.ndarray] = {}
@@ -67,11 +84,11 @@ class KeptTexts:
             return {}
         return rows
 
-    def _write(self, texts: Sequence[str], rows: Float[np.ndarray, "n d"]) -> None:
+    def _write(self, rows: Mapping[str, Float[np.ndarray, " d"]]) -> None:
         try:
             with _opened() as file:
                 model = self._model(file)
-                kept = [(model, text, row.astype(np.float32).tobytes()) for text, row in zip(texts, rows, strict=True)]
+                kept = [(model, text, row.astype(np.float32).tobytes()) for text, row in rows.items()]
                 file.executemany("INSERT OR REPLACE INTO texts VALUES (?, ?, ?)", kept)
                 _make_room(file, model)
         except (sqlite3.Error, OSError):

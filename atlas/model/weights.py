@@ -5,8 +5,9 @@ Checkpoints are safetensors or are read by torch.load(weights_only=True), so no 
 
 import hashlib
 import logging
+import re
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,7 +18,10 @@ from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_mod
 from torch import nn
 
 from atlas.errors import Refused
+from atlas.model.statedicts import fitting_weights, refuse_broken, weights_in_folder
+from atlas.model.tensorfiles import tensor_file
 
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "spiece.model", "tokenizer.model")
 _EMBEDDED = Path(__file__).parents[1] / "mini"
 
 
@@ -29,6 +33,7 @@ def load_model(name: str, pretrained: str | Path | None) -> tuple[nn.Module, str
     weights that do not fit the model.
     """
     register_mini()
+    _refuse_unsupported(name)
     if name.startswith(("hf-hub:", "local-dir:")):
         if pretrained is not None:
             raise Refused(f"{name} brings its own weights: leave pretrained out (got {str(pretrained)!r})")
@@ -40,13 +45,64 @@ def load_model(name: str, pretrained: str | Path | None) -> tuple[nn.Module, str
     if pretrained is None and name != "mini":
         return _create(name, None), "random weights"
     if pretrained is None:
-        return _create(name, _checked(_EMBEDDED / "mini.safetensors", name)), "the embedded weights"
+        return _create(name, str(_checked(_EMBEDDED / "mini.safetensors", name))), "the embedded weights"
     if origin := _tag(name, str(pretrained)):
         return _create(name, str(pretrained)), origin
-    path = _checked(Path(pretrained), name)
-    return _create(
-        name, path
-    ), "a checkpoint file: whether it was trained with this config's QuickGELU cannot be checked"
+    model = _from_file(name, _checked(Path(pretrained), name))
+    return model, "a checkpoint file: whether it was trained with this config's QuickGELU cannot be checked"
+
+
+def _from_file(name: str, path: Path) -> nn.Module:
+    """A model with the weights of a file. What open_clip converts by itself, other resolutions too, it still does."""
+    if path.suffix == ".npz":  # of big_vision
+        return _create(name, str(path))
+    model = None
+    try:
+        content = tensor_file(path)
+        model = _create(name, None)
+        model.load_state_dict(fitting_weights(content, model, str(path)))
+    except Refused as refused:
+        cause = Refused(f"cannot load {name}: {refused}")
+        if model is None:
+            raise cause from None
+        try:
+            model = _create(name, str(path))
+        except Refused:
+            raise cause from None
+    refuse_broken(model, str(path))
+    return model
+
+
+def _refuse_unsupported(name: str) -> None:
+    """Raise Refused for towers of other kinds than those that are tested: sound, and pictures of any shape."""
+    plain = name.replace("/", "-")
+    config = (open_clip.get_model_config(plain) or {}) if plain in open_clip.list_models() else {}
+    if "audio_cfg" in config or name.upper().startswith(("CLAP", "HTSAT")):
+        raise Refused(f"{name} is a model of sound: only models of images and texts are read")
+    if "naflex" in name.lower() or "naflex" in str(config.get("vision_cfg", "")).lower():
+        raise Refused(f"{name} reads patches of any shape (NaFlex), which has no map of activations: take another name")
+
+
+def find_tokenizer(name: str, pretrained: str | Path | None) -> Callable[[list[str]], torch.Tensor]:
+    """open_clip's tokenizer of a model; its files may lie beside the checkpoint. Raises Refused, with what it needs."""
+    text = (open_clip.get_model_config(name.replace("/", "-")) or {}).get("text_cfg", {})
+    home = Path(pretrained or "")
+    home = home if home.is_dir() else home.parent
+    try:
+        if text.get("hf_tokenizer_name") and pretrained and any((home / file).is_file() for file in _TOKENIZER_FILES):
+            context = {"context_length": text["context_length"]} if "context_length" in text else {}
+            own = {**text.get("tokenizer_kwargs", {}), "tokenizer_mode": text.get("tokenizer_mode")}
+            return open_clip.tokenizer.HFTokenizer(str(home), **context, **own)
+        return open_clip.get_tokenizer(name)
+    except ImportError as error:
+        package = error.name or "transformers"
+        raise Refused(f'the tokenizer of {name} needs {package}: pip install "multimodal-atlas[hf]"') from None
+    except Exception as error:  # without a network, tokenizers from the hub fail with many types of error
+        hub = text.get("hf_tokenizer_name") or name
+        raise Refused(
+            f"no tokenizer for {name}: the files of {hub} are needed (tokenizer.json, tokenizer_config.json), in the "
+            f"folder of the checkpoint or in the hub's cache: {' '.join(str(error).split())[:120]}"
+        ) from error
 
 
 def is_missing_file(name: str, pretrained: str | None) -> bool:
@@ -108,9 +164,11 @@ def _has_quickgelu(name: str) -> bool:
     return (open_clip.get_model_config(name) or {}).get("quick_gelu", False)
 
 
-def _checked(path: Path, name: str) -> str:
-    """The path of a checkpoint file. Raises `Refused` if there is no such file, or if the file holds code."""
+def _checked(path: Path, name: str) -> Path:
+    """The path of a checkpoint file, or of the one in a folder. Raises `Refused` for none, and for one with code."""
     tags = list_pretrained_tags_by_model(name)
+    if path.is_dir():
+        path = weights_in_folder(path)
     if not path.is_file():
         if path.parent == _EMBEDDED:
             raise Refused(f"the embedded weights {path.name} are missing: install multimodal-atlas again")
@@ -122,7 +180,7 @@ def _checked(path: Path, name: str) -> str:
             f"{path} is a TorchScript archive (OpenAI's own format), which holds code: take the safetensors of "
             + (f"https://huggingface.co/{hub} instead" if hub else "the model's repository on huggingface.co instead")
         )
-    return str(path)
+    return path
 
 
 def _is_torchscript(path: Path) -> bool:
@@ -148,8 +206,11 @@ def _create(name: str, pretrained: str | None) -> nn.Module:
             torch.manual_seed(0)
             return open_clip.create_model(name, pretrained=pretrained)
     except Exception as error:  # files and downloads fail with many types of error
-        reason = " ".join(str(error).split())[:300]
+        reason = " ".join(re.sub("\x1b\\[[0-9;]*m", "", str(error)).split())[:300]
         what = f"{name} from {pretrained}" if pretrained else name
+        hub = (open_clip.get_model_config(name) or {}).get("text_cfg", {}).get("hf_model_name")
+        if hub and "huggingface.co" in reason:
+            reason = f"its text tower is made by transformers from the files of {hub}, which are not in the hub's cache"
         raise Refused(f"cannot load {what}: {type(error).__name__}: {reason}") from error
 
 

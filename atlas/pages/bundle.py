@@ -30,7 +30,8 @@ def inline_assets(folder: Path, page: str, tables: list[str]) -> str:
     html = _STYLE.sub(lambda found: f"<style>{_style(folder / found[1])}</style>", html)
     html = _STILL.sub(lambda found: f'src="{data_uri(folder / found[1])}"', html)
     html = html.replace("<body ", '<body data-whole="" ', 1)
-    html = html.replace(f'href="{page}"', 'href="#"')  # whatever name the file has
+    for own in (page, "index.html"):
+        html = html.replace(f'href="{own}"', 'href="#"')  # whatever name the file has
     used = {path for path in tables if f'src="{path}"' in html}
     html = _SCRIPT.sub(lambda found: _script(folder / found[1]), html)
     rest = "".join(_script(folder / path) for path in tables if path not in used)

@@ -4,6 +4,7 @@ A file holds a text for each neuron, and sheet, cell and name of every row that 
 """
 
 import json
+import shlex
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -13,7 +14,7 @@ from atlas.formatting import Record, display_text, format_difference, format_p, 
 from atlas.pages import columns
 from atlas.pages.frame import CARD_DIGITS, StoreFrame
 from atlas.pages.neurons import Neurons
-from atlas.pages.provenance import model_text, rebuild_command
+from atlas.pages.provenance import model_text, rebuild_command, store_place
 from atlas.pages.thumbnails import pictured_shards
 
 CARDS_A_SCRIPT = 64  # opening a card reads one file
@@ -52,7 +53,7 @@ def write_evidence(frame: StoreFrame, neurons: Neurons) -> None:
 def shared_facts(frame: StoreFrame, neurons: Neurons) -> Record:
     """What every card shares: facts, commands that compute its numbers, what the Store lacks, and the files' layout."""
     store = frame.store
-    place = f"outputs/{store.path.name}"
+    place = store_place(store)
     facts = {
         "Model": model_text(store),
         "Weights": f"sha256 {store.request['model']['weights_sha256']}",
@@ -61,7 +62,11 @@ def shared_facts(frame: StoreFrame, neurons: Neurons) -> Record:
     }
     python = f"python -c 'import atlas; print(atlas.Neuron(atlas.Store.open(\"{place}\"), {{}}).stats)'"
     starts = [shard.start for shard in pictured_shards(store)]  # the first row of every sheet
-    found = {"facts": facts, "commands": [rebuild_command(store), python], "absent": missing_parts(neurons, place)}
+    found = {
+        "facts": facts,
+        "commands": [rebuild_command(store), python],
+        "absent": missing_parts(neurons, shlex.quote(place)),
+    }
     layout = {"shard": CARDS_A_SCRIPT, "starts": starts, "digits": CARD_DIGITS, "pictured": ROW_COLUMNS}
     return found | layout | {"exact": PER_BUCKET}  # counts up to PER_BUCKET are exact
 

@@ -2,7 +2,7 @@
 
 A fragment is a derived folder `site-fragments/NAME`, written through `store.deriving`. Its recipe has a "title", and
 it holds page.html, the inside of <main>: no scripts, and headings from <h2> on, because the title is the page's <h1>.
-The page becomes NAME.html at the site's root, so that it links to neurons/0012.html, index.html#12 and the like. Files
+The page becomes NAME.html at the site's root, so that it links to neurons/0012.html, map.html#12 and the like. Files
 beside it are copied to assets/NAME/. Styles are the site's: an <article class="text"> or a <section class="sheet">
 sets the width of lines, and `picture_tag` gives the thumbnail of a row.
 """
@@ -99,7 +99,7 @@ def picture_tag(store: Store, row: int, name: str = "") -> Markup:
     if not name:
         entry = store.rows.slice(row, 1).to_pylist()[0]
         name = display_text(entry["label"] or entry["caption"]) or f"row {row}"
-    link = Markup('<a class="t {}" style="--n:{}" href="index.html#{}" title="{}" aria-label="{}">{}</a>')
+    link = Markup('<a class="t {}" style="--n:{}" href="map.html#{}" title="{}" aria-label="{}">{}</a>')
     if number is None:
         return link.format("none", 0, row, name, name, name)
     return link.format(f"s{number}", row - shards[number].start, row, name, name, "")

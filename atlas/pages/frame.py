@@ -13,6 +13,7 @@ from atlas.formatting import format_number, format_p
 from atlas.pages import columns
 from atlas.pages.bundle import packed_script
 from atlas.pages.colours import HEAT, MARK, PALETTE, RAMP
+from atlas.pages.front import COVERS_SHEET, FrontSheet
 from atlas.pages.provenance import DerivedParts, SiteFacts, store_facts
 from atlas.pages.settings import PageSettings, Settings
 from atlas.pages.thumbnails import SHEET_COLUMNS
@@ -22,7 +23,7 @@ STATIC_FOLDER = Path(__file__).parent / "static"
 TEMPLATES_FOLDER = Path(__file__).parent / "templates"
 SCRIPT_PARTS = {  # the scripts that pages load, and the files that each is joined from
     "atlas.js": ("atlas.js", "rank.js"),
-    "scatter.js": ("places.js", "overlay.js", "raster.js", "scatter.js"),
+    "scatter.js": ("places.js", "words.js", "overlay.js", "raster.js", "scatter.js"),
     "map.js": (
         "whole.js",
         "tiles.js",
@@ -41,16 +42,12 @@ SCRIPT_PARTS = {  # the scripts that pages load, and the files that each is join
 }
 ROWS_A_SCRIPT = 125_000  # a table with more rows is cut into several scripts
 STYLE_PARTS = ("atlas.css", "map.css", "neuron.css")  # joined into assets/atlas.css
-MAP_PAGE, NEURONS_PAGE, CELLS_PAGE, ABOUT_PAGE = "index.html", "neurons.html", "activations.html", "about.html"
+START_PAGE = "index.html"  # the opening page of a Store's site; the only page of a map of points
+MAP_PAGE, NEURONS_PAGE, CELLS_PAGE, ABOUT_PAGE = "map.html", "neurons.html", "activations.html", "about.html"
 DRAWINGS_PAGE = "drawings.html"  # drawings of texts, and how to read all drawings
 STUDIES_PAGE = "studies.html"  # lists the pages that other packages add, where there are several
-NAVIGATION = {
-    MAP_PAGE: "Map",
-    NEURONS_PAGE: "Neurons",
-    CELLS_PAGE: "Activations",
-    DRAWINGS_PAGE: "Drawings",
-    ABOUT_PAGE: "About",
-}
+NAVIGATION = {START_PAGE: "Map", MAP_PAGE: "Map", NEURONS_PAGE: "Neurons", CELLS_PAGE: "Activations"}
+NAVIGATION |= {DRAWINGS_PAGE: "Drawings", ABOUT_PAGE: "About"}
 CARD_DIGITS = 4  # digits of a neuron in the name of its card: neurons/0012.html
 PATCH_ZOOM = 2  # a patch is the half of a thumbnail, each way
 
@@ -104,6 +101,8 @@ class Frame:
             title=self.facts.title,
             provenance=self.facts.provenance,
             command=self.facts.command,
+            warnings=self.facts.warnings,
+            front=len(self.facts.sheets) - 1,
             grid=self.facts.grid,
             sheet=SHEET_COLUMNS,
             mark=MARK,
@@ -135,6 +134,7 @@ class Frame:
             map=MAP_PAGE if self.facts.has_map else None,
             cite=self.facts.cite,
             sheet=SHEET_COLUMNS,
+            front=len(self.facts.sheets) - 1,
             digits=CARD_DIGITS,
             zoom=PATCH_ZOOM,
             mark=MARK,
@@ -187,8 +187,14 @@ class StoreFrame(Frame):
     """The frame of a Store's site. `derived`: the Store's derived parts, each verified once."""
 
     def __init__(self, store: Store, folder: Path, pages: Sequence[str], titles: Mapping[str, str]):
-        self.store, self.derived = store, DerivedParts(store)
+        self.store, self.derived, self.front = store, DerivedParts(store), FrontSheet(store)
+        self.covers = FrontSheet(store, COVERS_SHEET)
         super().__init__(folder, store_facts(store, self.derived), pages, titles)
+
+    def write_first_pictures(self) -> None:
+        """Write the sheets of the pictures that pages show first, once all pages have added theirs."""
+        for sheet in (self.front, self.covers):
+            sheet.write(self.folder / "assets")
 
 
 def card_file(neuron: int) -> str:

@@ -3,22 +3,25 @@
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int, Integer
 
+from atlas.arrays import accepts
 from atlas.errors import Refused
 from atlas.formatting import display_text
 from atlas.pages import budget, columns
 from atlas.pages.bundle import inline_assets
 from atlas.pages.columns import Column, smallest_unsigned
-from atlas.pages.frame import MAP_PAGE, Frame
+from atlas.pages.frame import START_PAGE, Frame
 from atlas.pages.map import percentages, write_points_page
 from atlas.pages.provenance import SiteFacts
 from atlas.pages.regions import given_regions
 
 
+@accepts(xy=2, captions="texts", groups="texts", near="positions", preservation=1)
 def write_points(
     path: str | Path,
     xy: Float[np.ndarray, "n 2"],
@@ -97,7 +100,7 @@ def _write(
 ) -> None:
     n = len(xy)
     provenance = {"Model": title, "Layer": "given places", "Rows": f"{n:,} points"}
-    frame = Frame(folder, SiteFacts(title, provenance, command="", cite=title, kinds=["point"]), [MAP_PAGE])
+    frame = Frame(folder, SiteFacts(title, provenance, command="", cite=title, kinds=["point"]), [START_PAGE])
     frame.write_assets()
     code, levels = columns.encode_levels([display_text(group) for group in groups] if groups is not None else [""] * n)
     rows: dict[str, Column] = {"kind": np.zeros(n, np.uint8), "group": code, "groups": levels}
@@ -106,7 +109,8 @@ def _write(
     if preservation is not None:
         data["kept"] = percentages(np.asarray(preservation, np.float32))
     beside: dict[str, Column] = {} if near is None else {"near": near.astype(smallest_unsigned(n))}
-    frame.render(write_points_page(frame, xy, data, beside, given_regions(xy, labels), rows, captions))
+    page = write_points_page(frame, xy, data, beside, given_regions(xy, labels), rows, captions)
+    frame.render(replace(page, path=START_PAGE))
 
 
 def _put(folder: Path, target: Path, single: bool, limit: int) -> Path:

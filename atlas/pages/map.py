@@ -1,5 +1,6 @@
 """The page of the map: every row as a point, with named regions, nearest rows, strongest neurons, and map quality."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -8,6 +9,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Float32, Int, Int16, Integer, UInt8
 
 from atlas.analysis import parts
+from atlas.analysis.balance import lies_at_its_name
 from atlas.analysis.index import Index
 from atlas.analysis.layout import Centred
 from atlas.analysis.terms import Terms
@@ -26,9 +28,10 @@ from atlas.pages.columns import (
 )
 from atlas.pages.drivers import write_drivers
 from atlas.pages.frame import MAP_PAGE, Frame, Page, StoreFrame
+from atlas.pages.front import standing_points
 from atlas.pages.legend import MASK_BITS, first_scheme, legend_entries, name_masks, row_schemes
 from atlas.pages.meaning import find_meanings
-from atlas.pages.provenance import DerivedParts
+from atlas.pages.provenance import DerivedParts, store_place
 from atlas.pages.regions import Region, regions_by_labels, regions_by_vocabulary
 from atlas.pages.rows import PageRows
 from atlas.pages.scatter import draw_scatter
@@ -38,24 +41,30 @@ from atlas.vectors import Rows as Vectors
 from atlas.vectors import unit_blocks
 
 ROW_NEIGHBOURS, ROW_NEURONS = 8, 5  # rows near a row, neurons of a row
+FEWEST_STANDING = 300  # with fewer pictures, all are shown from the first view on
 REGIONS_LISTED = 40  # regions listed where the map cannot be drawn
 MAP_TITLE = "Map of images, words and texts: points that lie near each other have a similar meaning to the model"
 
 
 def write_map(frame: StoreFrame, rows: PageRows) -> Page:
-    """Write the data of the map of rows; returns its page, index.html.
+    """Write the data of the map of rows; returns its page, map.html.
 
     Without a layout, the page says how to make one.
     """
     layout = frame.derived.file(parts.MAP, "points.parquet")
     if layout is None:
-        return Page("missing.html", MAP_PAGE, {"heading": "Map", "make": f"atlas map {frame.store.path.name}"})
+        return Page(
+            "missing.html", MAP_PAGE, {"heading": "Map", "make": f"atlas map {shlex.quote(store_place(frame.store))}"}
+        )
     points = pq.read_table(layout)
     at = points["row"].to_numpy().astype(np.uint32)
     xy = np.stack([points["x"].to_numpy(), points["y"].to_numpy()], 1)
     data: dict[str, Column] = {"row": at}
     if "preservation" in points.column_names:
         data["kept"] = percentages(points["preservation"].to_numpy().astype(np.float32))
+    if "image" in frame.store.counts and len(frame.store.counts) > 1:  # such words are drawn before others
+        kinds = [list(frame.store.counts)[code] for code in rows.kinds[at].tolist()]
+        data["met"] = lies_at_its_name(xy, kinds, [rows.labels[row] for row in at], "image").astype(np.uint8)
     centred = is_centred(frame.derived)
     near: dict[str, Column] = {"near": nearest_rows(frame, centred)[at].astype(smallest_unsigned(len(rows)))}
     drivers = None
@@ -63,11 +72,19 @@ def write_map(frame: StoreFrame, rows: PageRows) -> Page:
     if strongest is not None:
         near["neuron"], near["strength"] = (part[at] for part in strongest)
         drivers = write_drivers(frame)
+    pictured = rows.places[0][at] >= 0 if "image" not in frame.store.counts else rows.kinds[at] == image_code(frame)
+    if pictured.sum() > FEWEST_STANDING and len(at) <= tiles.UNTILED_POINTS:
+        standing = standing_points(xy, pictured)
+        cells = np.array([frame.front.add(int(at[point])) for point in standing], np.uint16)
+        frame.write_data("front", {"point": standing.astype(np.uint32), "cell": cells})
     meaning = find_meanings(frame.store)
     if meaning:
         frame.write_data("meaning", meaning.columns(len(rows)))
-    terms = None if rows.names.telling else Terms.read(frame.store)
-    regions = name_map_regions(frame.store, rows, at, xy, terms, centred)
+    terms = None if rows.names.telling or not frame.facts.names else Terms.read(frame.store)
+    regions = [
+        replace(region, text=region.text.split(", ")[0])
+        for region in name_map_regions(frame.store, rows, at, xy, terms, centred, frame.facts.names)
+    ]
     context = {
         "has_neurons": strongest is not None,
         "meaning": meaning and meaning.origin,
@@ -78,6 +95,11 @@ def write_map(frame: StoreFrame, rows: PageRows) -> Page:
     return replace(page, context={**page.context, **context}, settings={**page.settings, "drivers": drivers})
 
 
+def image_code(frame: StoreFrame) -> int:
+    """The code of the kind image among the kinds of rows."""
+    return list(frame.facts.kinds).index("image")
+
+
 def name_map_regions(
     store: Store,
     rows: PageRows,
@@ -85,14 +107,20 @@ def name_map_regions(
     xy: Float32[np.ndarray, "n 2"],
     terms: Terms | None,
     centred: bool = True,
+    named_by_texts: bool = True,
 ) -> list[Region]:
     """Named regions of points, each a row: by the rows' labels, or where `terms` are given, by the nearest of these.
 
     `centred`: whether the mean of each kind was subtracted from the embeddings that the map was drawn from.
+    `named_by_texts`: whether labels of words and texts name the images among which they lie.
     """
     kinds = [list(store.counts)[code] for code in rows.kinds[at].tolist()]
     if terms is None:
-        return regions_by_labels(xy, map_space(store, centred), [rows.labels[row] for row in at], kinds)
+        labels = [rows.labels[row] for row in at]
+        if not named_by_texts:
+            spoken = rows.names.telling
+            labels = [label if spoken and kind == "image" else "" for label, kind in zip(labels, kinds, strict=True)]
+        return regions_by_labels(xy, map_space(store, centred), labels, kinds)
     several = kinds if len(store.counts) > 1 else None  # with one kind, its name tells no region from another
     return regions_by_vocabulary(xy, Centred(store.array("embedding"), kinds), terms, several)
 
@@ -131,9 +159,16 @@ def write_points_page(
     return Page("map.html", MAP_PAGE, {"regions": listed_regions(places, regions), **defaults}, settings)
 
 
-def map_settings(title: str, xy: Float32[np.ndarray, "n 2"], schemes: list[Scheme]) -> PageSettings:
-    """The settings of a page with a map, of rows or of neurons: figure, places, legend."""
-    places = Places(low=LOW_STEP, size=STEP_COUNT, span=SPAN_STEPS, edge=picture.STILL_EDGE, origin=place_steps(xy))
+def map_settings(title: str, xy: Float32[np.ndarray, "n 2"], schemes: list[Scheme], tile: float = 0.0) -> PageSettings:
+    """The settings of a page with a map, of rows or of neurons: figure, places, legend. `tile`: see `Places`."""
+    places = Places(
+        low=LOW_STEP,
+        size=STEP_COUNT,
+        span=SPAN_STEPS,
+        edge=picture.STILL_EDGE,
+        origin=place_steps(xy),
+        tile=tile,
+    )
     settings = PageSettings(figure=draw_scatter(title), places=places, legend=schemes)
     return settings | {"colour": first_scheme(schemes)["name"]} if schemes else settings
 
@@ -180,9 +215,25 @@ def map_quality(derived: DerivedParts, centred: bool) -> Record:
     found: Record = {name: recipe.get(name) for name in ("preservation", "trustworthiness")} | {"recall": None}
     found["gaps"] = [("s and ".join(pair.split("-")) + "s", raw[pair], after[pair]) for pair in raw if pair in after]
     found["centred"] = centred
+    found["mixing"] = [(f"{kind}s", share) for kind, share in (recipe.get("mixing") or {}).items()]
+    found["within"] = [(f"{kind}s", share) for kind, share in (recipe.get("preservation_within") or {}).items()]
+    found["joined"] = joined_sentence(recipe)
     made = derived.recipe(parts.EMBEDDINGS).values()
     recalls = [entry["recall_at_10"] for entry in made if isinstance(entry, dict) and "recall_at_10" in entry]
     return found | {"recall": min(recalls, default=None), "recalls": len(recalls)}
+
+
+def joined_sentence(recipe: Record) -> str | None:
+    """How far the map joins pictures and words, in one sentence; None where that was not measured."""
+    names = (recipe.get("name_matches") or {}).get("word-image")
+    others = (recipe.get("mixing") or {}).get("word")
+    if not names or others is None:
+        return None
+    return (
+        f"Of the words that name a picture here, {names['first']:.0%} have such a picture as their nearest, and "
+        f"{names['of_ten']:.0%} among their ten nearest pictures; of the ten points nearest to a word, "
+        f"{10 * others:.0f} are of another kind."
+    )
 
 
 def percentages(share: Float32[np.ndarray, " n"]) -> UInt8[np.ndarray, " n"]:
@@ -194,9 +245,10 @@ def percentages(share: Float32[np.ndarray, " n"]) -> UInt8[np.ndarray, " n"]:
 def nearest_rows(frame: StoreFrame, centred: bool) -> Integer[np.ndarray, "n k"]:
     """The nearest rows of every row, of any kind, in the space that the map was drawn from.
 
-    They come from near.npy (n, k) beside the layout where that is there, else from FAISS.
+    They come from varied.npy (n, k) beside the layout where that is there (each thing once, of all kinds), else from
+    near.npy, else from FAISS.
     """
-    kept = frame.derived.file(parts.MAP, "near.npy")
+    kept = frame.derived.file(parts.MAP, "varied.npy") or frame.derived.file(parts.MAP, "near.npy")
     if kept is not None:
         return np.load(kept, allow_pickle=False)[:, :ROW_NEIGHBOURS]
     vectors = map_space(frame.store, centred)

@@ -1,14 +1,18 @@
 """The page of neurons: their map, coloured and filtered by traits, and the table of all neurons."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow.parquet as pq
-from jaxtyping import Float32, Int16
+from jaxtyping import Float32
 
 from atlas.analysis import parts
+from atlas.analysis.grid import snap_to_grid
 from atlas.formatting import Record, display_text
 from atlas.pages.colours import PALETTE, RAMP
-from atlas.pages.columns import Column, quantised_places, smallest_unsigned
+from atlas.pages.columns import Column, place_steps, quantised_places, smallest_unsigned
 from atlas.pages.frame import NEURONS_PAGE, Page, StoreFrame
+from atlas.pages.front import COVERS_SHEET, FRONT_CELLS
 from atlas.pages.map import map_settings
 from atlas.pages.neuronregions import name_neuron_regions
 from atlas.pages.neurons import Neurons
@@ -17,6 +21,7 @@ from atlas.pages.regions import Region
 from atlas.pages.settings import PageSettings
 from atlas.pages.traits import Trait, neuron_traits
 
+SNAPPED = 4096  # up to so many neurons have a square of a grid each, so that every one is seen
 COVER_PICTURES = 4  # pictures that a neuron is shown by
 COVER_WORDS = 6  # the strongest words of a neuron
 COVER_NEIGHBOURS = 8  # neighbours shown of a neuron
@@ -33,9 +38,10 @@ def write_neurons(frame: StoreFrame, neurons: Neurons) -> Page:
     if layout is not None:
         points = pq.read_table(layout).sort_by("neuron")
         xy = np.stack([points["x"].to_numpy(), points["y"].to_numpy()], 1)
-        places = quantised_places(xy)
+        drawn = snap_to_grid(xy) if len(xy) <= SNAPPED else xy
+        places = quantised_places(drawn)
         data |= {"x": places[:, 0], "y": places[:, 1]}
-        regions, settings = _write_neuron_map(frame, neurons, xy, places)
+        regions, settings = _write_neuron_map(frame, neurons, xy, drawn)
     frame.write_data("neurons", data)
     table = [table_entry(neurons, i) for i in range(len(neurons))]
     context = {"table": table, "kind": neurons.kind, "claimed": neurons.claims is not None, "regions": regions}
@@ -43,10 +49,13 @@ def write_neurons(frame: StoreFrame, neurons: Neurons) -> Page:
 
 
 def _write_neuron_map(
-    frame: StoreFrame, neurons: Neurons, xy: Float32[np.ndarray, "u 2"], places: Int16[np.ndarray, "u 2"]
+    frame: StoreFrame, neurons: Neurons, xy: Float32[np.ndarray, "u 2"], drawn: Float32[np.ndarray, "u 2"]
 ) -> tuple[list[tuple[str, int, int, int]], PageSettings]:
-    """Write traits, regions and the still picture; returns the regions to list, and the map's settings."""
-    traits = neuron_traits(neurons)
+    """Write traits, regions and the still picture; returns the regions to list, and the map's settings.
+
+    Regions are found on the layout, `xy`, and named where their neurons are `drawn`.
+    """
+    traits, places = neuron_traits(neurons), quantised_places(drawn)
     regions = name_neuron_regions(xy, [neurons.terms(i) for i in range(len(neurons))])
     frame.write_data("traits", trait_columns(traits))
     frame.write_data("regions", neuron_region_columns(places, regions))
@@ -56,7 +65,8 @@ def _write_neuron_map(
     listed = [
         (display_text(region.text), region.count, *places[region.point].tolist()) for region in largest_regions(regions)
     ]
-    return listed, map_settings(title, xy, [trait.scheme for trait in traits])
+    tile = 1 / place_steps(drawn)[2] if len(drawn) <= SNAPPED else 0.0
+    return listed, map_settings(title, drawn, [trait.scheme for trait in traits], tile)
 
 
 def cover_columns(neurons: Neurons) -> dict[str, Column]:
@@ -64,6 +74,8 @@ def cover_columns(neurons: Neurons) -> dict[str, Column]:
     top = np.array([table["top"][:COVER_PICTURES] for table in neurons.stats[neurons.kind]], np.int64)
     at = [[neurons.position(row, i) for row in rows.tolist()] for i, rows in enumerate(top)]
     sheet, cell = (place[top] for place in neurons.rows.places)
+    for i, row in enumerate(top[:, 0].tolist() if len(top) <= FRONT_CELLS else []):
+        sheet[i, 0], cell[i, 0] = covers_number(neurons), neurons.frame.covers.add(row)
     words = [
         ", ".join(neurons.named("word", i, COVER_WORDS)) if "word" in neurons.stats else "" for i in range(len(neurons))
     ]
@@ -75,6 +87,11 @@ def cover_columns(neurons: Neurons) -> dict[str, Column]:
         "sheet": sheet.astype(np.int16),
         "cell": cell.astype(np.uint16),
     }
+
+
+def covers_number(neurons: Neurons) -> int:
+    """The number of the sheet with the pictures that neurons are shown by."""
+    return list(neurons.frame.facts.sheets).index(COVERS_SHEET)
 
 
 def trait_columns(found: list[Trait]) -> dict[str, Column]:
@@ -115,5 +132,7 @@ def table_entry(neurons: Neurons, neuron: int) -> Record:
     stat, claim = neurons.stats[neurons.kind][neuron], neurons.claim(neuron)
     figures = {name: stat[name] for name in TABLE_FIGURES}
     picture = neurons.rows.picture(neurons.cover(neuron))
+    if len(neurons) <= FRONT_CELLS:
+        picture = replace(picture, sheet=covers_number(neurons), cell=neurons.frame.covers.add(neurons.cover(neuron)))
     p = claim["p"] if claim else None
     return {"neuron": neuron, "label": neurons.label(neuron), "p": p, "figures": figures, "picture": picture}

@@ -7,10 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from atlas.analysis import parts
+from atlas.analysis.alignment import Alignment
 from atlas.formatting import Record
+from atlas.pages.front import COVERS_SHEET, FRONT_SHEET
 from atlas.pages.thumbnails import pictured_shards, sheet_name
-from atlas.store.shards import read_json
+from atlas.store.files import read_json
 from atlas.store.store import Part, Store
+
+RANDOM_WEIGHTS = "random weights"  # the origin that a Store records of them
+RANDOM_TEXT = (
+    "Random weights: this model was never trained, so nothing here has a meaning. Take trained ones: atlas build "
+    "... --model NAME --pretrained TAG."
+)
 
 
 @dataclass(frozen=True)
@@ -18,8 +26,9 @@ class SiteFacts:
     """What all pages of a site share.
 
     `cite`: a line that identifies model, layer and data. `kinds`: kinds of rows, in the order of their codes. `sheets`:
-    file names of the sheets of thumbnails. `grid`: height and width of the layer's map, in positions. `has_map`:
-    whether there is a map of rows.
+    file names of the sheets of thumbnails, those of first pictures last. `grid`: height and width of the layer's
+    map, in positions. `has_map`: whether there is a map of rows. `warnings`: what stands on top of every page. `names`:
+    whether texts may name things: not where the model cannot tell the pictures apart.
     """
 
     title: str
@@ -30,6 +39,8 @@ class SiteFacts:
     sheets: Sequence[str] = ()
     grid: tuple[int, int] = (1, 1)
     has_map: bool = True
+    warnings: Sequence[str] = ()
+    names: bool = True
 
 
 class DerivedParts:
@@ -68,10 +79,23 @@ def store_facts(store: Store, derived: DerivedParts) -> SiteFacts:
         command=rebuild_command(store),
         cite=citation(store, provenance),
         kinds=list(store.counts),
-        sheets=[sheet_name(shard) for shard in pictured_shards(store)],
+        sheets=[*(sheet_name(shard) for shard in pictured_shards(store)), COVERS_SHEET, FRONT_SHEET],
         grid=(height, width),
         has_map=store.has(parts.MAP),
+        warnings=site_warnings(store, alignment := read_alignment(store, derived)),
+        names=alignment is None or alignment.sees,
     )
+
+
+def read_alignment(store: Store, derived: DerivedParts) -> Alignment | None:
+    """Whether the model joins the images and texts of a Store, as it was measured; None where it was not."""
+    return Alignment.read(derived.recipe(parts.TEXTS)) if store.has(parts.TEXTS) else None
+
+
+def site_warnings(store: Store, alignment: Alignment | None) -> list[str]:
+    """What a reader must know before anything else: random weights, and a model that cannot see these pictures."""
+    found = [RANDOM_TEXT] if store.request["model"].get("origin") == RANDOM_WEIGHTS else []
+    return found if alignment is None or alignment.sees else [*found, alignment.sentence()]
 
 
 def store_provenance(store: Store, derived: DerivedParts) -> dict[str, str]:
@@ -107,10 +131,16 @@ def citation(store: Store, provenance: dict[str, str]) -> str:
     return f"{name} (weights {provenance['Weights']}, Store {provenance['Store']})"
 
 
+def store_place(store: Store) -> str:
+    """The path of a Store in commands: below the working folder relative to it, else as it is."""
+    path = store.path.resolve()
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
 def rebuild_command(store: Store) -> str:
     """The command that makes the Store and its site again."""
     model = store.request["model"]
-    words = ["atlas", "build", *store.request["sources"], f"outputs/{store.path.name}", "--model", model["name"]]
+    words = ["atlas", "build", *store.request["sources"], store_place(store), "--model", model["name"]]
     if model.get("pretrained"):
         words += ["--pretrained", str(model["pretrained"])]
     words += ["--layer", store.layer, "--seed", str(store.request.get("seed", 0))]

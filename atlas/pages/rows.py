@@ -54,7 +54,8 @@ class PageRows:
 
     def name(self, row: int) -> str:
         """Name and style of a row, in one line."""
-        named, group = self.names[row], self.groups[row]
+        named = self.captions[row] if self.names.filed[row] else self.names[row]
+        group = self.groups[row]
         return f"{named} · {group}" if group else named
 
     def picture(self, row: int, value: float | None = None, at: int | None = None) -> Thumbnail:

@@ -10,7 +10,7 @@ from atlas.pages.settings import Figure
 
 
 def draw_scatter(name: str) -> Figure:
-    """A WebGL scatter as JSON: renderers points, hits and marks, with columns x, y and code (of a colour).
+    """A WebGL scatter as JSON: renderers words, points, hits and marks, with columns x, y and code (of a colour).
 
     It has one type of marker and no selection, because mixed or changing masks are not redrawn in WebGL (bokeh issue
     15279). `name`: the text for screen readers.
@@ -36,7 +36,7 @@ def draw_scatter(name: str) -> Figure:
     hues = [*PALETTE, *RAMP, *HEAT]
     mapper = LinearColorMapper(palette=hues, low=-0.5, high=len(hues) - 0.5, name="mapper")
     colour = transform("code", mapper)
-    for layer, size, alpha in (("points", 5, 0.75), ("hits", 8, 1.0)):
+    for layer, size, alpha in (("words", 4, 0.4), ("points", 5, 0.75), ("hits", 8, 1.0)):
         source = ColumnDataSource({"x": [], "y": [], "code": []}, name=layer)
         fig.scatter(
             "x", "y", source=source, size=size, fill_color=colour, fill_alpha=alpha, line_color=None, name=layer

@@ -34,6 +34,7 @@ class Places(TypedDict):
 
     `low`: the smallest step. `size`: how many steps there are. `span`: steps along the longer side of the map. `edge`:
     where the still picture ends, in steps from the middle. `origin`: x and y of step 0, and the length of a step.
+    `tile`: the side of a square in steps where every point has one of its own, else 0.
     """
 
     low: int
@@ -41,6 +42,7 @@ class Places(TypedDict):
     span: int
     edge: float
     origin: tuple[float, float, float]
+    tile: float
 
 
 class Drivers(TypedDict):
@@ -73,6 +75,7 @@ class Settings(TypedDict):
     map: str | None
     cite: str
     sheet: int
+    front: int
     digits: int
     zoom: int
     mark: str

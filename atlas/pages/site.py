@@ -12,11 +12,21 @@ from atlas.pages.cards import write_cards
 from atlas.pages.cells import write_cells
 from atlas.pages.dreams import DRAWN_PARTS, write_drawn
 from atlas.pages.fragments import derived_fragments, read_fragments, write_fragments
-from atlas.pages.frame import ABOUT_PAGE, CELLS_PAGE, DRAWINGS_PAGE, MAP_PAGE, NEURONS_PAGE, Page, StoreFrame
+from atlas.pages.frame import (
+    ABOUT_PAGE,
+    CELLS_PAGE,
+    DRAWINGS_PAGE,
+    MAP_PAGE,
+    NEURONS_PAGE,
+    START_PAGE,
+    Page,
+    StoreFrame,
+)
 from atlas.pages.map import is_centred, write_map
 from atlas.pages.neuronmap import write_neurons
 from atlas.pages.neurons import Neurons
 from atlas.pages.rows import PageRows
+from atlas.pages.start import write_start
 from atlas.store.store import Part, Store
 
 SITE = Part("site", "atlas page {store}")
@@ -40,14 +50,14 @@ LISTED_BYTES = 150  # bytes of made.json for each file
 
 
 def write_site(store: Store, max_mb: float | int = budget.DEFAULT_MAX_MB, single_file: bool = False) -> Path:
-    """Write a Store's site: index.html (the map), neurons.html and the neurons' cards, activations.html, about.html.
+    """Write a Store's site: index.html, map.html, neurons.html and the neurons' cards, activations.html, about.html.
 
     Parts that were not derived are left out. `max_mb`: the largest size, in 10^6 bytes; thumbnails are 56 to 24 pixels
     wide, the largest that fit. `single_file`: write the map alone, as one file with everything inside, single/map.html;
     the site beside it stays as it is.
 
-    Prints the plan of bytes on stderr before it writes. Returns the path of the map. Raises `Refused` where the
-    smallest thumbnails do not fit, and where a derived part is stale.
+    Prints the plan of bytes on stderr before it writes. Returns the path of the page to open. Raises `Refused` where
+    the smallest thumbnails do not fit, and where a derived part is stale.
     """
     parents = [part for part in SHOWN_PARTS if store.has(part)] + derived_fragments(store)
     recipe: dict[str, float | int] = {"max_mb": max_mb}
@@ -61,7 +71,7 @@ def write_site(store: Store, max_mb: float | int = budget.DEFAULT_MAX_MB, single
     options["what"] = f"a site of {store.path}"
     planned = budget.plan_site(rows.captions, max_mb, **options)
     print(*planned.lines(), sep="\n", file=sys.stderr)
-    part, page = (SINGLE_FILE, SINGLE_PAGE) if single_file else (SITE, MAP_PAGE)
+    part, page = (SINGLE_FILE, SINGLE_PAGE) if single_file else (SITE, START_PAGE)
     with store.deriving(
         part.made_with(max_mb=max_mb if max_mb != budget.DEFAULT_MAX_MB else None), recipe, of=parents
     ) as folder:
@@ -78,6 +88,7 @@ def write_pages(store: Store, folder: Path, rows: PageRows, map_alone: bool = Fa
         frame = StoreFrame(store, folder, [MAP_PAGE], {})
         frame.write_assets()
         frame.render(write_map(frame, rows))
+        frame.write_first_pictures()
         return
     titles = read_fragments(store)
     own = [MAP_PAGE] + [NEURONS_PAGE] * store.has(parts.STATS) + [CELLS_PAGE] * store.has(parts.CELLS)
@@ -86,6 +97,7 @@ def write_pages(store: Store, folder: Path, rows: PageRows, map_alone: bool = Fa
     frame.write_assets()
     neurons = Neurons.read(frame, rows)
     pages = [
+        write_start(frame, neurons),
         write_map(frame, rows),
         write_cells(frame, rows),
         write_drawn(frame, rows),
@@ -98,6 +110,7 @@ def write_pages(store: Store, folder: Path, rows: PageRows, map_alone: bool = Fa
     for page in pages:  # rendered after all tables are written: see `Page`
         if page:
             frame.render(page)
+    frame.write_first_pictures()
 
 
 def about_page(frame: StoreFrame) -> Page:

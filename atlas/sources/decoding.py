@@ -4,20 +4,42 @@ The format is told by the content, not by the file name. Of an animation the fir
 become white, more than 8 bits are scaled (not clipped), and EXIF orientation is applied.
 """
 
+import errno
+import hashlib
+import stat
+import time
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from importlib import import_module
 from io import BytesIO
 from pathlib import Path
-from threading import Lock
+from threading import Condition, Lock
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from atlas.sources.signatures import RAW_SUFFIXES, advice_on, head_of, kind_of_file
+
 MAX_PIXELS = 2**27  # 400 MB as RGB: larger than any photograph, small enough for memory
+MAX_BYTES = 2**30  # of an encoded image
+MAX_SCANNED = 2**31  # pixels of a progressive JPEG times its scans; the largest photograph may have 16 scans
+MAX_SECONDS = 60
 MAX_ASPECT = 100  # longest side over shortest: resizing the short side of a thinner strip would need gigabytes
 _FORMATS = (
     "PNG", "JPEG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "ICO", "ICNS", "AVIF", "JPEG2000", "QOI", "PCX",
-    "PSD", "SGI",
+    "PSD", "SGI", "HEIF", "JXL",
 )  # fmt: skip  # without EPS: Pillow would run Ghostscript on it
+_BYTES_A_PIXEL = 12  # of the decoded image and its copies in RGB
+_SMALL = 2**25  # bytes that are not counted
+_STRIP_PIXELS = 2**20
+_MAY_PASS = {
+    getattr(errno, name)
+    for name in ("EACCES", "EPERM", "EIO", "EMFILE", "ENFILE", "ENOMEM", "EAGAIN", "EINTR", "ESTALE", "ETIMEDOUT")
+}
+_PLUGINS = {"HEIC": ("pillow_heif", "register_heif_opener"), "JXL": ("pillow_jxl", "")}  # used if they are installed
+_FEW_BITS = 12  # of grey in a file of 16: such pictures would be nearly black
+STRETCHED = "stretched"  # key in `Image.info`: how many bits of grey were stretched to 8
 _ORIENTATION = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -30,39 +52,85 @@ _UPRIGHT = {
 }
 
 
+TRIED_AGAIN = " (tried again by the next run)"  # ends the reasons that may pass
+CONTENT, CONTENT_BYTES = "content", 16  # of a decoded image's `info`: blake2b of the encoded image
+
+
 class Unreadable(ValueError):  # noqa: N818 - the name states what the file is
     """An input that gives no image. The message is the reason: one short line, the same on every run."""
 
 
 def decode(data: bytes | Path, at_least: int | None = None) -> Image.Image:
-    """Decode an image to 8-bit RGB.
+    """Decode an image to 8-bit RGB; its `info` holds the digest of the encoded image.
 
     `data`: the encoded image, or the path of its file. `at_least`: the number of pixels that both sides must keep; a
     large JPEG is then decoded at a half, a quarter or an eighth of its size, which is much faster (other formats keep
-    their size). Raises `Unreadable` with the reason.
+    their size). Raises `Unreadable` with the reason: damage, or bytes, pixels, scans, seconds or memory beyond what is
+    allowed.
     """
+    encoded = b""
     try:
+        encoded = data if isinstance(data, bytes) else read_bytes(data)
+        if not encoded:
+            raise Unreadable("empty: 0 bytes")
+        if isinstance(data, Path) and data.suffix.lower() in RAW_SUFFIXES:  # Pillow would show its small preview
+            raise Unreadable(advice_on("RAW"))
         with _silence:
-            return _decode(data, at_least)
+            picture = _decode(encoded, at_least)
     except Unreadable:
         raise
+    except MemoryError:
+        raise Unreadable(f"the memory is full{TRIED_AGAIN}") from None
     except Exception as error:  # damaged or malicious bytes can raise any exception in Pillow's readers
-        raise Unreadable(_reason(error, data)) from None
+        raise Unreadable(_reason(error, encoded)) from None
+    picture.info = {name: picture.info[name] for name in (STRETCHED,) if name in picture.info}
+    picture.info |= {CONTENT: hashlib.blake2b(encoded, digest_size=CONTENT_BYTES).digest()}
+    return picture
 
 
-def _decode(data: bytes | Path, at_least: int | None) -> Image.Image:
-    if isinstance(data, Path) and not data.is_file():
-        raise Unreadable("not a file" if data.exists() else "no such file")
-    if not (len(data) if isinstance(data, bytes) else data.stat().st_size):
-        raise Unreadable("empty: 0 bytes")
-    with Image.open(BytesIO(data) if isinstance(data, bytes) else data, formats=_FORMATS) as image:
+def read_bytes(path: Path, limit: int = MAX_BYTES) -> bytes:
+    """The content of a regular file of at most `limit` bytes. Raises `Unreadable` with the reason."""
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise Unreadable("not a file")
+        if status.st_size > limit:
+            raise Unreadable(f"too large: {status.st_size:,} bytes, the limit is {limit:,}")
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise Unreadable("no such file") from None
+    except OSError as error:
+        raise Unreadable(_reason(error)) from None
+
+
+def _decode(encoded: bytes, at_least: int | None) -> Image.Image:
+    with _opened(encoded) as image:
         _check_size(*image.size)
-        if at_least and image.format in ("JPEG", "MPO"):
-            image.draft(None, (at_least, at_least))  # type: ignore[arg-type] - None: the mode stays
-        image.load()
-        upright = _UPRIGHT.get(_orientation(image))
-        picture = rgb(image)
-    return picture.transpose(upright) if upright is not None else picture
+        if image.format in ("JPEG", "MPO"):
+            _check_scans(encoded, *image.size)
+            if at_least:
+                image.draft(None, (at_least, at_least))  # type: ignore[arg-type] - None: the mode stays
+        with _memory.reserve(image.width * image.height * _BYTES_A_PIXEL):
+            image.load()
+            upright = _UPRIGHT.get(_orientation(image))
+            picture = rgb(image)
+            return picture.transpose(upright) if upright is not None else picture
+
+
+def _opened(encoded: bytes) -> Image.Image:
+    """The image, not yet decoded; of a kind that Pillow reads with a plugin alone, with that if it is installed."""
+    known = [name for name in _FORMATS if name not in ("HEIF", "JXL") or name in Image.OPEN]
+    try:
+        return Image.open(_Timed(encoded), formats=known)
+    except UnidentifiedImageError:
+        module, function = _PLUGINS.get(kind_of_file(head_of(encoded)), ("", ""))
+        with suppress(ImportError):
+            plugin = import_module(module) if module else None
+            if plugin is not None:
+                if function:
+                    getattr(plugin, function)()
+                return Image.open(_Timed(encoded), formats=_FORMATS)
+        raise
 
 
 def _check_size(width: int, height: int) -> None:
@@ -70,6 +138,13 @@ def _check_size(width: int, height: int) -> None:
         raise Unreadable(f"too large: {width} x {height} pixels, the limit is {MAX_PIXELS:,} in all")
     if max(width, height) > MAX_ASPECT * min(width, height):
         raise Unreadable(f"too thin: {width} x {height} pixels, the limit is {MAX_ASPECT}:1")
+
+
+def _check_scans(encoded: bytes, width: int, height: int) -> None:
+    """Refuse a progressive JPEG that is decoded over and over: its time is the number of scans times its pixels."""
+    scans = encoded.count(b"\xff\xda")
+    if scans * width * height > MAX_SCANNED:
+        raise Unreadable(f"too many scans: {scans} of {width} x {height} pixels, the limit is {MAX_SCANNED:,} in all")
 
 
 def _orientation(image: Image.Image) -> int:
@@ -80,48 +155,129 @@ def _orientation(image: Image.Image) -> int:
 
 
 def rgb(image: Image.Image) -> Image.Image:
-    """Convert an image of any mode to a new RGB image."""
+    """Convert an image of any mode to a new RGB image; strip by strip, where the steps between take memory."""
     if image.mode == "F" or image.mode.startswith("I"):
-        return Image.fromarray(_eight_bits(np.asarray(image), image.mode)).convert("RGB")
+        scale, bits = _scale(image)
+        picture = _by_strips(image, lambda strip: Image.fromarray(scale(np.asarray(strip))))
+        if bits:
+            picture.info[STRETCHED] = bits
+        return picture
     if image.has_transparency_data:
-        picture = image.convert("RGBA")
-        paper = Image.new("RGBA", picture.size, "white")
-        return Image.alpha_composite(paper, picture).convert("RGB")
+        return _by_strips(image, _on_white)
     return image.convert("RGB")
 
 
-def _eight_bits(values: np.ndarray, mode: str) -> np.ndarray:
-    """Scale grey values of any depth to 8 bits: integers from 0..65,535, floats from 0..1 or 0..255, else by range."""
-    values = values.astype(np.float64)
-    finite = values[np.isfinite(values)]
-    if not finite.size:
+def _by_strips(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    picture = Image.new("RGB", image.size)
+    for box in _strips(image):
+        picture.paste(convert(image.crop(box)).convert("RGB"), box)
+    return picture
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[int, int, int, int]]:
+    rows = max(1, _STRIP_PIXELS // image.width)
+    return ((0, top, image.width, min(top + rows, image.height)) for top in range(0, image.height, rows))
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    picture = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+
+
+def _scale(image: Image.Image) -> tuple[Callable[[np.ndarray], np.ndarray], int]:
+    """Scales grey values of any depth to 8 bits: integers from 0..65,535, floats from 0..1 or 0..255, else by range.
+
+    Integers of 12 bits or fewer, as of microscopes and X-rays, are scaled by their range too: cameras store them in
+    files of 16 bits. The number is that of their bits, else 0.
+    """
+    low, high = np.inf, -np.inf
+    for box in _strips(image):
+        values = np.asarray(image.crop(box)).astype(np.float64)
+        finite = values[np.isfinite(values)]
+        if finite.size:
+            low, high = min(low, float(finite.min())), max(high, float(finite.max()))
+    if low > high:
         raise Unreadable("no finite pixel")
-    low, high = float(finite.min()), float(finite.max())
-    if low >= 0 and high <= 65535 and mode != "F":
+    bits = int(high).bit_length() if low >= 0 and high < 2**_FEW_BITS and image.mode != "F" else 0
+    if bits:
+        low = low if low < high else 0.0
+    elif low >= 0 and high <= 65535 and image.mode != "F":
         low, high = 0.0, 65535.0
-    elif low >= 0 and high <= 255 and mode == "F":
+    elif low >= 0 and high <= 255 and image.mode == "F":
         low, high = 0.0, 255.0 if high > 1 else 1.0
-    scaled = (np.nan_to_num(values, nan=low, posinf=high, neginf=low) - low) * (255 / max(high - low, 1e-300))
-    return np.rint(np.clip(scaled, 0, 255)).astype(np.uint8)
+
+    def scaled(values: np.ndarray) -> np.ndarray:
+        finite = np.nan_to_num(values.astype(np.float64), nan=low, posinf=high, neginf=low)
+        return np.rint(np.clip((finite - low) * (255 / max(high - low, 1e-300)), 0, 255)).astype(np.uint8)
+
+    return scaled, bits
 
 
-def _reason(error: Exception, data: bytes | Path) -> str:
-    """The reason as one short line, without memory addresses or paths."""
+def _reason(error: Exception, encoded: bytes = b"") -> str:
+    """The reason as one short line, without memory addresses, paths or the file's content."""
     if isinstance(error, UnidentifiedImageError):
-        return f"not an image that can be read: it starts with {_start(data)!r}"
+        head = head_of(encoded)
+        kind = kind_of_file(head)
+        return advice_on(kind) if kind else f"not an image that can be read: it starts with {head[:12]!r}"
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
+        return error.strerror.lower() + (TRIED_AGAIN if error.errno in _MAY_PASS else "")
     if isinstance(error, Image.DecompressionBombError):
         return "too large: a decompression bomb"
     text = " ".join(str(error).split()) or type(error).__name__
     return f"damaged: {text[:100]}"
 
 
-def _start(data: bytes | Path) -> bytes:
-    if isinstance(data, bytes):
-        return data[:12]
-    with data.open("rb") as file:
-        return file.read(12)
+class _Timed(BytesIO):
+    """Bytes that can be read for `MAX_SECONDS`: Pillow decodes while it reads, so that a slow decode ends."""
+
+    def __init__(self, content: bytes):
+        super().__init__(content)
+        self._until = time.monotonic() + MAX_SECONDS
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if time.monotonic() > self._until:
+            raise Unreadable(f"it took more than {MAX_SECONDS} s to decode{TRIED_AGAIN}")
+        return super().read(size)
+
+
+class _Memory:
+    """The memory that images take while they are decoded: together at most half of what is free."""
+
+    def __init__(self) -> None:
+        self._taken, self._change = 0, Condition()
+
+    @contextmanager
+    def reserve(self, size: int) -> Iterator[None]:
+        """Wait until there is room for `size` bytes; `Unreadable` if there is too little for this image alone."""
+        if size < _SMALL:
+            yield
+            return
+        with self._change:
+            while self._taken and self._taken + size > free_memory() // 2:
+                self._change.wait(1.0)
+            if size > (free := free_memory()):
+                needed = f"it takes {size / 1e9:.1f} GB to decode, and {free / 1e9:.1f} GB are free"
+                raise Unreadable(needed + TRIED_AGAIN)
+            self._taken += size
+        try:
+            yield
+        finally:
+            with self._change:
+                self._taken -= size
+                self._change.notify_all()
+
+
+def free_memory() -> int:
+    """Bytes of memory that a process may still take; on systems that do not say, 2 GB."""
+    free = 2 * 10**9
+    try:
+        fields = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+        free = int(fields["MemAvailable"].split()[0]) * 1024
+        used, most = (Path(f"/sys/fs/cgroup/memory.{name}").read_text() for name in ("current", "max"))
+        free = min(free, int(most) - int(used))
+    except (OSError, KeyError, ValueError):  # not Linux, or no limit ("max")
+        pass
+    return max(free, 0)
 
 
 class _Silence:
@@ -149,4 +305,4 @@ class _Silence:
                 self._filters.__exit__(None, None, None)
 
 
-_silence = _Silence()
+_silence, _memory = _Silence(), _Memory()

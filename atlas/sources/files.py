@@ -1,63 +1,256 @@
-"""Sources of image files: a folder, a list of paths, or a table with captions."""
+"""A folder of image files, with the captions and classes that lie beside them."""
 
-import csv
-import json
 import os
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 from atlas.errors import Refused
-from atlas.sources.decoding import decode
-from atlas.sources.items import Distinct, Item, identifier, printable_line, raise_unreadable, size_and_mtime
+from atlas.sources.columns import PICTURE_SUFFIXES
+from atlas.sources.imagefile import image_file_item
+from atlas.sources.items import Item, Note, only_items, printable_line
+from atlas.sources.metadata import METADATA_NAMES, FolderMetadata, read_metadata
+from atlas.sources.sidecars import (
+    CAPTION_SUFFIXES,
+    SIDECAR_SUFFIXES,
+    SidecarTexts,
+    match_across,
+    match_beside,
+    read_sidecars,
+    split_name,
+    without_masks,
+)
+from atlas.sources.signatures import head_of, kind_of_file
+from atlas.sources.tables import TABLE_SUFFIXES, table_of_texts
 
-# Files with other suffixes are tried; those that are no images are listed as rejects.
+# Files with other suffixes are looked into; those that are no images are left out, in a line of the summary.
 NOT_IMAGES = frozenset((
-    ".txt", ".json", ".jsonl", ".csv", ".tsv", ".md", ".rst", ".html", ".htm", ".xml", ".yaml", ".yml", ".toml",
-    ".ini", ".cfg", ".log", ".py", ".ipynb", ".sh", ".npy", ".npz", ".pt", ".pth", ".ckpt", ".safetensors", ".pkl",
-    ".h5", ".hdf5", ".parquet", ".arrow", ".db", ".sqlite", ".tar", ".zip", ".gz", ".bz2", ".xz", ".7z", ".rar",
-    ".pdf", ".doc", ".docx", ".xls", ".xlsx", ".mp3", ".wav", ".flac", ".ogg", ".mp4", ".mov", ".avi", ".mkv",
-    ".webm", ".cls", ".caption", ".index", ".id", ".url",
+    ".txt", ".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".md", ".rst", ".html", ".htm", ".xml", ".yaml", ".yml",
+    ".toml", ".ini", ".cfg", ".log", ".py", ".ipynb", ".sh", ".npy", ".npz", ".pt", ".pth", ".ckpt", ".safetensors",
+    ".pkl", ".h5", ".hdf5", ".parquet", ".arrow", ".feather", ".db", ".sqlite", ".tar", ".zip", ".gz", ".tgz", ".bz2",
+    ".xz", ".zst", ".7z", ".rar", ".pdf", ".doc", ".docx", ".xls", ".xlsx", ".mp3", ".wav", ".flac", ".ogg", ".mp4",
+    ".mov", ".avi", ".mkv", ".webm", ".cls", ".caption", ".captions", ".text", ".cap", ".prompt", ".tags", ".index",
+    ".id", ".url", ".lock", ".bin",
 ))  # fmt: skip
-ROLES = {
-    "image": ("image", "path", "file", "file_name", "filename", "jpg", "jpeg", "png", "webp", "bytes"),
-    "caption": ("caption", "text", "txt"),
-    "label": ("label", "class", "cls"),
-    "group": ("group", "style"),
+SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
 }
+_SHELVES = frozenset(("images", "image", "imgs", "img", "jpegimages", "jpegs", "data"))  # folders that are no class
+_PACKED = (".tar", ".parquet", ".arrow", ".feather")  # sources of their own
+_SILENT = SidecarTexts()
+_COMPRESSED = (".zip", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
+
+
+@dataclass
+class _Outline:
+    """What a folder holds besides pictures and the texts beside them, found by one look over its names."""
+
+    metadata: dict[str, FolderMetadata] = field(default_factory=dict)  # by the folder that the table lies in
+    texts: list[str] = field(default_factory=list)  # that belong to no picture of their own folder
+    moved: dict[str, list[str]] = field(default_factory=dict)  # texts of a picture that lie in another folder
+    left: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))  # files left out, by suffix
+    masks: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Folder:
-    """All images below a folder, sorted by name, without hidden files. A .txt file of the same name is the caption."""
+    """All images below a folder, sorted by name, without hidden files.
+
+    Captions are read from the files beside a picture (a.txt, a.caption, a.json, a.jpg.txt), from folders of texts
+    with the same names, and from metadata.csv, .jsonl or .parquet. The label is the folder, a split is no label.
+    """
 
     name: str
     spec: str
     root: Path
 
     def __iter__(self) -> Iterator[Item]:
-        return self._below(self.root, "", ())
+        return only_items(self.entries())
 
-    def _below(self, folder: Path, inside: str, above: tuple[tuple[int, int], ...]) -> Iterator[Item]:
+    def entries(self) -> Iterator[Item | Note]:
+        """Items, and notes on captions and on the files left out."""
+        outline = _outline(self.root)
+        yield from self._below(self.root, "", (), outline)
+        for table in outline.metadata.values():
+            yield from table.notes()
+        yield from _notes(self.spec, outline)
+
+    def _below(
+        self, folder: Path, inside: str, above: tuple[tuple[int, int], ...], outline: _Outline
+    ) -> Iterator[Item | Note]:
         status = folder.stat()
         here = status.st_dev, status.st_ino
         if here in above:  # a link to an enclosing folder: following it would never end
             return
         entries = _visible(folder)
-        names = {entry.name for entry in entries}
+        files = {entry.name: entry for entry in entries if not _is_folder(entry)}
+        pictures, texts, _ = sorted_files(files, Path(folder))
+        beside = match_beside(pictures, texts, False)[0] if texts else {}
+        chosen = set(pictures)
         for entry in entries:
-            if os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir():
-                yield from self._below(Path(entry.path), f"{inside}{entry.name}/", (*above, here))
-            elif Path(entry.name).suffix.lower() not in NOT_IMAGES:
-                yield self._item(Path(entry.path), inside, names)
+            if entry.name not in files:
+                yield from self._below(Path(entry.path), f"{inside}{entry.name}/", (*above, here), outline)
+            elif entry.name in chosen:
+                sidecars = [f"{inside}{name}" for name in beside.get(entry.name, ())]
+                yield from self._entry(inside, entry.name, sidecars, outline)
 
-    def _item(self, path: Path, inside: str, beside: set[str]) -> Item:
-        caption = read_text(path.with_suffix(".txt")) if f"{path.stem}.txt" in beside else ""
-        folders = inside.split("/")[:-1] or [self.name]
-        id = f"{self.name}/{inside}{path.name}"
-        return image_file_item(id, self.spec, path, caption, label=folders[-1], group=folders[0])
+    def _entry(self, inside: str, name: str, sidecars: list[str], outline: _Outline) -> Iterator[Item | Note]:
+        path = f"{inside}{name}"
+        sidecars += outline.moved.get(path, ())
+        said = read_sidecars({each: _content(self.root / each) for each in sidecars}) if sidecars else _SILENT
+        for home, table in outline.metadata.items():
+            if path.startswith(home):
+                said = table.added_to(said, path.removeprefix(home))
+        if said.numbers:
+            yield Note("left", "texts of numbers alone, as detectors are trained on, are no captions", 1, sidecars[0])
+        folders = inside.split("/")[:-1]
+        label, split = folder_class(folders, self.name)
+        if said.key and said.key.startswith(label):
+            label = ""  # the shard of img2dataset
+        if said.captions:
+            yield Note("taken", f"captions: {said.origin}")
+        label, group = said.label or label, said.group or (folders[0] if folders else self.name)
+        texts = {"caption": said.captions, "label": (printable_line(label),), "group": (printable_line(group),)}
+        texts["split"] = (said.split or split,)
+        yield image_file_item(f"{self.name}/{path}", self.spec, self.root / path, texts)
+
+
+def folder_class(folders: Sequence[str], home: str) -> tuple[str, str]:
+    """Label and split of a picture by its folders: the innermost one that is neither a split nor a shelf."""
+    split = next((SPLITS[name.lower()] for name in folders if name.lower() in SPLITS), "")
+    classes = [name for name in folders if name.lower() not in SPLITS and name.lower() not in _SHELVES]
+    return (classes[-1] if classes else home), split
+
+
+def holds_pictures(root: Path) -> bool:
+    """Whether there is a picture below a folder, told by names alone where these are telling."""
+    return _first_picture(root, ()) is not None
+
+
+def _first_picture(folder: Path, above: tuple[tuple[int, int], ...]) -> Path | None:
+    here = folder.stat().st_dev, folder.stat().st_ino
+    if here in above:
+        return None
+    entries = _visible(folder)
+    for entry in entries:
+        if not _is_folder(entry) and is_picture(entry.name, Path(entry.path)):
+            return Path(entry.path)
+    inner = (_first_picture(Path(entry.path), (*above, here)) for entry in entries if _is_folder(entry))
+    return next((path for path in inner if path), None)
+
+
+def is_picture(name: str, path: Path) -> bool:
+    """Whether a file is a picture, or one that is damaged: by its suffix or, if that is unknown, by its first bytes."""
+    suffix = os.path.splitext(name)[1].lower()
+    if suffix in PICTURE_SUFFIXES:
+        return True
+    if suffix in NOT_IMAGES:
+        return False
+    try:
+        head = head_of(path) if path.is_file() else b""
+    except OSError:
+        return True
+    return kind_of_file(head) not in ("text", "JSON", "XML", "HTML") if head else True
+
+
+def sorted_files(
+    names: Sequence[str] | dict[str, os.DirEntry[str]], folder: Path
+) -> tuple[list[str], list[str], list[str]]:
+    """The files of one folder as pictures, texts that may belong to them, and others (masks among them)."""
+    pictures, texts, others = [], [], []
+    for name in names:
+        suffix = os.path.splitext(name)[1].lower()
+        if suffix in SIDECAR_SUFFIXES:
+            texts.append(name)
+        elif suffix in PICTURE_SUFFIXES or (suffix not in NOT_IMAGES and is_picture(name, folder / name)):
+            pictures.append(name)
+        else:
+            others.append(name)
+    kept, masks = without_masks(pictures, False)
+    return kept, texts, others + masks
+
+
+def _outline(root: Path) -> _Outline:
+    found = _Outline()
+    _look_over(root, "", (), found)
+    if found.texts:
+        found.moved, lost = match_across(_all_pictures(root, "", ()), found.texts)
+        found.texts = [path for path in lost if split_name(path)[2] in CAPTION_SUFFIXES]
+        for path in lost:
+            if split_name(path)[2] not in CAPTION_SUFFIXES:  # a description of something else
+                found.left[split_name(path)[2]].append(path)
+    return found
+
+
+def _look_over(folder: Path, inside: str, above: tuple[tuple[int, int], ...], found: _Outline) -> None:
+    status = folder.stat()
+    here = status.st_dev, status.st_ino
+    if here in above:
+        return
+    entries = _visible(folder)
+    pictures, texts, others = sorted_files([entry.name for entry in entries if not _is_folder(entry)], folder)
+    if tables := [name for name in (*texts, *others) if name.lower() in METADATA_NAMES]:
+        found.metadata[inside] = read_metadata(folder / tables[0], inside)
+    for name in match_beside(pictures, texts, False)[1] if texts else ():
+        if name not in tables:
+            is_table = name.lower().endswith(".txt") and table_of_texts(folder / name)
+            (found.left[".txt"] if is_table else found.texts).append(f"{inside}{name}")
+    for name in others:
+        suffix = os.path.splitext(name)[1].lower()
+        if suffix in PICTURE_SUFFIXES:
+            found.masks.append(f"{inside}{name}")
+        elif name not in tables:
+            found.left[suffix].append(f"{inside}{name}")
+    for entry in entries:
+        if _is_folder(entry):
+            _look_over(Path(entry.path), f"{inside}{entry.name}/", (*above, here), found)
+
+
+def _all_pictures(folder: Path, inside: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
+    here = folder.stat().st_dev, folder.stat().st_ino
+    if here in above:
+        return
+    entries = _visible(folder)
+    pictures, _, _ = sorted_files([entry.name for entry in entries if not _is_folder(entry)], folder)
+    yield from (f"{inside}{name}" for name in pictures)
+    for entry in entries:
+        if _is_folder(entry):
+            yield from _all_pictures(Path(entry.path), f"{inside}{entry.name}/", (*above, here))
+
+
+def _notes(spec: str, outline: _Outline) -> Iterator[Note]:
+    """Files left out, and how to ask for them; texts that belong to no picture."""
+    counts = Counter({suffix: len(names) for suffix, names in outline.left.items()})
+    rest = []
+    for suffix, count in sorted(counts.items()):
+        example = outline.left[suffix][0]
+        if suffix in _PACKED or (suffix in (*TABLE_SUFFIXES, ".txt") and suffix != ".json"):
+            yield Note("left", f"{suffix} beside the pictures; name the file to read it", count, f"{spec}/{example}")
+        elif suffix in _COMPRESSED:
+            yield Note("left", f"{suffix} beside the pictures; unpack it to read it", count, example)
+        else:
+            rest += outline.left[suffix]
+    yield Note("taken", "labels: the folder of a picture, unless a file beside it or a table names a class")
+    if rest:
+        yield Note("left", "other files, which are no pictures", len(rest), rest[0])
+    if outline.masks:
+        yield Note("left", "masks of other pictures", len(outline.masks), outline.masks[0])
+    if outline.texts:
+        yield Note("lost", "texts that belong to no picture", len(outline.texts), outline.texts[0])
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes() if path.is_file() else b""
+    except OSError:
+        return b""
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
 
 
 def _visible(folder: Path) -> list[os.DirEntry[str]]:
@@ -66,126 +259,3 @@ def _visible(folder: Path) -> list[os.DirEntry[str]]:
             return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
     except OSError as error:
         raise Refused(f"{folder}: cannot be listed ({(error.strerror or 'unknown').lower()})") from None
-
-
-@dataclass(frozen=True)
-class Paths:
-    """The images listed in a text file, one path per line, relative to that file."""
-
-    name: str
-    spec: str
-    file: Path
-
-    def __iter__(self) -> Iterator[Item]:
-        distinct = Distinct()
-        for _, line in read_lines(self.file):
-            path = self.file.parent / line
-            yield image_file_item(
-                distinct(f"{self.name}/{line}"), self.spec, path, label=path.parent.name, group=path.parent.name
-            )
-
-
-@dataclass(frozen=True)
-class Table:
-    """The images listed in a CSV, TSV or JSONL table, with captions, labels and groups; paths are relative to it.
-
-    `columns` maps a role to its column, where that has a name that `ROLES` lacks.
-    """
-
-    name: str
-    spec: str
-    file: Path
-    columns: Mapping[str, str] = field(default_factory=dict)
-
-    def __iter__(self) -> Iterator[Item]:
-        distinct, found = Distinct(), None
-        for number, row in _rows(self.file):
-            found = found or column_roles(list(row), self.columns, self.spec)
-            cells = {role: row.get(column) for role, column in found.items()}
-            path = "" if cells["image"] is None else str(cells["image"]).strip().strip("\ufeff")
-            texts = {role: printable_line(cells.get(role)) for role in ("caption", "label", "group")}
-            if not path:
-                lost = partial(raise_unreadable, f"line {number} of the table names no image")
-                yield Item(
-                    distinct(f"{self.name}/line {number}"), "image", self.spec, **texts, size=0, mtime=0, load=lost
-                )
-            else:
-                yield image_file_item(distinct(f"{self.name}/{path}"), self.spec, self.file.parent / path, **texts)
-
-
-def image_file_item(id: str, spec: str, path: Path, caption: str = "", label: str = "", group: str = "") -> Item:
-    """The item of one image file; a missing file shows only when `load` is called."""
-    size, mtime = size_and_mtime(path)
-    load = partial(decode, path)
-    if not size and re.search("(http|https|s3|gs|data):", str(path)):
-        load = partial(raise_unreadable, "an address, not a file: download it first")
-    texts = (printable_line(text) for text in (caption, label, group))
-    return Item(identifier(id), "image", spec, *texts, size=size, mtime=mtime, load=load)
-
-
-def column_roles(found: Sequence[str], asked: Mapping[str, str], where: str) -> dict[str, str]:
-    """Find the columns of the image, the caption, the label and the group: {role: column}.
-
-    `found`: the columns of a table. `asked`: columns named by the user, which take precedence. Raises `Refused` if
-    one of those is missing, or if no column holds images; `where` begins the message.
-    """
-    for column in asked.values():
-        if column not in found:
-            raise Refused(f"{where}: no column {column!r}; found: {', '.join(map(printable_line, found))}")
-    plain = {printable_line(column).lower(): column for column in reversed(found)}
-    known = {role: next((plain[name] for name in names if name in plain), None) for role, names in ROLES.items()}
-    chosen = {role: column for role, column in {**known, **asked}.items() if column is not None}
-    if "image" not in chosen:
-        there = ", ".join(map(printable_line, found)) or "none"
-        raise Refused(f"{where}: no column image, path or file; found: {there} (name it: ?image=COLUMN)")
-    return chosen
-
-
-def _rows(file: Path) -> Iterator[tuple[int, dict[str, object]]]:
-    """Yield (line number, {column: cell}) for every row; blank lines are skipped."""
-    if file.suffix.lower() == ".jsonl":
-        for number, line in read_lines(file):
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise Refused(f"{file}: line {number} is not JSON ({error})") from None
-            if not isinstance(row, dict):
-                raise Refused(f"{file}: line {number} is not a JSON object")
-            yield number, row
-        return
-    with file.open(encoding=text_encoding(file), newline="", errors="replace") as text:
-        reader = csv.DictReader(text, delimiter="\t" if file.suffix.lower() == ".tsv" else ",", restkey="")
-        try:
-            for row in reader:
-                yield reader.line_num, dict(row)
-        except csv.Error as error:
-            raise Refused(f"{file}: line {reader.line_num} is not {file.suffix[1:].upper()} ({error})") from None
-
-
-def read_lines(file: Path) -> Iterator[tuple[int, str]]:
-    """Yield (number, line) for every line that is not blank, without surrounding white space and byte order marks."""
-    with file.open(encoding=text_encoding(file), errors="replace") as text:
-        for number, line in enumerate(text, 1):
-            if line := line.strip().strip("\ufeff\u200b\x00").strip():
-                yield number, line
-
-
-def read_text(file: Path) -> str:
-    """The content of a small text file."""
-    return file.read_text(text_encoding(file), errors="replace")
-
-
-def text_encoding(file: Path) -> str:
-    """The encoding of a text file: UTF-16 with a byte order mark, UTF-8 if it decodes, otherwise Windows-1252."""
-    try:
-        with file.open("rb") as raw:
-            if raw.read(2) in (b"\xff\xfe", b"\xfe\xff"):
-                return "utf-16"
-        with file.open(encoding="utf-8") as text:
-            while text.read(1 << 20):
-                pass
-    except UnicodeDecodeError:
-        return "cp1252"
-    except OSError as error:
-        raise Refused(f"{file}: cannot be read ({(error.strerror or 'unknown').lower()})") from None
-    return "utf-8-sig"

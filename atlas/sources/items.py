@@ -1,15 +1,17 @@
-"""`Item`, one input that is loaded lazily, and `Source`, the interface of everything that lists items."""
+"""`Item`, one input that is loaded lazily; `Note`, what a source says of its files; `Source`, which lists both."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import NoReturn, Protocol, runtime_checkable
+from typing import Literal, NoReturn, Protocol, runtime_checkable
 
 from PIL import Image
 
 from atlas.sources.decoding import Unreadable
 
+TEXT_ROLES = ("caption", "label", "group", "split")  # what texts say of a picture
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u200b\ufeff]")
 
 
@@ -30,6 +32,18 @@ class Item:
     size: int  # in bytes
     mtime: int  # time of the last change, in ns
     load: Callable[[], Image.Image] | None
+    split: str = ""  # of the data set: train, validation, test
+    captions: tuple[str, ...] = ()  # all of them, where there are several
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What a source says besides its items. Notes with the same kind and text are counted together."""
+
+    kind: Literal["taken", "left", "lost"]  # what was taken for what; files left out; texts that belong to no picture
+    text: str
+    count: int = 1
+    example: str = ""
 
 
 @runtime_checkable
@@ -42,6 +56,20 @@ class Source(Protocol):
         ...
 
     def __iter__(self) -> Iterator[Item]: ...
+
+
+@runtime_checkable
+class Telling(Protocol):
+    """A source that also says what it took for what, and what it left out."""
+
+    def entries(self) -> Iterator[Item | Note]:
+        """Items and notes, in a fixed order."""
+        ...
+
+
+def only_items(entries: Iterator[Item | Note]) -> Iterator[Item]:
+    """The items among items and notes."""
+    return (entry for entry in entries if isinstance(entry, Item))
 
 
 class Distinct:
@@ -68,7 +96,9 @@ def printable_line(text: object) -> str:
 
 def identifier(text: str) -> str:
     """A path as part of an id; unprintable characters are escaped, so that different files have different ids."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    if text.isprintable() and "\\" not in text:
+        return text
+    return "".join(c if c.isprintable() and c != "\\" else ascii(c)[1:-1] for c in text)
 
 
 def size_and_mtime(path: Path) -> tuple[int, int]:
@@ -78,6 +108,32 @@ def size_and_mtime(path: Path) -> tuple[int, int]:
     except (OSError, ValueError):  # a name with a null byte, or one that is too long
         return 0, 0
     return status.st_size, status.st_mtime_ns
+
+
+def image_item(
+    id: str,
+    spec: str,
+    texts: Mapping[str, Sequence[str]],
+    load: Callable[[], Image.Image],
+    size: int = 0,
+    mtime: int = 0,
+) -> Item:
+    """The item of an image. `texts`: those of each role (caption, label, group, split), of which the first is used."""
+    caption, label, group, split = (next(iter(texts.get(role, ())), "") for role in TEXT_ROLES)
+    captions = tuple(texts.get("caption", ()))
+    several = captions if len(captions) > 1 else ()
+    return Item(identifier(id), "image", spec, caption, label, group, size, mtime, load, split, several)
+
+
+def refused_item(id: str, spec: str, reason: str, texts: Mapping[str, Sequence[str]] | None = None) -> Item:
+    """An item that is known to be unreadable, so that it is listed with its reason."""
+    return image_item(id, spec, texts or {}, partial(raise_unreadable, reason))
+
+
+def reason_known(item: Item) -> str:
+    """Why an item is known to be unreadable before it is loaded; "" if that is not known."""
+    load = item.load
+    return str(load.args[0]) if isinstance(load, partial) and load.func is raise_unreadable else ""
 
 
 def raise_unreadable(reason: str) -> NoReturn:

@@ -4,6 +4,7 @@ emoji  words  words:countries?fonts=open-sans,pt-serif&sizes=24,48  texts:captio
 photos/  paths.txt  captions.csv  shards/{00000..00099}.tar  rows.parquet  folder:emoji  hf:beans:train
 """
 
+import codecs
 import glob
 import os
 import re
@@ -17,12 +18,17 @@ from braceexpand import braceexpand
 from atlas.errors import Refused
 from atlas.formatting import Record
 from atlas.sources import builtin
-from atlas.sources.archives import HuggingFace, Parquet, Tars
-from atlas.sources.files import ROLES, Folder, Paths, Table
-from atlas.sources.items import Item, Source
+from atlas.sources.archives import Tars
+from atlas.sources.columnar import COLUMNAR_SUFFIXES, Parquet
+from atlas.sources.columns import ROLES
+from atlas.sources.files import Folder, holds_pictures
+from atlas.sources.huggingface import HuggingFace
+from atlas.sources.items import Item, Note, Source, Telling, only_items
+from atlas.sources.tables import SEPARATORS, TABLE_SUFFIXES, Paths, Table, table_of_texts
 
 __all__ = ["Item", "Source", "join", "parse"]
 _PACKAGED = ("emoji", "words", "texts")
+_PACKED = (".tar", *COLUMNAR_SUFFIXES)
 
 
 def parse(spec: str) -> Source:
@@ -55,15 +61,21 @@ class Joined:
     parts: tuple[Source, ...]
 
     def __iter__(self) -> Iterator[Item]:
+        return only_items(self.entries())
+
+    def entries(self) -> Iterator[Item | Note]:
+        """Items and notes of all parts."""
         times: dict[str, int] = {}
         for part in self.parts:
             times[part.name] = times.get(part.name, 0) + 1
+            entries = part.entries() if isinstance(part, Telling) else iter(part)
             if times[part.name] == 1:
-                yield from part
+                yield from entries
                 continue
             second = f"{part.name}~{times[part.name]}"  # so that a later source never changes the ids of an earlier one
-            for item in part:
-                yield replace(item, id=second + item.id[len(part.name) :])
+            for entry in entries:
+                named = isinstance(entry, Item)
+                yield replace(entry, id=second + entry.id[len(part.name) :]) if named else entry
 
 
 def join(sources: Iterable[Source | str]) -> Source:
@@ -79,6 +91,17 @@ def join(sources: Iterable[Source | str]) -> Source:
         if part in parts[:number]:
             raise Refused(f"{getattr(part, 'spec', part.name)}: given twice")
     return parts[0] if len(parts) == 1 else Joined(" + ".join(part.name for part in parts), parts)
+
+
+def source_key(spec: str) -> str:
+    """What a spec names, without the place of its folder or file: the same source elsewhere has the same key."""
+    body, options = _split(spec)
+    kind, _, rest = body.partition(":")
+    if kind in _PACKAGED or kind == "hf":
+        body = f"{kind}:{Path(rest).name if kind in ('words', 'texts') else rest}"
+    else:
+        body = _name(Path(rest if kind == "folder" else body).expanduser())
+    return "&".join([body, *(f"{name}={options[name]}" for name in sorted(options))])
 
 
 def _split(spec: str) -> tuple[str, dict[str, str]]:
@@ -127,7 +150,22 @@ def _yes(text: str) -> bool:
     return text == "yes"
 
 
-_COLUMNS = dict.fromkeys(ROLES, str)
+def _separator(text: str) -> str:
+    sign = SEPARATORS.get(text, text.encode().decode("unicode_escape") if text.startswith("\\") else text)
+    if len(sign) != 1:
+        raise ValueError(f"give one character, or {', '.join(SEPARATORS)}")
+    return sign
+
+
+def _encoding(text: str) -> str:
+    try:
+        return codecs.lookup(text).name
+    except LookupError:
+        raise ValueError("no such encoding") from None
+
+
+_COLUMNS: dict[str, Callable[[str], object]] = dict.fromkeys(ROLES, str)
+_TABLE = {**_COLUMNS, "sep": _separator, "encoding": _encoding}
 _WORDS = {"top": _count, "fonts": _names, "sizes": _counts, "side": _count, "ink": str, "paper": str}
 
 
@@ -166,22 +204,43 @@ def _path(spec: str, body: str, given: Mapping[str, str]) -> Source:
     if not path.exists():
         return _pattern(spec, body, given)
     if path.is_dir():
-        for suffix in (".tar", ".parquet"):  # tar first: img2dataset writes a Parquet file of metadata next to each tar
-            if shards := sorted(path.glob(f"*{suffix}")):
-                return _shards(spec, shards, _name(path), path, given)
+        return _directory(spec, path, given)
+    suffix = path.suffix.lower()
+    if suffix in TABLE_SUFFIXES or (suffix == ".txt" and (given or table_of_texts(path))):
+        columns = _options(spec, given, _TABLE)
+        separator, encoding = columns.pop("sep", None), columns.pop("encoding", None)
+        return Table(path.name, spec, path, columns, separator, encoding)
+    if suffix == ".txt":
+        return Paths(path.name, spec, path)
+    if suffix in _PACKED:
+        return _shards(spec, [path], path.name, path, given)
+    if suffix in (".gz", ".tgz", ".bz2", ".xz", ".zst", ".zip", ".7z", ".rar"):
+        raise Refused(f"{spec}: compressed; unpack it first (members are read by their place in the file)")
+    raise Refused(f"{spec}: give a folder, a .txt list, a .csv, .tsv or .jsonl table, .tar shards, .parquet or .arrow")
+
+
+def _directory(spec: str, path: Path, given: Mapping[str, str]) -> Source:
+    """The source in a folder: pictures, if there is one anywhere below; else tar shards, else Parquet or Arrow."""
+    if holds_pictures(path):
         _options(spec, given, {})
         return _folder(spec, path)
-    match path.suffix.lower():
-        case ".txt":
-            _options(spec, given, {})
-            return Paths(path.name, spec, path)
-        case ".csv" | ".tsv" | ".jsonl":
-            return Table(path.name, spec, path, _options(spec, given, _COLUMNS))
-        case ".tar" | ".parquet":
-            return _shards(spec, [path], path.name, path, given)
-        case ".gz" | ".tgz" | ".bz2" | ".xz" | ".zst":
-            raise Refused(f"{spec}: compressed; unpack it first (members are read by their place in the file)")
-    raise Refused(f"{spec}: give a folder, a .txt list, a .csv, .tsv or .jsonl table, .tar shards or .parquet")
+    for suffixes in ((".tar",), (".parquet", ".pq"), (".arrow", ".feather")):  # img2dataset: a Parquet beside each tar
+        if shards := _below(path, suffixes):
+            return _shards(spec, shards, _name(path), path, given)
+    _options(spec, given, {})
+    if tables := _below(path, (".csv", ".tsv", ".jsonl")):
+        few = ", ".join(str(table.relative_to(path)) for table in tables[:3])
+        raise Refused(f"{spec}: no images in it, but a table ({few}): name that, if it lists images")
+    return _folder(spec, path)
+
+
+def _below(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """The files below a folder with one of these suffixes, in any case, without hidden ones, in order."""
+    found = []
+    for here, folders, files in os.walk(folder, followlinks=False):
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "_")))
+        found += [Path(here, name) for name in files if name.lower().endswith(suffixes) and name[0] not in "._"]
+    return sorted(found, key=lambda file: os.path.relpath(file, folder).split("/"))
 
 
 def _pattern(spec: str, body: str, given: Mapping[str, str]) -> Source:
@@ -196,7 +255,7 @@ def _pattern(spec: str, body: str, given: Mapping[str, str]) -> Source:
     if missing is not None:
         where = f"{spec}: no such file or folder" + (f": {missing}" if missing != body else "")
         raise Refused(f"{where} (built in are {', '.join(_PACKAGED)})")
-    if len({file.suffix for file in files}) > 1 or files[0].suffix not in (".tar", ".parquet"):
+    if len({file.suffix.lower() for file in files}) > 1 or files[0].suffix.lower() not in _PACKED:
         raise Refused(f"{spec}: a pattern names .tar or .parquet shards, all of one kind; for images give their folder")
     parent = Path(os.path.commonpath([os.path.abspath(file.parent) for file in files]))
     return _shards(spec, files, _name(parent), parent, given)
@@ -206,7 +265,7 @@ def _shards(spec: str, files: list[Path], name: str, parent: Path, given: Mappin
     """A source of tar or Parquet files; ids contain the path of the file below `parent`, unless it is the only one."""
     inside = [os.path.relpath(file, parent) for file in files]
     named = tuple(("" if place == "." else f"{place}/", file) for place, file in zip(inside, files, strict=True))
-    if files[0].suffix == ".parquet":
+    if files[0].suffix.lower() in COLUMNAR_SUFFIXES:
         return Parquet(name, spec, named, _options(spec, given, _COLUMNS))
     _options(spec, given, {})
     return Tars(name, spec, named)

@@ -6,6 +6,7 @@ Each list is a tuple in a fixed order without repetitions. English words come fr
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from functools import cache
 from importlib import import_module
 from types import ModuleType
@@ -47,6 +48,12 @@ SUBJECTS = (
     "screenshot", "phone", "camera", "medicine", "drawing", "painting", "cartoon", "sculpture", "pattern", "texture",
     "circle", "square", "heart",
 )  # fmt: skip
+# Coarse words that frequent English words and aliases of emoji contain; the built-in sources leave them out.
+_COARSE = frozenset((
+    "arse", "ass", "asshole", "bastard", "bitch", "bitches", "bullshit", "cock", "crap", "cunt", "damn", "dick",
+    "fuck", "fucked", "fucker", "fuckin", "fucking", "fucks", "goddamn", "hankey", "nigga", "nigger", "piss", "pissed",
+    "porn", "pussy", "retard", "shit", "shitty", "slut", "tits", "whore",
+))  # fmt: skip
 _PICTOGRAPHS = (range(0x1F300, 0x1F650), range(0x1F680, 0x1F700), range(0x1F900, 0x1FB00))  # Unicode blocks
 _WORD = re.compile(r"[^\W\d_]{2,}(?:['’][^\W\d_]+)?")
 
@@ -56,6 +63,11 @@ def english_words(top: int = 1000) -> tuple[str, ...]:
     plain = re.compile(r"[a-z]{2,}|a|i")
     ranked = _package("wordfreq").top_n_list("en", 2 * top + 100)
     return tuple([word for word in ranked if plain.fullmatch(word)][:top])
+
+
+def without_coarse(words: Iterable[str]) -> tuple[str, ...]:
+    """The words that are fit for any screen."""
+    return tuple(word for word in words if word.lower() not in _COARSE)
 
 
 def country_names() -> tuple[str, ...]:
@@ -143,7 +155,7 @@ def picture_words() -> tuple[str, ...]:
         except Refused:
             lists.append(otherwise())
     distinct: dict[str, str] = {}
-    for text in (text for each in lists for text in each):
+    for text in without_coarse(text for each in lists for text in each):
         distinct.setdefault(text.lower(), text)
     return tuple(distinct.values())
 

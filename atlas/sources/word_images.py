@@ -16,6 +16,7 @@ from atlas.errors import Refused
 from atlas.sources.decoding import Unreadable
 
 SMALLEST_LETTERS = 6  # pixels: smaller letters cannot be told apart
+_LONGEST_TEXT = 500  # characters of one rendered text
 _NOT_A_CHARACTER = "\uffff"  # no font has this character, so it is drawn as the missing glyph
 
 # The typographic attack of Goh et al. 2021: white letters of 20 pixels with a black edge of 2 pixels, eight times, at
@@ -99,6 +100,8 @@ def _fit(word: str, font: str, size: int, side: int) -> tuple[str, ImageFont.Fre
     """The word, broken into lines where that allows larger letters, and the largest font in which it fits."""
     if not word:
         raise Unreadable("an empty word")
+    if len(word) > _LONGEST_TEXT:
+        raise Unreadable(f"too long to be legible: {len(word):,} characters, the limit is {_LONGEST_TEXT}")
     _check_letters(word, font)
     room = side - 2 * max(1, side // 32)
     layout = _layout(word)

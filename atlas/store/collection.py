@@ -1,28 +1,47 @@
 """`collect`: run every item of a source through a model once, into a Store; resumable, locally or on Ray."""
 
-import errno
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TypeAlias, cast
 
-import filelock
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 
 from atlas.console import Progress
-from atlas.errors import Refused
+from atlas.errors import Misuse, Refused
 from atlas.formatting import Record
 from atlas.model.clip import Clip
 from atlas.sources import spec
-from atlas.sources.items import Source
-from atlas.store.listing import ShardJob, compare_listing, listed_before, listing_digest, shard_jobs, write_listing
+from atlas.sources.decoding import TRIED_AGAIN, Unreadable
+from atlas.sources.items import Item, Source
+from atlas.sources.summary import Tallied, Tally
+from atlas.store.comparison import compare_listing
+from atlas.store.files import disk_faults, read_json, sha256, sync_folder, write_json
+from atlas.store.listing import ListedJobs, listed_before, listing_digest, restate_listing, shard_name, write_listing
+from atlas.store.lock import writer_lock
+from atlas.store.manifest import (
+    LISTING_FILE,
+    LOCK_FILE,
+    MANIFEST_FILE,
+    PARTIAL,
+    PENDING,
+    REJECTS_FILE,
+    STORE_FORMAT,
+    Manifest,
+    Request,
+    read_if_there,
+    settle,
+)
+from atlas.store.ray_engine import make_shards_on_ray
 from atlas.store.shard_writer import CollectOptions, make_shards
-from atlas.store.shards import REJECT_SCHEMA, read_json, sha256, write_json
-from atlas.store.store import STORE_FORMAT, Manifest, Request, Store
+from atlas.store.shards import KINDS, REJECT_SCHEMA
+from atlas.store.store import Store
 
 _THUMB_BYTES = 1500  # mean size of a 64-pixel WebP, rounded up; used only to estimate the space needed
 
@@ -48,8 +67,9 @@ def collect(
     give identical Stores. `append`: add files that are new since the last run.
 
     If a run is interrupted, the same call continues it and gives the same bytes; for a finished Store it returns at
-    once. Inputs that cannot be read are listed in `store.rejects` with the reason. Raises `Refused` if the folder
-    holds the Store of another request, if nothing is found, and if the disk is too small.
+    once. Inputs that cannot be read are listed in `store.rejects` with the reason; those whose reason may pass are
+    tried again by the next call. Raises `Refused` if the folder holds the Store of another request, if the sources
+    hold added or changed files, if nothing is found, and if the disk is too small.
 
     >>> import atlas, tempfile
     >>> from PIL import Image
@@ -64,98 +84,209 @@ def collect(
     out, options = Path(out), CollectOptions(seed, thumb)
     if engine not in ("local", "ray"):
         raise Refused(f"engine={engine!r}: engines are local and ray")
+    if batch < 1:
+        raise Refused(f"batch={batch}: a batch has at least one image")
     given = cast(Sequence[SourceOrSpec], source if isinstance(source, list | tuple) else [source])
-    joined = spec.join([spec.parse(str(s)) if isinstance(s, str | Path) else s for s in given])
+    joined = Tallied(spec.join([spec.parse(str(s)) if isinstance(s, str | Path) else s for s in given]))
     asked = {"sources": [str(s) if isinstance(s, str | Path) else s.name for s in given], "seed": seed, "thumb": thumb}
     request: Request = json.loads(json.dumps({"model": clip.describe(), **asked}))  # as read again: without tuples
     try:
         out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise Refused(f"cannot make the folder {out}: {error.strerror}; name another one") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise Misuse(f"cannot make the folder {str(out)[:200]}: {reason}; name another one") from None
+    with disk_faults(out), writer_lock(out, wait=0.0):
+        _Collection(joined, request, clip, out, options, batch, engine).bring_up_to_date(append)
+    store = Store.open(out)
+    print("\n".join(_summary(store, joined.tally)), file=sys.stderr)
+    return store
+
+
+def _summary(store: Store, tally: Tally) -> list[str]:
+    """What came of all inputs, in lines."""
+    stretched = sum(read_json(shard.folder / "shard.json").get("stretched", 0) for shard in store.shards)
+    said = [f"{stretched:,} pictures of 12 bits of grey or fewer were stretched to 8"] if stretched else []
+    return [*tally.lines(Counter(store.rejects["reason"].to_pylist())), *said]
+
+
+@dataclass(frozen=True)
+class _Collection:
+    """One call of `collect`, under the writer's lock."""
+
+    source: Tallied
+    request: Request
+    clip: Clip
+    out: Path
+    options: CollectOptions
+    batch: int
+    engine: str
+
+    def bring_up_to_date(self, append: bool) -> None:
+        """Finish the run that was begun, or begin one; then deal with what has changed in the sources since."""
+        finished = settle(self.out)
+        begun = read_if_there(self.out / PENDING / MANIFEST_FILE)
+        if held := begun or finished:
+            _refuse_other_request(held["request"], self.request, self.out)
+        elif others := [path.name for path in self.out.iterdir() if path.name not in (LOCK_FILE, REJECTS_FILE)]:
+            raise Refused(f"{self.out} holds {others[0]} and is no Store; name a new or empty folder")
+        begun = begun or self._begin_again(finished) if held else self._plan(None)
+        if begun:
+            finished, unlisted = self._run(begun, finished)
+            if not append:
+                if unlisted:
+                    message = f"{unlisted:,} items appeared after the listing; --append takes them in"
+                    print(message, file=sys.stderr)
+                return
+        if finished:
+            self._compare(self._note_sources(finished), append)
+
+    def _note_sources(self, finished: Manifest) -> Manifest:
+        """Record where the sources are now, if the request names them in another way."""
+        now = self.request["sources"]
+        if now != finished.get("sources", finished["request"]["sources"]):
+            finished = {**finished, "sources": now}
+            write_json(self.out / MANIFEST_FILE, finished)
+        return finished
+
+    def _compare(self, finished: Manifest, append: bool) -> None:
+        """Take in what has changed in the sources of a finished Store. Raises `Refused` for what has no place in it."""
+        if again := self._retried(finished):
+            finished, _ = self._run(again, finished)
+        if finished["listing"] == listing_digest(self.source):
+            return
+        found = compare_listing(self.source, self.out, finished)
+        if found.touched:
+            finished = self._commit_listing(finished, found.touched)
+        if found.added and append:
+            finished, _ = self._run(self._plan(finished), finished)
+        if found.changed or (found.added and not append):
+            advice = "collect them into another folder" if found.changed else "add --append to take in added files"
+            raise Refused(f"the sources of {self.out} differ from those it was begun with: {found}; {advice}")
+        if found.gone:
+            print(f"{len(found.gone):,} files are gone (such as {found.gone[0]}); their rows stay", file=sys.stderr)
+
+    # -- what is to be done --------------------------------------------------------------------------------------------
+
+    def _plan(self, finished: Manifest | None) -> Manifest:
+        """Begin a run: write its listing, and a store.json with a new generation, into `pending`."""
+        earlier = finished["generations"] if finished else []
+        first = earlier[-1]["end_shard"] if earlier else 0
+        held = self.out / LISTING_FILE if earlier else None
+        known = listed_before(held, first) if held else set()
+        aside = self._new_pending()
+        listing = write_listing(
+            (item for item in self.source if item.id not in known), aside / LISTING_FILE, held, first
+        )
+        if not any(listing.counts.values()):
+            raise Refused(f"{', '.join(self.request['sources'])}: nothing found to collect")
+        generations = [*earlier, {"first_shard": first, "end_shard": listing.shards, **listing.counts}]
+        if finished:
+            return self._begun({**finished, "listing": listing.sha256, "generations": generations}, aside)
+        state: Manifest = {"format": STORE_FORMAT, "complete": False, "request": self.request}  # type: ignore[typeddict-item]
+        return self._begun({**state, "listing": listing.sha256, "generations": generations}, aside)
+
+    def _begin_again(self, finished: Manifest | None) -> Manifest | None:
+        """A run that makes the shards which a finished Store has lost; None if it has them all."""
+        shards = self.out / "shards"
+        if finished is None or all((shards / name).is_dir() for name in finished.get("shards", {})):
+            return None
+        aside = self._new_pending()
+        shutil.copyfile(self.out / LISTING_FILE, aside / LISTING_FILE)
+        return self._begun(finished, aside)
+
+    def _retried(self, finished: Manifest) -> Manifest | None:
+        """A run that makes again the shards whose items could not be read for a passing reason, and now can."""
+        rejects = pq.read_table(self.out / REJECTS_FILE, columns=["id", "reason"]).to_pylist()
+        failed = {row["id"] for row in rejects if row["reason"].endswith(TRIED_AGAIN)}
+        stats = (
+            {item.id: (item.size, item.mtime) for item in self.source if item.id in failed and _loads(item)}
+            if failed
+            else {}
+        )
+        if not stats:
+            return None
+        listed = pq.read_table(self.out / LISTING_FILE, columns=["id", "shard"]).to_pylist()
+        names = _names_by_number(finished)
+        remade = {}
+        for number in sorted({row["shard"] for row in listed if row["id"] in stats}):
+            plain, _, times = names[number].partition(".")
+            remade[str(number)] = f"{plain}.{int(times or 0) + 1}"
+        aside = self._new_pending()
+        digest = restate_listing(self.out / LISTING_FILE, aside / LISTING_FILE, stats)
+        return self._begun({**finished, "listing": digest, "remade": remade}, aside)
+
+    def _new_pending(self) -> Path:
+        aside = self.out / PARTIAL / PENDING
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        return aside
+
+    def _begun(self, manifest: Manifest, aside: Path) -> Manifest:
+        """Put a run, whose listing is written, in the place of the one in progress."""
+        begun: Manifest = {**manifest, "complete": False}
+        write_json(aside / MANIFEST_FILE, begun)
+        sync_folder(aside)
+        aside.replace(self.out / PENDING)
+        return begun
+
+    # -- work ----------------------------------------------------------------------------------------------------------
+
+    def _run(self, begun: Manifest, finished: Manifest | None) -> tuple[Manifest, int]:
+        """Make the missing shards and commit; returns the finished manifest and the number of unlisted items."""
+        shards = self.out / "shards"
+        shards.mkdir(exist_ok=True)
+        names = {n: shard_name(n) for n in range(begun["generations"][-1]["end_shard"])}
+        names |= _names_by_number(finished) if finished else {}
+        names |= {int(number): name for number, name in begun.get("remade", {}).items()}
+        wanted = {number: name for number, name in names.items() if not (shards / name).is_dir()}
+        done = sum(read_json(shards / name / "shard.json")["listed"] for n, name in names.items() if n not in wanted)
+        total = sum(generation.get(kind, 0) for generation in begun["generations"] for kind in KINDS)
+        _check_disk(self.out, self.clip, total - done)
+        jobs = ListedJobs(self.source, self.out / PENDING / LISTING_FILE, wanted)
+        if wanted:
+            if self.source.tally.kinds:  # not where a run goes on from the listing that it began with
+                print("\n".join(self.source.tally.first_lines()), file=sys.stderr)
+            with Progress(total, f"collect {self.out.name}") as progress:
+                progress.advance(done)
+                make = make_shards_on_ray if self.engine == "ray" else make_shards
+                for count in make(jobs, self.clip, self.out, self.options, self.batch):
+                    progress.advance(count)
+        return _commit(self.out, begun, names, total), jobs.unlisted
+
+    def _commit_listing(self, finished: Manifest, stats: Mapping[str, tuple[int, int]]) -> Manifest:
+        """Commit a finished Store with new sizes and times of some files, whose content is the same."""
+        aside = self._new_pending()
+        digest = restate_listing(self.out / LISTING_FILE, aside / LISTING_FILE, stats)
+        files = finished.get("files", {}) | {LISTING_FILE: sha256(aside / LISTING_FILE)}
+        write_json(aside / MANIFEST_FILE, {**finished, "listing": digest, "files": files})
+        sync_folder(aside)
+        aside.replace(self.out / PENDING)
+        return cast(Manifest, settle(self.out))
+
+
+def _loads(item: Item) -> bool:
     try:
-        with filelock.FileLock(out / ".lock", timeout=0):
-            shutil.rmtree(out / "partial", ignore_errors=True)
-            manifest = _begin(joined, request, out, append)
-            if not manifest["complete"]:
-                _work(joined, clip, out, options, manifest, batch, engine)
-    except filelock.Timeout:
-        raise Refused(f"{out} is being written by another run; wait for it, or choose another folder") from None
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise Refused(f"the disk of {out} is full; free some space, then the same command continues") from None
-        raise
-    return Store.open(out)
+        if item.load:
+            item.load()
+    except (Unreadable, MemoryError):
+        return False
+    return True
 
 
-def _begin(source: Source, request: Request, out: Path, append: bool) -> Manifest:
-    """The manifest to work on: a new one, that of an unfinished run, or one with a generation of added files."""
-    if not (out / "store.json").exists():
-        if others := [path.name for path in out.iterdir() if path.name not in (".lock", "partial")]:
-            raise Refused(f"{out} holds {others[0]} and is no Store; name a new or empty folder")
-        return _plan(source, out, request, [])
-    manifest = cast(Manifest, read_json(out / "store.json"))
-    _refuse_other_request(cast(Record, manifest["request"]), cast(Record, request), out)
-    if manifest["listing"] == listing_digest(source):
-        return manifest
-    difference = compare_listing(source, out / "listing.parquet")
-    if difference.changed or not append or not manifest["complete"]:
-        advice = "collect them into another folder" if difference.changed else "add --append to take in added files"
-        raise Refused(f"the sources of {out} differ from those it was begun with: {difference}; {advice}")
-    return _plan(source, out, request, manifest["generations"]) if difference.added else manifest
+def _names_by_number(finished: Manifest) -> dict[int, str]:
+    """The folder of each shard of a finished Store."""
+    return dict(enumerate(finished.get("shards", {})))
 
 
-def _refuse_other_request(held: Record, asked: Record, out: Path) -> None:
+def _refuse_other_request(held: Request, asked: Request, out: Path) -> None:
+    keys = [list(map(spec.source_key, request["sources"])) for request in (held, asked)]
     for name in asked:
-        if held.get(name) != asked[name]:
-            one, other = held.get(name), asked[name]
-            if isinstance(one, dict) and isinstance(other, dict):
-                name, one, other = next((k, one.get(k), other[k]) for k in other if one.get(k) != other[k])
-            raise Refused(f"{out} was collected with {name} = {one}, and this asks for {other}; name another folder")
-
-
-def _plan(source: Source, out: Path, request: Request, earlier: list[dict[str, int]]) -> Manifest:
-    """Write listing.parquet and an unfinished store.json with a new generation."""
-    first = earlier[-1]["end_shard"] if earlier else 0
-    held = out / "listing.parquet" if earlier else None
-    known = listed_before(held, first) if held else set()
-    fresh = (item for item in source if item.id not in known)
-    aside = out / "partial" / "listing.parquet"
-    aside.parent.mkdir(exist_ok=True)
-    listing = write_listing(fresh, aside, held, first)
-    if not any(listing.counts.values()):
-        raise Refused(f"{', '.join(request['sources'])}: nothing found to collect")
-    generation = {"first_shard": first, "end_shard": listing.shards, **listing.counts}
-    manifest: Manifest = {
-        "format": STORE_FORMAT,
-        "complete": False,
-        "request": request,
-        "listing": listing.sha256,
-        "generations": [*earlier, generation],
-    }
-    aside.replace(out / "listing.parquet")
-    write_json(out / "store.json", manifest)
-    return manifest
-
-
-def _work(
-    source: Source, clip: Clip, out: Path, options: CollectOptions, manifest: Manifest, batch: int, engine: str
-) -> None:
-    """Make the missing shards, then finish the Store."""
-    generation = manifest["generations"][-1]
-    known = listed_before(out / "listing.parquet", generation["first_shard"])
-    fresh = (item for item in source if item.id not in known)
-    shards = out / "shards"
-    shards.mkdir(exist_ok=True)
-    there = {path.name for path in shards.iterdir()}
-    wanted = (job for job in shard_jobs(fresh, generation["first_shard"]) if job.name not in there)
-    total = sum(generation[kind] for kind in ("image", "word", "text"))
-    _check_disk(out, clip, total)
-    with Progress(total, f"collect {out.name}") as progress:
-        progress.advance(sum(read_json(shards / name / "shard.json")["listed"] for name in there))
-        make = _on_ray if engine == "ray" else make_shards
-        for count in make(wanted, clip, out, options, batch):
-            progress.advance(count)
-    _finish(out, manifest)
+        one, other = (cast(Record, each).get(name) for each in (held, asked))
+        if one == other or (name == "sources" and keys[0] == keys[1]):
+            continue
+        if isinstance(one, dict) and isinstance(other, dict):
+            name, one, other = next((k, one.get(k), other[k]) for k in other if one.get(k) != other[k])
+        raise Refused(f"{out} was collected with {name} = {one}, and this asks for {other}; name another folder")
 
 
 def _check_disk(out: Path, clip: Clip, rows: int) -> None:
@@ -168,59 +299,37 @@ def _check_disk(out: Path, clip: Clip, rows: int) -> None:
         )
 
 
-def _finish(out: Path, manifest: Manifest) -> None:
-    """Write rejects.parquet and the checksums of the shards, and mark the Store as complete."""
-    folders = sorted((out / "shards").iterdir())
-    parts = [pq.read_table(folder / "rejects.parquet") for folder in folders if (folder / "rejects.parquet").exists()]
+def _commit(out: Path, begun: Manifest, names: Mapping[int, str], total: int) -> Manifest:
+    """Check that every listed item is a row or a reject, write rejects.parquet and store.json, and settle them."""
+    folders = [out / "shards" / name for name in names.values()]
+    if missing := [folder.name for folder in folders if not folder.is_dir()]:
+        raise Refused(
+            f"{len(missing):,} shards, such as {missing[0]}, are not in {out} after they were made; {out} must be a "
+            "folder that all workers share"
+        )
+    parts = [pq.read_table(folder / REJECTS_FILE) for folder in folders if (folder / REJECTS_FILE).exists()]
     rejects = pa.concat_tables(parts) if parts else REJECT_SCHEMA.empty_table()
-    partial = out / "partial" / "rejects.parquet"
-    partial.parent.mkdir(exist_ok=True)
-    pq.write_table(rejects, partial)
-    partial.replace(out / "rejects.parquet")
-    if not any(read_json(folder / "shard.json")["rows"] for folder in folders):
-        first = rejects.slice(0, 1).to_pylist()[0]
+    rows = sum(read_json(folder / "shard.json")["rows"] for folder in folders)
+    if rows + len(rejects) != total:
+        raise Refused(
+            f"{out} lists {total:,} items and holds {rows:,} rows and {len(rejects):,} rejects; collect again"
+        )
+    pending = out / PENDING
+    pq.write_table(rejects, pending / REJECTS_FILE)
+    if not rows:
+        (pending / REJECTS_FILE).replace(out / REJECTS_FILE)
+        shutil.rmtree(pending)
         shutil.rmtree(out / "shards")
+        first = rejects.slice(0, 1).to_pylist()[0]
         raise Refused(f"every input was refused, {len(rejects):,} in all; the first: {first['id']}: {first['reason']}")
     packages = ("multimodal-atlas", "torch", "open_clip_torch", "numpy", "pillow", "pyarrow")
-    manifest = {
-        **manifest,
+    finished = {
+        **{name: value for name, value in begun.items() if name != "remade"},
         "complete": True,
         "versions": {name: version(name) for name in packages},
         "shards": {folder.name: sha256(folder / "shard.json") for folder in folders},
+        "files": {name: sha256(pending / name) for name in (LISTING_FILE, REJECTS_FILE)},
     }
-    shutil.rmtree(out / "partial")
-    write_json(out / "store.json", manifest)
-
-
-def _on_ray(wanted: Iterable[ShardJob], clip: Clip, out: Path, options: CollectOptions, batch: int) -> Iterator[int]:
-    """Make the shards on Ray workers; `out` must be a folder that all of them can write to."""
-    try:
-        import ray
-    except ImportError:
-        raise Refused('--engine ray needs Ray: pip install "multimodal-atlas[ray]"') from None
-    began_here = not ray.is_initialized()
-    if began_here:
-        ray.init(include_dashboard=False, log_to_driver=False)
-    gpus = 1 if clip.device.type == "cuda" else 0
-    threads = torch.get_num_threads()
-
-    @ray.remote(num_cpus=threads, num_gpus=gpus)
-    def make(job: ShardJob, clip: Clip) -> int:
-        torch.set_num_threads(threads)  # sums depend on the number of threads in their last bits
-        return sum(make_shards([job], clip, out.absolute(), options, batch))
-
-    try:
-        shared = ray.put(clip)
-        running: list[ray.ObjectRef] = []
-        slots = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)) // threads)
-        for job in wanted:
-            running.append(make.remote(job, shared))
-            if len(running) >= slots:
-                done, running = ray.wait(running)
-                yield from ray.get(done)
-        while running:
-            done, running = ray.wait(running)
-            yield from ray.get(done)
-    finally:
-        if began_here:
-            ray.shutdown()
+    sync_folder(pending)
+    write_json(pending / MANIFEST_FILE, finished)
+    return cast(Manifest, settle(out))

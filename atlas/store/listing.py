@@ -1,26 +1,33 @@
 """The listing of a collection's inputs, and their division into shards.
 
-The listing is written before any work is done, and it makes a collection resumable: the same listing is divided into
-the same shards, and a file that has changed is noticed by its size or modification time.
+The listing is written before any work is done, and the work is made from it: the same listing is divided into the same
+shards, whatever became of the sources since. A file that has changed is noticed by its size or modification time.
 """
 
 import hashlib
 from array import array
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from atlas.errors import Refused
-from atlas.sources.spec import Item
+from atlas.formatting import Record
+from atlas.sources.decoding import TRIED_AGAIN
+from atlas.sources.items import Item, raise_unreadable
 from atlas.store.shards import KINDS, SHARD_ROWS
 
 _LISTING_SCHEMA = pa.schema(
     [("id", pa.string()), ("kind", pa.string()), ("size", pa.int64()), ("mtime", pa.int64()), ("shard", pa.int32())]
 )
+
+
+CHANGED, GONE = (f"{what} since it was listed{TRIED_AGAIN}" for what in ("changed", "gone"))
 
 
 @dataclass(frozen=True)
@@ -30,11 +37,8 @@ class ShardJob:
     number: int
     kind: str
     items: list[Item]
-
-    @property
-    def name(self) -> str:
-        """Name of the shard's folder."""
-        return f"{self.number:05d}"
+    name: str = ""
+    """Name of the shard's folder."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,11 @@ class Listing:
     counts: dict[str, int]
     shards: int
     sha256: str
+
+
+def shard_name(number: int) -> str:
+    """The folder of a shard; names sort as numbers do, beyond 99,999 too."""
+    return f"{number:05d}" if number < 100_000 else f"x{number:09d}"
 
 
 def id_hash(id: str, seed: int = 0) -> int:
@@ -94,7 +103,7 @@ def _refuse_repeats(hashes: np.ndarray, path: Path) -> None:
     repeated = order[:-1][order[1:] == order[:-1]]
     if len(repeated):
         ids = pq.read_table(path, columns=["id"])["id"].to_pylist()
-        first = next(id for id in ids if id_hash(id) == int(repeated[0]))
+        first = next((id for id in ids if id_hash(id) == int(repeated[0])), "")
         raise Refused(
             f"the id {first!r} is listed twice; name each source once, and give files of one name a folder each"
         )
@@ -117,34 +126,88 @@ def _listed(path: Path) -> Iterator[tuple[str, str, int, int]]:
         yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
 
-@dataclass(frozen=True)
-class Difference:
-    """The difference of a source from an earlier listing: ids of the files added, changed and gone."""
+@dataclass
+class ListedJobs:
+    """The shards of a listing that are wanted, with the items of a source that is walked again to load them.
 
-    added: list[str]
-    changed: list[str]
-    gone: list[str]
+    `wanted`: numbers of the shards, with the names of their folders. Listed items that the source lacks, or has with
+    another size or time of change, are given as unreadable, with that reason. `unlisted` counts the items that the
+    listing lacks.
+    """
 
-    def __str__(self) -> str:
-        named = (("added", self.added), ("changed", self.changed), ("gone", self.gone))
-        return ", ".join(f"{len(ids):,} {what} (such as {ids[0]})" for what, ids in named if ids)
+    items: Iterable[Item]
+    listing: Path
+    wanted: Mapping[int, str]
+    unlisted: int = 0
+
+    def __iter__(self) -> Iterator[ShardJob]:
+        table = pq.read_table(self.listing)
+        hashes = np.fromiter(map(id_hash, _values(table["id"])), np.uint64, len(table))
+        size, mtime, shard = (table[name].to_numpy() for name in ("size", "mtime", "shard"))
+        order = np.argsort(hashes, kind="stable")
+        hashes = hashes[order]
+        starts = np.searchsorted(shard, np.arange(shard[-1] + 2))  # rows of a shard are together, in order
+        waiting: dict[int, list[Item | None]] = {}
+        for item in self.items:
+            at = int(np.searchsorted(hashes, np.uint64(id_hash(item.id))))
+            if at == len(hashes) or int(hashes[at]) != id_hash(item.id):
+                self.unlisted += 1
+                continue
+            row = int(order[at])
+            number = int(shard[row])
+            if number not in self.wanted:
+                continue
+            bucket = waiting.setdefault(number, [None] * int(starts[number + 1] - starts[number]))
+            same = (item.size, item.mtime) == (size[row], mtime[row])
+            bucket[row - int(starts[number])] = item if same else replace(item, load=_lost(CHANGED))
+            if None not in bucket:
+                yield self._job(number, [each for each in waiting.pop(number) if each])
+        for number in sorted(set(self.wanted) - self._given):
+            rows = table.slice(starts[number], starts[number + 1] - starts[number]).to_pylist()
+            bucket = waiting.get(number, [None] * len(rows))
+            yield self._job(number, [each or _gone(row) for each, row in zip(bucket, rows, strict=True)])
+
+    def places(self) -> list[Path]:
+        """Files and folders that the sources are read from."""
+        parts = getattr(self.items, "parts", (self.items,))
+        found = [getattr(part, "root", getattr(part, "file", None)) for part in parts]
+        found += [file for part in parts for _, file in getattr(part, "files", ())[:1]]
+        return [place for place in found if isinstance(place, Path)]
+
+    def __post_init__(self) -> None:
+        self._given: set[int] = set()
+
+    def _job(self, number: int, items: list[Item]) -> ShardJob:
+        self._given.add(number)
+        return ShardJob(number, items[0].kind, items, self.wanted[number])
 
 
-def compare_listing(items: Iterable[Item], path: Path) -> Difference:
-    """Compare a source with its listing at `path`."""
-    table = pq.read_table(path, columns=["id", "size", "mtime"])
-    known = {row["id"]: (row["size"], row["mtime"]) for batch in table.to_batches() for row in batch.to_pylist()}
-    added, changed = [], []
-    for item in items:
-        stat = known.pop(item.id, None)
-        if stat is None:
-            added.append(item.id)
-        elif stat != (item.size, item.mtime):
-            changed.append(item.id)
-    return Difference(added, changed, list(known))
+def _values(column: pa.ChunkedArray) -> Iterator[str]:
+    return (value for chunk in column.chunks for value in chunk.to_pylist())
+
+
+def _lost(reason: str) -> Callable[[], NoReturn]:
+    return partial(raise_unreadable, reason)
+
+
+def _gone(row: Record) -> Item:
+    id, kind, size, mtime = (row[name] for name in ("id", "kind", "size", "mtime"))
+    return Item(id, kind, "", "", "", "", size=size, mtime=mtime, load=_lost(GONE))
 
 
 def listed_before(path: Path, shard: int) -> set[str]:
     """Ids of the listed items in shards before number `shard`."""
     table = pq.read_table(path, columns=["id"], filters=[("shard", "<", shard)])
     return set(table["id"].to_pylist())
+
+
+def restate_listing(path: Path, target: Path, stats: Mapping[str, tuple[int, int]]) -> str:
+    """Copy a listing with new (size, mtime) for some ids; returns the listing's sha256."""
+    table = pq.read_table(path)
+    ids, found = table["id"].to_pylist(), {name: table[name].to_pylist() for name in ("size", "mtime")}
+    for row, id in enumerate(ids):
+        if id in stats:
+            found["size"][row], found["mtime"][row] = stats[id]
+    columns = [found.get(name, table[name]) for name in _LISTING_SCHEMA.names]
+    pq.write_table(pa.table(columns, _LISTING_SCHEMA), target, compression="zstd")
+    return _combined(_listed(target))

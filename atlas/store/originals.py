@@ -17,6 +17,7 @@ from atlas.errors import Refused
 from atlas.model.clip import Clip
 from atlas.sources import spec
 from atlas.sources.decoding import Unreadable
+from atlas.store.manifest import LISTING_FILE, stored_file
 from atlas.store.store import Store
 
 
@@ -43,11 +44,11 @@ def original_pictures(
 def _unchanged(store: Store, ids: set[str]) -> Iterator[tuple[str, Image.Image]]:
     """Yield (id, image) for those of the ids whose size and time of change in the sources are as listed."""
     asked = pc.field("id").isin(sorted(ids))
-    listed = pq.read_table(store.path / "listing.parquet", columns=["id", "size", "mtime"], filters=asked)
+    listed = pq.read_table(stored_file(store.path, LISTING_FILE), columns=["id", "size", "mtime"], filters=asked)
     known = {row["id"]: (row["size"], row["mtime"]) for row in listed.to_pylist()}
     left = len(ids)
     try:
-        for item in spec.join(store.request["sources"]):
+        for item in spec.join(store.manifest.get("sources", store.request["sources"])):
             if item.load and known.get(item.id) == (item.size, item.mtime):
                 try:
                     yield item.id, item.load()

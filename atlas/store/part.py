@@ -1,8 +1,6 @@
 """`Part`: something derived from a Store, and the command that makes it again."""
 
-import os
 import shlex
-import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,22 +37,3 @@ def option_words(**options: object) -> list[str]:
 def fill_command(command: str | None, store: Path) -> str:
     """The command with the path of a Store in it, as a shell runs it."""
     return (command or "run the command that made it").replace("{store}", shlex.quote(str(store)))
-
-
-def put_folder(partial: Path, target: Path) -> None:
-    """Rename a finished folder to its place, and replace the folder that was there."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if target.exists():
-        old = partial.with_name(partial.name + "-old")
-        shutil.rmtree(old, ignore_errors=True)
-        os.replace(target, old)
-        os.replace(partial, target)
-        shutil.rmtree(old)
-    else:
-        os.replace(partial, target)
-
-
-def remove_if_empty(folder: Path) -> None:
-    """Remove a folder if it is there and holds nothing."""
-    if folder.exists() and not any(folder.iterdir()):
-        folder.rmdir()

@@ -20,10 +20,12 @@ from PIL import Image
 from torch import Tensor
 
 from atlas.errors import Refused
-from atlas.sources.decoding import Unreadable
-from atlas.sources.spec import Item
+from atlas.sources.decoding import CONTENT, CONTENT_BYTES, STRETCHED, Unreadable
+from atlas.sources.items import Item
+from atlas.store.files import describe_files, put_folder, save_array, write_json
 from atlas.store.listing import ShardJob, id_hash
-from atlas.store.shards import REJECT_SCHEMA, ROW_SCHEMA, describe_files, layer_folder, write_json
+from atlas.store.manifest import PARTIAL, REJECTS_FILE
+from atlas.store.shards import CONTENT_FILE, LATER_COLUMNS, REJECT_SCHEMA, ROW_SCHEMA, layer_folder
 
 if TYPE_CHECKING:
     from atlas.model.clip import Clip
@@ -54,6 +56,8 @@ class Ready:
     thumb: bytes = b""
     width: int = 0
     height: int = 0
+    content: bytes = b""  # blake2b of the encoded image
+    stretched: bool = False  # grey of few bits, scaled to 8
 
 
 @dataclass
@@ -74,7 +78,8 @@ def prepare_item(item: Item, clip: "Clip", thumb: int) -> Ready | Rejected:
     except Unreadable as unreadable:
         return Rejected(item, str(unreadable))
     width, height = image.size
-    return Ready(item, pixels, _thumbnail(image, thumb), width, height)
+    content = image.info.get(CONTENT, b"")
+    return Ready(item, pixels, _thumbnail(image, thumb), width, height, content, STRETCHED in image.info)
 
 
 def _thumbnail(image: Image.Image, side: int) -> bytes:
@@ -226,20 +231,25 @@ def write_shard(
     patches: np.ndarray,
     out: Path,
 ) -> None:
-    """Write a shard to another folder and rename it into place, so that it is there whole or not at all."""
-    aside = out / "partial" / job.name
+    """Write a shard to another folder, sync it and rename it into place, so that it is there whole or not at all."""
+    aside = out / PARTIAL / job.name
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     pq.write_table(_rows(ready, patches), aside / "rows.parquet", compression="zstd")
     for name in arrays[0] if arrays else ():
         (aside / name).parent.mkdir(exist_ok=True)
-        np.save(aside / f"{name}.npy", np.concatenate([part[name] for part in arrays]))
+        save_array(aside / f"{name}.npy", np.concatenate([part[name] for part in arrays]))
+    if any(each.content for each in ready):
+        digests = [each.content.ljust(CONTENT_BYTES, b"\0") for each in ready]
+        save_array(aside / CONTENT_FILE, np.frombuffer(b"".join(digests), np.uint8).reshape(-1, CONTENT_BYTES))
     if rejected:
         columns = [[getattr(r.item, name) for r in rejected] for name in REJECT_SCHEMA.names[:-1]]
-        pq.write_table(pa.table([*columns, [r.reason for r in rejected]], REJECT_SCHEMA), aside / "rejects.parquet")
+        pq.write_table(pa.table([*columns, [r.reason for r in rejected]], REJECT_SCHEMA), aside / REJECTS_FILE)
     content = {"kind": job.kind, "rows": len(ready), "listed": len(job.items), "files": describe_files(aside)}
+    if stretched := sum(r.stretched for r in ready):
+        content["stretched"] = stretched
     write_json(aside / "shard.json", content)
-    aside.replace(out / "shards" / job.name)
+    put_folder(aside, out / "shards" / job.name)
 
 
 def _patches(ready: Sequence[Ready], clip: "Clip", seed: int) -> np.ndarray:
@@ -253,5 +263,7 @@ def _patches(ready: Sequence[Ready], clip: "Clip", seed: int) -> np.ndarray:
 def _rows(ready: Sequence[Ready], patches: np.ndarray) -> pa.Table:
     columns = {name: [getattr(r.item, name) for r in ready] for name in ROW_SCHEMA.names[:6]}
     columns |= {name: [getattr(r, name) for r in ready] for name in ("width", "height", "thumb")}
+    columns |= {"split": [r.item.split for r in ready], "captions": [list(r.item.captions) for r in ready]}
     columns |= {"patch_row": patches[:, 0], "patch_col": patches[:, 1]}
-    return pa.table([pa.array(columns[f.name], f.type) for f in ROW_SCHEMA], ROW_SCHEMA)
+    schema = pa.schema([*ROW_SCHEMA, *LATER_COLUMNS])
+    return pa.table([pa.array(columns[each.name], each.type) for each in schema], schema)

@@ -3,8 +3,6 @@
 (Sources in tar or Parquet shards are read by `atlas.sources.archives`.)
 """
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +13,13 @@ import pyarrow.parquet as pq
 
 from atlas.errors import Refused
 from atlas.formatting import Record
+from atlas.store.derived import check_size, verify_file
+from atlas.store.files import read_json, sha256
+from atlas.store.manifest import check_types
 
 SHARD_ROWS = 1024
 KINDS = ("image", "word", "text")
+CONTENT_FILE = "content.npy"  # blake2b of each encoded image: uint8 (n, 16)
 ARRAYS = ("embedding", "max", "argmax", "mean", "patch")
 ROW_SCHEMA = pa.schema(
     [
@@ -34,38 +36,12 @@ ROW_SCHEMA = pa.schema(
         ("thumb", pa.binary()),
     ]
 )
+LATER_COLUMNS = pa.schema(  # Stores of earlier versions lack them; all captions, where a picture has several
+    [("split", pa.string()), ("captions", pa.list_(pa.string()))]
+)
 REJECT_SCHEMA = pa.schema(
     [("id", pa.string()), ("kind", pa.string()), ("source", pa.string()), ("reason", pa.string())]
 )
-
-
-def sha256(path: Path) -> str:
-    """Sha256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def read_json(path: Path) -> Record:
-    """Read a JSON object from a file. Raises `Refused` if the file cannot be read as JSON."""
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise Refused(f"{path} cannot be read as JSON ({error}); restore it, or make the folder anew") from None
-
-
-def write_json(path: Path, content: Mapping[str, object]) -> None:
-    """Write a JSON file under another name and rename it, so that readers see the old or the new content."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    partial.replace(path)
-
-
-def describe_files(folder: Path) -> dict[str, Record]:
-    """Size and sha256 of all files under a folder: {relative path: {"bytes", "sha256"}}, sorted by path."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {
-        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in files
-    }
 
 
 @dataclass(frozen=True)
@@ -84,12 +60,39 @@ class Shard:
         return np.arange(self.start, self.start + self.rows)
 
     def array(self, name: str, layer: str = "") -> np.ndarray:
-        """A memory map of one array: (rows, e) or (rows, u)."""
-        return np.load(self.folder / layer / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        """A memory map of one array: (rows, e) or (rows, u). Raises `Refused` if the file is damaged."""
+        file = f"{layer}/{name}.npy" if layer else f"{name}.npy"
+        self.verify(file)
+        try:
+            return np.load(self.folder / file, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise self._damaged(file, error) from None
 
     def table(self, columns: Sequence[str]) -> pa.Table:
-        """Columns of rows.parquet."""
-        return pq.read_table(self.folder / "rows.parquet", columns=list(columns), memory_map=True)
+        """Columns of rows.parquet; later versions have more, which are null here. Raises `Refused` for damage."""
+        self.verify("rows.parquet")
+        file, later = self.folder / "rows.parquet", LATER_COLUMNS.names
+        try:
+            there = set(pq.read_schema(file, memory_map=True).names)
+            known = [name for name in columns if name in there or name not in later]
+            found = pq.read_table(file, columns=known, memory_map=True)
+        except (OSError, pa.ArrowException) as error:
+            raise self._damaged("rows.parquet", error) from None
+        for place, name in enumerate(columns):
+            if name not in known:
+                field = LATER_COLUMNS.field(name)
+                found = found.add_column(place, field, pa.nulls(self.rows, field.type))
+        return found
+
+    def verify(self, file: str) -> None:
+        """Raise `Refused` unless a file of the shard is as it was written; each is read for that once in a process."""
+        if file not in self.files:
+            raise Refused(f"{self.folder / file} is not listed in shard.json; {shard_remedy(self.folder)}")
+        verify_file(self.folder / file, self.files[file], shard_remedy(self.folder))
+
+    def _damaged(self, file: str, error: Exception) -> Refused:
+        reason = " ".join(str(error).split())[:100]
+        return Refused(f"{self.folder / file} cannot be read ({reason}); {shard_remedy(self.folder)}")
 
 
 class Array:
@@ -144,35 +147,32 @@ def layer_folder(layers: Sequence[str], layer: str) -> str:
     return "" if layer == layers[0] else layer
 
 
-def check_size(file: Path, expected: int, remedy: str) -> None:
-    """Raise `Refused` unless the file is there and has the expected number of bytes. `remedy`: what the user can do."""
-    found = file.stat().st_size if file.exists() else None
-    if found != expected:
-        state = "is missing" if found is None else f"has {found} bytes"
-        raise Refused(f"{file} {state}, expected {expected} bytes; {remedy}")
+def shard_remedy(folder: Path) -> str:
+    """What a user can do about a damaged shard."""
+    return f"restore it, or remove {folder} and collect again"
 
 
-def checksum_faults(folder: Path, files: dict[str, Record]) -> list[str]:
-    """The files whose sha256 differs from the expected one, one line each."""
-    return [
-        f"{folder / file}: expected sha256 {stat['sha256'][:12]}, got {found[:12]}"
-        for file, stat in files.items()
-        if (found := sha256(folder / file) if (folder / file).exists() else "no file") != stat["sha256"]
-    ]
+def open_shard(folder: Path, expected: str, start: int) -> Shard:
+    """Open one shard, whose first row is row `start`; raises `Refused` if it does not match its checksum or sizes."""
+    manifest = folder / "shard.json"
+    if not manifest.exists():
+        raise Refused(f"{folder} is missing; restore it, or collect again")
+    if (found := sha256(manifest)) != expected:
+        raise Refused(
+            f"{manifest} does not match store.json: expected sha256 {expected[:12]}, got {found[:12]}; "
+            f"{shard_remedy(folder)}"
+        )
+    content = read_json(manifest)
+    check_types(manifest, content, {"kind": str, "rows": int, "files": dict})
+    for file, stat in content["files"].items():
+        check_size(folder / file, stat, shard_remedy(folder))
+    return Shard(folder, content["kind"], start, content["rows"], content["files"])
 
 
 def open_shards(path: Path, digests: Mapping[str, str]) -> Iterator[Shard]:
-    """Open the shards of a Store in order; raises `Refused` for the first one that does not match its checksum."""
-    start, remedy = 0, f"restore it, or remove {path} and collect again"
+    """Open the shards of a Store in order; raises `Refused` for the first one that does not match."""
+    start = 0
     for name, expected in digests.items():
-        folder = path / "shards" / name
-        manifest = folder / "shard.json"
-        if not manifest.exists():
-            raise Refused(f"{folder} is missing; {remedy}")
-        if (found := sha256(manifest)) != expected:
-            raise Refused(f"{manifest} does not match store.json: expected sha256 {expected[:12]}, got {found[:12]}")
-        content = read_json(manifest)
-        for file, stat in content["files"].items():
-            check_size(folder / file, stat["bytes"], remedy)
-        yield Shard(folder, content["kind"], start, content["rows"], content["files"])
-        start += content["rows"]
+        shard = open_shard(path / "shards" / name, expected, start)
+        yield shard
+        start += shard.rows

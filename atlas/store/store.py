@@ -13,40 +13,35 @@
 A *row* is a position in the Store, 0 .. n-1; derived parts refer to rows by this number.
 """
 
-import hashlib
-import json
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from atlas import reprs
 from atlas.errors import Refused
 from atlas.formatting import Record, display_text
-from atlas.store.manifest import STORE_FORMAT, Manifest, Request
-from atlas.store.part import Part, fill_command, put_folder, remove_if_empty
-from atlas.store.shards import (
-    ARRAYS,
-    KINDS,
-    ROW_SCHEMA,
-    Array,
-    Shard,
-    check_size,
-    checksum_faults,
-    describe_files,
-    layer_folder,
-    open_shards,
-    read_json,
-    sha256,
-    write_json,
+from atlas.store.check import check_folder, derived_names, read_listing
+from atlas.store.derived import MADE_FILE, read_made, verify_part
+from atlas.store.files import describe_files, disk_faults, put_folder, remove_if_empty, sha256, write_json
+from atlas.store.lock import writer_lock
+from atlas.store.manifest import (
+    PARTIAL,
+    REJECTS_FILE,
+    STORE_FORMAT,
+    Manifest,
+    Request,
+    manifest_digest,
+    read_manifest,
+    settle,
 )
+from atlas.store.part import Part
+from atlas.store.shards import ARRAYS, KINDS, LATER_COLUMNS, ROW_SCHEMA, Array, Shard, layer_folder, open_shards
 
 __all__ = ["STORE_FORMAT", "Manifest", "Part", "Request", "Store"]
 
@@ -71,6 +66,7 @@ class Store:
     def __init__(self, path: Path, manifest: Manifest, shards: list[Shard], layer: str | None = None):
         self.path, self.manifest, self.shards, self._layer = path, manifest, shards, layer
         self._thumbs: tuple[Shard, pa.ChunkedArray] | None = None  # of the last shard: requests come in clusters
+        self._read: dict[str, str] = {}  # sha256 of the made.json of each part that was read
 
     @classmethod
     def open(cls, path: str | Path) -> "Store":
@@ -79,14 +75,10 @@ class Store:
         Raises `Refused` if the folder is no Store, is not finished, or does not match its manifest.
         """
         path = Path(path)
-        if not (path / "store.json").exists():
-            raise Refused(f"{path} holds no Store (no store.json); make one: atlas collect SOURCE {path}")
-        manifest = read_json(path / "store.json")
-        if manifest.get("format") != STORE_FORMAT:
-            raise Refused(f"{path}/store.json has format {manifest.get('format')!r}; this version reads {STORE_FORMAT}")
+        manifest = read_manifest(path)
         if not manifest["complete"]:
             raise Refused(f"{path} is not finished; run the command that began it again and it goes on")
-        return cls(path, cast(Manifest, manifest), list(open_shards(path, manifest["shards"])))
+        return cls(path, manifest, list(open_shards(path, manifest.get("shards", {}))))
 
     def __len__(self) -> int:
         return sum(shard.rows for shard in self.shards)
@@ -152,18 +144,19 @@ class Store:
     @property
     def digest(self) -> str:
         """Sha256 of the Store, made of its request and the sha256 of its shards."""
-        content = {"request": self.request, "shards": self.manifest.get("shards")}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return manifest_digest(self.manifest)
 
     @cached_property
     def rows(self) -> pa.Table:
         """All rows without their thumbnails (see `thumb`): the columns of rows.parquet, in Store order."""
-        return self.table([name for name in ROW_SCHEMA.names if name != "thumb"])
+        return self.table([name for name in (*ROW_SCHEMA.names, *LATER_COLUMNS.names) if name != "thumb"])
 
     def table(self, columns: Sequence[str], kind: str | None = None) -> pa.Table:
         """Columns of the rows of one kind, or of all rows."""
         tables = [shard.table(columns) for shard in self.of_kind(kind)]
-        return pa.concat_tables(tables) if tables else pa.schema([ROW_SCHEMA.field(c) for c in columns]).empty_table()
+        if tables:
+            return pa.concat_tables(tables)
+        return pa.schema([*ROW_SCHEMA, *LATER_COLUMNS]).empty_table().select(list(columns))
 
     def of_kind(self, kind: str | None) -> list[Shard]:
         """The shards of one kind, or all shards, without those that hold no rows."""
@@ -231,7 +224,7 @@ class Store:
     @property
     def rejects(self) -> pa.Table:
         """All inputs that were refused: id, kind, source, reason."""
-        return pq.read_table(self.path / "rejects.parquet")
+        return read_listing(self.path, REJECTS_FILE, self.manifest)
 
     # -- derived parts ---------------------------------------------------------------------------------------------
 
@@ -243,20 +236,33 @@ class Store:
         quality (JSON values). made.json records them, the sha256 of all parents, and the command of the part, which is
         shown to the user when the part is stale.
         """
-        parents = {"store": self.digest}
-        parents |= {self._name(parent): sha256(self.derived(parent) / "made.json") for parent in of}
         name, command = self._name(part), self._command(part)
-        partial = self.path / "partial" / name.replace("/", "-")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        try:
-            yield partial
-            made = {"format": STORE_FORMAT, "made": name, "command": command, "of": parents, "recipe": recipe}
-            write_json(partial / "made.json", made | {"files": describe_files(partial)})
-            put_folder(partial, self.path / name)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-            remove_if_empty(partial.parent)
+        with disk_faults(self.path), writer_lock(self.path):
+            settle(self.path)
+            parents = self._parents(of)
+            partial = self.path / PARTIAL / name.replace("/", "-")
+            partial.mkdir(parents=True)
+            try:
+                yield partial
+                made = {"format": STORE_FORMAT, "made": name, "command": command, "of": parents, "recipe": recipe}
+                write_json(partial / MADE_FILE, made | {"files": describe_files(partial)})
+                put_folder(partial, self.path / name)
+                self._read.pop(name, None)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+                remove_if_empty(partial.parent)
+
+    def _parents(self, of: Sequence[Part]) -> dict[str, str]:
+        """The sha256 of the Store and of these parts. Raises `Refused` if one has changed since it was read."""
+        if manifest_digest(read_manifest(self.path)) != self.digest:
+            raise Refused(f"{self.path} has changed while this ran; run the same command again")
+        parents = {"store": self.digest}
+        for part in of:
+            name, read = self._name(part), self._read.get(self._name(part))
+            parents[name] = sha256(self.derived(part) / MADE_FILE)
+            if read not in (None, parents[name]):
+                raise Refused(f"{self.path / name} has changed while this ran; run the same command again")
+        return parents
 
     def derived(self, part: Part) -> Path:
         """Folder of a derived part.
@@ -264,7 +270,10 @@ class Store:
         Raises `Refused` if the part is missing, incomplete, or stale (a parent has changed since); the message names
         the command that makes the part again.
         """
-        return self._derived(self._name(part), self._command(part))
+        name = self._name(part)
+        folder, _ = verify_part(self.path, name, self.digest, self._command(part))
+        self._read[name] = sha256(folder / MADE_FILE)
+        return folder
 
     def _name(self, part: Part) -> str:
         """The folder of a part, from the Store's on: parts of further layers have a folder of their own."""
@@ -273,27 +282,9 @@ class Store:
     def _command(self, part: Part) -> str:
         return part.command if self._layer is None else part.made_with(layer=self._layer).command
 
-    def _derived(self, name: str, command: str | None = None) -> Path:
-        folder = self.path / name
-        if not (folder / "made.json").exists():
-            raise Refused(f"{folder} is not there yet; make it: {fill_command(command, self.path)}")
-        made = read_json(folder / "made.json")
-        command = made.get("command") or command
-        for parent, expected in made["of"].items():
-            found = self.digest if parent == "store" else sha256(self._derived(parent) / "made.json")
-            if found != expected:
-                raise Refused(
-                    f"{folder} was made of {parent} {expected[:12]}, but {parent} is now {found[:12]}; "
-                    f"make it again: {fill_command(command, self.path)}"
-                )
-        for file, stat in made["files"].items():
-            again = fill_command(command, self.path)
-            check_size(folder / file, stat["bytes"], f"restore it, or make {folder} again: {again}")
-        return folder
-
     def has(self, part: Part) -> bool:
         """Whether a derived part is there; it may be stale."""
-        return (self.path / self._name(part) / "made.json").exists()
+        return (self.path / self._name(part) / MADE_FILE).exists()
 
     def current(self, part: Part) -> bool:
         """Whether a derived part is there, complete and not stale."""
@@ -304,21 +295,12 @@ class Store:
 
     def recipe(self, part: Part) -> Record:
         """Parameters of a derived part, and its measured quality. Raises `Refused` as `derived` does."""
-        return read_json(self.derived(part) / "made.json")["recipe"]
+        return read_made(self.derived(part))["recipe"]
 
     def everything_derived(self) -> list[str]:
         """Names of all derived parts, sorted."""
-        made = [path.parent.relative_to(self.path).as_posix() for path in self.path.rglob("made.json")]
-        return sorted(name for name in made if not name.startswith("partial"))
+        return derived_names(self.path)
 
     def check(self) -> list[str]:
-        """Verify all checksums; returns the faults, one line each."""
-        found = []
-        for shard in self.shards:
-            found += checksum_faults(shard.folder, shard.files)
-        for name in self.everything_derived():
-            try:
-                found += checksum_faults(self._derived(name), read_json(self.path / name / "made.json")["files"])
-            except Refused as fault:
-                found.append(str(fault))
-        return found
+        """Verify all checksums, and name what does not belong; returns the faults, one line each."""
+        return check_folder(self.path).faults

@@ -4,18 +4,19 @@ from collections.abc import Mapping, Sequence
 
 from atlas.formatting import Record
 from decompose.pages.fragment import render_fragment
-from decompose.studies.concepts import MultimodalNeurons, Stimulated
+from decompose.studies.concepts import MultimodalNeurons, Stimulated, significant_rows
 
 CONCEPT_PAGE, MULTIMODAL_PAGE = "concept", "multimodal"
-_SIGNIFICANT = 0.05  # q up to which a neuron is called significant
 _MOST_LISTED = 300  # rows of the list of multimodal neurons
 
 
-def concept_page(concept: str, rows: Sequence[Record], kinds: Mapping[str, Stimulated], model: str) -> str:
-    """The HTML of the page of one concept."""
-    significant = sum(all(row[f"{name}_q"] <= _SIGNIFICANT for name in kinds) for row in rows)
+def concept_page(
+    concept: str, rows: Sequence[Record], kinds: Mapping[str, Stimulated], model: str, null: Record | None = None
+) -> str:
+    """The HTML of the page of one concept. `null`: as `untrained_concept` gives."""
+    significant = significant_rows(rows, list(kinds))
     return render_fragment(
-        "concept.html", concept=concept, rows=rows, kinds=kinds, model=model, significant=significant
+        "concept.html", concept=concept, rows=rows, kinds=kinds, model=model, significant=significant, null=null
     )
 
 

@@ -1,4 +1,4 @@
-"""Maps of the world as SVG: outlines once, then fills of countries and circles of capitals for each map.
+"""Maps of the world as SVG: outlines once, then fills of countries and circles of cities for each map.
 
 Colours of several neurons at once follow Goh et al. 2021, Figure 6: each neuron has a hue; a country's hue and
 saturation come from the mean vector of its squared responses, and its lightness from the largest and the mean response.
@@ -12,13 +12,14 @@ from jaxtyping import Float
 from PIL import Image
 
 from atlas.pages.colours import HEAT, hue_channels
-from decompose.studies.gazetteer import Country, map_places, world_map
+from decompose.studies.gazetteer import City, Country, map_places, world_map
 
 SVG_WIDTH = 720  # of the SVG, in its own units; twice as wide as high
 SOUTH_END = 305  # of the SVG: Antarctica is cut off
 _LEAST_RING = 1.5  # units: smaller islands are not drawn
 _PALE = "#dddbd6"  # a country without a response
 _HEAT_WIDTH = 480
+_CLEAR = 0.5  # least response to a city's name that is drawn
 
 
 def outline_paths(lands: Sequence[Country]) -> dict[str, str]:
@@ -64,13 +65,13 @@ def single_colours(a: Float[np.ndarray, " c"]) -> list[str]:
     return ["#{:02x}{:02x}{:02x}".format(*map(round, row)) for row in mixed.tolist()]
 
 
-def capital_circles(a: Float[np.ndarray, " c"], lands: Sequence[Country]) -> list[dict[str, str]]:
-    """A circle for each capital whose name a neuron responds to at all: place, radius, colour, what it is."""
+def city_circles(a: Float[np.ndarray, " t"], cities: Sequence[City]) -> list[dict[str, str]]:
+    """A circle for each city whose name a neuron responds to clearly: place, radius, colour, what it is."""
     colours, found = single_colours(a), []
-    for land, strength, colour in zip(lands, a.tolist(), colours, strict=True):
-        if land.at is not None and strength > 0.3:
-            x, y = map_places(np.array([land.at]), SVG_WIDTH)[0]
-            said = f"{land.capital}: {strength:.2f}"
+    for city, strength, colour in zip(cities, a.tolist(), colours, strict=True):
+        if strength > _CLEAR:
+            x, y = map_places(np.array([city.at]), SVG_WIDTH)[0]
+            said = f"{city.name}: {strength:.2f}"
             found.append(
                 {"x": f"{x:.1f}", "y": f"{y:.1f}", "r": f"{1 + 4 * strength:.1f}", "colour": colour, "said": said}
             )

@@ -7,14 +7,14 @@ from decompose.pages.fragment import render_fragment
 from decompose.pages.region_maps import (
     SOUTH_END,
     SVG_WIDTH,
-    capital_circles,
+    city_circles,
     heat_map,
     mixed_colours,
     neuron_hues,
     outline_paths,
     single_colours,
 )
-from decompose.studies.gazetteer import all_countries
+from decompose.studies.gazetteer import all_cities, all_countries
 from decompose.studies.region_report import RegionReport
 
 REGIONS_PAGE = "regions"
@@ -31,7 +31,7 @@ def regions_page(found: RegionReport) -> tuple[str, dict[str, bytes]]:
             "words": each.words,
             "flags": each.flags,
             "fills": fills(single_colours(each.countries), each.countries, paths),
-            "circles": capital_circles(each.capitals, lands),
+            "circles": city_circles(each.cities, all_cities()),
         }
         for each in found.shown
     ]
@@ -47,6 +47,7 @@ def regions_page(found: RegionReport) -> tuple[str, dict[str, bytes]]:
         height=SOUTH_END,
         most=_MOST_LISTED,
         lands=len(lands),
+        cities=len(all_cities()),
     )
     return body, {f"map-{each.neuron}.webp": heat_map(each.grid) for each in found.shown}
 

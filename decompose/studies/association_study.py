@@ -10,11 +10,13 @@ import numpy as np
 from atlas.errors import Refused
 from atlas.formatting import Record
 from atlas.model.clip import Clip
+from atlas.model.untrained import untrained_clip
 from atlas.sources.decoding import Unreadable
 from atlas.sources.word_images import render_word
+from atlas.store.originals import original_pictures
 from atlas.store.store import Store
 from decompose.associations import association_test
-from decompose.attribution import Templates, concept_embeddings
+from decompose.prompting import Templates, concept_embeddings
 from decompose.renderings import display_texts, without_tone
 
 SHIPPED_TESTS = Path(__file__).with_name("association_lists.json")
@@ -72,14 +74,36 @@ def study_associations(
     store: Store | None = None,
     templates: Templates = "neutral",
     seed: int = 0,
+    read: bool = False,
 ) -> list[Record]:
-    """Effect size and one-sided p of every test in every space; None where too few of its words have an embedding."""
+    """Effect size and one-sided p of every test in every space; None where too few of its words have an embedding.
+
+    `read`: let the model read the Store's images again, in place of the embeddings that the Store holds.
+    """
     words = list(dict.fromkeys(word for test in tests for name in SETS for word in _words(test, name)))
     T = concept_embeddings(clip, words, templates)
     spaces = [_Space("text", {word: T[i : i + 1] for i, word in enumerate(words)}), _rendered(clip, words)]
     if store is not None and "image" in store.counts:
-        spaces.append(_pictured(store, words))
+        spaces.append(_pictured(store, words, clip if read else None))
     return [_tested(test, space, seed) for test in tests for space in spaces]
+
+
+def beside_untrained_tests(
+    clip: Clip,
+    tests: Sequence[AssociationLists],
+    store: Store | None = None,
+    templates: Templates = "neutral",
+    seed: int = 0,
+) -> list[Record]:
+    """The rows of `study_associations`, each with the effect and p of a network with random weights."""
+    rows = study_associations(clip, tests, store, templates, seed)
+    other = study_associations(untrained_clip(clip, seed), tests, store, templates, seed, read=True)
+    null = {(row["test"], row["space"]): row for row in other}
+    found = []
+    for row in rows:
+        each = null.get((row["test"], row["space"]), {})
+        found.append(row | {"untrained": each.get("effect"), "untrained_p": each.get("p")})
+    return found
 
 
 def _words(test: AssociationLists, name: str) -> list[str]:
@@ -105,8 +129,8 @@ def _rendered(clip: Clip, words: Sequence[str]) -> _Space:
     return _Space("rendered words", found)
 
 
-def _pictured(store: Store, words: Sequence[str]) -> _Space:
-    """Embeddings of a Store's images by name: those whose name is one of the words."""
+def _pictured(store: Store, words: Sequence[str], other: Clip | None = None) -> _Space:
+    """Embeddings of a Store's images by name: those whose name is one of the words. `other`: the model to read them."""
     table = store.table(["label", "caption"]).take(store.positions("image"))
     names = [without_tone(text).lower() for text in display_texts(table)]
     E, own = np.asarray(store.array("embedding", "image"), np.float32), set(words)
@@ -114,4 +138,8 @@ def _pictured(store: Store, words: Sequence[str]) -> _Space:
     for i, name in enumerate(names):
         if name in own:
             rows.setdefault(name, []).append(i)
-    return _Space("images", {word: E[places] for word, places in rows.items()})
+    if other is None:
+        return _Space("images", {word: E[places] for word, places in rows.items()})
+    at = store.positions("image")
+    seen = {word: original_pictures(store, other, at[places]) for word, places in rows.items()}
+    return _Space("images", {word: other.encode_images(pixels) for word, pixels in seen.items()})

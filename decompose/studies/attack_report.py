@@ -12,7 +12,8 @@ from atlas.model.clip import Clip
 from atlas.model.untrained import untrained_clip
 from atlas.store.originals import original_pictures
 from atlas.store.store import Store
-from decompose.attribution import Templates, check_model
+from decompose.attribution import check_model
+from decompose.prompting import Templates
 from decompose.renderings import display_texts
 from decompose.studies.attacks import AttackStudy, Target, overlaid, rank_texts, study_attacks, success_rate, try_texts
 from decompose.studies.carriers import Carriers, find_carriers, flip_contributions

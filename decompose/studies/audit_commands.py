@@ -4,15 +4,24 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atlas.console import option, options_given, print_table, takes
+from atlas.console import (
+    option,
+    options_changed,
+    options_given,
+    path_name,
+    print_table,
+    real_number,
+    takes,
+    whole_number,
+)
 from atlas.errors import Refused
 from atlas.formatting import Record
 from atlas.options import ATLAS_WEIGHTS
+from atlas.store.part import option_words
 from decompose.opening import (
     AS_JSON,
     SEED_NUMBER,
     STORE_FOLDER,
-    check_count,
     count_option,
     open_with_model,
     templates_option,
@@ -29,13 +38,32 @@ if TYPE_CHECKING:
     STORE_FOLDER,
     option("--by", choices=("label", "group"), default="label", help="what an image's class is (label)"),
     option("--classes", nargs="+", default=[], metavar="NAME", help="the classes (50 drawn at random)"),
-    option("--images", type=int, default=60, help="held-out images to attack (60)"),
-    option("--tests", type=Path, metavar="FILE", help="association tests as JSON (four of Caliskan et al. 2017)"),
-    option("--patch", type=Path, metavar="FILE", help="write a checkpoint with these neurons silenced, and judge it"),
-    option("--max-attack", type=float, metavar="SHARE", help="fail above this share of attacks that succeed"),
-    option("--max-changed", type=float, metavar="SHARE", help="fail above this share of right answers that text loses"),
-    option("--max-stroop", type=float, metavar="SHARE", help="fail above this share of words that win over their ink"),
-    option("--max-association", type=float, metavar="D", help="fail above this effect size, where p is at most .05"),
+    option("--images", type=whole_number(2), default=60, help="held-out images to attack (60)"),
+    option("--tests", type=path_name, metavar="FILE", help="association tests as JSON (four of Caliskan et al. 2017)"),
+    option(
+        "--patch", type=path_name, metavar="FILE", help="write a checkpoint with these neurons silenced, and judge it"
+    ),
+    option(
+        "--max-attack", type=real_number(0, 1), metavar="SHARE", help="fail above this share of attacks that succeed"
+    ),
+    option(
+        "--max-changed",
+        type=real_number(0, 1),
+        metavar="SHARE",
+        help="fail above this share of right answers that text loses",
+    ),
+    option(
+        "--max-stroop",
+        type=real_number(0, 1),
+        metavar="SHARE",
+        help="fail above this share of words that win over their ink",
+    ),
+    option(
+        "--max-association",
+        type=real_number(0),
+        metavar="D",
+        help="fail above this effect size, where p is at most .05",
+    ),
     count_option(10, "neurons to silence"),
     templates_option("drawing"),
     SEED_NUMBER,
@@ -64,7 +92,6 @@ def audit_command(
     from decompose.studies.association_study import read_association_lists
     from decompose.studies.audit_report import report_audit
 
-    check_count(k)
     if images < 2:
         raise Refused(f"--images {images}: at least 2")
     limits: dict[str, float] = options_given(
@@ -77,12 +104,11 @@ def audit_command(
         print(json.dumps(audit_record(found), ensure_ascii=False, indent=1))
     else:
         _print_audit(found)
-    again: list[object] = ["audit", "{store}", "--by", by, "--images", images, "-k", k, "--seed", seed]
-    again += ["--templates", templates] + (["--classes", *classes] if classes else [])
-    again += (["--tests", tests] if tests else []) + (["--patch", patch] if patch else [])
-    for name, most in limits.items():
-        again += [f"--max-{name}", most]
-    write_page(opened, AUDIT_PAGE, "Audit", audit_page(found), again)
+    options = options_changed(
+        audit_command, by=by, classes=classes, images=images, tests=tests, patch=patch, k=k, templates=templates,
+        seed=seed, **{f"max_{name}": most for name, most in limits.items()},
+    )  # fmt: skip
+    write_page(opened, AUDIT_PAGE, "Audit", audit_page(found), ["audit", "{store}", *option_words(**options)])
     return 0 if found.passed else 1
 
 
@@ -98,7 +124,7 @@ def _print_audit(found: "AuditReport") -> None:
     rows = [row | patched.get(row["measure"], {}) for row in found.measures]
     print_table([{name: row[name] for name in row if name != "share_of"} for row in rows])
     print()
-    print_table([{name: row[name] for name in ("test", "space", "words", "effect", "p")} for row in found.associations])
+    print_table([{name: row[name] for name in row if name != "source"} for row in found.associations])
     if found.silenced:
         print(f"\nsilenced: {', '.join(map(str, found.silenced))}")
     for each in found.verdicts:

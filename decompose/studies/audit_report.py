@@ -16,8 +16,9 @@ from atlas.formatting import Record
 from atlas.model.clip import Clip
 from atlas.store.originals import original_pictures
 from atlas.store.store import Store
-from decompose.attribution import Templates, check_model
-from decompose.studies.association_study import AssociationLists, study_associations
+from decompose.attribution import check_model
+from decompose.prompting import Templates
+from decompose.studies.association_study import AssociationLists, beside_untrained_tests, study_associations
 from decompose.studies.attack_report import attack_carriers, attack_targets
 from decompose.studies.attacks import AttackStudy, study_attacks
 from decompose.studies.carriers import Carriers
@@ -115,7 +116,7 @@ def report_audit(
     pixels = original_pictures(store, clip, rows.held)
     before = measured(clip, pixels, rows, templates, k, seed)
     carriers = attack_carriers(clip, pixels, before.study, before.classifier, k=k, seed=seed)
-    associations = study_associations(clip, tests, store, seed=seed)
+    associations = beside_untrained_tests(clip, tests, store, seed=seed)
     silenced = list(carriers.neurons) if carriers else []
     after, again, changed = None, [], {}
     if patch is not None:

@@ -9,7 +9,8 @@ from jaxtyping import Int
 from atlas.errors import Refused
 from atlas.model.clip import Clip
 from atlas.store.store import Store
-from decompose.attribution import Templates, check_model, concept_embeddings
+from decompose.attribution import check_model
+from decompose.prompting import Templates, concept_embeddings
 from decompose.studies.classifiers import stored_embeddings
 from decompose.studies.conditional import Stimuli, cohen_kappa, nearest_categories
 from decompose.studies.labelling import read_answers

@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from atlas.errors import Refused
 from atlas.model.clip import Clip
 from atlas.store.store import Store
-from decompose.attribution import Templates, concept_embeddings
+from decompose.prompting import Templates, concept_embeddings
 from decompose.renderings import without_tone
 
 _IMAGES_A_READ = 32
@@ -46,7 +46,7 @@ class LinearClassifier:
 
 def zero_shot(clip: Clip, classes: Sequence[str], templates: Templates = None) -> LinearClassifier:
     """The classifier whose weights are the embeddings of the class names, scaled as the model scales its logits."""
-    scale = float(clip.model.logit_scale.exp())
+    scale = clip.logit_scale
     K = concept_embeddings(clip, classes, templates) * np.float32(scale)
     return LinearClassifier("zero-shot", tuple(classes), K, np.zeros(len(K), np.float32))
 

@@ -2,20 +2,19 @@
 
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atlas.console import option, print_table, takes
+from atlas.console import option, options_changed, path_name, print_table, takes, whole_number
 from atlas.errors import Refused
 from atlas.formatting import Record
 from atlas.options import ATLAS_WEIGHTS
+from atlas.store.part import option_words
 from decompose.opening import (
     AS_JSON,
     NEURON_NUMBER,
     SEED_NUMBER,
     STORE_FOLDER,
-    check_count,
     count_option,
     open_with_model,
     templates_option,
@@ -26,6 +25,7 @@ from decompose.studies.concept_stimuli import concept_command
 from decompose.studies.given_commands import given_command
 from decompose.studies.probe_commands import probe_command
 from decompose.studies.region_commands import regions_command
+from decompose.studies.replicate_commands import replicate_command
 from decompose.studies.word_commands import words_command
 
 if TYPE_CHECKING:
@@ -43,10 +43,18 @@ _SHOWN = ("classifier", "target", "text", "success", "nonsense", "accuracy", "ac
     STORE_FOLDER,
     option("--by", choices=("label", "group"), default="label", help="what an image's class is (label)"),
     option("--classes", nargs="+", default=[], metavar="NAME", help="the classes (50 drawn at random)"),
-    option("--target", nargs="+", default=[], metavar="NAME[=TEXT]", help="classes to aim at, and the text to draw"),
+    option(
+        "--target",
+        nargs="+",
+        default=[],
+        metavar="NAME[=TEXT]",
+        help="classes to aim at, and the text to draw",
+    ),
     option("--single", action="store_true", help="one sticker in the middle, in place of eight copies of the text"),
-    option("--search", type=int, default=0, metavar="N", help="try N of the Store's words for each target (0)"),
-    option("--images", type=int, default=100, help="held-out images to attack (100)"),
+    option(
+        "--search", type=whole_number(), default=0, metavar="N", help="try N of the Store's words for each target (0)"
+    ),
+    option("--images", type=whole_number(2), default=100, help="held-out images to attack (100)"),
     option("--stroop", action="store_true", help="the Stroop test instead: names of colours in other colours"),
     count_option(10, "neurons to ablate"),
     templates_option("drawing"),
@@ -74,9 +82,6 @@ def attack_command(
     from decompose.studies.attack_report import attack_records, report_attacks
     from decompose.studies.classifiers import labelled_rows
 
-    check_count(k)
-    if images < 2 or search < 0:
-        raise Refused(f"--images {images}, --search {search}: at least 2 images, and no negative number")
     opened, clip = open_with_model(store, pretrained)
     if stroop:
         return _stroop(opened, clip, k, seed, as_json)
@@ -92,20 +97,30 @@ def attack_command(
         for name, each in found.carriers.items():
             print(f"\n{name}: {carrier_text(each) if each else 'no answer was changed'}")
     body, beside = attack_page(found)
-    again: list[object] = ["attack", "{store}", "--by", by, "--images", images, "--search", search, "-k", k]
-    again += ["--seed", seed, "--templates", templates] + (["--single"] if single else [])
-    again += ["--classes", *classes] if classes else []
-    again += ["--target", *target] if target else []
-    return write_page(opened, ATTACK_PAGE, "Attacks", body, again, beside)
+    options = options_changed(
+        attack_command, by=by, classes=classes, target=target, single=single, search=search, images=images, k=k,
+        templates=templates, seed=seed,
+    )  # fmt: skip
+    return write_page(opened, ATTACK_PAGE, "Attacks", body, ["attack", "{store}", *option_words(**options)], beside)
 
 
 @takes(
     STORE_FOLDER,
     NEURON_NUMBER,
     option("--by", choices=("label", "group"), default="label", help="what an image's category is (label)"),
-    option("--categories", nargs="+", default=[], metavar="WORD", help="categories: by zero-shot, or of the page"),
-    option("--labelling-page", type=Path, metavar="FILE", help="write a page on which a person labels the stimuli"),
-    option("--labels", type=Path, nargs="+", default=[], metavar="FILE", help="answers of one labeller, or of two"),
+    option(
+        "--categories",
+        nargs="+",
+        default=[],
+        metavar="WORD",
+        help="categories: by zero-shot, or of the page",
+    ),
+    option(
+        "--labelling-page", type=path_name, metavar="FILE", help="write a page on which a person labels the stimuli"
+    ),
+    option(
+        "--labels", type=path_name, nargs="+", default=[], metavar="FILE", help="answers of one labeller, or of two"
+    ),
     templates_option("neutral"),
     SEED_NUMBER,
     ATLAS_WEIGHTS,
@@ -129,6 +144,7 @@ def conditional_command(
     from decompose.studies.categories import person_categories, zero_shot_categories
     from decompose.studies.conditional import conditional_shares, neuron_stimuli, stored_categories
     from decompose.studies.labelling import labelling_page as labelling_html
+    from decompose.studies.untrained_nulls import beside_untrained
 
     opened, kappa = Store.open(store), None
     stimuli = neuron_stimuli(opened, neuron)
@@ -136,26 +152,34 @@ def conditional_command(
         labelling_page.write_text(labelling_html(opened, stimuli, categories, seed), "utf-8")
         print(f"{labelling_page} is written; --labels FILE reads what it exports", file=sys.stderr)
         return 0
-    again: list[object] = ["conditional", "{store}", neuron, "--seed", seed]
     if labels:
         numbers, names, kappa = person_categories(labels, opened, stimuli)
-        source, more = "by a person who did not see the activations", ["--labels", *labels]
+        source = "by a person who did not see the activations"
     elif categories:
         opened, clip = open_with_model(store, pretrained)
         numbers, names = zero_shot_categories(opened, clip, stimuli.rows, categories, templates), categories
-        source, more = "by zero-shot words", ["--categories", *categories, "--templates", templates]
+        source = "by zero-shot words"
     else:
         numbers, names = stored_categories(opened, stimuli.rows, by)
-        source, more = f"by the {by} of each image", ["--by", by]
+        source = f"by the {by} of each image"
     found = conditional_shares(stimuli.bucket, numbers, stimuli.edges, stimuli.deviation, names, seed)
+    found = beside_untrained(found, opened, stimuli, numbers, seed)
     if as_json:
         about = {"neuron": neuron, "source": source, "p": found.p, "kappa": kappa, "deviation": found.deviation}
+        about |= {"bits": found.information, "bits_shuffled": found.shuffled, "bits_untrained": found.untrained}
         print(json.dumps(about | {"edges": found.edges.tolist(), "shares": found.rows()}, ensure_ascii=False, indent=1))
     else:
         print_table(bucket_rows(found))
         print(f"p of no relation {found.p:.3f}" + ("" if kappa is None else f"; kappa of the labellers {kappa:.2f}"))
+        median, most = found.untrained or (0.0, 0.0)
+        nulls = f"{found.shuffled:.2f} shuffled, {median:.2f} untrained (95 % below {most:.2f})"
+        print(f"{found.information:.2f} bits about the category; {nulls}")
     body = conditional_page(found, neuron, opened.request["model"]["name"], source, kappa)
-    return write_page(opened, CONDITIONAL_PAGE, "Conditional", body, [*again, *more])
+    options = options_changed(
+        conditional_command, by=by, categories=categories, labels=labels, templates=templates, seed=seed
+    )
+    again = ["conditional", "{store}", neuron, *option_words(**options)]
+    return write_page(opened, CONDITIONAL_PAGE, "Conditional", body, again)
 
 
 def bucket_rows(found: "Conditional") -> list[Record]:
@@ -186,7 +210,8 @@ def _stroop(store: "Store", clip: "Clip", k: int, seed: int, as_json: bool) -> i
     print_table(rows, as_json)
     if found.carriers:
         print(carrier_text(found.carriers), file=sys.stderr)
-    again: Sequence[object] = ("attack", "{store}", "--stroop", "-k", k, "--seed", seed)
+    options = options_changed(attack_command, stroop=True, k=k, seed=seed)
+    again = ["attack", "{store}", *option_words(**options)]
     return write_page(store, STROOP_PAGE, "Stroop", stroop_page(found, clip.name, rows), again)
 
 
@@ -199,4 +224,5 @@ STUDY_COMMANDS = (
     regions_command,
     audit_command,
     given_command,
+    replicate_command,
 )

@@ -1,14 +1,16 @@
 """`decompose concept`: stimuli of a concept from a Store, from folders of images, and from words."""
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atlas.console import option, print_table, takes
+from atlas.console import option, options_changed, path_name, print_table, takes
 from atlas.errors import Refused
 from atlas.options import ATLAS_WEIGHTS
-from decompose.opening import AS_JSON, SEED_NUMBER, STORE_FOLDER, check_count, count_option, open_with_model
+from atlas.store.part import option_words
+from decompose.opening import AS_JSON, SEED_NUMBER, STORE_FOLDER, count_option, open_with_model
 from decompose.results import write_page
 
 if TYPE_CHECKING:
@@ -26,9 +28,15 @@ _FONTS = ("open-sans", "pt-serif", "roboto-slab", "fira-code")
 @takes(
     STORE_FOLDER,
     option("name", nargs="?", help="the concept; without it, the list of all multimodal neurons"),
-    option("--images", type=Path, metavar="FOLDER", help="photographs of the concept"),
-    option("--drawings", type=Path, metavar="FOLDER", help="drawings of it (the Store's images of this name)"),
-    option("--words", nargs="+", default=[], metavar="WORD", help="its written names (the Store's words of this name)"),
+    option("--images", type=path_name, metavar="FOLDER", help="photographs of the concept"),
+    option("--drawings", type=path_name, metavar="FOLDER", help="drawings of it (the Store's images of this name)"),
+    option(
+        "--words",
+        nargs="+",
+        default=[],
+        metavar="WORD",
+        help="its written names (the Store's words of this name)",
+    ),
     ATLAS_WEIGHTS,
     SEED_NUMBER,
     count_option(10),
@@ -49,8 +57,8 @@ def concept_command(
     from atlas.store.store import Store
     from decompose.pages.concept import CONCEPT_PAGE, concept_page
     from decompose.studies.concepts import concept_table
+    from decompose.studies.untrained_nulls import untrained_concept
 
-    check_count(k)
     opened, clip = Store.open(store), None
     if name is None:
         if images or drawings or words:
@@ -61,15 +69,15 @@ def concept_command(
     kinds = concept_kinds(opened, clip, name, images, drawings, words, seed)
     if not kinds:
         raise Refused(f"{opened.path} holds nothing named {name!r}; give --images, --drawings or --words")
-    rows = concept_table(kinds, k, seed)
+    rows, null = concept_table(kinds, k, seed), untrained_concept(opened, name, k, seed)
     print_table(rows, as_json)
-    again: list[object] = ["concept", "{store}", name, "--seed", seed, "-k", k]
-    again += ["--images", images] if images else []
-    again += ["--drawings", drawings] if drawings else []
-    again += ["--words", *words] if words else []
-    return write_page(
-        opened, CONCEPT_PAGE, "Concept", concept_page(name, rows, kinds, opened.request["model"]["name"]), again
-    )
+    options = options_changed(concept_command, images=images, drawings=drawings, words=words, seed=seed, k=k)
+    again = ["concept", "{store}", name, *option_words(**options)]
+    if null:
+        said = "on a few stimuli {model} of {k} neurons are significant, in an untrained network {untrained}"
+        print(said.format(k=k, **null), file=sys.stderr)
+    body = concept_page(name, rows, kinds, opened.request["model"]["name"], null)
+    return write_page(opened, CONCEPT_PAGE, "Concept", body, again)
 
 
 def concept_kinds(
@@ -144,4 +152,5 @@ def _multimodal(store: "Store", clip: "Clip", seed: int, k: int, as_json: bool) 
         print(said.format(**found.sample))
         print_table(found.rows[:k])
     body = multimodal_page(found, store.request["model"]["name"])
-    return write_page(store, MULTIMODAL_PAGE, "Multimodal", body, ["concept", "{store}", "--seed", seed])
+    again = ["concept", "{store}", *option_words(**options_changed(concept_command, seed=seed))]
+    return write_page(store, MULTIMODAL_PAGE, "Multimodal", body, again)

@@ -25,6 +25,7 @@ from atlas.store.store import Store
 from decompose.attribution import check_model
 from decompose.renderings import display_texts, without_tone
 
+SIGNIFICANT_Q = 0.05  # up to which a neuron is called significant
 MOST_OTHERS = 200  # concepts that one concept is compared with
 _SAMPLED, _SAMPLED_EACH = 200, 4  # concepts that an untrained network sees, and stimuli of each in each kind
 _FEWEST_EACH = 2  # stimuli of a concept in each kind, for the list of multimodal neurons
@@ -71,6 +72,11 @@ def concept_table(kinds: Mapping[str, Stimulated], k: int = 10, seed: int = 0) -
             row[f"{name}_held"] = None if again is None else float(again[neuron])
         rows.append(row)
     return rows
+
+
+def significant_rows(rows: Sequence[Record], kinds: Sequence[str]) -> int:
+    """How many rows of a concept's table are significant for every kind."""
+    return sum(all(row[f"{name}_q"] <= SIGNIFICANT_Q for name in kinds) for row in rows)
 
 
 def _halves(given: Stimulated, seed: int) -> tuple[Int[np.ndarray, " a"], Int[np.ndarray, " b"]]:

@@ -18,7 +18,7 @@ from atlas.analysis import parts
 from atlas.analysis.significance import p_values
 from atlas.errors import Refused
 from atlas.store.store import Store
-from decompose.renderings import display_texts
+from decompose.renderings import display_texts, without_tone
 from decompose.studies.rates import wilson_intervals
 
 _DRAWS = 999  # shuffles of the null
@@ -34,6 +34,8 @@ class Conditional:
     categories: tuple[str, ...]
     counts: Int[np.ndarray, "b c"]
     p: float | None = None  # of no relation between category and bucket, by shuffles; None where only counts are known
+    shuffled: float | None = None  # mean information with the categories shuffled
+    untrained: tuple[float, float] | None = None  # information: median and 95th percentile of an untrained network's
 
     @property
     def totals(self) -> Int[np.ndarray, " b"]:
@@ -50,6 +52,11 @@ class Conditional:
     def intervals(self) -> tuple[Float[np.ndarray, "b c"], Float[np.ndarray, "b c"]]:
         """Ends of the 95 % Wilson interval of each share."""
         return wilson_intervals(self.counts, self.totals[:, None])
+
+    @property
+    def information(self) -> float:
+        """Mutual information of bucket and category, in bits."""
+        return mutual_information(self.counts) / np.log(2)
 
     @property
     def x(self) -> Float[np.ndarray, " e"]:
@@ -109,7 +116,7 @@ def conditional_shares(
     shuffles = (joint_counts(bucket, rng.permutation(category), b, c) for _ in range(_DRAWS))
     null = np.array([mutual_information(each) for each in shuffles])
     p = p_values(np.array([mutual_information(counts) - 1e-12]), null)
-    return Conditional(edges, deviation, tuple(categories), counts, float(p[0]))
+    return Conditional(edges, deviation, tuple(categories), counts, float(p[0]), float(null.mean() / np.log(2)))
 
 
 def joint_counts(
@@ -150,10 +157,10 @@ def neuron_stimuli(store: Store, neuron: int, kind: str = "image") -> Stimuli:
 def stored_categories(
     store: Store, rows: Int[np.ndarray, " n"], by: str = "label", most: int = 8
 ) -> tuple[Int[np.ndarray, " n"], list[str]]:
-    """The category of each row by its label or group: the `most` frequent ones, and "other"."""
+    """The category of each row by its label or group, without skin tones: the `most` frequent ones, and "other"."""
     table = store.table(["label", "caption", "group"]).take(rows)
     names = display_texts(table) if by == "label" else [text or "" for text in table["group"].to_pylist()]
-    return frequent_categories(names, most)
+    return frequent_categories([without_tone(name) for name in names], most)
 
 
 def frequent_categories(names: Sequence[str], most: int) -> tuple[Int[np.ndarray, " n"], list[str]]:

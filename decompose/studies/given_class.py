@@ -49,14 +49,8 @@ def activation_given(
     images drawn at random from all. Raises Refused for an asked class without an image.
     """
     rng, rows = np.random.default_rng(seed), []
-    places: dict[str, list[int]] = {}
-    for i in rng.permutation(len(names)).tolist():
-        places.setdefault(str(names[i]), []).append(i)
-    if missing := [name for name in asked if name not in places]:
-        raise Refused(f"no image is called {missing[0]!r}")
-    chosen = {name: places[name] for name in asked} if asked else _extreme_classes(a, places)
     middle = float(np.median(a))
-    for name, own in chosen.items():
+    for name, own in chosen_images(a, names, asked, seed).items():
         null = np.median(a[rng.integers(0, len(a), (_DRAWS, len(own)))], axis=1)
         median = float(np.median(a[own]))
         low, high = np.percentile(null, (2.5, 97.5))
@@ -66,6 +60,18 @@ def activation_given(
             | {"chance_low": float(low), "chance_high": float(high), "p": float(p)}
         )
     return sorted(rows, key=lambda row: -row["median"])
+
+
+def chosen_images(
+    a: Float[np.ndarray, " n"], names: Sequence[str], asked: Sequence[str] = (), seed: int = 0
+) -> dict[str, list[int]]:
+    """The images by which `activation_given` shows each class."""
+    places: dict[str, list[int]] = {}
+    for i in np.random.default_rng((seed, 1)).permutation(len(names)).tolist():
+        places.setdefault(str(names[i]), []).append(i)
+    if missing := [name for name in asked if name not in places]:
+        raise Refused(f"no image is called {missing[0]!r}")
+    return {name: places[name] for name in asked} if asked else _extreme_classes(a, places)
 
 
 def _extreme_classes(a: Float[np.ndarray, " n"], places: dict[str, list[int]]) -> dict[str, list[int]]:

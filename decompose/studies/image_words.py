@@ -22,7 +22,8 @@ from atlas.sources.vocabulary import english_words
 from atlas.sources.word_images import render_word
 from atlas.store.store import Store
 from atlas.vectors import scaled_rows
-from decompose.attribution import Templates, check_model, concept_embeddings
+from decompose.attribution import check_model
+from decompose.prompting import Templates, concept_embeddings
 from decompose.renderings import display_texts
 
 CENTRE_WORDS = 2000  # frequent English words whose mean is the origin; the paper took 10,000

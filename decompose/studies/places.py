@@ -87,11 +87,11 @@ class Rendered:
         return np.where(count > 0, sums / np.maximum(count, 1), np.float32(np.nan))
 
 
-def render_names(clip: Clip, names: Sequence[str]) -> Rendered:
-    """Render every name in two fonts and two sizes, and read the largest activation over positions."""
+def render_names(clip: Clip, names: Sequence[str], fonts: Sequence[str] = _FONTS) -> Rendered:
+    """Render every name in two fonts (or others) and two sizes, and read the largest activation over positions."""
     pages: list[tuple[Image.Image, int]] = []
     for i, name in enumerate(names):
-        for font in _FONTS:
+        for font in fonts:
             for size in _SIZES:
                 try:
                     pages += [(render_word(name, font, size), i)] if name else []
@@ -206,6 +206,30 @@ def second_place(
     order = chosen[np.argsort(-scores[1][chosen], kind="stable")]
     found = [{"neuron": int(u), "maps": float(scores[0][u]), "names": float(scores[1][u])} for u in order]
     return found, rows
+
+
+def cities_agree(
+    names: Float[np.ndarray, "c u"], cities: Float[np.ndarray, "t u"], country: Sequence[int], seed: int = 0
+) -> Record:
+    """How many neurons respond to names of countries as to names of their cities, and how many would by chance.
+
+    A neuron is counted if the rank correlation of its responses to countries with its mean responses to their cities
+    is above the 95th percentile of what this measure gives between different neurons.
+    """
+    rendered = np.isfinite(cities).all(1)
+    of, kept = np.asarray(country)[rendered], cities[rendered]
+    number = np.bincount(of, minlength=len(names))
+    sums = np.zeros_like(names)
+    np.add.at(sums, of, kept)
+    there = np.isfinite(names).all(1) & (number > 0)
+    by_city, by_name = sums[there] / number[there, None], names[there]
+    shift = int(np.random.default_rng(seed).integers(1, names.shape[1]))
+    own, null = rank_correlations(by_name, by_city), rank_correlations(by_name, np.roll(by_city, shift, axis=1))
+    above = int((own > np.percentile(null, 95)).sum())
+    return {
+        "neurons": above, "by chance": 0.05 * len(own), "of": len(own), "median": float(np.median(own)),
+        "median_other": float(np.median(null)), "cities": int(rendered.sum()), "countries": int(there.sum()),
+    }  # fmt: skip
 
 
 # -- parents and children ----------------------------------------------------------------------------------------------

@@ -4,11 +4,12 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atlas.console import option, print_table, takes
+from atlas.console import option, options_changed, print_table, takes, whole_number
 from atlas.errors import Refused
 from atlas.formatting import Record
 from atlas.options import ATLAS_WEIGHTS
-from decompose.opening import AS_JSON, SEED_NUMBER, STORE_FOLDER, check_count, count_option, open_with_model
+from atlas.store.part import option_words
+from decompose.opening import AS_JSON, SEED_NUMBER, STORE_FOLDER, count_option, open_with_model
 from decompose.results import write_page
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     STORE_FOLDER,
     option("--by", choices=("label", "group"), default="label", help="what an image's class is (label)"),
     option("--classes", nargs="+", default=[], metavar="NAME", help="the classes (drawn at random)"),
-    option("--count", type=int, default=50, help="how many classes to draw (50)"),
+    option("--count", type=whole_number(2, 100_000), default=50, help="how many classes to draw (50)"),
     count_option(3, "neurons a class, at most"),
     SEED_NUMBER,
     ATLAS_WEIGHTS,
@@ -35,7 +36,6 @@ def probe_command(
     from decompose.pages.probe import PROBE_PAGE, probe_page
     from decompose.studies.sparse_probe import report_probe
 
-    check_count(k)
     if count < 2:
         raise Refused(f"--count {count}: two classes or more")
     opened, clip = open_with_model(store, pretrained)
@@ -48,8 +48,8 @@ def probe_command(
         print_table(accuracy_rows(found))
         print(f"\n{found.neurons_a_class:.1f} neurons a class; {found.held:,} images held out\n")
         print_table([{name: row[name] for name in ("class", "neurons", "right")} for row in class_rows(found, named)])
-    again: list[object] = ["probe", "{store}", "--by", by, "--count", count, "-k", k, "--seed", seed]
-    again += ["--classes", *classes] if classes else []
+    options = options_changed(probe_command, by=by, classes=classes, count=count, k=k, seed=seed)
+    again = ["probe", "{store}", *option_words(**options)]
     return write_page(opened, PROBE_PAGE, "Probe", probe_page(found, named), again)
 
 

@@ -3,9 +3,10 @@
 import json
 from pathlib import Path
 
-from atlas.console import option, print_table, takes
+from atlas.console import option, options_changed, print_table, takes, whole_number
 from atlas.options import ATLAS_WEIGHTS
-from decompose.opening import AS_JSON, SEED_NUMBER, STORE_FOLDER, check_count, count_option, open_with_model
+from atlas.store.part import option_words
+from decompose.opening import AS_JSON, SEED_NUMBER, STORE_FOLDER, count_option, open_with_model
 from decompose.results import write_page
 
 # Nothing heavy is imported here, so that `decompose --help` answers at once.
@@ -13,7 +14,14 @@ from decompose.results import write_page
 
 @takes(
     STORE_FOLDER,
-    option("--neurons", type=int, nargs="+", default=[], metavar="N", help="neurons on the maps (the most regional)"),
+    option(
+        "--neurons",
+        type=whole_number(),
+        nargs="+",
+        default=[],
+        metavar="N",
+        help="neurons on the maps (the most regional)",
+    ),
     count_option(10),
     SEED_NUMBER,
     ATLAS_WEIGHTS,
@@ -24,7 +32,6 @@ def regions_command(store: Path, neurons: list[int], k: int, seed: int, pretrain
     from decompose.pages.regions import REGIONS_PAGE, regions_page
     from decompose.studies.region_report import region_record, report_regions
 
-    check_count(k)
     opened, clip = open_with_model(store, pretrained)
     found = report_regions(opened, clip, neurons, seed)
     if as_json:
@@ -35,6 +42,8 @@ def regions_command(store: Path, neurons: list[int], k: int, seed: int, pretrain
         for rows in (found.sharing, found.pairs[:k], found.tests):
             print()
             print_table(rows)
+        print()
+        print_table([found.cities])
         print(f"\n{len(found.secondary):,} neurons are regional in the second place\n")
         print_table(
             [row | {name: ", ".join(row[name]) for name in ("words", "countries")} for row in found.secondary[:k]]
@@ -42,5 +51,6 @@ def regions_command(store: Path, neurons: list[int], k: int, seed: int, pretrain
         print(f"\n{len({row['parent'] for row in found.parents})} parents; shuffled {found.parents_shuffled}\n")
         print_table(found.parents[:k])
     body, beside = regions_page(found)
-    again: list[object] = ["regions", "{store}", "-k", k, "--seed", seed] + (["--neurons", *neurons] if neurons else [])
+    options = options_changed(regions_command, neurons=neurons, k=k, seed=seed)
+    again = ["regions", "{store}", *option_words(**options)]
     return write_page(opened, REGIONS_PAGE, "Regions", body, again, beside)

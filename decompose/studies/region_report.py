@@ -14,10 +14,12 @@ from atlas.store.originals import original_pictures
 from atlas.store.store import Store
 from decompose.attribution import check_model
 from decompose.renderings import display_texts
-from decompose.studies.gazetteer import Country, all_countries, country_of_names, place_words, world_map
+from decompose.studies.edits import UNLIKE, spelling_likeness
+from decompose.studies.gazetteer import Country, all_cities, all_countries, country_of_names, place_words, world_map
 from decompose.studies.places import (
     GRID,
     Rendered,
+    cities_agree,
     country_cells,
     map_responses,
     parents_and_children,
@@ -36,13 +38,13 @@ _FEW_FLAGS = 2  # of a country, for the comparison with an untrained network
 
 @dataclass(frozen=True)
 class ShownNeuron:
-    """A neuron on the page: its responses to names of countries, of capitals, and on the map, each 0 to 1."""
+    """A neuron on the page: its responses to names of countries, of cities, and on the map, each 0 to 1."""
 
     neuron: int
     words: list[str]
     flags: list[str]
     countries: Float[np.ndarray, " c"]
-    capitals: Float[np.ndarray, " c"]
+    cities: Float[np.ndarray, " t"]
     grid: Float[np.ndarray, "h w"]
 
 
@@ -58,6 +60,7 @@ class RegionReport:
     pairs: list[Record]  # neuron, country, both areas
     secondary: list[Record]
     tests: list[Record]  # how many neurons pass each test of the second place
+    cities: Record  # how many neurons respond to names of countries as to those of their cities
     parents: list[Record]
     parents_shuffled: int
     shown: list[ShownNeuron]
@@ -91,11 +94,21 @@ def report_regions(store: Store, clip: Clip, neurons: Sequence[int] = (), seed: 
         row["words"] = _strongest(A[:, row["neuron"]], words, 3)
         row["countries"] = _strongest(np.nan_to_num(names[:, row["neuron"]], nan=-np.inf), [x.name for x in lands], 3)
     chosen = list(neurons) or _most_regional(counts, names)
+    towns = all_cities()
+    apart = [i for i, town in enumerate(towns) if not _spelled_alike(town.name, lands[town.country].name)]
+    of_cities = render_names(clip, [town.name for town in towns]).means(len(towns))
     return RegionReport(
         clip.name, len(words), int(place.sum()), place_shares(A, place, seed), sharing, pairs, secondary, tests,
+        cities_agree(names, of_cities[apart], [towns[i].country for i in apart], seed),
         parents, shuffled_parents(names, regions, seed),
-        _shown(store, clip, chosen, words, A, names, grids, flags, country, lands),
+        _shown(store, chosen, words, A, names, of_cities, grids, flags, country, lands),
     )  # fmt: skip
+
+
+def _spelled_alike(one: str, other: str) -> bool:
+    """Whether a city is called like its country, as Panama City is."""
+    one, other = one.lower(), other.lower()
+    return one in other or other in one or bool(spelling_likeness([one], [other])[0, 0] >= UNLIKE)
 
 
 def flag_rows(store: Store) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
@@ -180,18 +193,17 @@ def _strongest(responses: Float[np.ndarray, " m"], names: Sequence[str], k: int)
 
 def _shown(
     store: Store,
-    clip: Clip,
     chosen: Sequence[int],
     words: Sequence[str],
     A: Float[np.ndarray, "m u"],
     names: Float[np.ndarray, "c u"],
+    cities: Float[np.ndarray, "t u"],
     grids: Sequence[Float[np.ndarray, "h w u"]],
     flags: Int[np.ndarray, " n"],
     country: Int[np.ndarray, " n"],
     lands: Sequence[Country],
 ) -> list[ShownNeuron]:
     drawn = np.asarray(store.array("max", "image"), np.float32)[flags] if len(flags) else A[:0]
-    capitals = render_names(clip, [land.capital for land in lands]).means(len(lands))
     titles = [land.name for land in lands]
     found = []
     for u in chosen:
@@ -199,7 +211,7 @@ def _shown(
         if len(flags):
             there = np.unique(country)
             of_flags[there] = [drawn[country == c, u].mean() for c in there]
-        both = np.concatenate([names[:, u], capitals[:, u]])  # countries and cities share one maximum, as in the paper
+        both = np.concatenate([names[:, u], cities[:, u]])  # countries and cities share one maximum, as in the paper
         low, high = np.nanmedian(both), np.nanmax(both)
         scaled = np.nan_to_num(np.clip((both - low) / max(high - low, 1e-9), 0, 1))
         grid = (grids[0][..., u] + grids[1][..., u]) / 2
@@ -225,7 +237,7 @@ def region_record(found: RegionReport) -> Record:
             "words": each.words,
             "flags": each.flags,
             "countries": {land.name: round(a, 3) for land, a in zip(lands, each.countries.tolist(), strict=True) if a},
-            "capitals": {land.capital: round(a, 3) for land, a in zip(lands, each.capitals.tolist(), strict=True) if a},
+            "cities": {town.name: round(a, 3) for town, a in zip(all_cities(), each.cities.tolist(), strict=True) if a},
         }
         for each in found.shown
     ]

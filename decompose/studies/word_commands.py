@@ -4,10 +4,11 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atlas.console import option, print_table, takes
+from atlas.console import option, options_changed, print_table, takes, whole_number
 from atlas.errors import Refused
 from atlas.formatting import Record
 from atlas.options import ATLAS_WEIGHTS
+from atlas.store.part import option_words
 from decompose.opening import AS_JSON, SEED_NUMBER, STORE_FOLDER, open_with_model, templates_option
 from decompose.results import write_page
 
@@ -20,8 +21,21 @@ if TYPE_CHECKING:
 @takes(
     STORE_FOLDER,
     option("word", nargs="*", help="words whose neighbours are shown (the paper's three, and two)"),
-    option("--sum", nargs="+", default=[], dest="sums", metavar="EXPR", help="sums, as king-man+woman=queen (twelve)"),
-    option("--centre", type=int, default=2000, metavar="N", help="frequent words whose mean is subtracted (2000)"),
+    option(
+        "--sum",
+        nargs="+",
+        default=[],
+        dest="sums",
+        metavar="EXPR",
+        help="sums, as king-man+woman=queen (twelve)",
+    ),
+    option(
+        "--centre",
+        type=whole_number(1, 1_000_000),
+        default=2000,
+        metavar="N",
+        help="frequent words whose mean is subtracted (2000)",
+    ),
     templates_option("neutral"),
     SEED_NUMBER,
     ATLAS_WEIGHTS,
@@ -49,8 +63,8 @@ def words_command(
         print(json.dumps(vars(found), ensure_ascii=False, indent=1))
     else:
         _print_report(found)
-    again: list[object] = ["words", "{store}", *word, "--centre", centre, "--seed", seed, "--templates", templates]
-    again += ["--sum", *sums] if sums else []
+    options = options_changed(words_command, centre=centre, templates=templates, seed=seed)
+    again = ["words", "{store}", *word, *option_words(sum=sums or None, **options)]
     return write_page(opened, WORDS_PAGE, "Words", words_page(found), again)
 
 

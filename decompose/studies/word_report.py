@@ -14,8 +14,8 @@ from atlas.formatting import Record
 from atlas.model.clip import Clip
 from atlas.model.untrained import untrained_clip
 from atlas.store.store import Store
-from decompose.attribution import Templates, concept_embeddings
-from decompose.studies.edits import lexicographic_neurons, spelling_likeness
+from decompose.prompting import Templates, concept_embeddings
+from decompose.studies.edits import UNLIKE, lexicographic_neurons, spelling_likeness
 from decompose.studies.image_words import (
     CENTRE_WORDS,
     WordEmbeddings,
@@ -28,7 +28,6 @@ from decompose.studies.rates import Rate
 from decompose.studies.translations import foreign_words
 
 NEAREST_SHOWN = 10
-UNLIKE = 0.5  # two words are unlike in spelling below this likeness
 ASKED_WORDS = ("France", "Jesus", "xbox", "happy", "pizza")  # the paper's three, and two
 WORD_SUMS = (
     "king-man+woman=queen", "prince-man+woman=princess", "husband-man+woman=wife", "father-man+woman=mother",

@@ -8,7 +8,7 @@ import json
 import sys
 from pathlib import Path
 
-from atlas.store.shards import sha256
+from atlas.store.files import sha256
 
 FOLDERS = ("shards", "neurons", "index", "layout")
 COMPARED = ("made", "recipe", "files")  # entries of made.json

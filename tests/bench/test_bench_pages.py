@@ -183,7 +183,7 @@ def test_100_000_points_inline(near: bool, limit: float, tmp_path: Path, browser
 def test_the_demo(browser: Any) -> None:
     size, times = sum(path.stat().st_size for path in DEMO.rglob("*") if path.is_file()) / 1e6, []
     for _ in range(3):
-        seconds, page = first_hover(browser, DEMO.resolve() / "index.html")
+        seconds, page = first_hover(browser, DEMO.resolve() / "map.html")
         times.append(seconds)
     wheel = wheel_scripts(page)
     print(

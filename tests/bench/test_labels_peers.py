@@ -20,10 +20,10 @@ from atlas.model.clip import Clip
 from atlas.sources.builtin import emoji_source
 from atlas.store.store import Store
 from atlas.vectors import scaled_rows
-from decompose.attribution import concept_embeddings
 from decompose.candidates import concepts_of
 from decompose.evidence import basis_evidence, caption_evidence, direction_null, image_evidence
 from decompose.labels import STRONGEST_THINGS, WEIGHTS, label_activations, label_neurons
+from decompose.prompting import concept_embeddings
 from decompose.renderings import strongest_things, tell_things
 from decompose.responses import Responses
 

@@ -29,7 +29,8 @@ def sheets(n: int, d: int, clusters: int, seed: int = 0) -> np.ndarray:
 RACE = """
 import sys, time, warnings
 import numpy as np
-from atlas.analysis.layout import project, trustworthiness, umap
+import umap
+from atlas.analysis.layout import project, trustworthiness
 vectors = np.load(sys.argv[1])
 def ours():
     return project(vectors)

@@ -82,7 +82,7 @@
           "div.strip",
           {},
           ...members(i).map(([row, at]) =>
-            patch(at, "a", { href: `index.html#${row}`, title: cells.names.at(cells.name[at]) }),
+            patch(at, "a", { href: `map.html#${row}`, title: cells.names.at(cells.name[at]) }),
           ),
         ),
       ),

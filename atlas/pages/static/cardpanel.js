@@ -12,6 +12,7 @@ atlas.card = (page) => {
     opener = null,
     drawn = {};
   const before = []; // points picked earlier
+  const NEAREST = 15; // by which the map's quality was measured
 
   async function pick(i, fly = false, back = false) {
     if (i < 0) return;
@@ -156,7 +157,7 @@ atlas.card = (page) => {
     return element(
       "div",
       {},
-      element("h3", {}, "Neurons furthest above their mean"),
+      element("h3", {}, "Neurons that react most to this"),
       element(
         "ul.list",
         {},
@@ -168,7 +169,12 @@ atlas.card = (page) => {
               `${neuron}  `,
               element("bdi", {}, page.names?.label ? page.names.label.at(neuron) : ""),
             ),
-            element("small", {}, `+${(tenths / 10).toFixed(1)} std`),
+            element("i.gauge", {
+              "--share": tenths / Math.max(...found.map(([, most]) => most), 1),
+              title: `${(tenths / 10).toFixed(1)} standard deviations above its mean`,
+              role: "img",
+              "aria-label": `${(tenths / 10).toFixed(1)} standard deviations above its mean`,
+            }),
           ];
           const line = settings.neurons
             ? element("a.line", { href: atlas.address(neuron), title: "Open the card of this neuron" }, ...name)
@@ -186,7 +192,13 @@ atlas.card = (page) => {
   }
   function kept(i) {
     if (!points.kept || points.kept[i] > 100) return null;
-    return element("small", {}, `The map kept ${points.kept[i]} % of its true neighbours near it.`);
+    const near = Math.round((points.kept[i] / 100) * NEAREST),
+      doubt = near < NEAREST / 3 ? ": do not trust its place." : ".";
+    return element(
+      "small",
+      {},
+      `${near < NEAREST / 3 ? "Only " : ""}${near} of its ${NEAREST} nearest are drawn near it${doubt}`,
+    );
   }
 
   // On the map, an arrow key goes to the nearest point within 45 degrees of its direction.

@@ -50,7 +50,9 @@ atlas.find = (page) => {
         if (i >= 0) scores.set(i, (scores.get(i) || 0) + meaning.table.score[at]);
       }
     const found = [...scores.keys()].sort((a, b) => scores.get(b) - scores.get(a));
-    return { found, of: of.map((t) => meaning.all[t]), score: (i) => (scores.get(i) / of.length / 100).toFixed(2) };
+    const asked = of.map((t) => meaning.all[t]),
+      typed = asked.every((text) => wanted.includes(text.toLowerCase()) || text.toLowerCase() === wanted.join(" "));
+    return { found, of: asked, typed, score: (i) => (scores.get(i) / of.length / 100).toFixed(2) };
   }
 
   async function search() {
@@ -63,12 +65,14 @@ atlas.find = (page) => {
           `${count.toLocaleString("en")} found in ${Math.round(100 * share)} % of the captions …`;
       return turn === asked;
     };
-    const found = !wanted.length ? null : meant ? meant.found : await page.find(wanted, going);
+    const all = !wanted.length ? null : meant ? meant.found : await page.find(wanted, going),
+      found = all && all.filter(page.legend.visible);
     const listed = found ? found.slice(0, LISTED) : [];
     const lines = await page.each(listed, (i) => element("li", {}, line(i, meant?.score(i))));
     if (turn !== asked) return; // something else was typed meanwhile
     hits = found;
-    byId("found").textContent = said(wanted, found, meant) + away(found);
+    byId("found").textContent = said(wanted, found, meant) + unseen(all, found) + away(found);
+    suggest(wanted);
     byId("results").hidden = !listed.length;
     byId("results").replaceChildren(...lines);
     page.light("found");
@@ -81,14 +85,36 @@ atlas.find = (page) => {
   function said(wanted, found, meant) {
     const { origin } = atlas.one("[data-by=meaning]")?.dataset || {};
     if (!found) return by === "meaning" ? `Type one of ${origin}.` : "";
-    if (meant && !meant.of.length) return `No such word among ${origin}; try another, or search captions.`;
+    if (meant && !meant.of.length) {
+      const near = phrases(wanted.join(" ").slice(0, 3), 5);
+      return (
+        `No such word among ${origin}; try another, or search captions.` +
+        (near.length ? ` Did you mean: ${near.join(", ")}?` : "")
+      );
+    }
     if (meant)
       return (
+        (meant.typed ? "" : `“${wanted.join(" ")}” is not among ${origin}; this answers another question. `) +
         `Nearest in meaning to ${meant.of.map((text) => `“${text}”`).join(" and ")}, by the model; with ` +
         (meant.of.length > 1 ? "mean cosines (0 for a word that does not list the row)." : "cosines.")
       );
     if (!found.length && origin) return "0 found in captions; try Meaning, which asks the model.";
     return `${found.length.toLocaleString("en")} found${found.length > LISTED ? `, the first ${LISTED} listed` : ""}`;
+  }
+  const unseen = (all, found) =>
+    all && all.length > found.length
+      ? ` · ${(all.length - found.length).toLocaleString("en")} hidden by the legend`
+      : "";
+  // The phrases of the vocabulary that begin so, then those that hold the letters.
+  function phrases(typed, most) {
+    if (!meaning || !typed) return [];
+    const begin = meaning.all.filter((text) => text.toLowerCase().startsWith(typed));
+    const hold = begin.length < most ? meaning.all.filter((text) => text.toLowerCase().includes(` ${typed}`)) : [];
+    return [...new Set([...begin, ...hold])].slice(0, most);
+  }
+  function suggest(wanted) {
+    const offered = by === "meaning" ? phrases(wanted.join(" "), 8) : [];
+    byId("phrases")?.replaceChildren(...offered.map((text) => element("option", { value: text })));
   }
   function away(found) {
     // told where the reader has zoomed in and all hits lie elsewhere
@@ -101,8 +127,7 @@ atlas.find = (page) => {
   }
   function choose(how) {
     by = how;
-    for (const button of atlas.all("[data-by]"))
-      button.setAttribute("aria-pressed", String(button.dataset.by === how));
+    for (const button of atlas.all("[data-by]")) button.setAttribute("aria-pressed", String(button.dataset.by === how));
     if (atlas.one("[data-by]")) query.placeholder = how === "meaning" ? "Search by meaning" : "Search captions";
     return search();
   }

@@ -118,6 +118,7 @@ atlas.legend = (page) => {
     const lines = of.found.map(([i]) => i),
       names = await atlas.table("neurons");
     await page.bring(lines.slice(0, page.pictured)); // the others follow when their tiles are read
+    await page.need(lines.slice(0, page.pictured));
     if (asked !== turn) return;
     neuron = number;
     lit = new Map(of.found.map(([i, share]) => [i, HEAT + Math.round(share * (WARM - 1))]));
@@ -134,6 +135,30 @@ atlas.legend = (page) => {
     atlas.byId("neuron").hidden = true;
     page.changed();
   }
+  const STRIP = 24; // of its strongest rows, shown beside the map
+  const VARIANT = / \([^)]*\)$|[:,]? (?:medium[ -])?(?:light|medium|dark) skin tone/g; // aliases and tones: one thing
+  function strongest(found) {
+    // without repeats: a thing in several styles is shown once
+    const { rows } = page,
+      told = new Set(),
+      shown = [];
+    for (const [i] of found) {
+      const name = rows.name(points.row[i]).replace(VARIANT, "").toLowerCase();
+      if (told.has(name) || !page.known(i)) continue;
+      told.add(name);
+      shown.push(i);
+      if (shown.length === STRIP) break;
+    }
+    return element(
+      "div.strip.many",
+      { role: "group", "aria-label": "Its strongest, each once" },
+      ...shown.map((i) => {
+        const title = [rows.name(points.row[i]), rows.about(points.row[i])].join(" · ");
+        const act = { type: "button", title, "aria-label": title, onclick: () => page.pick(i, true) };
+        return rows.thumb(points.row[i], "button", act);
+      }),
+    );
+  }
   function describe({ found, least, most }, name) {
     const chip = atlas.byId("neuron"),
       { rows: all, kinds } = settings.drivers;
@@ -145,11 +170,7 @@ atlas.legend = (page) => {
       String(Number(value.toPrecision(3))).replace("-", "−"),
     );
     chip.replaceChildren(
-      element(
-        "div.head",
-        {},
-        settings.neurons ? element("a.caption", { href: atlas.address(neuron) }, title) : title,
-      ),
+      element("div.head", {}, settings.neurons ? element("a.caption", { href: atlas.address(neuron) }, title) : title),
       element("small", {}, sentence),
       element(
         "div.heat",
@@ -158,6 +179,8 @@ atlas.legend = (page) => {
         ...figures.map((figure) => element("small", {}, figure)),
       ),
       element("small", { id: "unlit" }),
+      strongest(found),
+      settings.neurons ? element("a", { href: `neurons.html#p=${neuron}` }, "Its place among the neurons") : "",
       element(
         "button.quiet",
         {

@@ -10,6 +10,7 @@
     partial = order.length < n,
     still = atlas.byId("still");
 
+  const front = settings.tables.front ? await atlas.table("front") : null;
   function hover(i, x, y) {
     const { many, nodes } = page.hint(i);
     atlas.show(x, y, many, ...nodes);
@@ -24,6 +25,14 @@
     },
     side: page.side,
     spot: (i) => rows.spot(points.row[i]),
+    written: page.isWritten,
+    front,
+    get frame() {
+      return page.frame();
+    },
+    visible: (i) => page.legend.visible(i),
+    slanted: page.isSlanted,
+    text: (i) => (page.known(i) ? rows.name(points.row[i]) : ""),
     hover,
     pick: (i) => page.pick(i),
     moved: () => {
@@ -66,6 +75,7 @@
     page.card.again();
   });
   await captions;
+  page.scatter.repaint(); // words are drawn once captions are there
   if (n <= 200_000) await beside;
   await page.address.read();
   atlas.page = page;

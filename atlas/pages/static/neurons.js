@@ -76,7 +76,6 @@ atlas.neuronView = async (page) => {
     atlas.table("traits"),
     atlas.table("regions"),
   ]);
-  const FEW = 150; // thumbnails drawn where another colour was chosen: more would hide it
 
   // -- traits of one neuron -------------------------------------------------------------------------------------------
 
@@ -99,8 +98,11 @@ atlas.neuronView = async (page) => {
       .map((line) => element("small.caption", {}, line));
 
   return {
+    isWritten: () => false,
+    isSlanted: () => false,
     side: 34,
-    room: () => (page.legend?.state().c ? FEW : Infinity),
+    room: () => Infinity,
+    frame: () => (page.legend?.state().c ? 3.5 : 1.5), // a colour frames the picture
     hint: (i) => ({
       many: true,
       nodes: [

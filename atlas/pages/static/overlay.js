@@ -1,22 +1,26 @@
 // @ts-check
 "use strict";
-// What is drawn over the points: thumbnails where there is room, names of regions, and the lasso.
+// What is drawn over the points: thumbnails where there is room, words, names of regions, and the lasso.
 
 atlas.overlay = (stage, points, options, repaint) => {
   const canvas = /** @type {HTMLCanvasElement} */ (stage.querySelector(".overlay"));
-  const { palette, ramp, heat, mark, sheet: columns } = atlas.settings(),
+  const settings = atlas.settings(),
+    { palette, ramp, heat, mark, sheet: columns } = settings,
     hues = [...palette, ...ramp, ...heat];
   const hue = (code) => hues[code] || palette[0];
   const FONTS = ["650 17px", "600 14px", "550 12.5px"],
     FAMILY = getComputedStyle(document.body).fontFamily;
   // Names of each level are shown between these enlargements.
   const FROM = [0, 0.9, 3.5],
+    PICTURED = [0, 1.6, 4], // where pictures stand for their surroundings from the first view on
     UNTIL = [4, 14, Infinity];
 
+  const writer = atlas.writer(stage, points, options);
   const LIT = 400; // up to so many highlighted points are shown by their thumbnails
 
   // -- thumbnails -----------------------------------------------------------------------------------------------------
 
+  const pictured = (i) => options.spot(i).sheet >= 0 && !options.written(i);
   const images = new Map();
   function picture(sheet) {
     // its address comes from the style: in a single file it is a data URI
@@ -51,46 +55,63 @@ atlas.overlay = (stage, points, options, repaint) => {
     }
     return kept;
   }
-  function stamp(pen, [i, x, y], side, marked) {
-    const spot = options.spot(i),
+  function stamp(pen, [i, x, y], side, marked, cell = -1) {
+    const spot = cell < 0 ? options.spot(i) : { sheet: settings.front, ...atlas.cellPlace(cell) },
       image = picture(spot.sheet);
     if (!image) return;
-    const cell = image.naturalWidth / columns,
+    const edge = image.naturalWidth / columns,
       [left, top] = [x - side / 2, y - side / 2];
     pen.save();
     pen.beginPath();
     pen.roundRect(left, top, side, side, 5);
     pen.clip();
-    pen.drawImage(image, spot.x * cell, spot.y * cell, cell, cell, left, top, side, side);
+    pen.drawImage(image, spot.x * edge, spot.y * edge, edge, edge, left, top, side, side);
     pen.restore();
     pen.beginPath();
     pen.roundRect(left, top, side, side, 5);
-    pen.lineWidth = marked ? 4 : 1.5;
+    pen.lineWidth = marked ? 4 : options.frame;
     pen.strokeStyle = marked ? mark : hue(points.code[i]);
     pen.stroke();
   }
-  function thumbnails(pen, view, shown, marked, lit) {
+  // Where not all pictures fit, some stand for those around them, so far apart that the points between them are seen.
+  const SPACED = 1.05;
+  function standing(pen, view, marked) {
+    const { front } = options;
+    if (!front) return { drawn: [], side: 0 };
+    const places = [];
+    for (let k = 0; k < front.point.length; k++) {
+      const i = front.point[k],
+        [x, y] = [view.toX(points.x[i]), view.toY(points.y[i])];
+      if (x > 0 && y > 0 && x < view.w && y < view.h && options.visible(i)) places.push([i, x, y, front.cell[k]]);
+    }
+    const drawn = apart(places, options.side * SPACED);
+    for (const place of drawn) stamp(pen, place, options.side, marked.includes(place[0]), place[3]);
+    return { drawn, side: options.side };
+  }
+  function thumbnails(pen, view, pictures, marked, lit) {
     const { w, h, x0, x1, y0, y1 } = view;
     if (lit && lit.length <= LIT) {
       // highlighted points are shown by thumbnails at any scale
       const places = [...marked, ...lit].map((i) => [i, view.toX(points.x[i]), view.toY(points.y[i])]);
       const drawn = apart(
-        places.filter(([i, x, y]) => x > 0 && y > 0 && x < w && y < h && options.spot(i).sheet >= 0),
+        places.filter(([i, x, y]) => x > 0 && y > 0 && x < w && y < h && pictured(i)),
         options.side,
       );
       for (const place of drawn) stamp(pen, place, options.side, marked.includes(place[0]));
       return { drawn, side: options.side };
     }
-    if (shown.count(x0, y0, x1, y1) > 4 * options.room) return { drawn: [], side: 0 };
-    const inside = [...marked, ...shown.inside(x0, y0, x1, y1)].map((i) => [
+    if (pictures.count(x0, y0, x1, y1) > 4 * options.room) return standing(pen, view, marked);
+    const inside = [...marked, ...pictures.inside(x0, y0, x1, y1)].map((i) => [
       i,
       view.toX(points.x[i]),
       view.toY(points.y[i]),
     ]);
-    if (inside.length > options.room) return { drawn: [], side: 0 };
-    const side = Math.max(options.side, Math.min(64, Math.sqrt((w * h) / (inside.length + 1)) / 3));
+    if (inside.length > options.room) return standing(pen, view, marked);
+    const { tile } = settings.places,
+      room = Math.max(options.side, Math.min(64, Math.sqrt((w * h) / (inside.length + 1)) / 3)),
+      side = tile ? Math.min(112, 0.94 * tile * view.sx) : room;
     const drawn = apart(
-      inside.filter(([i]) => options.spot(i).sheet >= 0),
+      inside.filter(([i]) => pictured(i)),
       side,
     );
     for (const place of drawn) stamp(pen, place, side, marked.includes(place[0]));
@@ -115,14 +136,19 @@ atlas.overlay = (stage, points, options, repaint) => {
       (a, b) => labels.level[a] - labels.level[b] || labels.count[b] - labels.count[a],
     );
   }
-  function names(pen, view, over, taken) {
+  function findNames(pen, view, taken) {
     // taken: boxes that names must not overlap
     if (!labels) return [];
     if (!widths) measure(pen);
     const placed = [];
     for (const k of labels.order) {
       const level = labels.level[k];
-      if (view.enlarged < FROM[level] || view.enlarged >= UNTIL[level] || !options.named(labels, k)) continue;
+      if (
+        view.enlarged < (options.front ? PICTURED : FROM)[level] ||
+        view.enlarged >= UNTIL[level] ||
+        !options.named(labels, k)
+      )
+        continue;
       const first = labels.text.at(k).split(", ")[0];
       // a part of a region that has this name already
       if (placed.some((other) => labels.level[other.k] < level && other.text.split(", ").includes(first))) continue;
@@ -133,6 +159,9 @@ atlas.overlay = (stage, points, options, repaint) => {
       if (taken.some(meets) || placed.some((other) => meets(other.box))) continue;
       placed.push({ k, box, text: labels.text.at(k) });
     }
+    return placed;
+  }
+  function drawNames(pen, placed, over) {
     const { color, backgroundColor } = getComputedStyle(stage);
     Object.assign(pen, { textAlign: "center", textBaseline: "middle", lineJoin: "round", lineWidth: 4 });
     for (const { k, box, text } of placed) {
@@ -149,7 +178,6 @@ atlas.overlay = (stage, points, options, repaint) => {
       pen.fillStyle = color;
       pen.fillText(text, x, y + 0.5);
     }
-    return placed;
   }
 
   // -- the whole overlay ----------------------------------------------------------------------------------------------
@@ -160,7 +188,7 @@ atlas.overlay = (stage, points, options, repaint) => {
     path = of;
     repaint();
   }
-  function draw(view, shown, marked, lit) {
+  function draw(view, { pictures, writing }, marked, lit) {
     const { w, h } = view,
       ratio = devicePixelRatio || 1;
     if (canvas.width !== Math.round(w * ratio) || canvas.height !== Math.round(h * ratio)) {
@@ -170,14 +198,14 @@ atlas.overlay = (stage, points, options, repaint) => {
     const pen = canvas.getContext("2d");
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
     pen.clearRect(0, 0, w, h);
-    const { drawn, side } = thumbnails(pen, view, shown, marked, lit);
+    const { drawn, side } = thumbnails(pen, view, pictures, marked, lit);
     const few = lit && lit.length <= LIT;
-    const named = names(
-      pen,
-      view,
-      drawn.length > 0 && !few,
-      few ? drawn.map(([, x, y]) => [x - side / 2, y - side / 2, x + side / 2, y + side / 2]) : [],
-    );
+    const squares = drawn.map(([, x, y]) => [x - side / 2, y - side / 2, x + side / 2, y + side / 2]);
+    const named = findNames(pen, view, few ? squares : []);
+    const taken = [...squares, ...named.map((entry) => entry.box)];
+    const words = lit && !few ? [] : writer.find(pen, view, writing, marked, few ? lit : null, taken, side);
+    writer.draw(pen, words, marked);
+    drawNames(pen, named, drawn.length > 0 && !few);
     if (path?.length) {
       pen.beginPath();
       for (const [x, y] of path) pen.lineTo(view.toX(x), view.toY(y));
@@ -188,7 +216,7 @@ atlas.overlay = (stage, points, options, repaint) => {
       pen.fill();
       pen.setLineDash([]);
     }
-    return { drawn, side, named };
+    return { drawn, side, named, words };
   }
   return { draw, name, trace, hue };
 };

@@ -7,9 +7,14 @@ atlas.rowView = async (page) => {
   const { rows, points } = page;
   const kept = (i) => (points.kept[i] > 100 ? null : points.kept[i]), // percent; 255 where it is not known
     percent = (i) => (kept(i) === null ? "–" : `${kept(i)} %`);
+  // Among pictures, rendered words and texts are drawn as words, texts in italics.
+  const written = rows.kinds.map((kind) => rows.kinds.includes("image") && kind !== "image");
   return {
+    isWritten: (i) => written[rows.kind[points.row[i]]],
+    isSlanted: (i) => rows.kinds[rows.kind[points.row[i]]] === "text",
     side: 30,
     room: () => 2500,
+    frame: () => 1.5,
     hint: (i) => {
       const row = points.row[i];
       const text = element(
@@ -20,7 +25,7 @@ atlas.rowView = async (page) => {
       );
       return { many: false, nodes: rows.sheet[row] >= 0 ? [rows.thumb(row), text] : [text] };
     },
-    nearest: "Nearest in the model's space",
+    nearest: rows.kinds.length > 1 ? "Nearest to the model: its own kind, then the others" : "Nearest to the model",
     cited: (i, row) => `${rows.about(points.row[i])}, row ${row}`,
     parts: () => [],
     named: (names, k) => page.legend.named(names, k),

@@ -18,8 +18,10 @@ atlas.scatter = async (target, points, options) => {
   const overlay = atlas.overlay(stage, points, options, paint);
   const raster = accelerated ? null : atlas.raster(stage, points, overlay.hue);
   let shown = atlas.places(points, new Uint32Array(0)),
+    parts = { pictures: shown, writing: shown }, // those that are shown by thumbnails, and by words
     bright = null; // the points that are drawn, and those that are highlighted
-  let over = { drawn: [], side: 0, named: [] }; // what the overlay shows
+  let over = { drawn: [], side: 0, named: [], words: [] }; // what the overlay shows
+  const FARTHEST = 1.6; // how many times the whole map one may see at once
   let marked = [],
     lit = null,
     whole = 1;
@@ -53,14 +55,14 @@ atlas.scatter = async (target, points, options) => {
   /** @returns {[number, number, number]} */
   const seen = () => [(xr.start + xr.end) / 2, (yr.start + yr.end) / 2, xr.end - xr.start];
   function extent() {
-    let [x0, x1, y0, y1] = [Infinity, -Infinity, Infinity, -Infinity];
-    for (let i = 0; i < points.x.length; i++) {
-      if (points.x[i] < x0) x0 = points.x[i];
-      if (points.x[i] > x1) x1 = points.x[i];
-      if (points.y[i] < y0) y0 = points.y[i];
-      if (points.y[i] > y1) y1 = points.y[i];
-    }
-    return [x0, x1, y0, y1];
+    // of all points but the 0.2 % that lie farthest out on each side: one island far away would shrink all the others
+    const step = Math.ceil(points.x.length / 50_000);
+    const ends = [points.x, points.y].map((of) => {
+      const sorted = (step > 1 ? of.filter((_, i) => i % step === 0) : of.slice()).sort();
+      const out = Math.floor(sorted.length / 500);
+      return sorted.length ? [sorted[out], sorted[sorted.length - 1 - out]] : [Infinity, -Infinity];
+    });
+    return ends.flat();
   }
   const [left, right, bottom, top] = extent();
   function all() {
@@ -69,8 +71,11 @@ atlas.scatter = async (target, points, options) => {
     whole =
       width * (Math.max((right - left) / Math.max(1, width - pad), (top - bottom) / Math.max(1, height - pad)) || 1);
     look((left + right) / 2, (bottom + top) / 2, whole);
+    const most = FARTHEST * whole; // the wheel goes no farther out
+    xr.max_interval = most;
+    yr.max_interval = (most * height) / width;
   }
-  const zoom = (factor) => look(seen()[0], seen()[1], seen()[2] * factor);
+  const zoom = (factor) => look(seen()[0], seen()[1], Math.min(seen()[2] * factor, FARTHEST * whole));
   function fly(i) {
     // shows a point near enough to tell it from its neighbours, but with neighbours in view
     const [x, y] = [points.x[i], points.y[i]];
@@ -83,11 +88,18 @@ atlas.scatter = async (target, points, options) => {
 
   const crowd = points.x.length,
     least = crowd > 300000 ? 2 : crowd > 60000 ? 3 : crowd > 10000 ? 4 : crowd > 2000 ? 5 : 8;
-  let size = 0; // of a point in pixels: it grows a little when the reader zooms in
+  // Words are smaller points than pictures, and pictures have a third of the ink at least, however few they are.
+  let small = 0,
+    grown = 0,
+    size = 0; // of a point in pixels: it grows a little when the reader zooms in
   function grow() {
     const fitting = Math.max(least, Math.min(8, Math.round(least + Math.log2(Math.max(1, view().enlarged)))));
-    if (size === fitting) return;
-    size = fitting;
+    if (grown === fitting) return;
+    const few = parts.pictures.of.length,
+      many = parts.writing.of.length;
+    small = Math.max(2, fitting - 1);
+    size = few ? Math.max(fitting, Math.min(14, Math.ceil(small * Math.sqrt(many / few / 2)))) : fitting;
+    grown = fitting;
     layer();
   }
 
@@ -104,7 +116,17 @@ atlas.scatter = async (target, points, options) => {
   }
   function fill(of) {
     shown = atlas.places(points, of);
-    if (!raster) renderers.points.data_source.data = subset(of);
+    const writing = of.filter(options.written);
+    const pictures = writing.length ? of.filter((i) => !options.written(i)) : of;
+    parts = {
+      pictures: writing.length ? atlas.places(points, pictures) : shown,
+      writing: atlas.places(points, writing),
+    };
+    grown = 0;
+    if (!raster) {
+      renderers.points.data_source.data = subset(pictures);
+      renderers.words.data_source.data = subset(writing);
+    }
     layer();
   }
   function light(of, pictured = of) {
@@ -115,13 +137,16 @@ atlas.scatter = async (target, points, options) => {
     layer();
   }
   function layer() {
-    const alpha = bright ? 0.12 : 0.75;
+    const alpha = bright ? 0.12 : options.front ? 0.45 : 0.75,
+      faint = bright ? 0.08 : 0.35; // of words
     if (raster)
       raster.set([
-        { of: shown.of, size, alpha },
+        { of: parts.writing.of, size: small, alpha: faint },
+        { of: parts.pictures.of, size, alpha },
         { of: bright || [], size: size + 3, alpha: 1 },
       ]);
     else {
+      renderers.words.glyph.setv({ fill_alpha: { value: faint }, size: { value: small } });
       renderers.points.glyph.setv({ fill_alpha: { value: alpha }, size: { value: size } });
       renderers.hits.glyph.size = { value: size + 3 };
     }
@@ -133,9 +158,11 @@ atlas.scatter = async (target, points, options) => {
     const { x, y } = subset(Uint32Array.from(of));
     renderers.marks.data_source.data = { x, y };
   }
-  // The nearest point to a position on screen, thumbnails first; -1 where none is within reach.
+  // The nearest point to a position on screen, words and thumbnails first; -1 where none is within reach.
   function nearest(px, py) {
-    const { drawn, side } = over;
+    const { drawn, side, words } = over;
+    const word = words.find(({ box }) => px >= box[0] && px <= box[2] && py >= box[1] && py <= box[3]);
+    if (word) return word.i;
     for (let k = drawn.length - 1; k >= 0; k--) {
       const [i, x, y] = drawn[k];
       if (Math.abs(x - px) <= side / 2 && Math.abs(y - py) <= side / 2) return i;
@@ -152,11 +179,28 @@ atlas.scatter = async (target, points, options) => {
       grow();
       waiting = false;
       raster?.draw(view());
-      over = overlay.draw(view(), shown, marked, lit);
+      over = overlay.draw(view(), parts, marked, lit);
       spread(view());
+      orient(view());
     });
   }
   const { edge } = places; // where the still picture of the density ends
+  const nothing = stage.querySelector(".nothing"),
+    mini = stage.querySelector(".minimap");
+  function orient({ x0, x1, y0, y1, enlarged }) {
+    // told where nothing is in view; the small map shows what part of all is
+    nothing.hidden = !shown.of.length || shown.inside(x0, y0, x1, y1).length > 0;
+    if (!mini) return;
+    mini.hidden = enlarged < 1.8;
+    const share = (value) => Math.max(0, Math.min(100, (100 * (value + edge)) / (2 * edge)));
+    const [left, right, top, bottom] = [share(x0), share(x1), share(-y1), share(-y0)];
+    Object.assign(mini.lastElementChild.style, {
+      left: `${left}%`,
+      top: `${top}%`,
+      width: `${right - left}%`,
+      height: `${bottom - top}%`,
+    });
+  }
   function spread({ toX, toY, sx, sy, enlarged }) {
     // the still picture lies under the points and fades when more of them are drawn
     if (!options.still) return;

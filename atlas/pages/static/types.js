@@ -11,6 +11,7 @@
  * @property {string | null} map the page with the map of rows
  * @property {string} cite a line that identifies the model, the layer and the data
  * @property {number} sheet thumbnails in a row of a sheet
+ * @property {number} front the sheet of the pictures that are shown first; -1 where there is none
  * @property {number} digits digits of a neuron in the name of its card
  * @property {number} zoom how much larger than its thumbnail a patch is shown
  * @property {string} mark the colour of what is chosen
@@ -33,6 +34,7 @@
  * @property {number} span steps along the longer side of the map
  * @property {number} edge where the still picture ends, in steps from the middle
  * @property {[number, number, number]} origin x and y of step 0, and the length of a step, as the layout has them
+ * @property {number} tile the side of a square in steps where every point has one of its own, else 0
  */
 
 /**
@@ -100,6 +102,9 @@
  * How points are shown. `atlas.rowView` and `atlas.neuronView` each make one.
  * @typedef {object} PointView
  * @property {number} side pixels of a thumbnail on the map
+ * @property {(i: number) => boolean} isWritten whether a point is drawn as a word among pictures
+ * @property {(i: number) => boolean} isSlanted whether that word is drawn in italics
+ * @property {() => number} frame pixels of the frame of a thumbnail, in the colour of the point
  * @property {() => number} room how many points in view may be drawn as thumbnails
  * @property {(i: number) => {many: boolean, nodes: Node[]}} hint the tooltip
  * @property {string} nearest heading of the nearest points
@@ -214,8 +219,14 @@
  * What a scatter asks of the page.
  * @typedef {object} ScatterOptions
  * @property {number} room
+ * @property {number} frame
  * @property {number} side
  * @property {(i: number) => Spot} spot
+ * @property {(i: number) => boolean} written
+ * @property {Table | null} front points that stand for those around them, and their cells in the front sheet
+ * @property {(i: number) => boolean} visible
+ * @property {(i: number) => boolean} slanted
+ * @property {(i: number) => string} text the word of a point; empty where it is not known yet
  * @property {(i: number, x: number, y: number) => void} hover
  * @property {(i: number) => void} pick
  * @property {() => void} moved
@@ -223,13 +234,19 @@
  * @property {(names: Table, k: number) => boolean} named
  */
 
-/** @typedef {{drawn: number[][], side: number, named: {k: number, box: number[], text: string}[]}} Overlaid */
+/** @typedef {{i: number, box: number[], text: string, slanted: boolean}} Word a word on the map, and where on screen */
+/** @typedef {{find: (pen: any, view: View, writing: PlaceIndex, marked: number[], lit: Points | null,
+ *   taken: number[][], side: number) => Word[],
+ *   draw: (pen: any, words: Word[], marked: number[]) => void}} Writer */
+/** @typedef {{drawn: number[][], side: number, named: {k: number, box: number[], text: string}[],
+ *   words: Word[]}} Overlaid */
 
 /** @typedef {{of: Points, count: (x0: number, y0: number, x1: number, y1: number) => number,
  *   inside: (x0: number, y0: number, x1: number, y1: number) => number[],
  *   nearest: (x: number, y: number, reach: number, sx: number, sy: number) => number}} PlaceIndex */
 
-/** @typedef {{draw: (view: View, shown: PlaceIndex, marked: number[], lit: Points | null) => Overlaid,
+/** @typedef {{pictures: PlaceIndex, writing: PlaceIndex}} Parts points shown by thumbnails, and by words */
+/** @typedef {{draw: (view: View, parts: Parts, marked: number[], lit: Points | null) => Overlaid,
  *   name: (names: Table) => void, trace: (corners: number[][] | null) => void,
  *   hue: (code: number) => string}} Overlay */
 
@@ -264,6 +281,7 @@
  * @property {(keys: number[], n: number) => number[]} [ranked]
  * @property {(points: Table, of: Points) => PlaceIndex} [places]
  * @property {(stage: HTMLElement, points: Table, options: ScatterOptions, repaint: () => void) => Overlay} [overlay]
+ * @property {(stage: HTMLElement, points: Table, options: ScatterOptions) => Writer} [writer]
  * @property {() => boolean} [accelerated]
  * @property {(stage: HTMLElement, points: Table, hue: (code: number) => string) => Raster} [raster]
  * @property {(target: string, points: Table, options: ScatterOptions) => Promise<Scatter>} [scatter]

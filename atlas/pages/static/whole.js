@@ -33,7 +33,9 @@ atlas.whole = async (settings) => {
   function near(i) {
     const k = beside?.near?.width || 0;
     return k
-      ? Array.from(beside.near.subarray(i * k, (i + 1) * k), (row) => pointOf[row]).filter((other) => other >= 0)
+      ? Array.from(beside.near.subarray(i * k, (i + 1) * k), (row) => pointOf[row]).filter(
+          (other) => other >= 0 && other !== i,
+        )
       : [];
   }
   /** @returns {[number, number][]} */
@@ -41,19 +43,16 @@ atlas.whole = async (settings) => {
     const k = beside?.neuron?.width || 0,
       of = (name) => beside[name].subarray(i * k, (i + 1) * k);
     return k
-      ? Array.from(
-          of("neuron"),
-          (neuron, at) => /** @type {[number, number]} */ ([neuron, of("strength")[at]]),
-        ).filter(([neuron]) => neuron >= 0)
+      ? Array.from(of("neuron"), (neuron, at) => /** @type {[number, number]} */ ([neuron, of("strength")[at]])).filter(
+          ([neuron]) => neuron >= 0,
+        )
       : [];
   }
   // Searches distinct captions, so that a caption of many points is tested once.
   async function find(wanted) {
     await need();
     haystack ||= [rows.captions.all(), rows.groups.all()].map((all) => all.map((text) => text.toLowerCase()));
-    const tests = wanted.map((word) =>
-      haystack.map((level) => Uint8Array.from(level, (text) => text.includes(word))),
-    );
+    const tests = wanted.map((word) => haystack.map((level) => Uint8Array.from(level, (text) => text.includes(word))));
     const rank = atlas.rank(wanted),
       ranks = new Int32Array(haystack[0].length).fill(-1),
       keys = [];

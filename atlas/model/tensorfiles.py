@@ -1,0 +1,56 @@
+"""Tensors in files: safetensors, torch files read without unpickling, and what a file is that holds none."""
+
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
+
+from atlas.errors import Refused
+from atlas.sources.signatures import advice_on, head_of, kind_of_file
+
+TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".tar")
+
+
+def tensor_file(path: Path, skip_line: bool = False) -> Mapping[str, object]:
+    """The content of a file of tensors, by name; other entries of a torch file too. Told by content, not by suffix.
+
+    `skip_line`: leave out a first line, which some libraries write before the tensors. Raises Refused, with the cause
+    in one line.
+    """
+    try:
+        head = head_of(path)
+    except OSError as error:
+        raise Refused(f"cannot read {path}: {(error.strerror or 'unknown').lower()}") from None
+    if not head:
+        raise Refused(f"cannot read {path}: it is empty, 0 bytes")
+    if (kind := kind_of_file(head)) in ("LFS", "HTML", "zeros", "text"):
+        raise Refused(f"cannot read {path}: {advice_on(kind).replace('not the picture', 'not the weights')}")
+    if head[:2] in (b"PK", b"\x80\x02", b"\x80\x04", b"\x80\x05") or skip_line:
+        return _torch_file(path, skip_line)
+    try:
+        return load(path.read_bytes())
+    except (OSError, SafetensorError) as error:
+        raise Refused(f"cannot read {path} as safetensors: {' '.join(str(error).split())[:120]}") from None
+
+
+def _torch_file(path: Path, skip_line: bool) -> Mapping[str, object]:
+    try:
+        if skip_line:
+            with path.open("rb") as file:
+                file.readline()
+                content = torch.load(BytesIO(file.read()), map_location="cpu", weights_only=True)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged archives raise many types of error
+        if any(sign in str(error) for sign in ("eights_only", "eights only", "nsupported")):
+            raise Refused(
+                f"{path} is a pickle of objects (a whole model, or its configuration), which may run code: "
+                "save its state dict, torch.save(model.state_dict(), file), or safetensors"
+            ) from None
+        raise Refused(f"cannot read {path}: {' '.join(str(error).split())[:120]}") from None
+    if not isinstance(content, Mapping):
+        raise Refused(f"{path} holds a {type(content).__name__}, and no tensors by name")
+    return content

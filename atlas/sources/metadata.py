@@ -1,0 +1,100 @@
+"""Tables inside an image folder that describe its pictures: metadata.csv, .jsonl and .parquet with file names.
+
+This is the layout of Hugging Face's imagefolder. Rows that name no picture of the folder are counted.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from atlas.errors import Refused
+from atlas.sources.columns import column_roles, looks_like_picture, plain_name, roles_in_words
+from atlas.sources.items import Note, printable_line
+from atlas.sources.sidecars import SidecarTexts
+from atlas.sources.tables import BadRow, table_dialect, table_rows
+from atlas.sources.values import cell_texts
+
+METADATA_NAMES = (
+    "metadata.jsonl",
+    "metadata.csv",
+    "metadata.tsv",
+    "metadata.parquet",
+    "meta_cap.json",
+    "meta_clean.json",
+)
+
+
+@dataclass
+class FolderMetadata:
+    """The rows of one such table, by the file that they name."""
+
+    place: str
+    about: str
+    rows: dict[str, SidecarTexts] = field(default_factory=dict)
+    bad: list[str] = field(default_factory=list)
+    met: set[str] = field(default_factory=set)
+
+    def added_to(self, said: SidecarTexts, path: str) -> SidecarTexts:
+        """What a picture's sidecars say, with what its row says where they say nothing."""
+        name = next((each for each in (path, path.rpartition(".")[0]) if each in self.rows), None)
+        if name is None:
+            return said
+        self.met.add(name)
+        row = self.rows[name]
+        merged = {part: getattr(said, part) or getattr(row, part) for part in ("captions", "label", "group", "split")}
+        return replace(said, **merged, origin=said.origin or self.place)
+
+    def notes(self) -> Iterator[Note]:
+        """The columns in use, rows that name no picture, and bad lines."""
+        yield Note("taken", f"{self.place}: {self.about}", len(self.rows))
+        if lost := [name for name in self.rows if name not in self.met]:
+            yield Note("lost", f"rows of {self.place} that name no picture here", len(lost), lost[0])
+        if self.bad:
+            yield Note("lost", f"rows of {self.place} that cannot be read", len(self.bad), self.bad[0])
+
+
+def read_metadata(file: Path, inside: str) -> FolderMetadata:
+    """Read such a table. One that cannot be used says so, and gives no rows: the pictures are there without it."""
+    found = FolderMetadata(f"{inside}{file.name}", "")
+    try:
+        for number, row in _rows(file):
+            if isinstance(row, BadRow):
+                found.bad.append(f"line {number}: {row.reason}")
+                continue
+            roles = _roles(row, file)
+            found.about = found.about or roles_in_words(roles, list(row))
+            name = next(iter(cell_texts(row.get(roles["image"]))), "")
+            texts = {role: cell_texts(row.get(column)) for role, column in roles.items()}
+            label, group, split = (next(iter(texts.get(role, ())), "") for role in ("label", "group", "split"))
+            if name:
+                here = found.rows.get(_relative(name), SidecarTexts())
+                captions = tuple(dict.fromkeys((*here.captions, *texts.get("caption", ()))))
+                found.rows[_relative(name)] = SidecarTexts(captions, label, group, split)
+            else:
+                found.bad.append(f"line {number} names no image")
+    except (Refused, OSError, pa.ArrowException) as error:
+        found.about = f"lies there and was not read ({printable_line(error)[:160]})"
+    return found
+
+
+def _rows(file: Path) -> Iterator[tuple[int, Mapping[str, object] | BadRow]]:
+    if file.suffix.lower() == ".parquet":
+        with pq.ParquetFile(file) as table:
+            for batch in table.iter_batches():
+                yield from enumerate(batch.to_pylist(), 1)
+    else:
+        yield from table_rows(file, table_dialect(file))
+
+
+def _roles(row: Mapping[str, object], file: Path) -> dict[str, str]:
+    """The columns by role; file_name, the name that Hugging Face asks for, comes before all others."""
+    usual = [column for column in row if plain_name(column) in ("filename", "imagefilename")]
+    named = [column for column in usual if looks_like_picture(row[column])][:1]
+    return column_roles(list(row), dict.fromkeys(("image",), *named) if named else {}, str(file), row)
+
+
+def _relative(name: str) -> str:
+    return name.replace("\\", "/").removeprefix("./")

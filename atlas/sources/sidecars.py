@@ -1,0 +1,169 @@
+"""SidecarTexts beside pictures: which text file belongs to which picture, in folders and in tar shards alike.
+
+A caption ends at its own picture, whatever the order, the folder, the case of the suffix or the dots in the name.
+Paths are relative and written with slashes.
+"""
+
+import json
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from atlas.sources.columns import ROLES, plain_name
+from atlas.sources.items import TEXT_ROLES
+from atlas.sources.values import cell_texts, decode_text, first_text
+
+CAPTION_SUFFIXES = (".txt", ".caption", ".captions", ".text", ".cap", ".prompt", ".tags")  # the first one is used
+SIDECAR_SUFFIXES = frozenset((*CAPTION_SUFFIXES, ".cls", ".json"))
+_ASIDE = frozenset(("seg", "segmentation", "mask", "masks", "depth", "alpha", "matte", "normal", "normals", "canny",
+                    "edge", "edges", "panoptic", "instance", "semantic", "label", "annotation", "sketch", "cond",
+                    "control", "conditioning"))  # fmt: skip
+_NUMBERED = re.compile(r"v?\d", re.IGNORECASE)  # such parts of a name are no kind of view: a.1.jpg, a.v2.jpg
+_SAID = frozenset(("caption", "captions", "text", "txt", "tags", "prompt", "meta", "metadata", "info", "json", "label"))
+
+
+@dataclass(frozen=True)
+class SidecarTexts:
+    """What the sidecar files of one picture say."""
+
+    captions: tuple[str, ...] = ()
+    label: str = ""
+    group: str = ""
+    split: str = ""
+    key: str = ""  # img2dataset's key of the sample
+    origin: str = ""  # where the caption was found
+    numbers: bool = False  # a text was left out, because it holds numbers alone
+
+
+def split_name(path: str) -> tuple[str, str, str]:
+    """Folder with its slash, stem and lower-case suffix of a path."""
+    folder, slash, name = path.rpartition("/")
+    stem, suffix = os.path.splitext(name)
+    return folder + slash, stem, suffix.lower()
+
+
+def without_masks(pictures: Sequence[str], strict: bool) -> tuple[list[str], list[str]]:
+    """Pictures of one folder, and what only goes with one of them: s0.seg.png beside s0.jpg is no second photo.
+
+    `strict`: webdataset's rule, by which all files of a key are one sample. Otherwise only the usual names of masks
+    count. Numbers (s0.1.png) are pictures of their own.
+    """
+    if all(path.rpartition("/")[2].count(".") < 2 for path in pictures):
+        return list(pictures), []
+    plain = {stem for _, stem, _ in map(split_name, pictures)}
+    kept, masks = [], []
+    for path in pictures:
+        _, stem, _ = split_name(path)
+        key, _, middle = stem.partition(".")
+        aside = bool(middle) and key in plain and (middle.lower() in _ASIDE or (strict and not _NUMBERED.match(middle)))
+        (masks if aside else kept).append(path)
+    return kept, masks
+
+
+def match_beside(pictures: Sequence[str], texts: Sequence[str], strict: bool) -> tuple[dict[str, list[str]], list[str]]:
+    """The texts of each picture of one folder, {picture: texts}, and the texts that belong to none.
+
+    `strict`: the key of webdataset, the name up to its first dot, joins files too, if one picture alone has it.
+    """
+    exact, loose, keys = defaultdict(list), defaultdict(list), defaultdict(list)
+    for path in pictures:
+        name, (_, stem, _) = path.rpartition("/")[2], split_name(path)
+        for each in {stem, name}:
+            exact[each].append(path)
+            loose[each.casefold()].append(path)
+        keys[name.partition(".")[0]].append(path)
+    found: dict[str, list[str]] = defaultdict(list)
+    lost = []
+    for path in texts:
+        stem = split_name(path)[1]
+        key, _, middle = stem.partition(".")
+        owners = exact.get(stem) or loose.get(stem.casefold())
+        if not owners and middle and (middle.lower() in _SAID or (strict and not _NUMBERED.match(middle))):
+            owners = exact.get(key) or (keys[key] if len(keys.get(key, ())) == 1 else [])
+        if not owners and strict and len(keys.get(stem.partition(".")[0], ())) == 1 and not middle:
+            owners = keys[stem]
+        for owner in owners or ():
+            found[owner].append(path)
+        lost += [] if owners else [path]
+    return dict(found), lost
+
+
+def match_across(pictures: Iterable[str], texts: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
+    """The same for texts in folders of their own: images/a.jpg and captions/a.txt, where one folder differs.
+
+    A text is given to a picture only if no other picture fits as well, and if its own folder holds no pictures.
+    """
+    owners: dict[int, set[str]] = {}
+    index: dict[str, list[int]] = defaultdict(list)
+    for number, path in enumerate(texts):
+        for each in _shortened(path):
+            index[each].append(number)
+    homes = set()
+    for path in pictures:
+        homes.add(split_name(path)[0])
+        for each in _shortened(path):
+            for number in index.get(each, ()):
+                owners.setdefault(number, set()).add(path)
+    found: dict[str, list[str]] = defaultdict(list)
+    lost = []
+    for number, path in enumerate(texts):
+        fitting = owners.get(number, set())
+        if len(fitting) == 1 and split_name(path)[0] not in homes:
+            found[next(iter(fitting))].append(path)
+        else:
+            lost.append(path)
+    return dict(found), lost
+
+
+def _shortened(path: str) -> set[str]:
+    """A path without its suffix, and the same with one of its folders left out."""
+    *folders, name = path.split("/")
+    stem = split_name(name)[1].casefold()
+    whole = [folder.casefold() for folder in folders]
+    short = [whole[:i] + whole[i + 1 :] for i in range(len(whole))]
+    return {"/".join([*each, stem]) for each in (whole, *short)}
+
+
+def read_sidecars(contents: Mapping[str, bytes]) -> SidecarTexts:
+    """What a picture's sidecar files say, {path: content}. Text files take precedence over JSON."""
+    said: dict[str, str] = {path: decode_text(content) for path, content in contents.items()}
+    described: dict[str, object] = {}
+    for path, text in said.items():
+        if split_name(path)[2] == ".json":
+            described |= {role: value for role, value in _json_object(text).items() if value is not None}
+    order = {suffix: number for number, suffix in enumerate(CAPTION_SUFFIXES)}
+    written = sorted((order[end], path) for path in said if (end := split_name(path)[2]) in order)
+    prose = [said[path] for _, path in written if not _is_numbers(said[path])]
+    captions = tuple(dict.fromkeys(line for text in (*prose, described.get("caption")) for line in cell_texts(text)))
+    classes = [text for path, text in said.items() if split_name(path)[2] == ".cls"]
+    label = next((line for text in (*classes, described.get("label")) for line in cell_texts(text)), "")
+    group, split, key = (first_text(described.get(name)) for name in ("group", "split", "key"))
+    ends = [split_name(path)[2] for _, path in written if prose] or [".json"]
+    origin = f"{ends[0]} files of the same names" if captions else ""
+    return SidecarTexts(captions, label, group, split, key, origin, len(prose) < len(written))
+
+
+def _is_numbers(text: str) -> bool:
+    """Whether a text is rows of numbers, such as the boxes that detectors are trained on."""
+    return bool(re.fullmatch(r"[-+\d.,\seE]*\d[-+\d.,\seE]*", text)) and len(text.split()) > 3
+
+
+def _json_object(text: str) -> dict[str, object]:
+    """The caption, label, group, split and key in a JSON object, by the names that columns of tables have."""
+    try:
+        read = json.loads(text)
+    except ValueError:
+        return {}
+    if not isinstance(read, dict):
+        return {}
+    named = {plain_name(str(key)): value for key, value in reversed(read.items())}
+    file = str(named.get("title", "")).lower()  # Google's exports name the file, not the picture, in their title
+    if PurePosixPath(file).suffix in (".jpg", ".jpeg", ".png", ".heic", ".gif", ".webp"):
+        named.pop("title")
+    found: dict[str, object] = {"key": named.get("key")}
+    for role in TEXT_ROLES:
+        found[role] = next((named[name] for name in ROLES[role] if cell_texts(named.get(name))), None)
+    return found

@@ -1,0 +1,119 @@
+"""Functions that take arrays accept what notebooks hold, with the same result, or refuse in a line that names it."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import torch
+
+import atlas
+import decompose
+from atlas.arrays import given_array, given_texts
+from atlas.errors import Refused
+from atlas.model.directions import Directions
+from atlas.pages import write_points
+
+
+@pytest.fixture(scope="module")
+def A():  # noqa: N802
+    return np.random.default_rng(0).random((40, 6)).astype(np.float32)
+
+
+def memory_map(A, folder):
+    np.save(folder / "a.npy", A)
+    return np.load(folder / "a.npy", mmap_mode="r")
+
+
+HOLDERS = {
+    "list": lambda A, _: A.tolist(),
+    "rows": lambda A, _: list(A),
+    "float64": lambda A, _: A.astype(np.float64),
+    "objects": lambda A, _: A.astype(object),
+    "map": memory_map,
+    "pandas": lambda A, _: pd.DataFrame(A),
+    "polars": lambda A, _: pl.DataFrame(A),
+    "tensor": lambda A, _: torch.tensor(A, requires_grad=True),
+    "tensors": lambda A, _: [torch.tensor(row) for row in A],
+}
+
+
+@pytest.mark.parametrize("name", HOLDERS)
+def test_numbers(A, tmp_path, name):
+    held = HOLDERS[name](A, tmp_path)
+    np.testing.assert_array_equal(np.asarray(given_array(held, 2, "A"), np.float32), A)
+    index = atlas.Index.build(held)
+    np.testing.assert_array_equal(index.search(held, 3)[1], atlas.Index.build(A).search(A, 3)[1])
+    np.testing.assert_allclose(Directions.neurons([2], 6).activations(held), A[:, [2]], rtol=1e-6)
+    if name not in ("objects", "tensors", "map"):  # a memory map is streamed
+        expected = decompose.SparseNMF(2, random_state=0).fit_transform(A)
+        np.testing.assert_allclose(decompose.SparseNMF(2, random_state=0).fit_transform(held), expected, atol=1e-4)
+
+
+def test_half_precision_and_whole_numbers(A):
+    half = torch.tensor(A, dtype=torch.bfloat16)
+    np.testing.assert_allclose(given_array(half, 2, "A"), A, atol=0.01)
+    decompose.SparseNMF(2, random_state=0).fit(half)
+    assert given_array([[1, 2], [3, 4]], 2, "A").dtype == np.float32
+    assert given_array([[1.0, 2.0]], "positions", "near").dtype == np.int64
+
+
+@pytest.mark.parametrize(
+    "hold",
+    [list, tuple, np.array, pd.Series, pl.Series, pd.Categorical, lambda x: pd.Series(x, dtype="string"), iter],
+)
+def test_texts(hold):
+    assert given_texts(hold(["a", "b", "a"]), "captions") == ["a", "b", "a"]
+
+
+def test_missing_texts_are_empty():
+    for held in (["a", None], ["a", float("nan")], pd.Series(["a", pd.NA]), pl.Series(["a", None]), [b"a", pd.NaT]):
+        assert given_texts(held, "captions") == ["a", ""]
+
+
+def test_a_map_of_what_pandas_holds(tmp_path, A):
+    kinds = ["p", "q"] * 20
+    frame = pd.DataFrame({"x": A[:, 0], "y": A[:, 1], "caption": ["a", None] * 20, "kind": pd.Categorical(kinds)})
+    given = {
+        "pandas": (frame[["x", "y"]], frame["caption"], frame["kind"], [[1]] * 40),
+        "plain": (A[:, :2], ["a", ""] * 20, kinds, np.ones((40, 1), np.int64)),
+    }
+    pages = [write_points(tmp_path / name / "map.html", *each).read_bytes() for name, each in given.items()]
+    one, other = (re.sub(rb"p\d{4}", b"", page) for page in pages)  # Bokeh numbers its models
+    assert one == other
+
+
+def test_labels_of_what_notebooks_hold():
+    T = np.eye(3)
+    A = np.tile(np.eye(3), (50, 1))
+    captions = pd.Series(["cat", "dog", "sun"] * 50)
+    for held in (A.tolist(), pd.DataFrame(A), torch.tensor(A)):
+        found = decompose.label_activations(held, pl.Series(["cat", "dog", "sun"]), T.tolist(), captions=captions)
+        assert found["label"].to_pylist() == ["cat", "dog", "sun"]
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ([[1, 2], [3]], "A cannot be read as an array"), ([["a", "b"]], "A holds what is no number"),
+        ([1, 2], r"A is an array of shape \(2,\); it needs two axes"), (3, "A is a int"), ("text", "A is a str"),
+        ({"a": 1}, "A is a dict"), (np.zeros((2, 2), complex), "A holds complex"),
+    ],
+)  # fmt: skip
+def test_what_is_no_array_is_named(value, reason):
+    with pytest.raises(Refused, match=reason):
+        given_array(value, 2, "A")
+
+
+def test_other_refusals(A):
+    for value in ("one text", 3, np.array("x")):
+        with pytest.raises(Refused, match="captions is"):
+            given_texts(value, "captions")
+    with pytest.raises(Refused, match="near holds fractions"):
+        given_array([[0.5]], "positions", "near")
+    model = decompose.SparseNMF(2, random_state=0)
+    with pytest.raises(Refused, match="3 rows are too few for 4 folds"):
+        decompose.choose(model, A[:3].tolist(), [2, 3])
+    with pytest.raises(Refused, match="all activations are zero"):
+        decompose.choose(model, np.zeros((40, 6)), [2, 3])

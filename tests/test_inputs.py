@@ -1,0 +1,401 @@
+"""Rows in = rows out + rejects, and a caption ends at its own picture: over orders, names, nestings, dialects."""
+
+import csv
+import io
+import json
+import os
+import shutil
+import tarfile
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from atlas.cli import main
+from atlas.errors import Refused
+from atlas.sources.decoding import Unreadable
+from atlas.sources.look import look_at
+from atlas.sources.spec import parse
+from atlas.sources.summary import Tallied
+from atlas.sources.values import cell_texts, decode_text
+
+EXAMPLES = settings(
+    max_examples=int(os.environ.get("ATLAS_EXAMPLES", "15")), deadline=None, database=None, derandomize=True,
+    suppress_health_check=list(HealthCheck),
+)  # fmt: skip
+
+
+def image_bytes(colour="red", form="PNG"):
+    out = io.BytesIO()
+    Image.new("RGB", (8, 6), colour).save(out, form)
+    return out.getvalue()
+
+
+PNG = image_bytes()
+STEMS = st.lists(st.from_regex(r"[a-zé猫][a-z0-9 _é猫-]{0,5}(\.v[0-9])?", fullmatch=True), min_size=1, max_size=6,
+                 unique_by=str.casefold)  # fmt: skip
+WORDS = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc", "Zl", "Zp")), min_size=1, max_size=30)
+
+
+def plain(texts):
+    """Texts that are neither empty nor a null, and that differ from one another."""
+    return texts.map(lambda text: f"x {' '.join(text.split())}".strip())
+
+
+def folder_of(files):
+    root = Path(tempfile.mkdtemp())
+    for name, content in files:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+    return root
+
+
+def told(source):
+    tallied = Tallied(source)
+    items = list(tallied)
+    tally = tallied.tally
+    assert sum(tally.kinds.values()) == len(items)
+    return items, tally
+
+
+def lost(tally):
+    return sum(note.count for note in tally.notes.values() if note.kind == "lost")
+
+
+# -- folders and tars --------------------------------------------------------------------------------------------------
+
+
+@st.composite
+def samples(draw):
+    """Files of pictures and captions, and {picture: caption}; captions beside them, or in a folder of their own."""
+    stems, apart = draw(STEMS), draw(st.booleans())
+    homes = draw(st.sampled_from(["", "a/", "a/b/"]))
+    files, expected, strays = [], {}, 0
+    for stem in stems:
+        picture = f"{homes}{'images/' if apart else ''}{stem}{draw(st.sampled_from(['.jpg', '.JPG', '.png', '.webp']))}"
+        files.append((picture, PNG))
+        expected[picture] = ""
+        text = draw(plain(WORDS))
+        where = f"{homes}{'captions/' if apart else ''}"
+        suffix = draw(st.sampled_from(["", ".txt", ".TXT", ".caption", ".json", "+.txt"]))
+        if suffix == "+.txt" and not apart:
+            files.append((f"{picture}.txt", text.encode()))
+        elif suffix == ".json":
+            files.append((f"{where}{stem}.json", json.dumps({"caption": text}).encode()))
+        elif suffix and suffix[0] == ".":
+            files.append((f"{where}{stem}{suffix}", text.encode()))
+        else:
+            continue
+        expected[picture] = decode_text(text.encode())
+    if draw(st.booleans()):
+        files.append((f"{homes}{'captions/' if apart else ''}zz no picture.txt", b"stray"))
+        strays = 1
+    return draw(st.permutations(files)), expected, strays
+
+
+def check_samples(items, tally, expected, strays, start):
+    found = {item.id.removeprefix(start): item.caption for item in items}
+    assert found.keys() == expected.keys()
+    assert {name: text.split() for name, text in found.items()} == {
+        name: next(iter(cell_texts(text)), "").split() for name, text in expected.items()
+    }
+    assert lost(tally) == strays
+
+
+@EXAMPLES
+@given(samples())
+def test_folders(sample):
+    files, expected, strays = sample
+    root = folder_of(files)
+    try:
+        items, tally = told(parse(str(root)))
+        check_samples(items, tally, expected, strays, f"{root.name}/")
+    finally:
+        shutil.rmtree(root)
+
+
+@EXAMPLES
+@given(samples())
+def test_tars(sample):
+    files, expected, strays = sample
+    root = Path(tempfile.mkdtemp())
+    try:
+        write_tar(root / "s.tar", files)
+        items, tally = told(parse(str(root / "s.tar")))
+        check_samples(items, tally, expected, strays, "s.tar/")
+        assert all(item.load().size == (8, 6) for item in items)
+    finally:
+        shutil.rmtree(root)
+
+
+def write_tar(path, members):
+    with tarfile.open(path, "w") as tar:
+        for name, data in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+
+
+def test_a_tar_in_directory_order_with_masks(tmp_path):
+    names = ("a.jpg", "b.jpg", "a.seg.png", "a.txt", "b.txt", "b.cls", "a.json")
+    content = {"a.txt": b"of a", "b.txt": b"of b", "b.cls": b"7", "a.json": b'{"label": "cat"}'}
+    write_tar(tmp_path / "s.tar", [(name, content.get(name, PNG)) for name in names])
+    items, tally = told(parse(str(tmp_path / "s.tar")))
+    assert [(item.caption, item.label) for item in items] == [("of a", "cat"), ("of b", "7")]
+    assert any("masks" in line and "a.seg.png" in line for line in tally.lines())
+
+
+# -- tables ------------------------------------------------------------------------------------------------------------
+
+NULLS = ("", "NaN", "null", "None", "N/A", "<NA>")
+
+
+@EXAMPLES
+@given(
+    st.lists(st.one_of(plain(WORDS), st.sampled_from(NULLS)), min_size=1, max_size=8),
+    st.sampled_from([",", "\t", ";", "|"]),
+    st.sampled_from([("filepath", "title"), ("image_path", "prompt"), ("Image", "Caption"), ("file_name", "text")]),
+    st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+    st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
+    st.sampled_from([".csv", ".tsv", ".txt"]),
+)
+def test_tables(captions, sign, names, encoding, quoting, suffix):
+    root = Path(tempfile.mkdtemp())
+    try:
+        (root / "a.png").write_bytes(PNG)
+        written = [text.replace("x ", "x\n", 1) if i % 3 == 2 else text for i, text in enumerate(captions)]
+        with (root / f"t{suffix}").open("w", encoding=encoding, newline="") as file:
+            rows = csv.writer(file, delimiter=sign, quoting=quoting)
+            rows.writerows([names, *(("a.png", text) for text in written)])
+        items, tally = told(parse(str(root / f"t{suffix}")))
+        assert len(items) == len(captions)
+        expected = ["" if text in NULLS else " ".join(text.split()) for text in captions]
+        assert [" ".join(item.caption.split()) for item in items] == [first(text) for text in expected]
+        assert sum(tally.reasons.values()) == 0
+    finally:
+        shutil.rmtree(root)
+
+
+def first(text):
+    return " ".join(next(iter(cell_texts(text)), "").split())
+
+
+@EXAMPLES
+@given(st.lists(st.sampled_from(["good", "wide", "no image", "gone"]), min_size=1, max_size=12), st.booleans())
+def test_one_bad_line_is_one_reject_with_its_number(lines, as_json):
+    root = Path(tempfile.mkdtemp())
+    try:
+        (root / "a.png").write_bytes(PNG)
+        if as_json:
+            cells = {"good": '{"image": "a.png", "text": "x"}', "wide": "{broken", "no image": '{"text": "x"}'}
+            body = [cells.get(line, '{"image": "gone.png"}') for line in ["good", *lines]]
+            name, start = "t.jsonl", 1
+        else:
+            cells = {"good": "a.png,x", "wide": "a.png,x,y", "no image": ",x"}
+            body = ["image,text", *(cells.get(line, "gone.png,x") for line in ["good", *lines])]
+            name, start = "t.csv", 2
+        (root / name).write_text("\n".join(body))
+        items, tally = told(parse(str(root / name)))
+        assert len(items) == len(lines) + 1
+        for number, (line, item) in enumerate(zip(["good", *lines], items, strict=True), start):
+            if line == "good":
+                assert item.load().size == (8, 6)
+                continue
+            with pytest.raises(Unreadable, match="no such file" if line == "gone" else f"line {number} "):
+                item.load()
+        assert sum(tally.reasons.values()) == sum(line != "good" for line in lines)
+    finally:
+        shutil.rmtree(root)
+
+
+def test_quotes_that_are_letters_swallow_no_rows(tmp_path):
+    (tmp_path / "a.png").write_bytes(PNG)
+    rows = ['a "quoted" dog', '"begins with one', "plain", 'a 15" screen', '"whole"', "last"]
+    body = "\n".join(["caption\timage", *(f"{text}\ta.png" for text in rows)])
+    (tmp_path / "t.tsv").write_text(body)
+    found = [item.caption for item in parse(str(tmp_path / "t.tsv"))]
+    assert found == ['a "quoted" dog', '"begins with one', "plain", 'a 15" screen', "whole", "last"]
+    (tmp_path / "long.csv").write_text(f"image,text\na.png,{'y' * 300_000}\n")
+    assert [len(item.caption) for item in parse(str(tmp_path / "long.csv"))] == [300_000]
+
+
+def test_tables_of_others(tmp_path):
+    (tmp_path / "Images").mkdir()
+    (tmp_path / "Images/1.jpg").write_bytes(image_bytes(form="JPEG"))
+    (tmp_path / "captions.txt").write_text('image,caption\n1.jpg,A dog .\n1.jpg,"A dog, running ."\n')  # Flickr8k
+    items = list(parse(str(tmp_path / "captions.txt")))
+    assert [item.caption for item in items] == ["A dog .", "A dog, running ."]
+    assert items[1].load().size == (8, 6)
+    (tmp_path / "bare.tsv").write_text("Images/1.jpg\tno line names the columns\n")
+    assert [item.caption for item in parse(str(tmp_path / "bare.tsv"))] == ["no line names the columns"]
+    (tmp_path / "sjis.csv").write_bytes("image,caption\nImages/1.jpg,赤い花が咲いている\n".encode("cp932"))
+    assert next(iter(parse(str(tmp_path / "sjis.csv")))).caption == "赤い花が咲いている"
+    (tmp_path / "odd.csv").write_bytes("image~caption\nImages/1.jpg~猫\n".encode("euc_jp"))
+    assert next(iter(parse(f"{tmp_path}/odd.csv?sep=~&encoding=euc_jp"))).caption == "猫"
+    (tmp_path / "laion.csv").write_text("URL,TEXT\nhttps://host/a.jpg,a\n")
+    with pytest.raises(Refused, match=r"addresses \(column URL\): download them first"):
+        parse(str(tmp_path / "laion.csv"))
+    (tmp_path / "blip.json").write_text(json.dumps([{"image": "Images/1.jpg", "caption": ["one", "two"]}]))
+    (item,) = parse(str(tmp_path / "blip.json"))
+    assert (item.caption, item.captions) == ("one", ("one", "two"))
+
+
+@pytest.mark.parametrize(
+    ("value", "texts"),
+    [
+        (None, ()), (float("nan"), ()), ("NaN", ()), ("  ", ()), ("\\N", ()), (["a", None, "b"], ("a", "b")),
+        (b"caf\xc3\xa9", ("café",)), ({"raw": "a", "tokens": ["x"]}, ("a",)), (3.0, ("3",)), (7, ("7",)),
+        ("['a dog', 'two']", ("a dog", "two")), ("b'abc'", ("abc",)), ("[a dog]", ("[a dog]",)), ("[]", ()),
+        ("['a dog' 'two']", ("a dog", "two")), ({"caption": ["x", "y"]}, ("x", "y")), ("nandu", ("nandu",)),
+        (pd.NA, ()), (pd.Series(["a", "b"]).to_numpy(), ("a", "b")), ("a\nb", ("a b",)), ([["a"], ["b"]], ("a", "b")),
+    ],
+)  # fmt: skip
+def test_values_that_are_no_text(value, texts):
+    assert cell_texts(value) == texts
+
+
+# -- Parquet and Arrow -------------------------------------------------------------------------------------------------
+
+
+@EXAMPLES
+@given(
+    st.lists(st.one_of(plain(WORDS), st.none()), min_size=1, max_size=7),
+    st.sampled_from(["binary", "large_binary", "binary_view", "struct", "list", "uint8", "base64", "data", "path"]),
+    st.sampled_from(["data/train-00000-of-00001.parquet", "year=1/part-0.PARQUET", "x.parquet", "test/a.arrow"]),
+    st.integers(1, 4),
+)
+def test_columns(captions, form, name, rows):
+    import base64
+
+    cells = {
+        "struct": [{"bytes": PNG, "path": None}], "list": [[PNG]], "uint8": [list(PNG)], "path": ["a.png"],
+        "base64": [base64.b64encode(PNG).decode()], "data": ["data:image/png;base64," + base64.b64encode(PNG).decode()],
+    }.get(form, [PNG])  # fmt: skip
+    kinds = {"large_binary": pa.large_binary(), "binary_view": pa.binary_view(), "uint8": pa.list_(pa.uint8())}
+    table = pa.table(
+        {"image": pa.array(cells * len(captions), kinds.get(form)), "caption": pa.array(captions, pa.string())}
+    )
+    root = Path(tempfile.mkdtemp())
+    try:
+        file = root / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        (file.parent / "deep").mkdir()
+        if form == "path":
+            (file.parent / "deep" / "a.png").write_bytes(PNG)
+        if name.endswith(".arrow"):
+            with pa.ipc.new_file(file, table.schema) as out:
+                out.write_table(table, max_chunksize=rows)
+        else:
+            pq.write_table(table, file, row_group_size=rows)
+        items, _ = told(parse(str(root if form != "path" else file)))
+        assert [item.caption.split() for item in items] == [first(text or "").split() for text in captions]
+        assert all(item.load().size == (8, 6) for item in items)
+        splits = {"data/train-00000-of-00001.parquet": "train", "test/a.arrow": "test"}
+        if form != "path":
+            assert {item.split for item in items} == {splits.get(name, "")}
+    finally:
+        shutil.rmtree(root)
+
+
+def test_what_pandas_and_polars_write(tmp_path):
+    frame = {"img": [PNG, PNG, PNG], "prompt": ["a", None, "c"], "target": [1.0, float("nan"), 2.0]}
+    pd.DataFrame(frame).to_parquet(tmp_path / "pandas.parquet")
+    pl.DataFrame(frame).write_parquet(tmp_path / "polars.parquet")
+    pl.DataFrame(frame).write_ipc(tmp_path / "polars.arrow")
+    nested = pl.DataFrame({"image": [{"bytes": PNG}] * 3, "caption": [["a", "b"], [], None], "class": ["x", "y", "z"]})
+    nested.write_parquet(tmp_path / "nested.parquet")
+    for name in ("pandas.parquet", "polars.parquet", "polars.arrow"):
+        items = list(parse(str(tmp_path / name)))
+        assert [(item.caption, item.label) for item in items] == [("a", "1"), ("", ""), ("c", "2")]
+        assert items[2].load().size == (8, 6)
+    items = list(parse(str(tmp_path / "nested.parquet")))
+    assert [(item.caption, item.captions, item.label) for item in items] == [
+        ("a", ("a", "b"), "x"), ("", (), "y"), ("", (), "z"),
+    ]  # fmt: skip
+
+
+def test_the_layouts_of_hugging_face(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    datasets.disable_progress_bars()
+    kinds = {"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])}
+    made = datasets.Dataset.from_dict(
+        {"image": [Image.new("RGB", (8, 6))] * 2, "label": [1, 0]}, features=datasets.Features(kinds)
+    )
+    made.to_parquet(tmp_path / "hub" / "data" / "train-00000-of-00001.parquet")
+    datasets.DatasetDict({"train": made, "test": made}).save_to_disk(tmp_path / "saved")
+    for name, splits in (("hub", ["train"] * 2), ("saved", ["test", "test", "train", "train"])):
+        items = list(parse(str(tmp_path / name)))
+        assert [item.split for item in items] == splits
+        assert [item.label for item in items[:2]] == ["dog", "cat"]
+        assert items[0].load().size == (8, 6)
+
+
+# -- folders that hold more --------------------------------------------------------------------------------------------
+
+
+def test_pictures_win_and_the_rest_is_named(tmp_path, capsys):
+    root = folder_of([("00000/000000000.jpg", image_bytes(form="JPEG")), ("00000/000000000.txt", b"a dog"),
+                      ("00000/000000000.json", b'{"key": "000000000", "caption": "a dog"}'), ("old.tar", b""),
+                      ("00000_stats.json", b"{}"), ("README", b"about these photos"), ("more.csv", b"image,text\n"),
+                      ("train/cat/a.png", PNG), ("val/dog/b.png", PNG)])  # fmt: skip
+    pq.write_table(pa.table({"key": [1], "embedding": [[0.5]]}), root / "00000.parquet")
+    items, tally = told(parse(str(root)))
+    shutil.copytree(root, tmp_path / "photos")
+    assert [(item.caption, item.label, item.split) for item in items] == [
+        ("a dog", "", ""), ("", "cat", "train"), ("", "dog", "validation"),
+    ]  # fmt: skip
+    left = " ".join(line for line in tally.lines() if line.startswith("left out"))
+    for name in ("old.tar", "00000.parquet", "more.csv", "name the file to read it"):
+        assert name in left
+    assert main(["look", str(tmp_path / "photos"), "-n", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("3 inputs (3 pictures) = 3 read + 0 refused")
+    assert "captions of 1 of 3 pictures" in shown
+    assert "photos/00000/000000000.jpg" in shown
+    assert main(["look", str(tmp_path / "photos"), "--json"]) == 0
+    read = json.loads(capsys.readouterr().out)
+    assert (read["rows"], read["captions"], len(read["first_rows"]), len(read["left"])) == (3, 1, 3, 4)
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("inside", ["", "train/"])
+def test_metadata_of_imagefolder(tmp_path, form, inside):
+    (tmp_path / inside).mkdir(exist_ok=True)
+    for name in ("a.png", "b.png", "c.png"):
+        (tmp_path / inside / name).write_bytes(PNG)
+    frame = pd.DataFrame({"file_name": ["b.png", "a.png", "gone.png"], "text": ["of b", "of a", "lost"]})
+    file = tmp_path / inside / f"metadata.{form}"
+    if form == "csv":
+        frame.to_csv(file, index=False)
+    elif form == "jsonl":
+        frame.to_json(file, orient="records", lines=True)
+    else:
+        frame.to_parquet(file)
+    items, tally = told(parse(str(tmp_path)))
+    assert [item.caption for item in items] == ["of a", "of b", ""]
+    assert lost(tally) == 1
+    assert any(f"{inside}metadata.{form}: columns: image = file_name, caption = text" in line for line in tally.lines())
+
+
+def test_texts_of_numbers_are_no_captions(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "images/a.png").write_bytes(PNG)
+    (tmp_path / "labels/a.txt").write_text("0 0.5 0.5 0.2 0.2\n1 0.1 0.1 0.3 0.4\n")
+    (item,), tally = told(parse(str(tmp_path)))
+    assert item.caption == ""
+    assert any("numbers alone" in line for line in tally.lines())
+
+
+def test_look_refuses_what_parse_refuses(tmp_path):
+    with pytest.raises(Refused, match="no such file"):
+        look_at([str(tmp_path / "none")])
+    with pytest.raises(Refused, match="show 0 rows or more"):
+        look_at(["emoji"], -1)

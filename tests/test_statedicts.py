@@ -1,0 +1,164 @@
+"""Checkpoints are read for what they hold, whatever is wrapped around it; else the cause is one line."""
+
+import open_clip
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from atlas.errors import Refused
+from atlas.model import weights
+from atlas.model.clip import Clip
+from atlas.model.statedicts import fitting_weights
+
+MINI = weights._EMBEDDED / "mini.safetensors"
+
+
+@pytest.fixture(scope="module")
+def held():
+    return weights.tensor_file(MINI)
+
+
+@pytest.fixture(scope="module")
+def model():
+    weights.register_mini()
+    return weights._create("mini", None)
+
+
+def renamed(tensors, prefix):
+    return {f"{prefix}{key}": each for key, each in tensors.items()}
+
+
+WAYS = {
+    "lightning": lambda t: {"state_dict": renamed(t, "model."), "epoch": 3, "global_step": 9},
+    "compiled": lambda t: renamed(t, "_orig_mod."),
+    "parallel, compiled": lambda t: {"state_dict": renamed(t, "module._orig_mod.")},
+    "model": lambda t: {"model": t, "optimizer": {"state": {}}},
+    "averaged": lambda t: renamed(t, "module.") | {"n_averaged": torch.tensor(4)},
+    "ema": lambda t: {"model_ema": renamed(t, "module."), "step": 4},
+    "inside another model": lambda t: {"state_dict": renamed(t, "clip.") | {"head.weight": torch.zeros(2, 2)}},
+    "nested": lambda t: {"state_dict": {"model": t}},
+    "a scale of one axis": lambda t: t | {"logit_scale": t["logit_scale"][None]},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_wrappers_are_undone(held, model, way):
+    found = fitting_weights(WAYS[way](dict(held)), model, "it")
+    assert set(found) == set(model.state_dict())
+    assert all(torch.equal(found[key], each) for key, each in held.items())
+
+
+def test_a_checkpoint_of_a_trainer_gives_the_same_model(tmp_path, held):
+    torch.save(WAYS["lightning"](held), tmp_path / "last.ckpt")
+    found = Clip("mini", pretrained=tmp_path / "last.ckpt", device="cpu")
+    assert found.describe()["weights_sha256"] == Clip("mini", device="cpu").describe()["weights_sha256"]
+
+
+def test_what_does_not_fit_has_a_cause(held, model):
+    other = dict(held) | {"visual.conv1.weight": torch.zeros(3, 3)}
+    with pytest.raises(Refused, match=r"the architecture differs, visual.conv1.weight \(3, 3\) for \("):
+        fitting_weights(other, model, "it")
+    half = dict(list(held.items())[::2])
+    with pytest.raises(Refused, match=r"\d+ of \d+ tensors are missing, such as"):
+        fitting_weights(half, model, "it")
+    with pytest.raises(Refused, match=r"1 of its \d+ tensors are not the model's, such as extra"):
+        fitting_weights(dict(held) | {"extra": torch.zeros(1)}, model, "it")
+    with pytest.raises(Refused, match="holds no tensors: its entries are epoch"):
+        fitting_weights({"epoch": 3}, model, "it")
+
+
+def test_files_that_are_none(tmp_path, held):
+    (tmp_path / "lfs.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\n")
+    (tmp_path / "empty.pt").write_bytes(b"")
+    (tmp_path / "folder").mkdir()
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "whole.pt")
+    (tmp_path / "page.pt").write_text("<!doctype html><html>")
+    for name, reason in (
+        ("lfs.safetensors", "a Git LFS pointer, not the weights"),
+        ("empty.pt", "it is empty, 0 bytes"),
+        ("folder", "holds no checkpoint that can be read"),
+        ("whole.pt", "a pickle of objects"),
+        ("page.pt", "an HTML page"),
+    ):
+        with pytest.raises(Refused, match=reason) as refusal:
+            weights.load_model("mini", tmp_path / name)
+        assert "\n" not in str(refusal.value)
+        assert "\x1b" not in str(refusal.value)
+    save_file(dict(held), tmp_path / "folder" / "model.safetensors")
+    weights.load_model("mini", tmp_path / "folder")
+    broken = {key: each.clone() for key, each in held.items()}
+    broken["visual.conv1.weight"][0, 0, 0, 0] = torch.nan
+    save_file(broken, tmp_path / "nan.safetensors")
+    with pytest.raises(Refused, match=r"visual.conv1.weight holds numbers that are not finite"):
+        weights.load_model("mini", tmp_path / "nan.safetensors")
+
+
+def test_sound_and_other_shapes_are_refused_at_once():
+    for name in ("naflex_ViT-B-32", "CLAP-HTSAT-tiny"):
+        with pytest.raises(Refused, match=r"NaFlex|a model of sound"):
+            weights.load_model(name, None)
+
+
+# -- Hugging Face ------------------------------------------------------------------------------------------------------
+
+SIDE, PATCH, WIDTH, WORDS, LENGTH = 32, 8, 64, 99, 12
+
+
+def test_a_clip_of_transformers_is_the_same_model(monkeypatch):
+    transformers = pytest.importorskip("transformers")
+    text = {"vocab_size": WORDS, "hidden_size": WIDTH, "intermediate_size": 4 * WIDTH, "num_hidden_layers": 2}
+    text |= {
+        "num_attention_heads": 1,
+        "max_position_embeddings": LENGTH,
+        "hidden_act": "gelu",
+        "eos_token_id": WORDS - 1,
+    }
+    image = {"hidden_size": WIDTH, "intermediate_size": 4 * WIDTH, "num_hidden_layers": 2, "num_attention_heads": 1}
+    image |= {"image_size": SIDE, "patch_size": PATCH, "hidden_act": "gelu"}
+    torch.manual_seed(0)
+    config = transformers.CLIPConfig(text_config=text, vision_config=image, projection_dim=32)
+    theirs = transformers.CLIPModel(config).eval()
+    ours = open_clip.CLIP(
+        32,
+        {"image_size": SIDE, "patch_size": PATCH, "width": WIDTH, "layers": 2, "head_width": WIDTH},
+        {"context_length": LENGTH, "vocab_size": WORDS, "width": WIDTH, "layers": 2, "heads": 1},
+    ).eval()
+    ours.load_state_dict(fitting_weights({"model": theirs.state_dict()}, ours, "it"))
+    x, words = torch.randn(2, 3, SIDE, SIDE), torch.randint(1, WORDS - 1, (2, LENGTH))
+    words[:, -1] = WORDS - 1
+    with torch.no_grad():
+        out = theirs(pixel_values=x, input_ids=words)
+        image_rows, text_rows = ours.encode_image(x, normalize=True), ours.encode_text(words, normalize=True)
+    torch.testing.assert_close(image_rows, out.image_embeds, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(text_rows, out.text_embeds, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_siglip_of_transformers_is_the_same_model():
+    transformers = pytest.importorskip("transformers")
+    text = {"vocab_size": WORDS, "hidden_size": WIDTH, "intermediate_size": 4 * WIDTH, "num_hidden_layers": 2}
+    text |= {"num_attention_heads": 1, "max_position_embeddings": LENGTH}
+    image = {"hidden_size": WIDTH, "intermediate_size": 4 * WIDTH, "num_hidden_layers": 2, "num_attention_heads": 1}
+    image |= {"image_size": SIDE, "patch_size": PATCH}
+    torch.manual_seed(0)
+    theirs = transformers.SiglipModel(transformers.SiglipConfig(text_config=text, vision_config=image)).eval()
+    for each in theirs.parameters():
+        each.data = torch.randn_like(each) * 0.05 + (each.data if each.ndim == 1 else 0)
+    name = "vit_base_patch16_siglip_224"
+    tower = {"image_size": SIDE, "timm_model_name": name, "timm_pool": "map", "timm_proj": "none"}
+    words = {"context_length": LENGTH, "vocab_size": WORDS, "width": WIDTH, "layers": 2, "heads": 1}
+    words |= {"no_causal_mask": True, "proj_bias": True, "pool_type": "last"}
+    words |= {"norm_kwargs": {"eps": 1e-6}, "act_kwargs": {"approximate": "tanh"}}
+    ours = open_clip.CustomTextCLIP(WIDTH, tower, words, init_logit_bias=-10).eval()
+    ours.visual.trunk = timm.create_model(
+        name, img_size=SIDE, patch_size=PATCH, embed_dim=WIDTH, depth=2, num_heads=1,
+        num_classes=0, act_layer="gelu_tanh",
+    ).eval()  # fmt: skip
+    ours.load_state_dict(fitting_weights(theirs.state_dict(), ours, "it"))
+    x, words = torch.randn(2, 3, SIDE, SIDE), torch.randint(1, WORDS, (2, LENGTH))
+    with torch.no_grad():
+        out = theirs(pixel_values=x, input_ids=words)
+        image_rows, text_rows = ours.encode_image(x, normalize=True), ours.encode_text(words, normalize=True)
+    torch.testing.assert_close(image_rows, out.image_embeds, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(text_rows, out.text_embeds, atol=1e-4, rtol=1e-3)
