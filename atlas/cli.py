@@ -6,20 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from atlas.console import (
-    command_line,
-    exclusive,
-    option,
-    options_given,
-    path_name,
-    print_json,
-    print_table,
-    real_number,
-    run_command,
-    takes,
-    whole_number,
-)
+from atlas.console import command_line, exclusive, option, options_given, print_json, print_table, run_command, takes
 from atlas.dream.commands import dream_command
+from atlas.option_types import path_name, real_number, whole_number
 from atlas.options import (
     ATLAS_COLLECTING,
     ATLAS_DEVICE,

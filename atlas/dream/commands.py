@@ -4,8 +4,9 @@ import sys
 from pathlib import Path
 from typing import Unpack
 
-from atlas.console import option, options_given, print_table, real_number, takes, whole_number
+from atlas.console import option, options_given, print_table, takes
 from atlas.errors import Misuse
+from atlas.option_types import real_number, whole_number
 from atlas.options import (
     ATLAS_DEVICE,
     ATLAS_JSON,
