@@ -6,20 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from atlas.console import (
-    command_line,
-    exclusive,
-    option,
-    options_given,
-    path_name,
-    print_json,
-    print_table,
-    real_number,
-    run_command,
-    takes,
-    whole_number,
-)
-from atlas.errors import Misuse
+from atlas.console import command_line, exclusive, option, options_given, print_json, print_table, run_command, takes
+from atlas.dream.commands import dream_command
+from atlas.option_types import path_name, real_number, whole_number
 from atlas.options import (
     ATLAS_COLLECTING,
     ATLAS_DEVICE,
@@ -33,10 +22,8 @@ from atlas.options import (
     ATLAS_SOURCES,
     ATLAS_WEIGHTS,
     CollectOptionsGiven,
-    DreamOptionsGiven,
     MapOptionsGiven,
     ModelOptionsGiven,
-    neuron_span,
 )
 
 if TYPE_CHECKING:
@@ -166,57 +153,6 @@ def map_command(out: Path, as_json: bool, **options: Unpack[MapOptionsGiven]) ->
     store = _open(out)
     print(*draw_maps(store, **options_given(**options)), sep="\n")
     print_table([{"measure": name, "value": value} for name, value in store.recipe(parts.MAP).items()], as_json)
-    return 0
-
-
-@takes(
-    ATLAS_OUT,
-    option("neuron", nargs="*", type=neuron_span, help="numbers and spans of numbers: 12 40-47"),
-    option("--all", action="store_true", dest="every", help="all neurons of the layer"),
-    option(
-        "--theme",
-        nargs="+",
-        type=str,
-        metavar="T",
-        help="themes (facets): any texts, each learnt from its nearest images; or `words`, for rendered words",
-    ),
-    option("--strength", type=real_number(0), help="weight of the theme (1.0)"),
-    option("--repeats", type=whole_number(1, 1000), help="different images of each neuron (1)"),
-    option("--steps", type=whole_number(1), help="steps of optimisation (200)"),
-    ATLAS_SEED,
-    ATLAS_WEIGHTS,
-    ATLAS_DEVICE,
-    ATLAS_JSON,
-)
-def dream_command(
-    out: Path,
-    neuron: list[range],
-    every: bool,
-    theme: list[str] | None,
-    pretrained: str | None,
-    device: str | None,
-    as_json: bool,
-    **options: Unpack[DreamOptionsGiven],
-) -> int:
-    """Make feature visualisations, images optimised to activate a neuron, for the cards; plain or by theme."""
-    from atlas.analysis.derivation import clip_of
-    from atlas.analysis.naming import NeuronNames
-    from atlas.dream.gallery import write_drawings
-
-    if bool(neuron) == every:
-        raise Misuse("name neurons, as in 12 40-47, or ask for --all of them")
-    if theme and not any(map(str.strip, theme)):
-        raise Misuse("--theme is empty; leave it out for plain visualisations")
-    store = _open(out)
-    clip = clip_of(store, pretrained, device)
-    if beyond := [span[-1] for span in neuron if span[-1] >= clip.neurons]:
-        raise Misuse(f"neuron {beyond[0]} is out of range: {clip.layer} has neurons 0 to {clip.neurons - 1}")
-    chosen = range(clip.neurons) if every else [number for span in neuron for number in span]
-    found = write_drawings(store, clip, chosen, theme or ("",), **options_given(**options))
-    names, shown = NeuronNames.read(store), ("neuron", "theme", "repeat", "reached", "strongest")
-    rows = [{name: row[name] for name in shown} | {"label": str(names[row["neuron"]])} for row in found]
-    print_table(rows, as_json)
-    print(f"atlas page {out} puts them on the cards", file=sys.stderr)
     return 0
 
 

@@ -7,7 +7,8 @@ import argparse
 import re
 from typing import TYPE_CHECKING, TypedDict
 
-from atlas.console import option, path_name, real_number, whole_number
+from atlas.console import option
+from atlas.option_types import path_name, real_number, whole_number
 
 if TYPE_CHECKING:
     from atlas.model.layers import Token

@@ -8,17 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from atlas.console import (
-    command_line,
-    option,
-    options_changed,
-    path_name,
-    print_table,
-    run_command,
-    takes,
-    whole_number,
-)
+from atlas.console import command_line, option, options_changed, print_table, run_command, takes
 from atlas.errors import Refused
+from atlas.option_types import path_name, whole_number
 from atlas.store.part import option_words
 from decompose.opening import (
     AS_JSON,

@@ -10,8 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
-from atlas.console import Option, option, path_name, whole_number
+from atlas.console import Option, option
 from atlas.errors import Refused
+from atlas.option_types import path_name, whole_number
 from atlas.options import ATLAS_PRETRAINED
 
 if TYPE_CHECKING:

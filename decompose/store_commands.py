@@ -4,7 +4,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atlas.console import option, options_changed, path_name, print_table, real_number, takes
+from atlas.console import option, options_changed, print_table, takes
+from atlas.option_types import path_name, real_number
 from atlas.options import ATLAS_WEIGHTS
 from atlas.store.part import option_words
 from decompose.opening import (

@@ -264,3 +264,34 @@ def clustered(n: int, d: int = 32, clusters: int = 20, seed: int = 0) -> np.ndar
 
 def nearest(queries: np.ndarray, vectors: np.ndarray, k: int) -> np.ndarray:
     return np.argsort(-(queries @ vectors.T), axis=1, kind="stable")[:, :k]
+
+
+class PlantedClip(Clip):
+    """A model whose neurons are rectified filters (u, 3, k, k), pooled; embeddings are its mean activations.
+
+    Its texts "across" and "down" have the embeddings of its first and second neuron.
+    """
+
+    def __init__(self, filters: torch.Tensor, side: int):
+        self.filters, self.image_size, self.device = filters, side, torch.device("cpu")
+        self.hooked = ("visual.planted",)
+        self.preprocessing = SimpleNamespace(mean=(0.5, 0.5, 0.5))
+        self.model = SimpleNamespace(logit_scale=torch.tensor(0.0))
+
+    neurons = property(lambda self: len(self.filters))
+
+    def rectified(self, layer: str | None = None) -> bool:
+        return True
+
+    def stand_in(self) -> torch.nn.Module:
+        return torch.nn.Module()
+
+    def respond_and_embed(self, x: torch.Tensor, tower: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
+        A = torch.nn.functional.avg_pool2d(torch.nn.functional.conv2d(x - 0.5, self.filters).add(0.01).relu(), 4) - 0.02
+        return A, A.mean((2, 3))
+
+    def encode_texts(self, texts: Any) -> np.ndarray:
+        return np.eye(self.neurons, dtype=np.float32)[[("across", "down").index(text) for text in texts]]
+
+    def activations(self, images: Any, layer: Any = None, token: Any = None) -> np.ndarray:
+        return self.respond(torch.tensor(images).permute(0, 3, 1, 2) / 255).numpy()

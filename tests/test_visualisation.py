@@ -5,12 +5,13 @@ import pytest
 import torch
 from PIL import Image
 
+from atlas.dream.canvas import ImageStyle
 from atlas.dream.facets import Theme, lower_layers, record_outputs
 from atlas.dream.visualisation import _AT_ONCE, visualise
 from atlas.errors import Refused
 from atlas.model.clip import Clip
 
-LIGHT = (0.78, 0.73, 0.69)
+LIGHT = ImageStyle((0.78, 0.73, 0.69))
 NEURONS = [380, 353, 632, 813]
 STEPS = 40
 EARLY = 12  # steps after which roundings have not grown yet
@@ -18,7 +19,7 @@ EARLY = 12  # steps after which roundings have not grown yet
 
 @pytest.fixture(scope="module")
 def plain(clip):
-    return visualise(clip, NEURONS, steps=STEPS, about=LIGHT)
+    return visualise(clip, NEURONS, steps=STEPS, style=LIGHT)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def alike(one, other) -> float:
 
 
 def test_a_drawing_is_the_same_again_and_beside_others(clip):
-    few = {"steps": EARLY, "about": LIGHT}
+    few = {"steps": EARLY, "style": LIGHT}
     alone, again = (visualise(clip, NEURONS[1], **few)[0] for _ in range(2))
     np.testing.assert_array_equal(alone.images, again.images)
     assert alike(alone, visualise(clip, NEURONS, **few)[1]) > 0.95
@@ -56,7 +57,7 @@ def test_a_drawing_is_the_same_again_and_beside_others(clip):
 
 
 def test_a_direction_of_any_length_is_drawn_as_its_neuron_is(clip):
-    few = {"steps": EARLY, "about": LIGHT}
+    few = {"steps": EARLY, "style": LIGHT}
     D = np.zeros((1, clip.neurons), np.float32)
     D[0, NEURONS[1]] = 1e-6
     one, found = visualise(clip, NEURONS[1], **few)[0], visualise(clip, D, **few)[0]
@@ -86,7 +87,7 @@ def test_more_than_fit_at_once_come_in_order(build):
 @pytest.mark.slow
 def test_diverse_drawings_are_less_alike(clip):
     def likeness(diversity: float) -> float:
-        one = visualise(clip, NEURONS[1], repeats=3, steps=STEPS, diversity=diversity, about=LIGHT)[0]
+        one = visualise(clip, NEURONS[1], repeats=3, steps=STEPS, diversity=diversity, style=LIGHT)[0]
         assert one.images.shape[0] == len(one.reached) == 3
         shown = np.maximum(clip.activations(one.images, lower_layers(clip)[-1]), 0).mean((2, 3))
         return np.corrcoef(shown)[np.triu_indices(3, 1)].mean()
@@ -101,13 +102,14 @@ def test_a_theme_shows_in_what_is_drawn(clip, plain):
     blots = random.integers(0, 256, (30, 12, 12, 1), np.uint8).repeat(8, 1).repeat(8, 2).repeat(3, 3)
     theme = Theme.learn(clip, stripes, blots)
     assert theme.accuracy > 0.9
+    assert np.mean(theme.seen_in(clip, stripes)) > 0.9 > 0.7 > np.mean(theme.seen_in(clip, blots))
     path, w = next(iter(theme.weights.items()))
 
     def suits(drawings) -> float:
         images = np.concatenate([one.images for one in drawings])
         return float((np.maximum(clip.activations(images, path), 0).mean((2, 3)) @ w).mean())
 
-    themed = visualise(clip, NEURONS, steps=STEPS, theme=theme, strength=1, about=LIGHT)
+    themed = visualise(clip, NEURONS, steps=STEPS, theme=theme, strength=1, style=LIGHT)
     assert suits(themed) > suits(plain)
     none, without = (visualise(clip, 0, steps=2, theme=each, strength=0)[0] for each in (theme, None))
     np.testing.assert_array_equal(none.images, without.images)
@@ -172,7 +174,9 @@ def test_counts_below_one_are_refused(clip):
         visualise(clip, 0, repeats=0)
 
 
-@pytest.mark.parametrize("options", [{"strength": np.nan}, {"diversity": np.inf}, {"about": (0.0, 0.5, 0.5)}])
+@pytest.mark.parametrize(
+    "options", [{"strength": np.nan}, {"diversity": np.inf}, {"style": ImageStyle(ground=(0.0, 0.5, 0.5))}]
+)
 def test_what_is_no_number_or_colour_is_refused(clip, options):
-    with pytest.raises(Refused, match=f"{next(iter(options))} is"):
+    with pytest.raises(Refused, match=r"(strength|diversity|ground) is"):
         visualise(clip, 0, **options)

@@ -12,6 +12,8 @@ MAP = Part("layout/map", "atlas map {store}")
 NEURON_MAP = Part("layout/neurons", "atlas map {store}")
 CELLS = Part("layout/cells", "atlas map {store}")  # the activation atlas
 DRAWINGS = Part("neurons/drawings", "atlas dream {store} NEURON...")  # feature visualisations
+TEXT_DRAWINGS = Part("drawings/texts", "atlas dream {store} --text TEXT...")
+CELL_ICONS = Part("layout/icons", "atlas dream {store} --cells")  # drawings of the cells of the activation atlas
 
 # Tables about neurons that `decompose` writes; names and pages use them if they are there.
 LABELS = Part("neurons/labels", "decompose label {store}")

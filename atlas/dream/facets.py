@@ -12,20 +12,23 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int, UInt8
 from open_clip.modified_resnet import ModifiedResNet
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
+from atlas.dream.objectives import PIXELS, ImageObjective, ModelView, attribute_layers
 from atlas.errors import Refused
 from atlas.model.clip import Clip, Pictures
 
 FEWEST_PICTURES = 20  # least number of images of a theme, and of others
 _PENALTY = 0.01  # C of the logistic regression; small, since there are more channels than images
 _FOLDS = 5
+_SHARPNESS = 8.0  # how suddenly steering ends at the floor
 _TOWER_PARTS = (
     "visual.transformer.resblocks",
     "visual.trunk.blocks",
@@ -35,31 +38,107 @@ _TOWER_PARTS = (
 
 @dataclass(frozen=True, eq=False)
 class Theme:
-    """Weights of the probes by layer, and their mean cross-validated accuracy (0.5 is chance)."""
+    """Weights of the probes by layer, their mean cross-validated accuracy (0.5 is chance), and a held-out witness."""
 
     weights: Mapping[str, Float[np.ndarray, " c"]]
     accuracy: float
+    witness: "Witness | None" = None
 
     @classmethod
     def learn(cls, clip: Clip, pictures: Pictures, others: Pictures, at: Sequence[str] | None = None) -> "Theme":
-        """Fit probes that tell `pictures` of a theme from `others`.
+        """Fit probes that tell `pictures` of a theme from `others`, on every second image of each.
 
-        `at`: paths of layers; those of `lower_layers` if None. Raises `Refused` for fewer than 20 images of either
-        kind, and for an unknown layer.
+        The rest are held out: with them a witness is learnt, who says how well a drawing shows the theme. `at`: paths
+        of layers; those of `lower_layers` if None. Raises `Refused` for fewer than 20 images of either kind, and for
+        an unknown layer.
         """
         seen = [mean_over_positions(clip, each, at or lower_layers(clip)) for each in (pictures, others)]
         sizes = [len(next(iter(each.values()))) for each in seen]
         if min(sizes) < FEWEST_PICTURES:
             raise Refused(f"a theme is learnt from {FEWEST_PICTURES} pictures and as many others at least, got {sizes}")
-        y, weights, right = np.repeat([1, 0], sizes), {}, []
+        weights, right = {}, []
         for path in seen[0]:
-            X = np.concatenate([each[path] for each in seen])
-            probe = make_pipeline(StandardScaler(), LogisticRegression(C=_PENALTY, class_weight="balanced"))
-            right.append(cross_val_score(probe, X, y, cv=_FOLDS, scoring="balanced_accuracy").mean())
-            scale, fitted = (step for _, step in probe.fit(X, y).steps)
-            w = (fitted.coef_[0] / scale.scale_).astype(np.float32)
+            X, y = np.concatenate([each[path][::2] for each in seen]), _classes([each[path][::2] for each in seen])
+            right.append(cross_val_score(_probe(), X, y, cv=_FOLDS, scoring="balanced_accuracy").mean())
+            w = _weights(X, y)
             weights[path] = w / np.abs(w).max()
-        return cls(weights, float(np.mean(right)))
+        halves = [{path: X[1::2] for path, X in each.items()} for each in seen]
+        other = {path: X[::2] for path, X in seen[1].items()}
+        return cls(weights, float(np.mean(right)), Witness.learn(halves, other))
+
+    def seen_in(self, clip: Clip, images: UInt8[np.ndarray, "n h w 3"]) -> list[float | None]:
+        """For each image, the share of other images that the witness finds less like the theme."""
+        if self.witness is None:
+            return [None] * len(images)
+        return self.witness.shares(mean_over_positions(clip, images, list(self.witness.weights))).tolist()
+
+
+@dataclass(frozen=True, eq=False)
+class Witness:
+    """Probes of a theme on images that the theme was not learnt from, and the sorted scores of other images."""
+
+    weights: Mapping[str, Float[np.ndarray, " c"]]
+    scores: Float[np.ndarray, " n"]
+
+    @classmethod
+    def learn(
+        cls, halves: Sequence[Mapping[str, Float[np.ndarray, "n c"]]], others: Mapping[str, Float[np.ndarray, "m c"]]
+    ) -> "Witness":
+        """Fit on mean activations of the theme's images and of others; `others`: those whose scores are kept."""
+        weights = {}
+        for path in halves[0]:
+            some = [each[path] for each in halves]
+            X = np.concatenate(some)
+            weights[path] = _weights(X, _classes(some))
+        scorer = cls(weights, np.zeros(0, np.float32))
+        return cls(weights, np.sort(scorer.judge(others)))
+
+    def judge(self, seen: Mapping[str, Float[np.ndarray, "n c"]]) -> Float[np.ndarray, " n"]:
+        """The sum of the probes' scores."""
+        return np.sum([seen[path] @ w for path, w in self.weights.items()], axis=0)
+
+    def shares(self, seen: Mapping[str, Float[np.ndarray, "n c"]]) -> Float[np.ndarray, " n"]:
+        """The shares of other images with lower scores."""
+        return np.searchsorted(self.scores, self.judge(seen)) / len(self.scores)
+
+
+def _probe() -> Pipeline:
+    return make_pipeline(StandardScaler(), LogisticRegression(C=_PENALTY, class_weight="balanced"))
+
+
+def _weights(X: Float[np.ndarray, "n c"], y: Int[np.ndarray, " n"]) -> Float[np.ndarray, " c"]:
+    """A probe's weights for activations that are not standardised."""
+    scale, fitted = (step for _, step in _probe().fit(X, y).steps)
+    return (fitted.coef_[0] / scale.scale_).astype(np.float32)
+
+
+def _classes(some: Sequence[Float[np.ndarray, "_ c"]]) -> Int[np.ndarray, " n"]:
+    return np.repeat([1, 0], [len(each) for each in some])
+
+
+def steering(
+    clip: Clip,
+    objective: ImageObjective,
+    theme: Theme,
+    strength: float | int = 1,
+    floor: Float[Tensor, " n"] | None = None,
+) -> ImageObjective:
+    """What lower layers add to an objective by channels that the probes of a theme weigh; add it to the objective.
+
+    `floor`: the measure of the objective at which steering ends, so that the strength lowers itself.
+    """
+    paths = list(theme.weights)
+    weights = {path: torch.from_numpy(w).to(clip.device) for path, w in theme.weights.items()}
+
+    def value(seen: ModelView) -> Float[Tensor, " n"]:
+        shares = attribute_layers(clip, seen, objective.value(seen), paths)
+        steered = torch.stack([torch.einsum("nchw,c->n", shares[path], weights[path]) for path in paths]).mean(0)
+        if floor is None:
+            return strength * steered
+        return strength * torch.sigmoid(_SHARPNESS * (objective.measure(seen).detach() / floor - 1)) * steered / floor
+
+    layers = tuple(dict.fromkeys((*objective.layers, *paths)))
+    return ImageObjective(value, lambda seen: torch.zeros_like(objective.measure(seen)), layers)
 
 
 def lower_layers(clip: Clip) -> list[str]:
@@ -109,3 +188,12 @@ def record_outputs(tower: nn.Module, paths: Sequence[str]) -> Iterator[dict[str,
             hook = tower.get_submodule(path).register_forward_hook(lambda *call, path=path: keep(path, call[2]))
             hooks.callback(hook.remove)
         yield found
+
+
+def look(
+    clip: Clip, x: Float[Tensor, "n 3 s s"], tower: nn.Module | None = None, paths: Sequence[str] = ()
+) -> ModelView:
+    """What the model does with images (0 to 1), and the raw tensors of some lower layers; PIXELS are the images."""
+    with record_outputs(tower or clip.model, [path for path in paths if path != PIXELS]) as maps:
+        A, E = clip.respond_and_embed(x, tower)
+    return ModelView(A, E, {PIXELS: x, **maps}, clip.rectified())

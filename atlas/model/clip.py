@@ -249,11 +249,16 @@ class Clip:
 
         `tower`: used in place of the model; `stand_in` gives one that is faster over many passes.
         """
-        wanted = self._first()
+        return self.respond_and_embed(x, tower)[0]
+
+    def respond_and_embed(
+        self, x: Float[Tensor, "n 3 s s"], tower: torch.nn.Module | None = None
+    ) -> tuple[Float[Tensor, "n u h w"], Float[Tensor, "n d"]]:
+        """As `respond`, with the embeddings before they are normalised."""
         mean, std = self._shift_and_scale()
-        with layers.record_maps(tower or self.model, wanted) as maps:
-            layers.tower_embeddings(tower or self.model, (x - mean) / std)
-        return maps[self.layer]
+        with layers.record_maps(tower or self.model, self._first()) as maps:
+            E = layers.tower_embeddings(tower or self.model, (x - mean) / std)
+        return maps[self.layer], E
 
     def precedes(self, path: str) -> bool:
         """Whether a layer runs before the first hooked layer."""

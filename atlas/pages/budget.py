@@ -67,7 +67,7 @@ def plan_site(
     if cards:
         parts["cards"] = (f"of {cards:,} neurons", cards * CARD_BYTES)
     if drawn:
-        parts["drawings"] = ("of neurons", drawn)
+        parts["drawings"] = ("of neurons, texts and cells", drawn)
     size, sheets = _thumbnails(shards or [], limit - sum(part for _, part in parts.values()), single_file)
     if size:
         rows = sum(shard.rows for shard in shards or [])

@@ -13,7 +13,7 @@ from atlas.pages.frame import MAP_PAGE, Page, StoreFrame, card_file
 from atlas.pages.neurons import Neurons
 
 CARD_IMAGES, CARD_WORDS, CARD_NEIGHBOURS = 12, 12, 5  # how many the page itself shows
-DRAWN_FOLDER, MEASURED_COLUMNS = "drawn", ("reached", "strongest")
+DRAWN_FOLDER, MEASURED_COLUMNS = "drawn", ("reached", "strongest", "kept", "seen")
 
 
 def write_cards(frame: StoreFrame, neurons: Neurons) -> None:
@@ -57,7 +57,7 @@ def _drawing_entries(frame: StoreFrame, neurons: Neurons, neuron: int) -> list[R
             {
                 "at": f"{DRAWN_FOLDER}/{path.name}",
                 "theme": display_text(row["theme"]),
-                **{k: row[k] for k in MEASURED_COLUMNS},
+                **{k: row.get(k) for k in MEASURED_COLUMNS},
             }
         )
     return written

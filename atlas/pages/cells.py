@@ -1,10 +1,13 @@
-"""The page of the activation atlas: cells of patches with similar activations, each shown by its nearest patch."""
+"""The page of the activation atlas: cells of patches with similar activations, each shown by a drawing or a patch."""
 
 from collections.abc import Sequence
+from io import BytesIO
+from math import ceil, sqrt
 
 import numpy as np
 import pyarrow.parquet as pq
 from jaxtyping import Int32
+from PIL import Image
 
 from atlas.analysis import parts
 from atlas.formatting import Record, display_text
@@ -13,7 +16,7 @@ from atlas.pages.frame import CELLS_PAGE, PATCH_ZOOM, Page, StoreFrame
 from atlas.pages.rows import PageRows
 from atlas.pages.thumbnails import SHEET_COLUMNS
 
-CELL_MEMBERS = 12  # patches listed of a cell
+CELL_MEMBERS, ICON_QUALITY = 12, 80  # patches listed of a cell; of the sheet of icons
 
 
 def write_cells(frame: StoreFrame, rows: PageRows) -> Page | None:
@@ -35,7 +38,24 @@ def write_cells(frame: StoreFrame, rows: PageRows) -> Page | None:
     frame.write_data("cells", data)
     shown = [_cell(cell, rows, corners[i, 0]) for i, cell in enumerate(cells)]
     extent = {"columns": _extent(cells, "column"), "rows": _extent(cells, "row")}
-    return Page("activations.html", CELLS_PAGE, {"cells": shown, "extent": extent})
+    return Page(
+        "activations.html", CELLS_PAGE, {"cells": shown, "extent": extent, "icons": _icon_columns(frame, len(cells))}
+    )
+
+
+def _icon_columns(frame: StoreFrame, cells: int) -> int | None:
+    """Write the icons of all cells as one square sheet, assets/icons.webp; returns its columns, None without icons."""
+    table = frame.derived.file(parts.CELL_ICONS, "icons.parquet")
+    if table is None:
+        return None
+    columns, sheet = ceil(sqrt(cells)), None
+    for row in pq.read_table(table, columns=["cell", "image"]).to_pylist():
+        icon = Image.open(BytesIO(row["image"]))
+        sheet = sheet or Image.new("RGB", (columns * icon.width, columns * icon.height), "white")
+        sheet.paste(icon, (row["cell"] % columns * icon.width, row["cell"] // columns * icon.height))
+    if sheet:
+        sheet.save(frame.folder / "assets" / "icons.webp", quality=ICON_QUALITY)
+    return columns if sheet else None
 
 
 def _named(rows: PageRows, members: Int32[np.ndarray, " m"]) -> dict[str, Column]:

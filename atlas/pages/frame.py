@@ -44,9 +44,10 @@ ROWS_A_SCRIPT = 125_000  # a table with more rows is cut into several scripts
 STYLE_PARTS = ("atlas.css", "map.css", "neuron.css")  # joined into assets/atlas.css
 START_PAGE = "index.html"  # the opening page of a Store's site; the only page of a map of points
 MAP_PAGE, NEURONS_PAGE, CELLS_PAGE, ABOUT_PAGE = "map.html", "neurons.html", "activations.html", "about.html"
+DRAWINGS_PAGE = "drawings.html"  # drawings of texts, and how to read all drawings
 STUDIES_PAGE = "studies.html"  # lists the pages that other packages add, where there are several
 NAVIGATION = {START_PAGE: "Map", MAP_PAGE: "Map", NEURONS_PAGE: "Neurons", CELLS_PAGE: "Activations"}
-NAVIGATION |= {ABOUT_PAGE: "About"}
+NAVIGATION |= {DRAWINGS_PAGE: "Drawings", ABOUT_PAGE: "About"}
 CARD_DIGITS = 4  # digits of a neuron in the name of its card: neurons/0012.html
 PATCH_ZOOM = 2  # a patch is the half of a thumbnail, each way
 

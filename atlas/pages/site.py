@@ -10,8 +10,18 @@ from atlas.pages import budget, thumbnails
 from atlas.pages.bundle import inline_assets
 from atlas.pages.cards import write_cards
 from atlas.pages.cells import write_cells
+from atlas.pages.dreams import DRAWN_PARTS, write_drawn
 from atlas.pages.fragments import derived_fragments, read_fragments, write_fragments
-from atlas.pages.frame import ABOUT_PAGE, CELLS_PAGE, MAP_PAGE, NEURONS_PAGE, START_PAGE, Page, StoreFrame
+from atlas.pages.frame import (
+    ABOUT_PAGE,
+    CELLS_PAGE,
+    DRAWINGS_PAGE,
+    MAP_PAGE,
+    NEURONS_PAGE,
+    START_PAGE,
+    Page,
+    StoreFrame,
+)
 from atlas.pages.map import is_centred, write_map
 from atlas.pages.neuronmap import write_neurons
 from atlas.pages.neurons import Neurons
@@ -27,7 +37,7 @@ SHOWN_PARTS = (
     parts.CELLS,
     parts.MAP,
     parts.NEURON_MAP,
-    parts.DRAWINGS,
+    *DRAWN_PARTS,
     parts.FACETS,
     parts.LABELS,
     parts.NEIGHBOURS,
@@ -55,8 +65,9 @@ def write_site(store: Store, max_mb: float | int = budget.DEFAULT_MAX_MB, single
     neurons = store.request["model"]["layers"][0]["neurons"] if store.has(parts.STATS) else 0
     driven = neurons if store.has(parts.MAP) else 0
     options = {"cards": 0 if single_file else neurons, "driven": driven, "shards": shards, "single_file": single_file}
-    if store.has(parts.DRAWINGS) and not single_file:
-        options["drawn"] = sum(path.stat().st_size for path in store.derived(parts.DRAWINGS).glob("*.parquet"))
+    if drawn := [] if single_file else [part for part in DRAWN_PARTS if store.has(part)]:
+        files = (path for part in drawn for path in store.derived(part).glob("*.parquet"))
+        options["drawn"] = sum(path.stat().st_size for path in files)
     options["what"] = f"a site of {store.path}"
     planned = budget.plan_site(rows.captions, max_mb, **options)
     print(*planned.lines(), sep="\n", file=sys.stderr)
@@ -81,6 +92,7 @@ def write_pages(store: Store, folder: Path, rows: PageRows, map_alone: bool = Fa
         return
     titles = read_fragments(store)
     own = [MAP_PAGE] + [NEURONS_PAGE] * store.has(parts.STATS) + [CELLS_PAGE] * store.has(parts.CELLS)
+    own += [DRAWINGS_PAGE] * any(map(store.has, DRAWN_PARTS))
     frame = StoreFrame(store, folder, [*own, *titles, ABOUT_PAGE], titles)
     frame.write_assets()
     neurons = Neurons.read(frame, rows)
@@ -88,6 +100,7 @@ def write_pages(store: Store, folder: Path, rows: PageRows, map_alone: bool = Fa
         write_start(frame, neurons),
         write_map(frame, rows),
         write_cells(frame, rows),
+        write_drawn(frame, rows),
         *write_fragments(frame),
         about_page(frame),
     ]

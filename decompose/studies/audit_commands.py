@@ -4,18 +4,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atlas.console import (
-    option,
-    options_changed,
-    options_given,
-    path_name,
-    print_table,
-    real_number,
-    takes,
-    whole_number,
-)
+from atlas.console import option, options_changed, options_given, print_table, takes
 from atlas.errors import Refused
 from atlas.formatting import Record
+from atlas.option_types import path_name, real_number, whole_number
 from atlas.options import ATLAS_WEIGHTS
 from atlas.store.part import option_words
 from decompose.opening import (

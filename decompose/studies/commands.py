@@ -5,9 +5,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atlas.console import option, options_changed, path_name, print_table, takes, whole_number
+from atlas.console import option, options_changed, print_table, takes
 from atlas.errors import Refused
 from atlas.formatting import Record
+from atlas.option_types import path_name, whole_number
 from atlas.options import ATLAS_WEIGHTS
 from atlas.store.part import option_words
 from decompose.opening import (

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atlas.console import option, options_changed, path_name, print_table, takes
+from atlas.console import option, options_changed, print_table, takes
 from atlas.errors import Refused
+from atlas.option_types import path_name
 from atlas.options import ATLAS_WEIGHTS
 from atlas.store.part import option_words
 from decompose.opening import AS_JSON, SEED_NUMBER, STORE_FOLDER, count_option, open_with_model

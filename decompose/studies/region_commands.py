@@ -3,7 +3,8 @@
 import json
 from pathlib import Path
 
-from atlas.console import option, options_changed, print_table, takes, whole_number
+from atlas.console import option, options_changed, print_table, takes
+from atlas.option_types import whole_number
 from atlas.options import ATLAS_WEIGHTS
 from atlas.store.part import option_words
 from decompose.opening import AS_JSON, SEED_NUMBER, STORE_FOLDER, count_option, open_with_model

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Unpack
 
-from atlas.console import option, options_changed, path_name, print_table, takes, whole_number
+from atlas.console import option, options_changed, print_table, takes
+from atlas.option_types import path_name, whole_number
 from atlas.store.part import option_words
 from decompose.opening import AS_JSON, MODEL_CHOICE, SEED_NUMBER, ModelOptions, open_model
 from decompose.results import write_page

@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atlas.console import option, options_changed, print_table, takes, whole_number
+from atlas.console import option, options_changed, print_table, takes
 from atlas.errors import Refused
 from atlas.formatting import Record
+from atlas.option_types import whole_number
 from atlas.options import ATLAS_WEIGHTS
 from atlas.store.part import option_words
 from decompose.opening import AS_JSON, SEED_NUMBER, STORE_FOLDER, open_with_model, templates_option

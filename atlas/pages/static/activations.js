@@ -24,6 +24,10 @@
       ...attributes,
     });
   }
+  const switched = document.getElementById("icons"); // shows drawings or patches; there where there are drawings
+  switched?.addEventListener("click", () =>
+    switched.setAttribute("aria-pressed", String(grid.classList.toggle("icons"))),
+  );
   const about = (i) => `${cells.count[i].toLocaleString("en")} patches`;
 
   grid.addEventListener("pointerover", (event) => {
@@ -66,6 +70,7 @@
       element(
         "div.head",
         {},
+        ...(switched ? [element("i.t.icon", { "--i": i, "--icons": grid.style.getPropertyValue("--icons") })] : []),
         patch(members(i)[0][1]),
         element("div", {}, element("div.caption", {}, label(i)), element("small", {}, about(i))),
       ),
