@@ -121,8 +121,12 @@ def test_some_pictures_stand_for_all_from_the_first_view(
     page.wait_for_function("atlas.page.scatter.over().drawn.length > 10")
     drawn = page.evaluate("atlas.page.scatter.over().drawn")
     side = page.evaluate("atlas.page.scatter.over().side")
-    for at, (_, x, y, _cell) in enumerate(drawn):
+    place = "(i => { const { view } = atlas.page.scatter; return [view().toX(x(i)), view().toY(y(i))]; })(%d)"
+    place = place.replace("x(i)", "atlas.page.points.x[i]").replace("y(i)", "atlas.page.points.y[i]")
+    for at, (i, x, y, _cell) in enumerate(drawn):
         assert all(abs(x - u) >= side or abs(y - v) >= side for _, u, v, _ in drawn[:at])
+        own = page.evaluate(place % i)  # it stands beside its place, not far from it
+        assert max(abs(x - own[0]), abs(y - own[1])) < 1.5 * side
     page.locator(".entry", has_text="image").click()
     page.wait_for_function("!atlas.page.scatter.over().drawn.length")
     page.evaluate("atlas.page.scatter.look(60000, 60000, 500)")

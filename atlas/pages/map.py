@@ -71,7 +71,7 @@ def write_map(frame: StoreFrame, rows: PageRows) -> Page:
     strongest = strongest_neurons(frame)
     if strongest is not None:
         near["neuron"], near["strength"] = (part[at] for part in strongest)
-        drivers = write_drivers(frame)
+        drivers = write_drivers(frame, rows)
     pictured = rows.places[0][at] >= 0 if "image" not in frame.store.counts else rows.kinds[at] == image_code(frame)
     if pictured.sum() > FEWEST_STANDING and len(at) <= tiles.UNTILED_POINTS:
         standing = standing_points(xy, pictured)

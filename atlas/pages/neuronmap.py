@@ -24,6 +24,7 @@ from atlas.pages.traits import Trait, neuron_traits
 SNAPPED = 4096  # up to so many neurons have a square of a grid each, so that every one is seen
 COVER_PICTURES = 4  # pictures that a neuron is shown by
 COVER_WORDS = 6  # the strongest words of a neuron
+COVER_THINGS = 8  # things that its strongest pictures show
 COVER_NEIGHBOURS = 8  # neighbours shown of a neuron
 TABLE_FIGURES = ("mean", "std", "skew", "max", "monosemanticity")  # columns of the table
 
@@ -82,11 +83,20 @@ def cover_columns(neurons: Neurons) -> dict[str, Column]:
     return {
         "label": [neurons.label(i) for i in range(len(neurons))],
         "words": words,
+        "shows": [shown_things(neurons, i) for i in range(len(neurons))],
         "top": top.astype(np.uint32),
         "at": np.array([[-1 if m is None else m for m in row] for row in at], np.int32),
         "sheet": sheet.astype(np.int16),
         "cell": cell.astype(np.uint16),
     }
+
+
+def shown_things(neurons: Neurons, neuron: int) -> str:
+    """What the strongest pictures of a neuron show, each thing once: the search finds the neuron by these names."""
+    if neurons.kind != "image" or not neurons.rows.names.telling:
+        return ""
+    top = neurons.stats["image"][neuron]["top"]
+    return ", ".join(neurons.rows.names[top[at]] for at in neurons.rows.distinct(top, COVER_THINGS))
 
 
 def covers_number(neurons: Neurons) -> int:

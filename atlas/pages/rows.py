@@ -1,5 +1,7 @@
 """Rows of a Store as pages show them: caption, kind, style, and the place of the thumbnail."""
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,8 +11,11 @@ from jaxtyping import Int, Int32, UInt8
 from atlas.analysis.naming import RowNames
 from atlas.formatting import display_text
 from atlas.pages.columns import Column, encode_levels
+from atlas.pages.phrases import plain_names
 from atlas.pages.thumbnails import pictured_shards
 from atlas.store.store import Store
+
+_ALIAS = re.compile(r" \([^)]*\)$")  # "pizza (slice)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,12 @@ class PageRows:
             kinds[self.store.positions(kind)] = code
         return kinds
 
+    @cached_property
+    def things(self) -> Int[np.ndarray, " n"]:
+        """A code of what every row shows: rows that differ in style, skin tone or an alias share one."""
+        plain = plain_names([_ALIAS.sub("", self.names[row]) for row in range(len(self))])
+        return np.unique([name.lower() for name in plain], return_inverse=True)[1].reshape(-1)
+
     def name(self, row: int) -> str:
         """Name and style of a row, in one line."""
         named = self.captions[row] if self.names.filed[row] else self.names[row]
@@ -61,6 +72,15 @@ class PageRows:
     def picture(self, row: int, value: float | None = None, at: int | None = None) -> Thumbnail:
         """The thumbnail of a row."""
         return Thumbnail(int(row), int(self.places[0][row]), int(self.places[1][row]), self.name(row), value, at)
+
+    def distinct(self, rows: Sequence[int], k: int) -> list[int]:
+        """The places of the first k of some rows of which no two show the same thing."""
+        found: dict[int, int] = {}
+        for at, thing in enumerate(self.things[np.asarray(rows, np.int64)].tolist()):
+            found.setdefault(thing, at)
+            if len(found) == k:
+                break
+        return list(found.values())
 
     def columns(self) -> dict[str, Column]:
         """The columns of data/rows.js, which tiles hold in parts; classes are codes and levels."""

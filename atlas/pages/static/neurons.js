@@ -22,21 +22,7 @@ atlas.neurons = async () => {
     about: (i) => `neuron ${i}`,
     spot: (i) => ({ sheet: sheet[i * k], ...atlas.cellPlace(cell[i * k]) }),
   };
-  // A number finds that neuron. Words are looked for in labels, then at the beginnings of its strongest words.
-  const lower = labels.map((label) => label.toLowerCase()),
-    beside = said.map((text) => ` ${text.toLowerCase()}`);
-  function find(wanted) {
-    const numbers = wanted.filter((word) => /^\d+$/.test(word)),
-      letters = wanted.filter((word) => !numbers.includes(word)),
-      keys = [];
-    for (const i of all) {
-      if (!numbers.every((word) => Number(word) === i)) continue;
-      const labelled = letters.every((word) => lower[i].includes(word));
-      if (!labelled && !letters.every((word) => lower[i].includes(word) || beside[i].includes(` ${word}`))) continue;
-      keys.push((atlas.rank(letters)(lower[i]) + (labelled ? 0 : 100_000)) * n + i);
-    }
-    return atlas.ranked(keys, n);
-  }
+  const find = atlas.neuronFinder(columns);
   return { rows, columns, labels, words: said, covers, n, all, find };
 };
 

@@ -16,6 +16,8 @@ atlas.overlay = (stage, points, options, repaint) => {
     UNTIL = [4, 14, Infinity];
 
   const writer = atlas.writer(stage, points, options);
+  const ROOM = 7000, // pixels of the view for each word, where pictures are few and where they stand for others
+    SPARSE = 60_000;
   const LIT = 400; // up to so many highlighted points are shown by their thumbnails
 
   // -- thumbnails -----------------------------------------------------------------------------------------------------
@@ -73,26 +75,69 @@ atlas.overlay = (stage, points, options, repaint) => {
     pen.strokeStyle = marked ? mark : hue(points.code[i]);
     pen.stroke();
   }
-  // Where not all pictures fit, some stand for those around them, so far apart that the points between them are seen.
-  const SPACED = 1.05;
-  function standing(pen, view, marked) {
-    const { front } = options;
-    if (!front) return { drawn: [], side: 0 };
-    const places = [];
+  // Where not all pictures fit, some stand for those around them: one in each square of a grid that lies on the map, so
+  // that it moves with the map. Those that overlap move apart, by less than a picture.
+  const SQUARE = 27, // pixels of a square where the whole map is seen; it grows to 1.4 times that, then it is cut
+    SIDE = 0.93, // of a picture, in squares
+    TURNS = 20; // of moving apart
+  function chosen(view, square) {
+    const { front } = options,
+      best = new Map(),
+      [left, top] = [view.toX(0), view.toY(0)];
     for (let k = 0; k < front.point.length; k++) {
       const i = front.point[k],
         [x, y] = [view.toX(points.x[i]), view.toY(points.y[i])];
-      if (x > 0 && y > 0 && x < view.w && y < view.h && options.visible(i)) places.push([i, x, y, front.cell[k]]);
+      if (x < -square || y < -square || x > view.w + square || y > view.h + square || !options.visible(i)) continue;
+      const [column, row] = [(x - left) / square, (y - top) / square].map(Math.floor);
+      const away = (x - left - (column + 0.5) * square) ** 2 + (y - top - (row + 0.5) * square) ** 2,
+        key = column * 1e5 + row;
+      if (!best.has(key) || away < best.get(key).away)
+        best.set(key, { away, key, x, y, place: [i, x, y, front.cell[k]] });
     }
-    const drawn = apart(places, options.side * SPACED);
-    for (const place of drawn) stamp(pen, place, options.side, marked.includes(place[0]), place[3]);
-    return { drawn, side: options.side };
+    return best;
   }
+  function part(best, side) {
+    // those that overlap move apart along the axis on which they overlap less
+    const all = [...best.values()],
+      near = all.map(({ key }) =>
+        [-2, -1, 0, 1, 2]
+          .flatMap((right) => [-2, -1, 0, 1, 2].map((down) => best.get(key + right * 1e5 + down)))
+          .filter((other) => other && other.key > key),
+      );
+    for (let turn = 0; turn < TURNS; turn++)
+      all.forEach((one, at) => {
+        for (const other of near[at]) {
+          const gaps = [side - Math.abs(other.x - one.x), side - Math.abs(other.y - one.y)];
+          if (gaps[0] <= 0 || gaps[1] <= 0) continue;
+          const axis = gaps[0] < gaps[1] ? "x" : "y",
+            shift = (Math.min(...gaps) / 2) * (other[axis] < one[axis] ? -1 : 1);
+          other[axis] += shift;
+          one[axis] -= shift;
+        }
+      });
+    return all.map(({ x, y, place: [i, , , cell] }) => [i, x, y, cell]);
+  }
+  function standing(pen, view, marked, taken) {
+    if (!options.front) return { drawn: [], side: 0 };
+    const level = Math.floor(2 * Math.log2(Math.max(view.enlarged, 0.25)) + 1e-6) / 2,
+      square = (SQUARE * view.enlarged) / 2 ** level,
+      side = SIDE * square,
+      half = side / 2;
+    const free = ([, x, y]) =>
+      !taken.some((b) => b[0] < x + half && x - half < b[2] && b[1] < y + half && y - half < b[3]);
+    const inside = ([, x, y]) => x > 0 && y > 0 && x < view.w && y < view.h;
+    const places = part(chosen(view, square), side + 1).filter((place) => inside(place) && free(place));
+    const drawn = apart(places, side);
+    for (const place of drawn) stamp(pen, place, side, marked.includes(place[0]), place[3]);
+    return { drawn, side };
+  }
+  // The pictures of points, where they fit; null where some must stand for the others.
   function thumbnails(pen, view, pictures, marked, lit) {
-    const { w, h, x0, x1, y0, y1 } = view;
+    const { w, h, x0, x1, y0, y1 } = view,
+      placed = (i) => [i, view.toX(points.x[i]), view.toY(points.y[i])];
     if (lit && lit.length <= LIT) {
       // highlighted points are shown by thumbnails at any scale
-      const places = [...marked, ...lit].map((i) => [i, view.toX(points.x[i]), view.toY(points.y[i])]);
+      const places = [...marked, ...lit].map(placed);
       const drawn = apart(
         places.filter(([i, x, y]) => x > 0 && y > 0 && x < w && y < h && pictured(i)),
         options.side,
@@ -100,13 +145,9 @@ atlas.overlay = (stage, points, options, repaint) => {
       for (const place of drawn) stamp(pen, place, options.side, marked.includes(place[0]));
       return { drawn, side: options.side };
     }
-    if (pictures.count(x0, y0, x1, y1) > 4 * options.room) return standing(pen, view, marked);
-    const inside = [...marked, ...pictures.inside(x0, y0, x1, y1)].map((i) => [
-      i,
-      view.toX(points.x[i]),
-      view.toY(points.y[i]),
-    ]);
-    if (inside.length > options.room) return standing(pen, view, marked);
+    if (pictures.count(x0, y0, x1, y1) > 4 * options.room) return null;
+    const inside = [...marked, ...pictures.inside(x0, y0, x1, y1)].map(placed);
+    if (inside.length > options.room) return null;
     const { tile } = settings.places,
       room = Math.max(options.side, Math.min(64, Math.sqrt((w * h) / (inside.length + 1)) / 3)),
       side = tile ? Math.min(112, 0.94 * tile * view.sx) : room;
@@ -198,12 +239,19 @@ atlas.overlay = (stage, points, options, repaint) => {
     const pen = canvas.getContext("2d");
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
     pen.clearRect(0, 0, w, h);
-    const { drawn, side } = thumbnails(pen, view, pictures, marked, lit);
-    const few = lit && lit.length <= LIT;
-    const squares = drawn.map(([, x, y]) => [x - side / 2, y - side / 2, x + side / 2, y + side / 2]);
+    const few = lit && lit.length <= LIT,
+      boxes = (entries) => entries.map((entry) => entry.box);
+    const fitting = thumbnails(pen, view, pictures, marked, lit),
+      write = (taken, side, room) => writer.find(pen, view, writing, marked, few ? lit : null, taken, side, room);
+    const squares = (fitting?.drawn || []).map(([, x, y]) => {
+      const half = fitting.side / 2;
+      return [x - half, y - half, x + half, y + half];
+    });
     const named = findNames(pen, view, few ? squares : []);
-    const taken = [...squares, ...named.map((entry) => entry.box)];
-    const words = lit && !few ? [] : writer.find(pen, view, writing, marked, few ? lit : null, taken, side);
+    // where pictures stand for others, a few words come first, and the pictures leave them their room
+    const sparse = !fitting && !lit && options.front ? write(boxes(named), 0, SPARSE) : [];
+    const { drawn, side } = fitting || standing(pen, view, marked, boxes(sparse));
+    const words = lit && !few ? [] : fitting || !options.front ? write([...squares, ...boxes(named)], side, ROOM) : sparse;
     writer.draw(pen, words, marked);
     drawNames(pen, named, drawn.length > 0 && !few);
     if (path?.length) {

@@ -236,7 +236,7 @@
 
 /** @typedef {{i: number, box: number[], text: string, slanted: boolean}} Word a word on the map, and where on screen */
 /** @typedef {{find: (pen: any, view: View, writing: PlaceIndex, marked: number[], lit: Points | null,
- *   taken: number[][], side: number) => Word[],
+ *   taken: number[][], side: number, room: number) => Word[],
  *   draw: (pen: any, words: Word[], marked: number[]) => void}} Writer */
 /** @typedef {{drawn: number[][], side: number, named: {k: number, box: number[], text: string}[],
  *   words: Word[]}} Overlaid */

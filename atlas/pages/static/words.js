@@ -7,7 +7,9 @@ atlas.writer = (stage, points, options) => {
     WORD = "400 11.5px",
     { mark } = atlas.settings();
   const WORDS = 3000, // words that are tried in a view
-    LONGEST = 36, // letters of a text that is drawn
+    LONGEST = 36, // letters of a text that is drawn, and of one among pictures that fill the view
+    SHORT = 10,
+    AMPLE = 10_000, // pixels of the view for each word, where pictures fill it
     GRID = 6; // pixels of a square by which overlaps are found
   const known = new Map(); // the word of a point, and half its width in pixels
   const font = (slanted) => `${slanted ? "italic " : ""}${WORD} ${FAMILY}`;
@@ -49,10 +51,12 @@ atlas.writer = (stage, points, options) => {
     const order = (i) => (points.met?.[i] ? 0 : 2 ** 32) + (Math.imul(i, 0x9e3779b1) >>> 0);
     return [...first, ...found.sort((a, b) => order(a) - order(b))];
   }
-  function find(pen, view, writing, marked, lit, taken, side) {
-    // taken: boxes that words must not overlap; side: of the thumbnails in view, 0 where there are none
+  function find(pen, view, writing, marked, lit, taken, side, room) {
+    // taken: boxes that words must not overlap; side: of the thumbnails in view, 0 where there are none; room: pixels
+    // of the view for each word
     const { w, h } = view,
-      most = (w * h) / 7000,
+      most = (w * h) / room,
+      longest = room > AMPLE ? SHORT : LONGEST,
       tall = 7,
       placed = [],
       told = new Set();
@@ -61,7 +65,7 @@ atlas.writer = (stage, points, options) => {
     for (const i of tried(view, writing, marked, lit)) {
       if (placed.length >= most) break;
       const { text, lower, half, slanted } = word(pen, i);
-      if (!text || text.length > LONGEST || told.has(lower)) continue;
+      if (!text || text.length > longest || told.has(lower)) continue;
       const [x, y] = [view.toX(points.x[i]), view.toY(points.y[i])];
       for (const shift of side ? [0, away, -away] : [0]) {
         const box = [x - half, y + shift - tall, x + half, y + shift + tall];
