@@ -225,6 +225,39 @@ def test_a_neuron_lights_up_what_drives_it(visit: Visit, store: Store) -> None:
     assert page.evaluate("atlas.page.lit") is None
 
 
+def test_one_box_finds_neurons_by_what_their_pictures_show_and_regions(visit: Visit) -> None:
+    page = visit.open("map.html")
+    neuron = 3
+    thing = page.evaluate(f"atlas.page.names.shows.at({neuron})").split(", ")[0]
+    page.locator("#query").fill(thing)
+    found = page.locator("#beside li")
+    page.wait_for_function("document.querySelector('#beside button')")
+    expected = page.evaluate(f"atlas.neuronFinder(atlas.page.names)({json.dumps(thing.split())})")
+    assert neuron in expected
+    assert f"Neuron {expected[0]} " in found.first.inner_text()
+    found.first.locator("button").click()
+    page.wait_for_selector("#neuron:not([hidden])")
+    assert page.evaluate("atlas.page.legend.state().neuron") == expected[0]
+    page.locator("#query").fill(page.evaluate("atlas.page.regions().then((names) => names.text.at(0))").split(", ")[0])
+    page.wait_for_selector("#beside button:has-text('Region')")
+
+
+def test_a_neuron_beside_the_map_has_a_strip_without_repeats_and_a_slider(visit: Visit) -> None:
+    page = visit.open("map.html#neuron=2")
+    strip, slider = page.locator("#neuron .strip button"), page.locator("#neuron .slider input")
+    names = [text.split(" · ")[0] for text in strip.evaluate_all("of => of.map(b => b.title)")]
+    assert 1 < len(names) == len(set(names)) <= 24
+    slider.fill("1")
+    page.wait_for_selector("#neuron .slider small:has-text('Tenth 1 of 10')")
+    card = json.loads(page.evaluate("atlas.table('cards-000').then((table) => table.card.at(2))"))
+    rows = [row for stat in card["kinds"].values() for row in stat["bands"][0]["rows"]]
+    assert strip.count() == len(rows)
+    slider.fill("11")
+    page.wait_for_selector("#neuron .slider small:has-text('each once')")
+    assert strip.count() == len(names)
+    assert page.locator("#neuron .among i").is_visible()
+
+
 def test_lasso_table_and_export(visit: Visit) -> None:
     page = visit.open("map.html")
     count = lasso(page, 300, 120, 820, 600)
@@ -274,7 +307,8 @@ def test_the_keyboard_walks_points_neighbours_and_results(visit: Visit) -> None:
     assert page.evaluate("document.activeElement.id") == "query"
     page.keyboard.type("pizza")
     page.wait_for_selector("#results li")
-    page.keyboard.press("ArrowDown")
+    for _ in range(1 + page.locator("#beside button").count()):  # past the neurons and regions
+        page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
     assert "pizza" in page.locator("#card .caption").first.inner_text()
     assert "Nearest:" in page.locator("#live").inner_text()

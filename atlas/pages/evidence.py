@@ -12,12 +12,11 @@ import numpy as np
 from atlas.analysis.stats import PER_BUCKET
 from atlas.formatting import Record, display_text, format_difference, format_p, json_number
 from atlas.pages import columns
-from atlas.pages.frame import CARD_DIGITS, StoreFrame
+from atlas.pages.frame import CARD_DIGITS, CARDS_A_SCRIPT, StoreFrame
 from atlas.pages.neurons import Neurons
 from atlas.pages.provenance import model_text, rebuild_command, store_place
 from atlas.pages.thumbnails import pictured_shards
 
-CARDS_A_SCRIPT = 64  # opening a card reads one file
 STRONGEST_SHOWN, WEAKEST_SHOWN, BAND_SHOWN, WORDS_SHOWN, NEIGHBOURS_SHOWN, TEXTS_SHOWN = (
     24,
     12,

@@ -29,6 +29,7 @@ SCRIPT_PARTS = {  # the scripts that pages load, and the files that each is join
         "tiles.js",
         "rowview.js",
         "page.js",
+        "lit.js",
         "legend.js",
         "cardpanel.js",
         "find.js",
@@ -48,6 +49,7 @@ DRAWINGS_PAGE = "drawings.html"  # drawings of texts, and how to read all drawin
 STUDIES_PAGE = "studies.html"  # lists the pages that other packages add, where there are several
 NAVIGATION = {START_PAGE: "Map", MAP_PAGE: "Map", NEURONS_PAGE: "Neurons", CELLS_PAGE: "Activations"}
 NAVIGATION |= {DRAWINGS_PAGE: "Drawings", ABOUT_PAGE: "About"}
+CARDS_A_SCRIPT = 64  # cards that share a data file: opening a card reads one file
 CARD_DIGITS = 4  # digits of a neuron in the name of its card: neurons/0012.html
 PATCH_ZOOM = 2  # a patch is the half of a thumbnail, each way
 
@@ -147,6 +149,7 @@ class Frame:
             colour=own.get("colour"),
             mask=own.get("mask", []),
             drivers=own.get("drivers"),
+            cards={"shard": CARDS_A_SCRIPT} if "cards-000" in self.tables else None,
         )
 
     def render(self, page: Page) -> None:

@@ -73,7 +73,7 @@ class PageRows:
         """The thumbnail of a row."""
         return Thumbnail(int(row), int(self.places[0][row]), int(self.places[1][row]), self.name(row), value, at)
 
-    def distinct(self, rows: Sequence[int], k: int) -> list[int]:
+    def distinct(self, rows: Sequence[int] | Int[np.ndarray, " m"], k: int) -> list[int]:
         """The places of the first k of some rows of which no two show the same thing."""
         found: dict[int, int] = {}
         for at, thing in enumerate(self.things[np.asarray(rows, np.int64)].tolist()):

@@ -55,6 +55,12 @@ class Drivers(TypedDict):
     kinds: list[str]
 
 
+class CardFiles(TypedDict):
+    """How the cards of neurons are stored: `shard` cards in each of the tables cards-000, cards-001 and so on."""
+
+    shard: int
+
+
 class PageSettings(TypedDict):
     """The fields that a page's own writer fills; each has a default in `Settings`."""
 
@@ -88,3 +94,4 @@ class Settings(TypedDict):
     colour: str | None
     mask: list[tuple[str, int, int]]
     drivers: Drivers | None
+    cards: CardFiles | None

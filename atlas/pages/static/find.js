@@ -1,13 +1,15 @@
 // @ts-check
 "use strict";
-// Search by captions that hold the typed words, or by meaning: the rows nearest to a text of the vocabulary.
+// Search by captions that hold the typed words, or by meaning: the rows nearest to a text of the vocabulary. Neurons
+// and regions that the words name are listed above the rows.
 
 atlas.find = (page) => {
   const { element, words } = atlas;
   const { rows, points } = page;
   const byId = (id) => atlas.byId(id);
   const query = byId("query"),
-    LISTED = 60;
+    LISTED = 60,
+    PLACEHOLDER = query.placeholder;
   let meaning = null,
     by = "caption",
     hits = null,
@@ -55,23 +57,81 @@ atlas.find = (page) => {
     return { found, of: asked, typed, score: (i) => (scores.get(i) / of.length / 100).toFixed(2) };
   }
 
+  // -- neurons and regions --------------------------------------------------------------------------------------------
+
+  const NEURONS = 4, // listed above the rows
+    REGIONS = 3;
+  let finder = null;
+  function neuronLine(neuron, wanted) {
+    const { label, shows, words: said, sheet, cell, top } = page.names,
+      k = neuron * top.width;
+    const holds = (text) => wanted.some((word) => ` ${text.toLowerCase()}`.includes(` ${word}`));
+    const why = [shows, said].flatMap((text) => text.at(neuron).split(", ")).find(holds);
+    const reason = holds(label.at(neuron)) || !why ? "" : `responds to ${why}`;
+    return element(
+      "button.line",
+      { type: "button", title: "Show what activates it", onclick: () => page.legend.light(neuron) },
+      element(`i.t.s${sheet[k]}`, { "--n": cell[k] }),
+      element("span.caption", {}, `Neuron ${neuron} · `, element("bdi", {}, label.at(neuron))),
+      element("small", {}, reason),
+    );
+  }
+  const regionLine = (names, k) =>
+    element(
+      "button.line",
+      {
+        type: "button",
+        title: "Go to this region",
+        onclick: () => page.scatter.look(names.x[k], names.y[k], page.settings.places.span / 5),
+      },
+      element("span.caption", {}, `Region · ${names.text.at(k)}`),
+      element("small", {}, `${names.count[k].toLocaleString("en")} points`),
+    );
+  async function beside(wanted) {
+    const names = await page.regions(),
+      texts = (names?.text?.all() || []).map((text) => text.toLowerCase());
+    const places = [...texts.keys()].filter(
+      (k) =>
+        page.named(names, k) &&
+        texts.indexOf(texts[k]) === k &&
+        wanted.every((word) => ` ${texts[k]}`.includes(` ${word}`)),
+    );
+    if (!atlas.neuronSource) finder ||= page.names?.shows && atlas.neuronFinder(page.names);
+    const neurons = finder?.(wanted) || [];
+    return [
+      ...neurons.slice(0, NEURONS).map((neuron) => neuronLine(neuron, wanted)),
+      ...places.slice(0, REGIONS).map((k) => regionLine(names, k)),
+    ].map((line) => element("li", {}, line));
+  }
+
   async function search() {
     const wanted = words(query.value),
       turn = ++asked;
-    const meant = wanted.length && by === "meaning" ? await meanings(wanted) : null;
+    let meant = wanted.length && by === "meaning" ? await meanings(wanted) : null;
     const going = (share, count) => {
       if (share < 1 && turn === asked)
         byId("found").textContent =
           `${count.toLocaleString("en")} found in ${Math.round(100 * share)} % of the captions …`;
       return turn === asked;
     };
-    const all = !wanted.length ? null : meant ? meant.found : await page.find(wanted, going),
-      found = all && all.filter(page.legend.visible);
+    let all = !wanted.length ? null : meant ? meant.found : await page.find(wanted, going);
+    if (turn !== asked) return;
+    const spare = all && !all.length && by === "caption" && atlas.one("[data-by=meaning]") && (await meanings(wanted));
+    if (spare && spare.of.length) {
+      // no caption holds the words: the model is asked
+      meant = spare;
+      all = spare.found;
+    }
+    const found = all && all.filter(page.legend.visible);
+    const others = wanted.length ? await beside(wanted) : [];
     const listed = found ? found.slice(0, LISTED) : [];
     const lines = await page.each(listed, (i) => element("li", {}, line(i, meant?.score(i))));
     if (turn !== asked) return; // something else was typed meanwhile
     hits = found;
-    byId("found").textContent = said(wanted, found, meant) + unseen(all, found) + away(found);
+    const replaced = meant && by === "caption" ? "No caption holds this. " : "";
+    byId("found").textContent = replaced + said(wanted, found, meant) + unseen(all, found) + away(found);
+    byId("beside").hidden = !others.length;
+    byId("beside").replaceChildren(...others);
     suggest(wanted);
     byId("results").hidden = !listed.length;
     byId("results").replaceChildren(...lines);
@@ -98,7 +158,7 @@ atlas.find = (page) => {
         `Nearest in meaning to ${meant.of.map((text) => `“${text}”`).join(" and ")}, by the model; with ` +
         (meant.of.length > 1 ? "mean cosines (0 for a word that does not list the row)." : "cosines.")
       );
-    if (!found.length && origin) return "0 found in captions; try Meaning, which asks the model.";
+    if (!found.length && origin) return "0 found in captions, and the model does not know the words.";
     return `${found.length.toLocaleString("en")} found${found.length > LISTED ? `, the first ${LISTED} listed` : ""}`;
   }
   const unseen = (all, found) =>
@@ -113,7 +173,7 @@ atlas.find = (page) => {
     return [...new Set([...begin, ...hold])].slice(0, most);
   }
   function suggest(wanted) {
-    const offered = by === "meaning" ? phrases(wanted.join(" "), 8) : [];
+    const offered = phrases(wanted.join(" "), 8);
     byId("phrases")?.replaceChildren(...offered.map((text) => element("option", { value: text })));
   }
   function away(found) {
@@ -128,22 +188,28 @@ atlas.find = (page) => {
   function choose(how) {
     by = how;
     for (const button of atlas.all("[data-by]")) button.setAttribute("aria-pressed", String(button.dataset.by === how));
-    if (atlas.one("[data-by]")) query.placeholder = how === "meaning" ? "Search by meaning" : "Search captions";
+    if (atlas.one("[data-by]")) query.placeholder = how === "meaning" ? "Search by meaning" : PLACEHOLDER;
     return search();
   }
   for (const button of atlas.all("[data-by]")) button.addEventListener("click", () => choose(button.dataset.by));
   query.addEventListener("input", search);
+  query.addEventListener("focus", () => atlas.one("[data-by=meaning]") && texts([]), { once: true }); // for suggestions
+  const lines = () => [...byId("beside").querySelectorAll("button"), ...byId("results").querySelectorAll("button")];
   query.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && hits?.length) page.pick(hits[0], true);
-    if (event.key === "ArrowDown") byId("results").querySelector("button")?.focus();
+    if (event.key === "Enter") {
+      if (hits?.length) page.pick(hits[0], true);
+      else lines()[0]?.click();
+    }
+    if (event.key === "ArrowDown") lines()[0]?.focus();
   });
-  byId("results").addEventListener("keydown", (event) => {
-    const item = event.target.closest("li"),
-      to = { ArrowDown: item?.nextElementSibling, ArrowUp: item?.previousElementSibling }[event.key];
-    if (to === undefined) return;
-    event.preventDefault();
-    (to?.querySelector("button") || query).focus();
-  });
+  for (const list of [byId("beside"), byId("results")])
+    list.addEventListener("keydown", (event) => {
+      const step = { ArrowDown: 1, ArrowUp: -1 }[event.key],
+        at = lines().indexOf(event.target.closest("button"));
+      if (!step || at < 0) return;
+      event.preventDefault();
+      (at + step < 0 ? query : lines()[at + step] || lines()[at]).focus();
+    });
   const state = () => ({ q: query.value.trim() || null, by: by === "meaning" && query.value.trim() ? by : null });
   return {
     search,

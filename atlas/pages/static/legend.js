@@ -20,6 +20,7 @@ atlas.legend = (page) => {
     neuron = -1,
     lit = null;
 
+  const panel = atlas.lit(page);
   function filtered({ name, about, entries, of }) {
     const value = page.reader(name);
     return {
@@ -83,7 +84,7 @@ atlas.legend = (page) => {
     } else {
       points.code.fill(GREY);
       for (const [i, code] of lit || []) points.code[i] = code;
-      tell();
+      panel.tell();
     }
   }
   function choose(by) {
@@ -103,12 +104,21 @@ atlas.legend = (page) => {
     const [table] = await Promise.all([atlas.table(`drivers-${Math.floor(number / block)}`), page.located()]);
     const at = number % block,
       k = table.gap.width,
-      found = [];
+      found = [],
+      drawn = []; // the point of each row
     for (let j = at * k, row = 0; j < (at + 1) * k; j++) {
       row += table.gap[j];
+      drawn.push(page.pointOf[row] ?? -1);
       if (page.pointOf[row] >= 0) found.push([page.pointOf[row], table.level[j] / (levels - 1)]);
     }
-    return { found: found.sort((a, b) => b[1] - a[1]), least: table.least[at], most: table.most[at] };
+    const { strip } = table; // the strongest without repeats, as places among the rows in their order
+    const chosen = Array.from(strip.subarray(at * strip.width, (at + 1) * strip.width), (place) => drawn[place]);
+    return {
+      found: found.sort((a, b) => b[1] - a[1]),
+      strip: chosen.filter((i) => i >= 0),
+      least: table.least[at],
+      most: table.most[at],
+    };
   }
   let turn = 0;
   async function light(number) {
@@ -119,12 +129,12 @@ atlas.legend = (page) => {
     const lines = of.found.map(([i]) => i),
       names = await atlas.table("neurons");
     await page.bring(lines.slice(0, page.pictured)); // the others follow when their tiles are read
-    await page.need(lines.slice(0, page.pictured));
+    await page.need([...lines.slice(0, page.pictured), ...of.strip]);
     if (asked !== turn) return;
     neuron = number;
     lit = new Map(of.found.map(([i, share]) => [i, HEAT + Math.round(share * (WARM - 1))]));
     page.lit = lines;
-    describe(of, names?.label ? names.label.at(number) : "");
+    panel.describe(number, of, names, () => choose(usual));
     choose("neuron");
     page.light("neuron");
     page.changed();
@@ -136,77 +146,6 @@ atlas.legend = (page) => {
     atlas.byId("neuron").hidden = true;
     page.changed();
   }
-  const STRIP = 24; // of its strongest rows, shown beside the map
-  const VARIANT = / \([^)]*\)$|[:,]? (?:medium[ -])?(?:light|medium|dark) skin tone/g; // aliases and tones: one thing
-  function strongest(found) {
-    // without repeats: a thing in several styles is shown once
-    const { rows } = page,
-      told = new Set(),
-      shown = [];
-    for (const [i] of found) {
-      const name = rows.name(points.row[i]).replace(VARIANT, "").toLowerCase();
-      if (told.has(name) || !page.known(i)) continue;
-      told.add(name);
-      shown.push(i);
-      if (shown.length === STRIP) break;
-    }
-    return element(
-      "div.strip.many",
-      { role: "group", "aria-label": "Its strongest, each once" },
-      ...shown.map((i) => {
-        const title = [rows.name(points.row[i]), rows.about(points.row[i])].join(" · ");
-        const act = { type: "button", title, "aria-label": title, onclick: () => page.pick(i, true) };
-        return rows.thumb(points.row[i], "button", act);
-      }),
-    );
-  }
-  function describe({ found, least, most }, name) {
-    const chip = atlas.byId("neuron"),
-      { rows: all, kinds } = settings.drivers;
-    const title = element("span", {}, `Neuron ${neuron}  `, element("bdi", {}, name));
-    const compared = `${all.toLocaleString("en")} ${kinds.map((kind) => `${kind}s`).join(" and ")}`;
-    const count = found.length.toLocaleString("en");
-    const sentence = `The ${count} rows that activate neuron ${neuron} most, of ${compared}, by activation.`;
-    const figures = [least, (least + most) / 2, most].map((value) =>
-      String(Number(value.toPrecision(3))).replace("-", "−"),
-    );
-    chip.replaceChildren(
-      element("div.head", {}, settings.neurons ? element("a.caption", { href: atlas.address(neuron) }, title) : title),
-      element("small", {}, sentence),
-      element(
-        "div.heat",
-        { role: "img", "aria-label": `Colours from ${figures[0]} to ${figures[2]}; all other points are grey` },
-        element("div.ramp", { "--ramp": `linear-gradient(90deg, ${heat.join(", ")})` }),
-        ...figures.map((figure) => element("small", {}, figure)),
-      ),
-      element("small", { id: "unlit" }),
-      strongest(found),
-      settings.neurons ? element("a", { href: `neurons.html#p=${neuron}` }, "Its place among the neurons") : "",
-      element(
-        "button.quiet",
-        {
-          type: "button",
-          "aria-label": "Stop showing this neuron",
-          onclick: () => {
-            page.leave(chip);
-            choose(usual);
-          },
-        },
-        "×",
-      ),
-    );
-    chip.hidden = false;
-    atlas.byId("live").textContent = sentence;
-  }
-  function tell() {
-    // not all tiles have been read
-    const line = atlas.byId("unlit"),
-      there = page.lit?.filter(page.placed).length;
-    if (line && page.lit)
-      line.textContent =
-        there < page.lit.length ? `${there.toLocaleString("en")} of them are drawn; zoom in for the rest.` : "";
-  }
-
   for (const button of atlas.all("[data-colour]")) {
     button.hidden = (schemes[button.dataset.colour]?.entries.length || 0) < 2;
     button.addEventListener("click", () => {

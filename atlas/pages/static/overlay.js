@@ -251,7 +251,8 @@ atlas.overlay = (stage, points, options, repaint) => {
     // where pictures stand for others, a few words come first, and the pictures leave them their room
     const sparse = !fitting && !lit && options.front ? write(boxes(named), 0, SPARSE) : [];
     const { drawn, side } = fitting || standing(pen, view, marked, boxes(sparse));
-    const words = lit && !few ? [] : fitting || !options.front ? write([...squares, ...boxes(named)], side, ROOM) : sparse;
+    const full = fitting || !options.front,
+      words = lit && !few ? [] : full ? write([...squares, ...boxes(named)], side, ROOM) : sparse;
     writer.draw(pen, words, marked);
     drawNames(pen, named, drawn.length > 0 && !few);
     if (path?.length) {

@@ -11,8 +11,8 @@ atlas.rank = (wanted) => (text) => {
 // Points sorted by rank, then by number. A key is rank * n + number, because plain numbers sort fast.
 atlas.ranked = (keys, n) => Array.from(Float64Array.from(keys).sort(), (key) => key % n);
 
-// The search for neurons: a number finds that neuron. Words are looked for in labels, then at the beginnings of what its
-// strongest pictures show and of its strongest words.
+// The search for neurons: a number finds that neuron. Words are looked for in labels, then at the beginnings of what
+// its strongest pictures show and of its strongest words.
 atlas.neuronFinder = (columns) => {
   const [lower, words, shows] = ["label", "words", "shows"].map((name) =>
     columns[name].all().map((text) => ` ${text.toLowerCase()}`),

@@ -23,6 +23,7 @@
  * @property {Scheme[]} legend what the points can be coloured by
  * @property {string | null} colour the name of the scheme that colours them at first
  * @property {[string, number, number][]} mask how bits of a name's mask are numbered: scheme, stride, entries
+ * @property {CardFiles | null} cards the tables of the cards of neurons; null where the page has none
  * @property {Drivers | null} drivers the tables of rows that activate each neuron most
  */
 
@@ -55,6 +56,12 @@
  * @property {number} levels steps of an activation
  * @property {number} rows rows that were compared
  * @property {string[]} kinds their kinds
+ */
+
+/**
+ * How the cards of neurons are stored.
+ * @typedef {object} CardFiles
+ * @property {number} shard cards in each of the tables cards-000, cards-001 and so on
  */
 
 /** @typedef {Record<string, any>} Table columns by name: typed arrays with a `width`, or texts with at(i) and all() */
@@ -278,6 +285,9 @@
  * @property {(text: string) => string[]} words
  * @property {Promise<void>} [library] resolves when BokehJS is there
  * @property {(wanted: string[]) => (text: string) => number} [rank]
+ * @property {(page: Page) => {tell: () => void, describe: (neuron: number, of: {found: [number, number][],
+ *   strip: number[], least: number, most: number}, names: Table | null, close: () => void) => void}} [lit]
+ * @property {(columns: Table) => (wanted: string[]) => number[]} [neuronFinder]
  * @property {(keys: number[], n: number) => number[]} [ranked]
  * @property {(points: Table, of: Points) => PlaceIndex} [places]
  * @property {(stage: HTMLElement, points: Table, options: ScatterOptions, repaint: () => void) => Overlay} [overlay]
