@@ -28,13 +28,22 @@ def store(told_store: Store) -> Store:
 def test_cards_weigh_little(store: Store) -> None:
     cards = [path.stat().st_size for path in (store.derived(part("site")) / "neurons").glob("*.html")]
     assert len(cards) == NEURONS
-    assert max(cards) < 3072
+    assert max(cards) < 3584  # the poster, and its evidence in a line
     assert len(list((store.derived(part("site")) / "data").glob("cards-*.js"))) == 2
 
 
 def test_a_card_shows_everything_that_is_known(visit: Visit, store: Store) -> None:
     page = visit.open("neurons/0003.html")
+    assert page.title().startswith(f"Neuron 3: {LABEL}")
     assert page.locator(".lead").inner_text() == LABEL
+    assert page.locator(".three .t").count() == 3
+    assert page.locator(".poster dt").all_inner_texts() == ["Responds to", "Reads", "Writes"]
+    ticks = page.locator(".ticks li").all_inner_texts()
+    assert len(ticks) == 3
+    assert ticks[2].startswith("✓ raising it")
+    assert page.locator("details.part[open]").count() == 0
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("details.part:not([open])").count() == 0
     assert page.locator(".claims").inner_text() == f"{LABEL} p 4e-4, q 0.010 · words"
     top = pq.read_table(store.derived(part("neurons/stats")) / "image.parquet").to_pylist()[3]
     tiles = page.locator("#top li")
@@ -50,7 +59,7 @@ def test_a_card_shows_everything_that_is_known(visit: Visit, store: Store) -> No
     assert "0" * 64 in page.locator(".neuron .facts").inner_text()
     facets = page.get_by_role("region", name="Facets")
     assert facets.locator("tbody tr").nth(1).inner_text().split("\t")[:4] == [LABEL, "0.010", "0.020", "9"]
-    assert "separate clusters" in page.locator("section", has=facets).inner_text()
+    assert "separate clusters" in page.locator("details", has=facets).inner_text()
     table = page.get_by_role("region", name="Receipts")
     assert table.locator("tbody tr").nth(0).inner_text().split("\t") == [
         LABEL, "raised", "+0.210 (+0.150 to +0.270)", "−0.0100", "2e-4", "yes",
@@ -63,7 +72,7 @@ def test_a_card_says_what_was_not_made_and_how_to_make_it(tmp_path: Path, browse
     store = fake_store(tmp_path / "demo", texts=0, neurons=2)
     page = browser.new_page()
     Visit(page, write_site(store).parent).open("neurons/0001.html")
-    said = page.locator(".absent li").all_inner_texts()
+    said = page.locator(".absent li").all_text_contents()
     label = f"decompose label {store.path}"  # runs as it stands, wherever the Store lies
     assert f"No receipts (does raising the neuron raise its label?): {label} makes them." in said
     assert f"No texts: atlas collect texts {store.path} makes them." in said
@@ -75,6 +84,7 @@ def test_bands_open_and_the_address_keeps_them(visit: Visit, store: Store) -> No
     stat = pq.read_table(store.derived(part("neurons/stats")) / "image.parquet").to_pylist()[3]
     band = next(i for i in reversed(range(10)) if 0 < len(stat["reservoir"][i]) < 16)
     assert page.locator(".band").count() == 10
+    page.get_by_text("From weakest to strongest").click()
     page.locator(".band").nth(band).click()
     count = len(stat["reservoir"][band])
     assert f" {count} of 200 images" in page.locator("#band").inner_text()

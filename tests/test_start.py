@@ -7,12 +7,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from atlas.analysis.naming import Name
 from atlas.pages import front, write_site
 from atlas.pages import map as map_page
 from atlas.pages.examples import Example, choose_examples, runs_of_labels
 from atlas.pages.frame import StoreFrame
 from atlas.pages.front import FrontSheet, standing_points
 from atlas.pages.neurons import Neurons
+from atlas.pages.poster import poster_ticks
 from atlas.pages.rows import PageRows
 from atlas.pages.start import switching_sentence
 from atlas.store.store import Store
@@ -50,6 +52,26 @@ def test_a_neuron_is_chosen_for_what_it_responds_to_drawn_written_and_told(plant
         "nearest to what it writes."
     )
     assert 5 not in chosen  # no picture shows it
+
+
+def test_a_card_checks_a_name_by_pictures_words_and_switching(planted: Neurons) -> None:
+    planted.__dict__["names"] = {n: Name((THING,), "label") for n in (2, 5)} | {4: Name(("no such thing",), "label")}
+    effect = {"concept": THING, "act": "raise", "effect": 0.3, "control": 0.0}
+    planted.receipts = {2: [effect | {"confirmed": True}], 5: [effect | {"confirmed": False}]}
+    found = {n: [tick.holds for tick in poster_ticks(planted, n)] for n in (2, 4, 5)}
+    assert found == {2: [True, True, True], 4: [False, False, None], 5: [False, True, False]}
+    assert poster_ticks(planted, 2)[0].text == "6 of its 24 strongest pictures show it"
+    planted.__dict__["names"] = {2: Name(("neuron 2",), "number")}
+    assert poster_ticks(planted, 2) == []
+
+
+def test_styles_tones_and_aliases_of_one_thing_are_one(planted: Neurons) -> None:
+    rows = planted.rows
+    for row, label in enumerate(("Kite", "kite (toy)", "owl", "kite")):
+        rows.labels[row] = label
+    rows.__dict__.pop("things", None)
+    assert rows.distinct([2, 0, 1, 3], 9) == [0, 1]
+    assert rows.distinct([2, 0, 1, 3], 1) == [0]
 
 
 def test_switching_counts_only_where_it_was_confirmed(planted: Neurons) -> None:

@@ -11,6 +11,7 @@ from atlas.formatting import Record, display_text
 from atlas.pages.evidence import evidence_shard, write_evidence
 from atlas.pages.frame import MAP_PAGE, Page, StoreFrame, card_file
 from atlas.pages.neurons import Neurons
+from atlas.pages.poster import poster_pictures, poster_sides, poster_ticks
 
 CARD_IMAGES, CARD_WORDS, CARD_NEIGHBOURS = 12, 12, 5  # how many the page itself shows
 DRAWN_FOLDER, MEASURED_COLUMNS = "drawn", ("reached", "strongest", "kept", "seen")
@@ -38,7 +39,9 @@ def card_context(neurons: Neurons, neuron: int) -> dict[str, object]:
     return {
         "label": neurons.label(neuron),
         "claims": None if claims is None else [_claim(row) for row in claims if row["label"] not in (None, "", NONE)],
-        "sides": _sides(claims),
+        "three": poster_pictures(neurons, neuron),
+        "sides": poster_sides(neurons, neuron),
+        "ticks": poster_ticks(neurons, neuron),
         "kind": neurons.kind,
         "pictures": neurons.pictures(neurons.kind, neuron, CARD_IMAGES),
         "words": neurons.named("word", neuron, CARD_WORDS) if "word" in neurons.stats else [],
@@ -61,16 +64,6 @@ def _drawing_entries(frame: StoreFrame, neurons: Neurons, neuron: int) -> list[R
             }
         )
     return written
-
-
-def _sides(claims: list[Record] | None) -> list[tuple[str, str]]:
-    """What the neuron responds to and what it writes, in words; nothing for labels that do not tell them apart."""
-    if not claims or not {"responds_to", "writes"} <= set(claims[0]):
-        return []
-    return [
-        (title, display_text(claims[0][name]) if claims[0][name] else "nothing that is significant")
-        for title, name in (("Responds to", "responds_to"), ("Writes", "writes"))
-    ]
 
 
 def _claim(row: Record) -> Record:

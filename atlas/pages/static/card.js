@@ -50,12 +50,17 @@
         element("li", {}, linked(row, place), element("small", {}, figure(value))),
       ),
     );
-  const section = (title, ...children) => element("section", {}, element("h2", {}, title), ...children);
+  // All but the pictures is folded; what the address names is opened, and everything for print.
+  const section = (title, ...children) =>
+    element("details.part", {}, element("summary", {}, element("h2", {}, title)), ...children);
+  addEventListener("beforeprint", () => {
+    for (const part of article.querySelectorAll("details")) part.open = true;
+  });
   const list = (title, entries) =>
     element(
       "div",
       {},
-      element("h2", {}, title),
+      title ? element("h3", {}, title) : null,
       element(
         "ol.words",
         {},
@@ -134,6 +139,7 @@
       [from, to] = edges(stat, i).map(figure);
     for (const button of article.querySelectorAll(".band"))
       button.setAttribute("aria-pressed", String(button.dataset.band === `${kind}=${i + 1}`));
+    byId("bands").closest("details").open = true;
     byId("band").hidden = false;
     byId("band").replaceChildren(
       element(
@@ -249,7 +255,7 @@
     return (
       rows &&
       section(
-        title,
+        title === "Receipts" ? "Tested by switching the neuron" : title === "Facets" ? "Groups of its pictures" : title,
         element(
           "div.scroll",
           { tabindex: "0", role: "region", "aria-label": title },
@@ -313,13 +319,16 @@
     );
   const words =
     word &&
-    element(
-      "div.pair",
-      { id: "words" },
-      ...["top", "bottom"].map((tail) =>
-        list(
-          `Words that activate it ${tail === "top" ? "most" : "least"}`,
-          word[tail].map(([row, value]) => [known(row).name, value]),
+    section(
+      "Words that activate it most and least",
+      element(
+        "div.pair",
+        { id: "words" },
+        ...["top", "bottom"].map((tail) =>
+          list(
+            tail === "top" ? "Most" : "Least",
+            word[tail].map(([row, value]) => [known(row).name, value]),
+          ),
         ),
       ),
     );
@@ -331,7 +340,8 @@
       spread(),
       image && section("Images that activate it least", tiles(image.bottom)),
       near(),
-      card.texts && element("section", {}, list("Texts nearest to its basis row", card.texts)),
+      card.texts &&
+        section("What it tells the rest of the model: texts nearest to its basis row", list("", card.texts)),
       table(
         "Facets",
         card.facets,
@@ -346,6 +356,18 @@
           "changed when the same was done to matched control neurons. Confirmed: both the confidence interval and " +
           "the p-value show an effect of this neuron.",
       ),
+      article.querySelector(".claims") &&
+        section(
+          "What p and q mean",
+          element(
+            "p.note",
+            {},
+            "p is how often chance alone gives a label at least as much evidence. q is the share of false labels to " +
+              "expect if all labels that are at least this sure are believed. A label is confirmed if raising or " +
+              "silencing the neuron moves its score as the label says, and more than in matched neurons (q up to " +
+              "0.05 over all labels that were tried).",
+          ),
+        ),
       again(),
       absent(),
     ].filter(Boolean),

@@ -1,0 +1,92 @@
+"""The head of a neuron's card: three large pictures, what it responds to, reads and writes, and the evidence in a line.
+
+A neuron responds to what its strongest pictures show, reads the rendered words that activate it most, and writes the
+texts nearest to its basis row. Its name is checked in three ways: by its pictures, by its words, and by switching it.
+"""
+
+from dataclasses import dataclass
+
+from atlas.analysis.naming import NONE
+from atlas.formatting import Record, display_text
+from atlas.pages.neurons import Neurons
+from atlas.pages.phrases import word_runs
+from atlas.pages.rows import Thumbnail
+
+POSTER_PICTURES, POSTER_NAMES = 3, 3
+TICK_WORDS = 12  # the name must be among so many of its strongest words
+TICK_SHARE = 0.25  # and be shown by this share of its strongest pictures
+_NOTHING = "nothing that is significant"
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A check of a neuron's name: whether it `holds` (None: not tested), and the finding in words."""
+
+    holds: bool | None
+    text: str
+
+
+def poster_pictures(neurons: Neurons, neuron: int) -> list[Thumbnail]:
+    """The strongest pictures of a neuron, each thing once."""
+    top = neurons.stats[neurons.kind][neuron]["top"]
+    return [neurons.rows.picture(top[at]) for at in neurons.rows.distinct(top, POSTER_PICTURES)]
+
+
+def poster_sides(neurons: Neurons, neuron: int) -> list[tuple[str, str]]:
+    """What a neuron responds to, reads and writes, in words; what is not known is left out."""
+    claims = (neurons.claims or {}).get(neuron)
+    tested: Record = claims[0] if claims else {}
+    found = []
+    if "responds_to" in tested:
+        found.append(("Responds to", display_text(tested["responds_to"]) if tested["responds_to"] else _NOTHING))
+    elif neurons.kind == "image" and neurons.rows.names.telling:
+        top = neurons.stats["image"][neuron]["top"]
+        shown = [neurons.rows.names[top[at]] for at in neurons.rows.distinct(top, POSTER_NAMES)]
+        found.append(("Responds to", ", ".join(shown)))
+    if "word" in neurons.stats:
+        found.append(("Reads", ", ".join(neurons.named("word", neuron, POSTER_NAMES))))
+    if "writes" in tested:
+        found.append(("Writes", display_text(tested["writes"]) if tested["writes"] else _NOTHING))
+    elif neurons.texts:
+        found.append(("Writes", ", ".join(map(display_text, neurons.texts[neuron]["texts"][:POSTER_NAMES]))))
+    return found
+
+
+def poster_ticks(neurons: Neurons, neuron: int) -> list[Tick]:
+    """Three checks of the first part of a neuron's name: by its pictures, by its words, by switching it."""
+    name = neurons.names[neuron]
+    if name.source == "number":
+        return []
+    thing = name.parts[0].casefold()
+    return [_pictured(neurons, neuron, thing), _written(neurons, neuron, thing), _switched(neurons, neuron, thing)]
+
+
+def _pictured(neurons: Neurons, neuron: int, thing: str) -> Tick:
+    if neurons.kind != "image" or not neurons.rows.names.telling:
+        return Tick(None, "pictures: without names")
+    top = neurons.stats["image"][neuron]["top"]
+    shown = sum(thing in word_runs(neurons.rows.names[row].casefold()) for row in top)
+    return Tick(shown >= TICK_SHARE * len(top), f"{shown} of its {len(top)} strongest pictures show it")
+
+
+def _written(neurons: Neurons, neuron: int, thing: str) -> Tick:
+    if "word" not in neurons.stats:
+        return Tick(None, "words: none in this atlas")
+    words = [word.casefold() for word in neurons.named("word", neuron, TICK_WORDS)]
+    if thing not in words:
+        return Tick(False, f"not among its {TICK_WORDS} strongest words")
+    rank = words.index(thing) + 1
+    return Tick(True, "its strongest word" if rank == 1 else f"among its {rank} strongest words")
+
+
+def _switched(neurons: Neurons, neuron: int, thing: str) -> Tick:
+    rows = [
+        row
+        for row in (neurons.receipts or {}).get(neuron, ())
+        if display_text(row.get("concept", NONE)).casefold() == thing and row.get("act", "raise") == "raise"
+    ]
+    if not rows:
+        return Tick(None, "switching: not tested")
+    if not any(row.get("confirmed") for row in rows):
+        return Tick(False, "switching it does not confirm it")
+    return Tick(True, "raising it changes its score, more than in matched neurons")
