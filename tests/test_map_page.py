@@ -258,6 +258,24 @@ def test_a_neuron_beside_the_map_has_a_strip_without_repeats_and_a_slider(visit:
     assert page.locator("#neuron .among i").is_visible()
 
 
+def test_a_selection_says_what_sets_it_apart(visit: Visit) -> None:
+    page = visit.open("map.html")
+    near = "(k => [...atlas.page.points.x.keys()].sort((a, b) => atlas.page.points.x[a] - atlas.page.points.x[b])[k])"
+    left, right = (page.evaluate(f"atlas.page.points.x[{near}({k})]") for k in (0, 20))
+    page.evaluate(
+        f"atlas.page.selection.take([[{left}, -33000], [{right}, -33000], [{right}, 33000], [{left}, 33000]])"
+    )
+    page.wait_for_selector(".apart h3")
+    chosen = page.evaluate("atlas.page.selection.chosen().map((i) => atlas.page.rows.name(atlas.page.points.row[i]))")
+    for line in page.locator(".apart ul").first.locator("li").all():
+        word, told = line.locator("bdi").inner_text(), line.locator("small").inner_text()
+        held = sum(word in name.lower().split() for name in chosen)
+        if "Words" in page.locator(".apart small").first.inner_text():
+            assert told.startswith(f"{held} of {len(chosen)}, by chance")
+            assert held > 2 * int(told.split()[-1])
+    assert page.locator("#selection .strip.many button").count() > 0
+
+
 def test_lasso_table_and_export(visit: Visit) -> None:
     page = visit.open("map.html")
     count = lasso(page, 300, 120, 820, 600)

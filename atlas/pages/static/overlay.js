@@ -80,14 +80,14 @@ atlas.overlay = (stage, points, options, repaint) => {
   const SQUARE = 27, // pixels of a square where the whole map is seen; it grows to 1.4 times that, then it is cut
     SIDE = 0.93, // of a picture, in squares
     TURNS = 20; // of moving apart
-  function chosen(view, square) {
+  function chosen(view, square, shown) {
     const { front } = options,
       best = new Map(),
       [left, top] = [view.toX(0), view.toY(0)];
     for (let k = 0; k < front.point.length; k++) {
       const i = front.point[k],
         [x, y] = [view.toX(points.x[i]), view.toY(points.y[i])];
-      if (x < -square || y < -square || x > view.w + square || y > view.h + square || !options.visible(i)) continue;
+      if (x < -square || y < -square || x > view.w + square || y > view.h + square || !shown(i)) continue;
       const [column, row] = [(x - left) / square, (y - top) / square].map(Math.floor);
       const away = (x - left - (column + 0.5) * square) ** 2 + (y - top - (row + 0.5) * square) ** 2,
         key = column * 1e5 + row;
@@ -117,7 +117,9 @@ atlas.overlay = (stage, points, options, repaint) => {
       });
     return all.map(({ x, y, place: [i, , , cell] }) => [i, x, y, cell]);
   }
-  function standing(pen, view, marked, taken) {
+  let among = null,
+    last = null; // the highlighted points as a set, and those that it was made of
+  function standing(pen, view, marked, lit, taken) {
     if (!options.front) return { drawn: [], side: 0 };
     const level = Math.floor(2 * Math.log2(Math.max(view.enlarged, 0.25)) + 1e-6) / 2,
       square = (SQUARE * view.enlarged) / 2 ** level,
@@ -126,7 +128,9 @@ atlas.overlay = (stage, points, options, repaint) => {
     const free = ([, x, y]) =>
       !taken.some((b) => b[0] < x + half && x - half < b[2] && b[1] < y + half && y - half < b[3]);
     const inside = ([, x, y]) => x > 0 && y > 0 && x < view.w && y < view.h;
-    const places = part(chosen(view, square), side + 1).filter((place) => inside(place) && free(place));
+    if (lit !== last) [among, last] = [lit && new Set(lit), lit];
+    const shown = (i) => (among ? among.has(i) : options.visible(i));
+    const places = part(chosen(view, square, shown), side + 1).filter((place) => inside(place) && free(place));
     const drawn = apart(places, side);
     for (const place of drawn) stamp(pen, place, side, marked.includes(place[0]), place[3]);
     return { drawn, side };
@@ -250,7 +254,7 @@ atlas.overlay = (stage, points, options, repaint) => {
     const named = findNames(pen, view, few ? squares : []);
     // where pictures stand for others, a few words come first, and the pictures leave them their room
     const sparse = !fitting && !lit && options.front ? write(boxes(named), 0, SPARSE) : [];
-    const { drawn, side } = fitting || standing(pen, view, marked, boxes(sparse));
+    const { drawn, side } = fitting || standing(pen, view, marked, lit, boxes(sparse));
     const full = fitting || !options.front,
       words = lit && !few ? [] : full ? write([...squares, ...boxes(named)], side, ROOM) : sparse;
     writer.draw(pen, words, marked);
