@@ -44,7 +44,11 @@ def data_uri(path: Path) -> str:
 
 
 def _style(path: Path) -> str:
-    return _ADDRESS.sub(lambda found: f'url("{data_uri(path.parent / found[1])}")', path.read_text("utf-8"))
+    def inlined(found: re.Match[str]) -> str:
+        picture = path.parent / found[1]
+        return f'url("{data_uri(picture)}")' if picture.exists() else "none"  # not every site has all pictures
+
+    return _ADDRESS.sub(inlined, path.read_text("utf-8"))
 
 
 def _script(path: Path) -> str:
