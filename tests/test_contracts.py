@@ -62,7 +62,7 @@ def imported(path: Path) -> set[str]:
 # -- the house ---------------------------------------------------------------------------------------------------------
 
 ROOMS = (  # in the order in which data flows
-    *("errors", "arrays", "vectors", "formatting", "console", "reprs"),
+    *("errors", "arrays", "vectors", "formatting", "option_types", "console", "reprs"),
     *("sources", "model", "store", "analysis", "dream", "pages", "mini", "options", "cli"),
 )
 FREE = {"main"}  # each command line has its own
