@@ -41,26 +41,26 @@ def part(name: str) -> Part:
     return known.get(name, Part(name, "atlas page {store}" if name in ("site", "single") else "made by a test"))
 
 
-def write_array(shard: Shard, name: str, array: np.ndarray) -> None:
+def write_array(store: Store, shard: Shard, name: str, array: np.ndarray) -> None:
     """Give a shard another array, with its checksums, as if it had been collected so."""
     np.save(shard.folder / f"{name}.npy", array)
-    _seal(shard)
+    _seal(store, shard)
 
 
-def write_rows(shard: Shard, rows: pa.Table) -> None:
+def write_rows(store: Store, shard: Shard, rows: pa.Table) -> None:
     """Give a shard other rows, with their checksums, as if they had been collected so."""
     pq.write_table(rows, shard.folder / "rows.parquet")
-    _seal(shard)
+    _seal(store, shard)
 
 
-def _seal(shard: Shard) -> None:
+def _seal(store: Store, shard: Shard) -> None:
     described = {name: stat for name, stat in describe_files(shard.folder).items() if name != "shard.json"}
     shard.files.clear()
     shard.files.update(described)
-    manifest, store = shard.folder / "shard.json", shard.folder.parent.parent / "store.json"
+    manifest = shard.folder / "shard.json"
     write_json(manifest, read_json(manifest) | {"files": described})
-    content = read_json(store)
-    write_json(store, content | {"shards": content["shards"] | {shard.folder.name: sha256(manifest)}})
+    store.manifest["shards"][shard.folder.name] = sha256(manifest)
+    write_json(store.path / "store.json", store.manifest)
 
 
 def fake_store(
@@ -247,7 +247,7 @@ def call(store: Store, labels: list[str], groups: list[str]) -> None:
         table = shard.table(ROW_SCHEMA.names)
         for name, values in (("label", labels), ("caption", [""] * len(labels)), ("group", groups)):
             table = table.set_column(ROW_SCHEMA.names.index(name), name, pa.array(values))
-        pq.write_table(table, shard.folder / "rows.parquet")
+        write_rows(store, shard, table)
 
 
 class FakeClip(Clip):

@@ -57,7 +57,7 @@ def store(tmp_path, clip) -> Store:
     for shard in store.of_kind("image"):
         A = np.array(shard.array("mean"))
         A[:, WRITERS[0]] = 0
-        write_array(shard, "mean", A)
+        write_array(store, shard, "mean", A)
     return store
 
 

@@ -125,7 +125,8 @@ class _Optimisation:
             optimiser.step()
         with torch.no_grad():
             x = canvas.draw()
-            tried = [objective.measure(view_through(self.clip, canvas.views(x), self.tower)) for _ in range(_VIEWS_JUDGED)]
+            views = (canvas.views(x) for _ in range(_VIEWS_JUDGED))
+            tried = [objective.measure(view_through(self.clip, each, self.tower)) for each in views]
         images = (x * 255).round().byte().permute(0, 2, 3, 1).unflatten(0, (k, repeats)).cpu().numpy()
         reached = torch.stack(tried).mean(0).unflatten(0, (k, repeats)).cpu().numpy()
         return [NeuronDrawing(*one) for one in zip(images, reached, strict=True)]
