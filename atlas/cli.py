@@ -75,7 +75,11 @@ def build_command(
     return _report_rejects(store, skip_bad)
 
 
-@takes(ATLAS_SOURCES, option("-n", type=int, dest="shown", default=8, help="first rows to show (8)"), ATLAS_JSON)
+@takes(
+    ATLAS_SOURCES,
+    option("-n", type=whole_number(1, 10_000), dest="shown", default=8, help="first rows to show (8)"),
+    ATLAS_JSON,
+)
 def look_command(source: list[str], shown: int, as_json: bool) -> int:
     """Say what sources hold and what was taken for what, before anything is computed."""
     from atlas.sources.look import look_at

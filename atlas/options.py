@@ -5,13 +5,10 @@ An option without a default gives None if it is not given; the default of the ca
 
 import argparse
 import re
-from typing import TYPE_CHECKING, TypedDict
+from typing import Literal, TypedDict
 
 from atlas.console import option
 from atlas.option_types import path_name, real_number, whole_number
-
-if TYPE_CHECKING:
-    from atlas.model.layers import Token
 
 ATLAS_OUT = option("out", type=path_name, help="folder of the Store")
 ATLAS_JSON = option("--json", action="store_true", dest="as_json", help="print JSON instead of a table")
@@ -64,7 +61,7 @@ class ModelOptionsGiven(CollectOptionsGiven):
     name: str | None
     pretrained: str | None
     layer: list[str] | None
-    token: "Token | None"
+    token: Literal["cls", "patches"] | None
 
 
 class MapOptionsGiven(TypedDict):

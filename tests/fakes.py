@@ -16,8 +16,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from atlas.analysis import parts
 from atlas.model.clip import Clip
-from atlas.store.files import describe_files, sha256, write_json
-from atlas.store.shards import KINDS, REJECT_SCHEMA, ROW_SCHEMA, SHARD_ROWS
+from atlas.store.files import describe_files, read_json, sha256, write_json
+from atlas.store.shards import KINDS, REJECT_SCHEMA, ROW_SCHEMA, SHARD_ROWS, Shard
 from atlas.store.store import STORE_FORMAT, Part, Store
 
 VENDORS = ("Goog", "Twtr")  # openly licensed drawings: Apache 2.0 and CC-BY 4.0
@@ -39,6 +39,28 @@ def part(name: str) -> Part:
     """What is derived in this folder of a Store, made by the command that makes it there."""
     known = {each.name: each for each in vars(parts).values() if isinstance(each, Part)}
     return known.get(name, Part(name, "atlas page {store}" if name in ("site", "single") else "made by a test"))
+
+
+def write_array(store: Store, shard: Shard, name: str, array: np.ndarray) -> None:
+    """Give a shard another array, with its checksums, as if it had been collected so."""
+    np.save(shard.folder / f"{name}.npy", array)
+    _seal(store, shard)
+
+
+def write_rows(store: Store, shard: Shard, rows: pa.Table) -> None:
+    """Give a shard other rows, with their checksums, as if they had been collected so."""
+    pq.write_table(rows, shard.folder / "rows.parquet")
+    _seal(store, shard)
+
+
+def _seal(store: Store, shard: Shard) -> None:
+    described = {name: stat for name, stat in describe_files(shard.folder).items() if name != "shard.json"}
+    shard.files.clear()
+    shard.files.update(described)
+    manifest = shard.folder / "shard.json"
+    write_json(manifest, read_json(manifest) | {"files": described})
+    store.manifest["shards"][shard.folder.name] = sha256(manifest)
+    write_json(store.path / "store.json", store.manifest)
 
 
 def fake_store(
@@ -225,7 +247,7 @@ def call(store: Store, labels: list[str], groups: list[str]) -> None:
         table = shard.table(ROW_SCHEMA.names)
         for name, values in (("label", labels), ("caption", [""] * len(labels)), ("group", groups)):
             table = table.set_column(ROW_SCHEMA.names.index(name), name, pa.array(values))
-        pq.write_table(table, shard.folder / "rows.parquet")
+        write_rows(store, shard, table)
 
 
 class FakeClip(Clip):

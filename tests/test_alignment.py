@@ -14,7 +14,7 @@ from atlas.pages import write_site
 from atlas.pages.provenance import RANDOM_TEXT, RANDOM_WEIGHTS
 from atlas.sources.builtin import emoji_source
 from atlas.sources.vocabulary import emoji_names
-from atlas.store.shards import read_json, write_json
+from atlas.store.files import read_json, write_json
 from atlas.store.store import Store
 from tests.fakes import fake_store, part
 

@@ -15,7 +15,7 @@ from atlas.errors import Refused
 from atlas.model.directions import Directions
 from atlas.store.store import Store
 from decompose.renderings import display_texts, tell_things
-from tests.fakes import WORDS, FakeClip, fake_store, part
+from tests.fakes import WORDS, FakeClip, fake_store, part, write_array
 
 U, E, N = 16, 32, 420
 CAT = 3
@@ -46,10 +46,10 @@ def store(tmp_path_factory: pytest.TempPathFactory, clip: FakeClip) -> Store:
     (shard,) = store.of_kind("image")
     labels = np.array(display_texts(shard.table(["label", "caption"])))
     X = clip.encode_texts(labels.tolist()) + np.random.default_rng(1).normal(size=(N, E)) / 10
-    np.save(shard.folder / "embedding.npy", (X / np.linalg.norm(X, axis=1, keepdims=True)).astype(np.float16))
+    write_array(store, shard, "embedding", (X / np.linalg.norm(X, axis=1, keepdims=True)).astype(np.float16))
     A = np.asarray(shard.array("max")) + 3 * (np.arange(U) == CAT) * (np.char.find(labels, "cat") >= 0)[:, None]
-    np.save(shard.folder / "max.npy", A.astype(np.float16))
-    np.save(shard.folder / "mean.npy", (A.astype(np.float16) / 2))
+    write_array(store, shard, "max", A.astype(np.float16))
+    write_array(store, shard, "mean", (A.astype(np.float16) / 2))
     summarise_neurons(store)
     with store.deriving(part("neurons/basis"), {}) as folder:
         np.save(folder / "basis.npy", clip.basis())
@@ -138,7 +138,7 @@ def test_the_likeness_of_neurons_is_that_of_a_store(store: Store, plain: Plain) 
 def test_the_universality_of_arrays_is_that_of_stores(store: Store, plain: Plain, tmp_path: Path) -> None:
     B = np.random.default_rng(2).permutation(plain.A, axis=1)
     twin = fake_store(tmp_path, images=N, words=0, texts=0, neurons=U, dim=E, derived=False)
-    np.save(twin.of_kind("image")[0].folder / "max.npy", B)
+    write_array(twin, twin.of_kind("image")[0], "max", B)
     found = decompose.match_neurons(plain.A, B, shuffles=3)
     same(found, decompose.universality(store, Store.open(twin.path), shuffles=3))
     assert len(found) == U

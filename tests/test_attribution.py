@@ -2,7 +2,6 @@
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -14,7 +13,7 @@ from atlas.store.store import Store
 from decompose import attribution
 from decompose.attribution import attribute, completeness, explained
 from decompose.prompting import PROMPT_TEMPLATES, concept_embeddings, prompts
-from tests.fakes import fake_store
+from tests.fakes import fake_store, write_array, write_rows
 from tests.towers import adopt, noise
 
 NAMES = ("resnet", "vit", "vit-average", "timm-vit", "RN50x4-like")
@@ -96,7 +95,7 @@ def test_directions_are_attributed_like_neurons(resnet):
 def rewrite(store: Store, kind: str, change) -> np.ndarray:
     """Mean activations of a kind as `change` makes them; and what they then are."""
     for shard in store.of_kind(kind):
-        np.save(shard.folder / "mean.npy", change(np.array(shard.array("mean"))).astype(np.float16))
+        write_array(store, shard, "mean", change(np.array(shard.array("mean"))).astype(np.float16))
     return np.asarray(store.array("mean", kind)[:], np.float64)
 
 
@@ -133,7 +132,7 @@ def test_one_thing_in_many_drawings_counts_once_for_what_a_neuron_varies_by(stor
     groups = [f"vendor {i}" for i in range(len(A))]
     for name, values in (("label", names), ("group", groups)):
         table = table.set_column(ROW_SCHEMA.names.index(name), name, pa.array(values))
-    pq.write_table(table, shard.folder / "rows.parquet")
+    write_rows(store, shard, table)
     weights = np.where(couples, 1 / couples.sum(), 1)
     mean = np.average(A, axis=0, weights=weights)
     expected = np.sqrt(np.average((A - mean) ** 2, axis=0, weights=weights))
@@ -244,7 +243,7 @@ def planted(store: Store, clip: Clip, share: float) -> np.ndarray:
     E = np.sqrt(share) * (Y - Y.mean(0)) + np.sqrt(1 - share) * rng.normal(size=Y.shape) * Y.std(0) + Y.mean(0)
     start = 0
     for shard in store.of_kind("image"):
-        np.save(shard.folder / "embedding.npy", E[start : start + shard.rows].astype(np.float16))
+        write_array(store, shard, "embedding", E[start : start + shard.rows].astype(np.float16))
         start += shard.rows
     x = concept_embeddings(clip, ["cat", "dog"])
     return np.array([np.corrcoef(a, b)[0, 1] ** 2 for a, b in zip((Y @ x.T).T, (E @ x.T).T, strict=True)])

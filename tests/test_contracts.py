@@ -62,8 +62,8 @@ def imported(path: Path) -> set[str]:
 # -- the house ---------------------------------------------------------------------------------------------------------
 
 ROOMS = (  # in the order in which data flows
-    *("errors", "arrays", "vectors", "formatting", "console", "reprs"),
-    *("sources", "model", "store", "analysis", "dream", "pages", "mini", "options", "cli"),
+    *("errors", "arrays", "vectors", "formatting", "option_types", "console", "options", "reprs"),
+    *("sources", "model", "store", "analysis", "dream", "pages", "mini", "cli"),
 )
 FREE = {"main"}  # each command line has its own
 FUNCTION = ast.FunctionDef | ast.AsyncFunctionDef

@@ -19,7 +19,7 @@ from decompose.equations import Equation, Term, compose, equation, name_neurons,
 from decompose.pages import equations_page
 from decompose.prompting import PROMPT_TEMPLATES, chosen_templates, other_templates
 from decompose.solvers import logistic
-from tests.fakes import fake_store, part
+from tests.fakes import fake_store, part, write_array
 from tests.towers import adopt, noise
 
 DATA = Path(__file__).parent / "data"
@@ -57,7 +57,7 @@ def store(tmp_path, clip) -> Store:
     for shard in store.of_kind("image"):
         A = np.array(shard.array("mean"))
         A[:, WRITERS[0]] = 0
-        np.save(shard.folder / "mean.npy", A)
+        write_array(store, shard, "mean", A)
     return store
 
 

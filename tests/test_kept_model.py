@@ -13,6 +13,7 @@ import atlas.model.clip
 from atlas.analysis import parts
 from atlas.analysis.derivation import relate_neurons, relate_texts, summarise_neurons
 from atlas.model import kept_texts
+from atlas.store.files import write_json
 from atlas.store.store import Store
 from decompose.cli import main
 
@@ -85,7 +86,7 @@ def test_a_basis_that_does_not_say_how_texts_were_read_is_passed_over(
     made = tmp_path / "earlier" / parts.BASIS.name / "made.json"
     recipe = json.loads(made.read_text("utf-8"))
     del recipe["recipe"]["text_tower"]
-    made.write_text(json.dumps(recipe), "utf-8")
+    write_json(made, recipe)
     assert Store.open(tmp_path / "earlier").current(parts.BASIS)
     with pytest.raises(AssertionError, match="the model was loaded"):
         main(["search", "happy", "--store", str(tmp_path / "earlier")])

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import silhouette_samples
 
@@ -29,7 +28,7 @@ from decompose.facets import cluster_rows, silhouettes, split_neurons
 from decompose.labels import _table, label_neurons
 from decompose.renderings import Things, strongest_things, tell_things, things_of
 from decompose.responses import Responses
-from tests.fakes import FakeClip, call, fake_store
+from tests.fakes import FakeClip, call, fake_store, write_array, write_rows
 
 CONCEPTS = [
     *("cat", "dog", "sun", "moon", "sad", "happy", "angry", "pizza", "red", "blue", "ship", "train", "tree", "rain"),
@@ -59,13 +58,13 @@ def write(
         A[:, neuron] += 6 * np.isin(shows, answers(neuron))
     for shard, start in zip(store.of_kind(kind), range(0, len(shows), 1024), strict=True):
         at = slice(start, start + shard.rows)
-        np.save(shard.folder / "embedding.npy", X[at].astype(np.float16))
+        write_array(store, shard, "embedding", X[at].astype(np.float16))
         for name in ("max", "mean"):
-            np.save(shard.folder / f"{name}.npy", A[at].astype(np.float16))
+            write_array(store, shard, name, A[at].astype(np.float16))
         table = shard.table([name for name in ROW_SCHEMA.names if name not in ("label", "group")])
         table = table.append_column("label", pa.array(called[at]))
         table = table.append_column("group", pa.array(["one"] * shard.rows))  # pictures of one group are different ones
-        pq.write_table(table.select(ROW_SCHEMA.names), shard.folder / "rows.parquet")
+        write_rows(store, shard, table.select(ROW_SCHEMA.names))
 
 
 @pytest.fixture(scope="module")
@@ -161,13 +160,13 @@ def repeated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, FakeClip]
             thing, vendor = np.divmod(np.arange(shard.rows), DRAWN)
             for name in ("max", "mean"):
                 noisy = A[thing] + random.normal(size=(shard.rows, U)) / 50
-                np.save(shard.folder / f"{name}.npy", noisy.astype(np.float16))
+                write_array(store, shard, name, noisy.astype(np.float16))
             Y = X[thing] + random.normal(size=(shard.rows, E)) / 50
-            np.save(shard.folder / "embedding.npy", (Y / np.linalg.norm(Y, axis=1)[:, None]).astype(np.float16))
+            write_array(store, shard, "embedding", (Y / np.linalg.norm(Y, axis=1)[:, None]).astype(np.float16))
             table = shard.table([name for name in ROW_SCHEMA.names if name not in ("label", "group")])
             table = table.append_column("label", pa.array([" ".join(pairs[i]) for i in thing]))
             table = table.append_column("group", pa.array([f"vendor {i}" for i in vendor]))
-            pq.write_table(table.select(ROW_SCHEMA.names), shard.folder / "rows.parquet")
+            write_rows(store, shard, table.select(ROW_SCHEMA.names))
     return store, clip
 
 
@@ -323,9 +322,9 @@ def test_facets_of_images_that_no_text_is_about_are_called_none(tmp_path: Path) 
     shard = store.of_kind("image")[0]
     heap = np.arange(heaps * each) % heaps
     X = random.normal(size=(heaps, E))[heap] + random.normal(size=(heaps * each, E)) / 5
-    np.save(shard.folder / "embedding.npy", (X / np.linalg.norm(X, axis=1, keepdims=True)).astype(np.float16))
+    write_array(store, shard, "embedding", (X / np.linalg.norm(X, axis=1, keepdims=True)).astype(np.float16))
     A = random.random((len(heap), heaps)) + 3 * np.eye(heaps)[heap]
-    np.save(shard.folder / "max.npy", A.astype(np.float16))
+    write_array(store, shard, "max", A.astype(np.float16))
     rows = split_neurons(store, clip, CONCEPTS, images=each, draws=1000).to_pylist()
     assert len(rows) == heaps
     assert (np.array([row["p"] for row in rows]) <= 0.1).mean() < 0.25  # 0.1 and three standard errors

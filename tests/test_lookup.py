@@ -13,7 +13,7 @@ from atlas.model.directions import Directions
 from atlas.store.store import Store
 from decompose.lookup import TextBank, frequency_bands, neurons_of_text, texts_of_neuron
 from decompose.ranking import rank_neurons
-from tests.fakes import WORDS, FakeClip, fake_store
+from tests.fakes import WORDS, FakeClip, fake_store, write_array
 
 U, E = 16, 32
 CAT, PIZZA, DEAD = 3, 7, 11
@@ -35,12 +35,12 @@ def store(tmp_path_factory: pytest.TempPathFactory, clip: FakeClip) -> Store:
     for shard in store.of_kind(None):
         shows = [WORDS[i % len(WORDS)] for i in range(shard.rows)]
         X = clip.encode_texts(shows) + np.random.default_rng(1).normal(size=(shard.rows, E)) / 10
-        np.save(shard.folder / "embedding.npy", (X / np.linalg.norm(X, axis=1, keepdims=True)).astype(np.float16))
+        write_array(store, shard, "embedding", (X / np.linalg.norm(X, axis=1, keepdims=True)).astype(np.float16))
         if shard.kind != "text":
             A = np.asarray(shard.array("max")) + 3 * (np.arange(U) == 5) * (np.array(shows) == "cat")[:, None]
             A[:, DEAD] = 0 if shard.kind == "image" else 3 * (np.array(shows) == "sun")
-            np.save(shard.folder / "max.npy", A.astype(np.float16))
-            np.save(shard.folder / "mean.npy", (A / 2).astype(np.float16))
+            write_array(store, shard, "max", A.astype(np.float16))
+            write_array(store, shard, "mean", (A / 2).astype(np.float16))
     summarise_neurons(store)
     return store
 
@@ -128,7 +128,7 @@ def test_neurons_are_judged_by_words_where_there_are_no_images(clip: FakeClip, t
     for shard in store.of_kind("word"):
         A = np.array(shard.array("mean"))
         A[:, CAT] = 0
-        np.save(shard.folder / "mean.npy", A)
+        write_array(store, shard, "mean", A)
     ranked = neurons_of_text(clip, "cat", k=U, store=store, by="basis").to_pylist()
     assert ranked[0]["neuron"] != CAT
     assert next(row for row in ranked if row["neuron"] == CAT)["score"] == 0

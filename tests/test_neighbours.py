@@ -13,7 +13,7 @@ from atlas.model.directions import Directions
 from atlas.store.store import Store
 from decompose.neighbours import similar_neurons, universality
 from decompose.responses import Responses
-from tests.fakes import fake_store, part
+from tests.fakes import fake_store, part, write_array
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def rewrite(path: Path, one: Store, change: np.ndarray) -> Store:
     for kind in ("image", "word"):
         for shard in other.of_kind(kind):
             A = np.asarray(shard.array("max"), np.float32) @ change
-            np.save(shard.folder / "max.npy", A.astype(np.float16))
+            write_array(other, shard, "max", A.astype(np.float16))
     return other
 
 
@@ -112,7 +112,7 @@ def test_shuffled_rows_are_not_significant(store: Store, tmp_path: Path) -> None
     other = fake_store(tmp_path / "other", images=150, derived=False)
     for shard in other.of_kind("image"):
         A = np.random.default_rng(2).permutation(np.asarray(shard.array("max")))
-        np.save(shard.folder / "max.npy", A)
+        write_array(other, shard, "max", A)
     assert min(universality(store, other, shuffles=20).to_pydict()["q"]) > 0.05
 
 
@@ -122,7 +122,7 @@ def test_pairs_of_neurons_that_share_nothing_have_p_of_any_size(tmp_path: Path) 
     for _ in range(6):
         for store in (one, other):
             (shard,) = store.of_kind("image")
-            np.save(shard.folder / "max.npy", random.normal(size=(60, 60)).astype(np.float16))
+            write_array(store, shard, "max", random.normal(size=(60, 60)).astype(np.float16))
         found += universality(one, other).to_pydict()["p"]
     assert len(found) > 60
     assert 0.4 < np.mean(found) < 0.65

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from atlas.errors import Refused
-from atlas.store.files import write_json
+from atlas.store.files import save_array, write_json
 from atlas.store.store import Part, Store
 from tests.fakes import fake_store
 
@@ -146,3 +146,10 @@ def test_a_derived_file_of_another_size_is_refused(store: Store, change) -> None
         store.derived(ONE)
     assert not store.current(ONE)
     assert store.has(ONE)
+
+
+@pytest.mark.parametrize("arrange", [np.asarray, np.asfortranarray, lambda A: A.repeat(2, 1)[:, ::2], np.transpose])
+def test_an_array_is_read_as_it_was_written_whatever_its_order(arrange, tmp_path: Path) -> None:
+    A = arrange(np.arange(12, dtype=np.float32).reshape(3, 4))
+    save_array(tmp_path / "a.npy", A)
+    np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), A)

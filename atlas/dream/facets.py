@@ -190,7 +190,7 @@ def record_outputs(tower: nn.Module, paths: Sequence[str]) -> Iterator[dict[str,
         yield found
 
 
-def look(
+def view_through(
     clip: Clip, x: Float[Tensor, "n 3 s s"], tower: nn.Module | None = None, paths: Sequence[str] = ()
 ) -> ModelView:
     """What the model does with images (0 to 1), and the raw tensors of some lower layers; PIXELS are the images."""

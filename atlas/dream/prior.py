@@ -19,7 +19,7 @@ from torch.nn.functional import avg_pool2d
 
 from atlas.analysis.stats import strongest_rows
 from atlas.dream.canvas import ImageStyle, affine_views
-from atlas.dream.facets import look, lower_layers
+from atlas.dream.facets import lower_layers, view_through
 from atlas.dream.objectives import PIXELS, ImageObjective, ModelView
 from atlas.model.clip import Clip
 from atlas.store.originals import original_pictures
@@ -143,7 +143,7 @@ class Prior:
         with torch.no_grad():
             for _ in range(_VIEWS_LEARNT):
                 views = affine_views(x, x.shape[-1], ground, torch.rand(4, len(x), generator=random))
-                seen = look(clip, views, tower, paths)
+                seen = view_through(clip, views, tower, paths)
                 measured.append(objective.measure(seen))
                 for path, each in sort_maps(clip, seen, paths, ground).items():
                     found[path] = found.get(path, 0) + each.unflatten(0, (k, -1)).mean(1) / _VIEWS_LEARNT

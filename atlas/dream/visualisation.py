@@ -16,7 +16,7 @@ from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 
 from atlas.dream.canvas import Canvas, ImageStyle
-from atlas.dream.facets import Theme, look, lower_layers, steering
+from atlas.dream.facets import Theme, lower_layers, steering, view_through
 from atlas.dream.objectives import ImageObjective, direction_responses, diverse, each_its_own
 from atlas.dream.prior import Prior, like_real
 from atlas.errors import Refused
@@ -118,14 +118,15 @@ class _Optimisation:
         optimiser, unit = torch.optim.Adam([canvas.leaf], _LEARNING_RATE), torch.ones(1)
         for step in range(steps):  # gradients are divided by the norm of the first one, against Adam's epsilon
             x = canvas.draw(_COARSE + (1 - _COARSE) * min(1.0, step / (_SHARP * steps)))
-            value = objective.value(look(self.clip, canvas.views(x), self.tower, objective.layers))
+            value = objective.value(view_through(self.clip, canvas.views(x), self.tower, objective.layers))
             gradient = torch.autograd.grad(-value.sum(), canvas.leaf)[0]
             unit = unit if step else gradient.flatten(1).norm(dim=1).clamp(min=_TINY).view(-1, 1, 1, 1, 1)
             canvas.leaf.grad = gradient / unit
             optimiser.step()
         with torch.no_grad():
             x = canvas.draw()
-            tried = [objective.measure(look(self.clip, canvas.views(x), self.tower)) for _ in range(_VIEWS_JUDGED)]
+            views = (canvas.views(x) for _ in range(_VIEWS_JUDGED))
+            tried = [objective.measure(view_through(self.clip, each, self.tower)) for each in views]
         images = (x * 255).round().byte().permute(0, 2, 3, 1).unflatten(0, (k, repeats)).cpu().numpy()
         reached = torch.stack(tried).mean(0).unflatten(0, (k, repeats)).cpu().numpy()
         return [NeuronDrawing(*one) for one in zip(images, reached, strict=True)]

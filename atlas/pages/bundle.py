@@ -44,11 +44,13 @@ def data_uri(path: Path) -> str:
 
 
 def _style(path: Path) -> str:
-    def inlined(found: re.Match[str]) -> str:
-        picture = path.parent / found[1]
-        return f'url("{data_uri(picture)}")' if picture.exists() else "none"  # not every site has all pictures
+    """A style sheet with its pictures inside; one that this page does not have, such as icons of cells, is none."""
 
-    return _ADDRESS.sub(inlined, path.read_text("utf-8"))
+    def inside(found: re.Match[str]) -> str:
+        picture = path.parent / found[1]
+        return f'url("{data_uri(picture)}")' if picture.is_file() else "none"
+
+    return _ADDRESS.sub(inside, path.read_text("utf-8"))
 
 
 def _script(path: Path) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
+from atlas.formatting import Record
 from atlas.sources.columns import PICTURE_SUFFIXES
 from atlas.sources.decoding import Unreadable, decode
 from atlas.sources.files import NOT_IMAGES, SPLITS, folder_class
@@ -20,6 +21,7 @@ from atlas.sources.items import (
     image_item,
     only_items,
     printable_line,
+    raise_unreadable,
     refused_item,
     size_and_mtime,
 )
@@ -33,8 +35,13 @@ from atlas.sources.sidecars import (
     without_masks,
 )
 from atlas.sources.signatures import HEAD, kind_of_file
+from atlas.sources.textfiles import MAX_CAPTION
 
-_LONGEST_TEXT = 1 << 24  # bytes of a sidecar that are read
+MAX_HEADER = 2**20  # bytes of a tar header that tells about the next member
+_ABOUT_NEXT = frozenset(
+    (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
+)
+_TAR_FAULTS = (tarfile.TarError, OSError, ValueError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -56,17 +63,19 @@ class Tars:
         for inside, file in self.files:
             size, mtime = size_and_mtime(file)
             members, fault = _members(file)
-            yield from self._shard(inside, file, members, mtime)
+            yield from self._shard(inside, file, members, size, mtime)
             if fault:
                 reason = f"the shard breaks off or is no tar: {fault}"
                 item = refused_item(f"{self.name}/{inside}(rest)", self.spec, reason)
                 yield replace(item, size=size, mtime=mtime)
 
-    def _shard(self, inside: str, file: Path, members: list[tarfile.TarInfo], mtime: int) -> Iterator[Item | Note]:
+    def _shard(
+        self, inside: str, file: Path, members: list[tarfile.TarInfo], size: int, mtime: int
+    ) -> Iterator[Item | Note]:
         distinct = Distinct()
         with file.open("rb") as shard:
 
-            def content(member: tarfile.TarInfo, most: int = _LONGEST_TEXT) -> bytes:
+            def content(member: tarfile.TarInfo, most: int = MAX_CAPTION) -> bytes:
                 shard.seek(member.offset_data)
                 return shard.read(min(member.size, most))
 
@@ -78,7 +87,8 @@ class Tars:
                 path = _plain(member.name)
                 if path not in chosen:
                     continue
-                said = read_sidecars({each: content(named[each]) for each in owned.get(path, ())})
+                texts = [each for each in owned.get(path, ()) if not named[each].issparse()]
+                said = read_sidecars({each: content(named[each]) for each in texts})
                 folders = path.split("/")[:-1]
                 label, split = folder_class(folders, "")
                 if said.captions:
@@ -87,25 +97,61 @@ class Tars:
                     yield Note(
                         "taken", "labels: .cls or .json files" if said.label else "labels: folders in the shards"
                     )
-                texts = {"caption": said.captions, "label": (said.label or label,), "group": (said.group,)}
-                texts["split"] = (said.split or split or split_of_path(inside),)
+                said_texts = {"caption": said.captions, "label": (said.label or label,), "group": (said.group,)}
+                said_texts["split"] = (said.split or split or split_of_path(inside),)
                 id = distinct(identifier(f"{self.name}/{inside}{member.name.removeprefix('./')}"))
+                fault = _fault(member, [named[each] for each in texts], size)
                 load = partial(_decode_slice, file, member.offset_data, member.size)
-                yield image_item(id, self.spec, texts, load, member.size, mtime)
+                if fault:
+                    load = partial(raise_unreadable, fault)
+                yield image_item(id, self.spec, said_texts, load, member.size, mtime)
             yield from notes
 
 
 def _members(file: Path) -> tuple[list[tarfile.TarInfo], str]:
     """The visible files of a shard, and what is wrong with it if it cannot be read to its end."""
     found: list[tarfile.TarInfo] = []
+    if not file.is_file():
+        return found, "not a regular file"
     try:
-        with tarfile.open(file, "r:") as tar:  # not "r": offsets mean nothing in a compressed file
+        with tarfile.open(
+            file, "r:", tarinfo=_CheckedInfo
+        ) as tar:  # not "r": offsets mean nothing in a compressed file
             for member in tar:
                 if member.isfile() and not PurePosixPath(member.name).name.startswith("."):
                     found.append(member)
-    except (tarfile.TarError, OSError) as error:
+    except _TAR_FAULTS as error:
         return found, printable_line(error) or type(error).__name__
     return found, ""
+
+
+class _CheckedInfo(tarfile.TarInfo):
+    """A header of a tar file whose sizes are checked before Python's tarfile follows them.
+
+    Versions of Python differ in what they check: some go round for ever at a negative size (CVE-2025-8194), or at a
+    list of holes that does not end.
+    """
+
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.size < 0 or (self.type in _ABOUT_NEXT and self.size > MAX_HEADER):
+            raise tarfile.HeaderError(f"a member of {self.size:,} bytes")
+        return super()._proc_member(tar)  # type: ignore[misc] - tarfile's own step from header to member
+
+    def _proc_gnusparse_10(self, next: tarfile.TarInfo, pax_headers: Record, tar: tarfile.TarFile) -> None:
+        raise tarfile.HeaderError("a sparse member, whose bytes are not as they are named")
+
+
+def _fault(member: tarfile.TarInfo, texts: Sequence[tarfile.TarInfo], size: int) -> str:
+    """Why a picture of a shard of `size` bytes cannot be read, or ""."""
+    if member.issparse():
+        return "a sparse member: its bytes are not as they are named"
+    if member.offset_data + member.size > size:
+        return "the shard breaks off within it"
+    large = next((text for text in texts if text.size > MAX_CAPTION), None)
+    if large is None:
+        return ""
+    name = printable_line(PurePosixPath(large.name).name)
+    return f"its {name} has {large.size:,} bytes, the limit is {MAX_CAPTION:,}"
 
 
 def _plain(name: str) -> str:

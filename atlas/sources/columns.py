@@ -64,6 +64,9 @@ def column_roles(
     plain = {plain_name(column): column for column in reversed(found)}
     known = {role: next((plain[name] for name in names if name in plain), None) for role, names in ROLES.items()}
     chosen = {role: column for role, column in {**known, **asked}.items() if column is not None}
+    twice = next((column for column in chosen.values() if list(found).count(column) > 1), None)
+    if twice is not None:
+        raise Refused(f"{where}: two columns are called {printable_line(twice)!r}; rename one")
     pictures = [column for column in found if sample and looks_like_picture(sample.get(column))]
     if "image" not in chosen and pictures:
         chosen["image"] = pictures[0]

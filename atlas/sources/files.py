@@ -3,13 +3,15 @@
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from atlas.errors import Refused
 from atlas.sources.columns import PICTURE_SUFFIXES
+from atlas.sources.decoding import TRIED_AGAIN, Unreadable, read_bytes
 from atlas.sources.imagefile import image_file_item
-from atlas.sources.items import Item, Note, only_items, printable_line
+from atlas.sources.items import Item, Note, only_items, printable_line, raise_unreadable, refused_item
 from atlas.sources.metadata import METADATA_NAMES, FolderMetadata, read_metadata
 from atlas.sources.sidecars import (
     CAPTION_SUFFIXES,
@@ -23,6 +25,7 @@ from atlas.sources.sidecars import (
 )
 from atlas.sources.signatures import head_of, kind_of_file
 from atlas.sources.tables import TABLE_SUFFIXES, table_of_texts
+from atlas.sources.textfiles import MAX_CAPTION
 
 # Files with other suffixes are looked into; those that are no images are left out, in a line of the summary.
 NOT_IMAGES = frozenset((
@@ -40,7 +43,9 @@ SPLITS = {
 }
 _SHELVES = frozenset(("images", "image", "imgs", "img", "jpegimages", "jpegs", "data"))  # folders that are no class
 _PACKED = (".tar", ".parquet", ".arrow", ".feather")  # sources of their own
+_Place = tuple[tuple[int, int], ...]  # device and inode of a folder and of those around it
 _SILENT = SidecarTexts()
+_DEEPEST = 100  # folders in folders
 _COMPRESSED = (".zip", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 
 
@@ -78,21 +83,21 @@ class Folder:
             yield from table.notes()
         yield from _notes(self.spec, outline)
 
-    def _below(
-        self, folder: Path, inside: str, above: tuple[tuple[int, int], ...], outline: _Outline
-    ) -> Iterator[Item | Note]:
-        status = folder.stat()
-        here = status.st_dev, status.st_ino
-        if here in above:  # a link to an enclosing folder: following it would never end
+    def _below(self, folder: Path, inside: str, above: _Place, outline: _Outline) -> Iterator[Item | Note]:
+        try:
+            entries, here = _listed(folder, above)
+        except Unreadable as unreadable:
+            if not above:
+                raise Refused(f"{folder}: {unreadable}") from None
+            yield refused_item(f"{self.name}/{inside}", self.spec, f"a folder that {unreadable}{TRIED_AGAIN}")
             return
-        entries = _visible(folder)
         files = {entry.name: entry for entry in entries if not _is_folder(entry)}
         pictures, texts, _ = sorted_files(files, Path(folder))
         beside = match_beside(pictures, texts, False)[0] if texts else {}
         chosen = set(pictures)
         for entry in entries:
             if entry.name not in files:
-                yield from self._below(Path(entry.path), f"{inside}{entry.name}/", (*above, here), outline)
+                yield from self._below(Path(entry.path), f"{inside}{entry.name}/", here, outline)
             elif entry.name in chosen:
                 sidecars = [f"{inside}{name}" for name in beside.get(entry.name, ())]
                 yield from self._entry(inside, entry.name, sidecars, outline)
@@ -100,7 +105,7 @@ class Folder:
     def _entry(self, inside: str, name: str, sidecars: list[str], outline: _Outline) -> Iterator[Item | Note]:
         path = f"{inside}{name}"
         sidecars += outline.moved.get(path, ())
-        said = read_sidecars({each: _content(self.root / each) for each in sidecars}) if sidecars else _SILENT
+        said, fault = _read(self.root, sidecars) if sidecars else (_SILENT, "")
         for home, table in outline.metadata.items():
             if path.startswith(home):
                 said = table.added_to(said, path.removeprefix(home))
@@ -115,7 +120,8 @@ class Folder:
         label, group = said.label or label, said.group or (folders[0] if folders else self.name)
         texts = {"caption": said.captions, "label": (printable_line(label),), "group": (printable_line(group),)}
         texts["split"] = (said.split or split,)
-        yield image_file_item(f"{self.name}/{path}", self.spec, self.root / path, texts)
+        item = image_file_item(f"{self.name}/{path}", self.spec, self.root / path, texts)
+        yield replace(item, load=partial(raise_unreadable, fault)) if fault else item
 
 
 def folder_class(folders: Sequence[str], home: str) -> tuple[str, str]:
@@ -130,15 +136,12 @@ def holds_pictures(root: Path) -> bool:
     return _first_picture(root, ()) is not None
 
 
-def _first_picture(folder: Path, above: tuple[tuple[int, int], ...]) -> Path | None:
-    here = folder.stat().st_dev, folder.stat().st_ino
-    if here in above:
-        return None
-    entries = _visible(folder)
+def _first_picture(folder: Path, above: _Place) -> Path | None:
+    entries, here = _listed_if_possible(folder, above)
     for entry in entries:
         if not _is_folder(entry) and is_picture(entry.name, Path(entry.path)):
             return Path(entry.path)
-    inner = (_first_picture(Path(entry.path), (*above, here)) for entry in entries if _is_folder(entry))
+    inner = (_first_picture(Path(entry.path), here) for entry in entries if _is_folder(entry))
     return next((path for path in inner if path), None)
 
 
@@ -185,12 +188,8 @@ def _outline(root: Path) -> _Outline:
     return found
 
 
-def _look_over(folder: Path, inside: str, above: tuple[tuple[int, int], ...], found: _Outline) -> None:
-    status = folder.stat()
-    here = status.st_dev, status.st_ino
-    if here in above:
-        return
-    entries = _visible(folder)
+def _look_over(folder: Path, inside: str, above: _Place, found: _Outline) -> None:
+    entries, here = _listed_if_possible(folder, above)
     pictures, texts, others = sorted_files([entry.name for entry in entries if not _is_folder(entry)], folder)
     if tables := [name for name in (*texts, *others) if name.lower() in METADATA_NAMES]:
         found.metadata[inside] = read_metadata(folder / tables[0], inside)
@@ -206,19 +205,16 @@ def _look_over(folder: Path, inside: str, above: tuple[tuple[int, int], ...], fo
             found.left[suffix].append(f"{inside}{name}")
     for entry in entries:
         if _is_folder(entry):
-            _look_over(Path(entry.path), f"{inside}{entry.name}/", (*above, here), found)
+            _look_over(Path(entry.path), f"{inside}{entry.name}/", here, found)
 
 
-def _all_pictures(folder: Path, inside: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
-    here = folder.stat().st_dev, folder.stat().st_ino
-    if here in above:
-        return
-    entries = _visible(folder)
+def _all_pictures(folder: Path, inside: str, above: _Place) -> Iterator[str]:
+    entries, here = _listed_if_possible(folder, above)
     pictures, _, _ = sorted_files([entry.name for entry in entries if not _is_folder(entry)], folder)
     yield from (f"{inside}{name}" for name in pictures)
     for entry in entries:
         if _is_folder(entry):
-            yield from _all_pictures(Path(entry.path), f"{inside}{entry.name}/", (*above, here))
+            yield from _all_pictures(Path(entry.path), f"{inside}{entry.name}/", here)
 
 
 def _notes(spec: str, outline: _Outline) -> Iterator[Note]:
@@ -242,20 +238,43 @@ def _notes(spec: str, outline: _Outline) -> Iterator[Note]:
         yield Note("lost", "texts that belong to no picture", len(outline.texts), outline.texts[0])
 
 
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes() if path.is_file() else b""
-    except OSError:
-        return b""
+def _read(root: Path, sidecars: Sequence[str]) -> tuple[SidecarTexts, str]:
+    """What the sidecars of a picture say; and why one of them cannot be read, or ""."""
+    contents: dict[str, bytes] = {}
+    for path in sidecars:
+        try:
+            contents[path] = read_bytes(root / path, MAX_CAPTION)
+        except Unreadable as unreadable:
+            return _SILENT, f"its caption {printable_line(path.rpartition('/')[2])}: {unreadable}"
+    return read_sidecars(contents), ""
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
 
 
-def _visible(folder: Path) -> list[os.DirEntry[str]]:
+def _listed(folder: Path, above: _Place) -> tuple[list[os.DirEntry[str]], _Place]:
+    """The visible entries of a folder, sorted, and its place; none of a link to a folder around it.
+
+    Raises `Unreadable` if it cannot be listed.
+    """
     try:
+        status = folder.stat()
+        here = status.st_dev, status.st_ino
+        if here in above:  # following it would never end
+            return [], above
         with os.scandir(folder) as entries:
-            return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
+            shown = [entry for entry in entries if not entry.name.startswith(".")]
     except OSError as error:
-        raise Refused(f"{folder}: cannot be listed ({(error.strerror or 'unknown').lower()})") from None
+        raise Unreadable(f"cannot be listed ({(error.strerror or 'unknown').lower()})") from None
+    if len(above) >= _DEEPEST:
+        raise Unreadable(f"lies in more than {_DEEPEST} others and is not looked into")
+    return sorted(shown, key=lambda entry: entry.name), (*above, here)
+
+
+def _listed_if_possible(folder: Path, above: _Place) -> tuple[list[os.DirEntry[str]], _Place]:
+    """The same, with no entries where `Folder` lists a reject."""
+    try:
+        return _listed(folder, above)
+    except Unreadable:
+        return [], above

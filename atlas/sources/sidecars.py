@@ -155,7 +155,7 @@ def _json_object(text: str) -> dict[str, object]:
     """The caption, label, group, split and key in a JSON object, by the names that columns of tables have."""
     try:
         read = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     if not isinstance(read, dict):
         return {}

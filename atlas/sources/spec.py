@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -29,6 +30,7 @@ from atlas.sources.tables import SEPARATORS, TABLE_SUFFIXES, Paths, Table, table
 __all__ = ["Item", "Source", "join", "parse"]
 _PACKAGED = ("emoji", "words", "texts")
 _PACKED = (".tar", *COLUMNAR_SUFFIXES)
+_MOST_SHARDS = 1_000_000
 
 
 def parse(spec: str) -> Source:
@@ -205,6 +207,8 @@ def _path(spec: str, body: str, given: Mapping[str, str]) -> Source:
         return _pattern(spec, body, given)
     if path.is_dir():
         return _directory(spec, path, given)
+    if not path.is_file():
+        raise Refused(f"{spec}: not a regular file")
     suffix = path.suffix.lower()
     if suffix in TABLE_SUFFIXES or (suffix == ".txt" and (given or table_of_texts(path))):
         columns = _options(spec, given, _TABLE)
@@ -246,14 +250,20 @@ def _below(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
 def _pattern(spec: str, body: str, given: Mapping[str, str]) -> Source:
     """The shards that a glob or a brace expression names."""
     try:
-        asked = list(braceexpand(body))
+        asked = list(islice(braceexpand(body), _MOST_SHARDS + 1))
     except ValueError:
         raise Refused(f"{spec}: unbalanced braces") from None
+    if len(asked) > _MOST_SHARDS:
+        raise Refused(f"{spec}: braces that name more than {_MOST_SHARDS:,} files")
     found = [file for name in asked for file in (sorted(glob.glob(name)) or [name])]
     files = [Path(file).absolute() for file in dict.fromkeys(found)]
-    missing = next((file for file in found if not os.path.exists(file)), None)
+    missing = next((file for file in found if not os.path.isfile(file)), None)
     if missing is not None:
-        where = f"{spec}: no such file or folder" + (f": {missing}" if missing != body else "")
+        where = (
+            f"{spec}: no such file"
+            + (" or folder" if missing == body else "")
+            + (f": {missing}" if missing != body else "")
+        )
         raise Refused(f"{where} (built in are {', '.join(_PACKAGED)})")
     if len({file.suffix.lower() for file in files}) > 1 or files[0].suffix.lower() not in _PACKED:
         raise Refused(f"{spec}: a pattern names .tar or .parquet shards, all of one kind; for images give their folder")

@@ -18,7 +18,7 @@ from atlas.errors import Refused
 from atlas.sources.columns import ROLES, column_roles, looks_like_picture, plain_name, roles_in_words
 from atlas.sources.imagefile import PathFinder, image_file_item
 from atlas.sources.items import Distinct, Item, Note, only_items, printable_line, refused_item
-from atlas.sources.textfiles import read_lines, text_encoding
+from atlas.sources.textfiles import MAX_RECORDS, bounded_lines, check_regular, read_lines, text_encoding
 from atlas.sources.values import cell_texts, first_text
 
 SEPARATORS = {"comma": ",", "tab": "\t", "semicolon": ";", "bar": "|"}
@@ -147,7 +147,7 @@ def table_dialect(file: Path, separator: str | None = None, encoding: str | None
     if file.suffix.lower() in (".jsonl", ".ndjson", ".json"):
         return Dialect(encoding)
     with file.open(encoding=encoding, newline="", errors="replace") as text:
-        lines = list(islice((line for line in text if line.strip()), _SNIFFED_LINES))
+        lines = list(islice((line for line in bounded_lines(text, file) if line.strip()), _SNIFFED_LINES))
     first = "\t" if file.suffix.lower() == ".tsv" else ","
     signs = [separator] if separator else [first, *(each for each in SEPARATORS.values() if each != first)]
     sign = max(signs, key=lambda each: _fit(lines, each)) if lines else first
@@ -193,16 +193,17 @@ def table_rows(file: Path, layout: Dialect) -> Iterator[tuple[int, Row]]:
 def _json_row(line: str) -> Row:
     try:
         row = json.loads(line)
-    except ValueError as error:
-        return BadRow(f"is not JSON ({error})")
+    except (ValueError, RecursionError) as error:
+        return BadRow(f"is not JSON ({printable_line(error)[:100]})")
     return row if isinstance(row, dict) else BadRow("is not a JSON object")
 
 
 def _json_records(file: Path, encoding: str) -> Iterator[Row]:
     """Records of a JSON file: a list of objects, or an object with one for each picture, as trainers write it."""
+    check_regular(file, MAX_RECORDS)
     try:
         content = json.loads(file.read_text(encoding, errors="replace"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Refused(f"{file}: not JSON ({printable_line(error)[:100]})") from None
     if isinstance(content, dict) and content and all(isinstance(each, dict) for each in content.values()):
         content = [{"image": key, **value} for key, value in content.items()]
@@ -215,7 +216,7 @@ def _json_records(file: Path, encoding: str) -> Iterator[Row]:
 def _csv_rows(file: Path, layout: Dialect) -> Iterator[tuple[int, Row]]:
     header = list(layout.header) if layout.header else None
     with file.open(encoding=layout.encoding, newline="", errors="replace") as text:
-        for number, cells in _records(text, layout.separator):
+        for number, cells in _records(bounded_lines(text, file), layout.separator):
             if header is None:
                 header = [cell.strip().strip("\ufeff") for cell in cells]
                 continue
