@@ -11,12 +11,14 @@ from atlas.errors import Refused
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Wanted = Literal[1, 2, "positions", "texts"]
-_AXES = {1: "one axis", 2: "two axes, rows and columns"}
+Numbers = Literal[1, 2, "positions", "marks"]
+Wanted = Numbers | Literal["texts"]
+_AXES = {1: "one axis", "marks": "one axis", 2: "two axes, rows and columns", "positions": "two axes, rows and columns"}
 
 
 def accepts(**wanted: Wanted) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Decorator: these arguments may be anything that holds numbers (with one or two axes), positions or texts.
+    """Decorator: these arguments may be anything that holds numbers (with one or two axes), positions, marks (true or
+    false, one axis) or texts.
 
     The function gets NumPy arrays and lists of text. An argument that cannot be one is refused, and named.
     """
@@ -39,10 +41,12 @@ def accepts(**wanted: Wanted) -> Callable[[Callable[P, R]], Callable[P, R]]:
     return mark
 
 
-def given_array(value: object, kind: Literal[1, 2, "positions"], name: str) -> object:
+def given_array(value: object, kind: Numbers, name: str) -> object:
     """An array of numbers; memory maps and other objects that can be sliced stay what they are."""
     found = _plain(value, name)
     if isinstance(found, np.ndarray):
+        if kind == "marks" and found.dtype.kind == "b":
+            return _with_axes(found, kind, name)
         if found.dtype.kind in "OVUSb":
             try:
                 found = found.astype(np.float32)
@@ -55,12 +59,19 @@ def given_array(value: object, kind: Literal[1, 2, "positions"], name: str) -> o
                 if not np.isfinite(found).all() or (found != np.rint(found)).any():
                     raise Refused(f"{name} holds fractions, and positions are whole numbers")
                 found = found.astype(np.int64)
+        elif kind == "marks":
+            if not np.isin(found, (0, 1)).all():
+                raise Refused(f"{name} holds other numbers than 0 and 1: give true or false for each row")
+            found = found.astype(bool)
         elif found.dtype.kind != "f":
             found = found.astype(np.float32)
+    return _with_axes(found, kind, name)
+
+
+def _with_axes(found: object, kind: Numbers, name: str) -> object:
     shape = tuple(getattr(found, "shape", ()))
-    axes = 2 if kind == "positions" else kind
-    if len(shape) != axes:
-        raise Refused(f"{name} is an array of shape {shape}; it needs {_AXES[axes]}")
+    if len(shape) != (1 if kind in (1, "marks") else 2):
+        raise Refused(f"{name} is an array of shape {shape}; it needs {_AXES[kind]}")
     return found
 
 

@@ -14,6 +14,7 @@ from math import comb
 import numpy as np
 from jaxtyping import Float
 
+from atlas.arrays import accepts
 from atlas.errors import Refused
 from atlas.vectors import cosines
 
@@ -31,6 +32,7 @@ class Association:
     exact: bool  # whether these are all partitions; otherwise they are random draws
 
 
+@accepts(targets=2, A=2, B=2)
 def association_scores(
     targets: Float[np.ndarray, "n e"], A: Float[np.ndarray, "a e"], B: Float[np.ndarray, "b e"]
 ) -> Float[np.ndarray, " n"]:
@@ -39,6 +41,7 @@ def association_scores(
     return cosines(wide[0], wide[1]).mean(1) - cosines(wide[0], wide[2]).mean(1)
 
 
+@accepts(X=2, Y=2, A=2, B=2)
 def association_test(
     X: Float[np.ndarray, "n e"],
     Y: Float[np.ndarray, "m _"],

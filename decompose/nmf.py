@@ -140,11 +140,10 @@ class SparseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         if _streams(A):
             return np.concatenate([self.transform(np.asarray(A[here])) for here in self._blocks(A)])
         A = self._read(A, reset=False)
-        where = self._where(A)
-        D = torch.from_numpy(self.components_.astype(A.dtype)).to(where)
-        Z = hals_codes(torch.from_numpy(A).to(where), D, self.alpha * A.shape[1], self.max_iter, self.tol)
-        return Z.cpu().numpy()
+        D, rows = (torch.from_numpy(each).to(self._where(A)) for each in (self.components_.astype(A.dtype), A))
+        return hals_codes(rows, D, self.alpha * A.shape[1], self.max_iter, self.tol).cpu().numpy()
 
+    @accepts(Z=2)
     def inverse_transform(self, Z: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n u"]:
         """The rows that codes reconstruct: Z @ `signed_`."""
         check_is_fitted(self)
@@ -271,6 +270,7 @@ def matched_cosines(D: Float[np.ndarray, "k u"], E: Float[np.ndarray, "k u"]) ->
     return alike[linear_sum_assignment(-alike)]
 
 
+@accepts(A=2)
 def stability(model: SparseNMF, A: Float[np.ndarray, "n u"], restarts: int = 8, seed: int = 0) -> Stability:
     """The stability of a model's components: copies are fitted from random starts, and matched with the best one."""
     fitted, errors = [], []
@@ -317,10 +317,10 @@ def choose_n_components(
     steady = stable >= stable.max() - _STABLE_WITHIN
     least = np.flatnonzero(steady)[error[steady].argmin()]
     good = steady & (error <= error[least] + spread[least])
-    best = min(k for k, kept in zip(tried, good, strict=True) if kept)
-    return Choice(best, tuple(tried), error, spread, stable)
+    return Choice(min(k for k, kept in zip(tried, good, strict=True) if kept), tuple(tried), error, spread, stable)
 
 
+@accepts(A=2)
 def held_out(model: SparseNMF, A: Float[np.ndarray, "n u"], folds: int = 4, seed: int = 0) -> Float[np.ndarray, " f"]:
     """Held-out relative squared error, one number a fold (bi-cross-validation, Owen & Perry 2009).
 
@@ -330,8 +330,7 @@ def held_out(model: SparseNMF, A: Float[np.ndarray, "n u"], folds: int = 4, seed
     rng, errors = np.random.default_rng(seed), []
     for rows in np.array_split(rng.permutation(len(A)), folds):
         seen = rng.permutation(A.shape[1]) < A.shape[1] // 2
-        fitted = _like(model).fit(np.delete(A, rows, axis=0))
-        errors.append(_unseen_error(fitted, A[rows], seen))
+        errors.append(_unseen_error(_like(model).fit(np.delete(A, rows, axis=0)), A[rows], seen))
     return np.array(errors)
 
 

@@ -51,6 +51,49 @@ def test_numbers(A, tmp_path, name):
         np.testing.assert_allclose(decompose.SparseNMF(2, random_state=0).fit_transform(held), expected, atol=1e-4)
 
 
+FUNCTIONS = {
+    "held_out": lambda A: decompose.held_out(decompose.SparseNMF(2, random_state=0), A, 2),
+    "stability": lambda A: decompose.stability(decompose.SparseNMF(2, random_state=0), A, 2).cosine,
+    "association_test": lambda A: decompose.association_test(A, A, A, A[:7], 50).effect,
+    "inverse_transform": lambda A: fitted_nmf().inverse_transform(A),
+    "difference": lambda A: Directions.difference(A, MARKS["list"], "d").write,
+    "probe": lambda A: Directions.probe(A, MARKS["list"], "d").read,
+    "basis": lambda A: Directions.neurons([1, 3], 40).basis(A),
+}
+MARKS = {
+    "list": [True, False] * 20,
+    "whole numbers": [1, 0] * 20,
+    "pandas": pd.Series([True, False] * 20),
+    "objects": np.array([True, False] * 20, object),
+    "tensor": torch.tensor([True, False] * 20),
+}
+
+
+def fitted_nmf():
+    return decompose.SparseNMF(6, random_state=0, max_iter=500, tol=1e-2).fit(
+        np.random.default_rng(1).random((30, 8), np.float32)
+    )
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_give_the_same_for_all_that_holds_numbers(A, tmp_path, name):
+    expected = FUNCTIONS[name](A)
+    for hold in ("list", "map", "pandas", "polars", "tensor", "tensors"):
+        if (name, hold) == ("stability", "map"):  # a memory map is streamed, which starts from other factors
+            continue
+        np.testing.assert_allclose(FUNCTIONS[name](HOLDERS[hold](A, tmp_path)), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", MARKS)
+def test_marks(A, name):
+    expected = Directions.difference(A, np.array([True, False] * 20), "d")
+    np.testing.assert_array_equal(Directions.difference(A, MARKS[name], "d").write, expected.write)
+    with pytest.raises(Refused, match="mask holds other numbers than 0 and 1"):
+        Directions.difference(A, [2, 0] * 20, "d")
+    with pytest.raises(Refused, match="y holds what is no number"):
+        Directions.probe(A, ["cat", "dog"] * 20, "d")
+
+
 def test_half_precision_and_whole_numbers(A):
     half = torch.tensor(A, dtype=torch.bfloat16)
     np.testing.assert_allclose(given_array(half, 2, "A"), A, atol=0.01)

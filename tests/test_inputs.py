@@ -399,3 +399,43 @@ def test_look_refuses_what_parse_refuses(tmp_path):
         look_at([str(tmp_path / "none")])
     with pytest.raises(Refused, match="show 0 rows or more"):
         look_at(["emoji"], -1)
+
+
+def coco(root, where, folder):
+    """COCO's layout: a JSON file of captions or boxes in `where`, its pictures in `folder`."""
+    for number in (9, 25, 30):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        (root / folder / f"{number:012}.png").write_bytes(image_bytes())
+    images = [{"id": number, "file_name": f"{number:012}.png"} for number in (30, 9, 25)]
+    said = [(25, "a giraffe", 3), (9, "a cat", 4), (9, "a grey cat", 4), (25, "", 4), (77, "of none", 3)]
+    annotations = [{"image_id": image, "caption": text, "category_id": kind} for image, text, kind in said]
+    categories = [{"id": 3, "name": "giraffe"}, {"id": 4, "name": "cat"}]
+    file = root / where / "captions_val2014.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+    return file
+
+
+@pytest.mark.parametrize("folder", ["annotations", "val2014", "images/val2014", "."])
+def test_annotations_of_coco(tmp_path, folder):
+    items = list(parse(str(coco(tmp_path, "annotations", folder))))
+    read = {item.id.rsplit("/", 1)[1]: (item.captions or (item.caption,), item.label) for item in items[:3]}
+    assert read == {
+        "000000000030.png": (("",), ""),
+        "000000000009.png": (("a cat", "a grey cat"), "cat"),
+        "000000000025.png": (("a giraffe",), ""),
+    }
+    assert all(item.load().size == (8, 6) for item in items[:3])
+    with pytest.raises(Unreadable, match="names no image"):
+        items[3].load()
+    assert len(items) == 4
+    assert items[3].caption == "of none"
+
+
+def test_a_folder_that_holds_annotations_of_coco_names_them(tmp_path, capsys):
+    coco(tmp_path, "annotations", "val2014")
+    assert main(["look", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert f"annotations; name the file to read them ({tmp_path}/annotations/captions_val2014.json)" in out
+    assert main(["look", f"{tmp_path}/annotations/captions_val2014.json"]) == 0
+    assert "captions of 3 of 4 pictures" in capsys.readouterr().out

@@ -98,6 +98,7 @@ class Directions:
         Z = A @ self.read.T + self.bias
         return np.maximum(Z, 0) if self.rectified else Z
 
+    @accepts(W=2)
     def basis(self, W: Float[np.ndarray, "u e"]) -> Float[np.ndarray, "k e"]:
         """The change of the embedding for one unit of each direction: write @ W. Raises Refused if it is not finite."""
         if len(W) != self.width:
@@ -119,7 +120,7 @@ class Directions:
         return cls(rows, rows, tuple(f"neuron {i}" for i in ids), np.zeros(len(ids), np.float32))
 
     @classmethod
-    @accepts(D=2)
+    @accepts(D=2, names="texts")
     def components(cls, D: Float[np.ndarray, "k u"], names: Sequence[str] | None = None) -> "Directions":
         """Components of a factorisation A = Z D with codes Z >= 0; D may hold both signs (`SparseNMF.signed_`).
 
@@ -184,6 +185,7 @@ class Directions:
         return cls(found.read, found.write, names, found.bias, rectified=True, rule=found.rule)
 
     @classmethod
+    @accepts(A=2, mask="marks")
     def difference(cls, A: Float[np.ndarray, "n u"], mask: Bool[np.ndarray, " n"], name: str) -> "Directions":
         """The mean of A's rows where `mask` is true, less the mean of the other rows, scaled to unit norm."""
         _two_classes(A, mask, name)
@@ -195,6 +197,7 @@ class Directions:
         return cls(row, row, (name,), np.zeros(1, np.float32))
 
     @classmethod
+    @accepts(A=2, y="marks")
     def probe(
         cls, A: Float[np.ndarray, "n u"], y: Bool[np.ndarray, " n"], name: str, penalty: float = 1.0
     ) -> "Directions":

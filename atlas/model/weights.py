@@ -211,6 +211,8 @@ def _create(name: str, pretrained: str | None) -> nn.Module:
         hub = (open_clip.get_model_config(name) or {}).get("text_cfg", {}).get("hf_model_name")
         if hub and "huggingface.co" in reason:
             reason = f"its text tower is made by transformers from the files of {hub}, which are not in the hub's cache"
+        if isinstance(error, MemoryError) or "allocate memory" in reason:
+            raise Refused(f"cannot load {what}: there is not enough memory for it") from error
         raise Refused(f"cannot load {what}: {type(error).__name__}: {reason}") from error
 
 

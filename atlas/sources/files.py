@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from atlas.errors import Refused
+from atlas.sources.coco import is_coco_name
 from atlas.sources.columns import PICTURE_SUFFIXES
 from atlas.sources.decoding import TRIED_AGAIN, Unreadable, read_bytes
 from atlas.sources.imagefile import image_file_item
@@ -221,7 +222,13 @@ def _notes(spec: str, outline: _Outline) -> Iterator[Note]:
     """Files left out, and how to ask for them; texts that belong to no picture."""
     counts = Counter({suffix: len(names) for suffix, names in outline.left.items()})
     rest = []
+    described = [name for name in outline.left.get(".json", []) if is_coco_name(name)]
+    if described:
+        yield Note("left", "annotations; name the file to read them", len(described), f"{spec}/{described[0]}")
+        outline.left[".json"] = [name for name in outline.left[".json"] if name not in described]
     for suffix, count in sorted(counts.items()):
+        if not outline.left[suffix]:
+            continue
         example = outline.left[suffix][0]
         if suffix in _PACKED or (suffix in (*TABLE_SUFFIXES, ".txt") and suffix != ".json"):
             yield Note("left", f"{suffix} beside the pictures; name the file to read it", count, f"{spec}/{example}")

@@ -21,11 +21,12 @@ def image_file_item(id: str, spec: str, path: Path, texts: Mapping[str, Sequence
 
 
 class PathFinder:
-    """Finds the files that a table names: relative to its folder, or in one of the folders inside that."""
+    """Finds the files that a table names: relative to its folder, or in one of the folders inside that or beside it."""
 
     def __init__(self, home: Path):
         self.home, self.inside, self.found = home, "", 0
         self._folders: list[str] | None = None
+        self._around: list[str] | None = None
 
     def find(self, path: str) -> Path:
         """The path of a named file; relative to `home` if there is no such file anywhere."""
@@ -37,7 +38,7 @@ class PathFinder:
             return file
         if is_address(path):
             return self.home / path
-        for folder in self._beside():
+        for folder in (*self._beside(), *self._beside_home()):
             if file := self._at(folder, path):
                 self.inside = folder
                 return file
@@ -61,6 +62,15 @@ class PathFinder:
             deeper = [path for folder in inside[:20] for path in (folder / folder.name,) if path.is_dir()]
             self._folders = [path.relative_to(self.home).as_posix() for path in [*inside, *deeper][:100]]
         return self._folders
+
+    def _beside_home(self) -> list[str]:
+        """Folders beside that of the table: COCO's annotations/ lies beside train2017/ and images/."""
+        if self.home.name.lower() not in ("annotations", "annotation", "labels", "captions", "metadata"):
+            return []
+        if self._around is None:
+            folders = [path for depth in ("*", "*/*") for path in sorted(self.home.parent.glob(depth)) if path.is_dir()]
+            self._around = ["..", *(f"../{path.relative_to(self.home.parent).as_posix()}" for path in folders[:100])]
+        return self._around
 
     def notes(self) -> list[Note]:
         """Where the files were found, if that is not where the table says."""

@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 
 from atlas.errors import Refused
+from atlas.sources.coco import coco_records, is_coco
 from atlas.sources.columns import ROLES, column_roles, looks_like_picture, plain_name, roles_in_words
 from atlas.sources.imagefile import PathFinder, image_file_item
 from atlas.sources.items import Distinct, Item, Note, only_items, printable_line, refused_item
@@ -199,16 +200,18 @@ def _json_row(line: str) -> Row:
 
 
 def _json_records(file: Path, encoding: str) -> Iterator[Row]:
-    """Records of a JSON file: a list of objects, or an object with one for each picture, as trainers write it."""
+    """Records of a JSON file: a list of objects, an object with one for each picture (trainers), or COCO's lists."""
     check_regular(file, MAX_RECORDS)
     try:
         content = json.loads(file.read_text(encoding, errors="replace"))
     except (ValueError, RecursionError) as error:
         raise Refused(f"{file}: not JSON ({printable_line(error)[:100]})") from None
+    if is_coco(content):
+        content = list(coco_records(content))
     if isinstance(content, dict) and content and all(isinstance(each, dict) for each in content.values()):
         content = [{"image": key, **value} for key, value in content.items()]
     if not isinstance(content, list):
-        raise Refused(f"{file}: give a JSON list of objects, each with an image, or JSON lines")
+        raise Refused(f"{file}: give a JSON list of objects, each with an image, JSON lines, or COCO's lists")
     for each in content:
         yield each if isinstance(each, dict) else BadRow("is not a JSON object")
 
