@@ -133,9 +133,9 @@ def folder_responses(clip: "Clip", folder: Path) -> "np.ndarray":
 
 def word_responses(clip: "Clip", words: Sequence[str]) -> "np.ndarray":
     """Responses (n, u) to words, each rendered in four fonts."""
-    from atlas.sources.word_images import render_word
+    from decompose.studies.image_words import render_asked_word
 
-    drawn = [render_word(word, font) for word in words for font in _FONTS]
+    drawn = [render_asked_word(word, font) for word in words for font in _FONTS]
     return clip.activations(drawn).max((2, 3))
 
 

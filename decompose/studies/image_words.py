@@ -18,6 +18,7 @@ from PIL import Image
 from atlas.console import track
 from atlas.errors import Refused
 from atlas.model.clip import Clip
+from atlas.sources.decoding import Unreadable
 from atlas.sources.vocabulary import english_words
 from atlas.sources.word_images import render_word
 from atlas.store.store import Store
@@ -105,9 +106,17 @@ def word_activations(clip: Clip, pages: Sequence[tuple[str, str]]) -> Float[np.n
     """Mean rectified activations for words, each rendered in a font: as a Store's `mean`."""
     found = []
     for start in track(range(0, len(pages), _AT_ONCE), -(-len(pages) // _AT_ONCE), "rendered words", "batches"):
-        drawn: list[Image.Image] = [render_word(word, font, _SIZE) for word, font in pages[start : start + _AT_ONCE]]
+        drawn = [render_asked_word(word, font) for word, font in pages[start : start + _AT_ONCE]]
         found.append(np.maximum(clip.activations(drawn), 0).mean((2, 3)))
     return np.concatenate(found) if found else np.zeros((0, clip.neurons), np.float32)
+
+
+def render_asked_word(word: str, font: str) -> Image.Image:
+    """A word that was asked for, as a picture. Raises Refused if the font cannot draw it."""
+    try:
+        return render_word(word, font, _SIZE)
+    except Unreadable as error:
+        raise Refused(f"cannot draw {word[:40]!r}: {error}; leave the word out") from None
 
 
 def nearest_words(
