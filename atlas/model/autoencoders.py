@@ -20,7 +20,9 @@ from atlas.formatting import Record
 from atlas.model.latents import LatentRule, Standard
 from atlas.model.saeconfig import KINDS_OF_SAE, stated_encoder
 from atlas.model.tensorfiles import tensor_file
+from atlas.sources.textfiles import read_given_json
 
+_LONGEST_HEADER = 2**20  # bytes of a line of JSON before the tensors
 _FILES = ("sae_weights.safetensors", "sae.safetensors", "ae.pt", "sae.pt", "params.npz", "model.safetensors")
 _CONFIGURATIONS = ("cfg.json", "config.json")
 _WRAPPERS = ("state_dict", "model_state_dict", "sae_state_dict", "model", "sae", "autoencoder", "ae")
@@ -95,7 +97,7 @@ def _first_line(path: Path) -> Record:
             return {}
         file.seek(0)
         try:
-            read = json.loads(file.readline())
+            read = json.loads(file.readline(_LONGEST_HEADER))
         except ValueError:
             return {}
     return read if isinstance(read, dict) else {}
@@ -133,9 +135,11 @@ def _beside(path: Path) -> Record:
         file = folder / name
         if file.is_file() and (path.is_dir() or path.name in _FILES):
             try:
-                read = json.loads(file.read_text("utf-8"))
+                read = read_given_json(file)
             except ValueError as error:
                 raise Refused(f"{file} is not JSON ({error})") from None
+            if not isinstance(read, dict):
+                raise Refused(f"{file} holds no JSON object")
             trainer = read.get("trainer")
             return {**read, **trainer} if isinstance(trainer, dict) else read
     return {}

@@ -20,6 +20,8 @@ def tensor_file(path: Path, skip_line: bool = False) -> Mapping[str, object]:
     `skip_line`: leave out a first line, which some libraries write before the tensors. Raises Refused, with the cause
     in one line.
     """
+    if path.exists() and not path.is_file():
+        raise Refused(f"cannot read {path}: not a regular file")
     try:
         head = head_of(path)
     except OSError as error:

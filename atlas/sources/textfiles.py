@@ -1,5 +1,6 @@
 """Text files of any encoding: their lines, and their content. What is no regular file, or too large, is refused."""
 
+import json
 import stat
 from collections.abc import Iterator
 from functools import partial
@@ -36,6 +37,18 @@ def bounded_lines(text: TextIO, file: Path) -> Iterator[str]:
 def read_text(file: Path) -> str:
     """The content of a small text file. Raises `Unreadable` if it is no regular file, or a large one."""
     return decode_text(read_bytes(file, MAX_CAPTION))
+
+
+def read_given_json(file: Path) -> object:
+    """What a JSON file that the user names holds.
+
+    Raises `Refused` for what is no regular file or too large, and `ValueError` for what is no JSON.
+    """
+    check_regular(file, MAX_RECORDS)
+    try:
+        return json.loads(file.read_text("utf-8"))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def check_regular(file: Path, most: int = MAX_TABLE) -> None:

@@ -1,6 +1,5 @@
 """Association tests from lists of words: in text, as rendered words, and on a Store's own images of those names."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, TypedDict
@@ -12,6 +11,7 @@ from atlas.formatting import Record
 from atlas.model.clip import Clip
 from atlas.model.untrained import untrained_clip
 from atlas.sources.decoding import Unreadable
+from atlas.sources.textfiles import read_given_json
 from atlas.sources.word_images import render_word
 from atlas.store.originals import original_pictures
 from atlas.store.store import Store
@@ -48,7 +48,7 @@ def read_association_lists(file: Path | None = None) -> list[AssociationLists]:
     """
     where = file or SHIPPED_TESTS
     try:
-        found = json.loads(where.read_text("utf-8"))
+        found = read_given_json(where)
     except (OSError, ValueError) as error:
         raise Refused(f"cannot read {where}: {' '.join(str(error).split())[:120]}") from None
     if not isinstance(found, list) or not found:

@@ -5,7 +5,6 @@ moves on, answers stay in the browser and are exported as JSON.
 """
 
 import base64
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,8 +12,9 @@ import numpy as np
 from jaxtyping import Int
 
 from atlas.errors import Refused
-from atlas.formatting import display_text
+from atlas.formatting import Record, display_text
 from atlas.pages.columns import safe_json
+from atlas.sources.textfiles import read_given_json
 from atlas.store.store import Store
 from decompose.pages.fragment import render_fragment
 from decompose.studies.conditional import Stimuli
@@ -47,7 +47,8 @@ def read_answers(file: Path, store: Store, stimuli: Stimuli) -> tuple[Int[np.nda
     Raises Refused for a file of another form, of another Store or neuron, and for answers that are no categories.
     """
     try:
-        found = json.loads(file.read_text("utf-8"))
+        content = read_given_json(file)
+        found: Record = content if isinstance(content, dict) else {}
         facts = found["store"], found["neuron"]
         categories, answers = [str(name) for name in found["categories"]], dict(found["answers"])
         given = {int(row): int(answer) for row, answer in answers.items()}
