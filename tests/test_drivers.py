@@ -55,7 +55,7 @@ def test_the_rows_that_drive_a_neuron_have_the_colours_of_their_activations(
 def test_the_legend_says_what_the_colours_are(visit: Visit, store: Store) -> None:
     page = visit.open("map.html#neuron=3")
     _, values = truth(store, 3)
-    said = f"The {KEPT} rows that activate neuron 3 most, of 280 images and words, by activation."
+    said = f"Lit: the {KEPT} images and words that activate it most, of 280."
     assert said in page.inner_text("#neuron")
     assert page.inner_text("#live") == said
     shown = [float(text.replace("−", "-")) for text in page.locator("#neuron .heat small").all_inner_texts()]

@@ -45,7 +45,7 @@ def test_search_and_legend(visit: Visit) -> None:
     assert page.locator("#found").inner_text().startswith(f"{page.locator('#results li').count()} found")
     assert all("pizza" in text for text in page.locator("#results .caption").all_inner_texts())
     page.get_by_placeholder("Search captions").fill("no such caption")
-    assert page.locator("#found").inner_text() == "0 found in captions; try Meaning, which asks the model."
+    assert page.locator("#found").inner_text() == "0 found in captions, and the model does not know the words."
     points = "atlas.page.shown().length"
     assert page.evaluate(points) == 300
     page.locator(".entry", has_text="image").click()
