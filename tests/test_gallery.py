@@ -107,7 +107,6 @@ def test_a_run_that_was_cut_off_goes_on(store, clip, drawn, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=False, reason="fails since drawings were merged; not looked into yet")
 def test_themes_are_learnt_from_words_and_from_pictures_near_a_text(store, clip, monkeypatch):
     monkeypatch.setattr(gallery, "_THEME_PICTURES", 25)
     asked, learn = [], gallery.Theme.learn
