@@ -225,7 +225,6 @@ def test_out_of_memory_halves_the_batch(
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=False, reason="fails since the Store was merged; not looked into yet")
 def test_ray_makes_the_same_store(folder: Path, clip: atlas.Clip, tmp_path: Path, store: atlas.Store) -> None:
     pytest.importorskip("ray", reason="the extra `ray` is not installed")
     on_ray = tmp_path / "ray"

@@ -61,11 +61,13 @@ class _Cluster:
             )
         self.slots = 2 * sum(int(node["Resources"]["CPU"]) // threads for node in self.nodes)
         shared = ray.put(clip)
-        self.remote = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=0)
-        work = partial(_make, out=out, options=options, batch=batch, threads=threads)
-        self.work: Callable[[ShardJob], ray.ObjectRef] = lambda job: self.remote(work).remote(job, shared)
+        on_worker = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=0)
+        make, trial = on_worker(_make), on_worker(_try)
+        self.work: Callable[[ShardJob], ray.ObjectRef] = lambda job: make.remote(
+            job, shared, out, options, batch, threads
+        )
         self.probe = ray.remote(num_cpus=0)(_missing)
-        self.trial: Callable[[Item], ray.ObjectRef] = lambda item: self.remote(_try).remote(item, shared)
+        self.trial: Callable[[Item], ray.ObjectRef] = lambda item: trial.remote(item, shared)
 
     def make(self, jobs: ListedJobs) -> Iterator[int]:
         """Make the shards; yields the number of items of each."""
