@@ -10,6 +10,7 @@ import shutil
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +61,9 @@ def warm() -> None:
     from importlib import import_module
 
     import torch
-    import umap  # noqa: F401
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Tensorflow not installed", ImportWarning)
+        import umap  # noqa: F401
 
     for package in ("atlas.analysis", "atlas.dream", "atlas.pages", "atlas.store", "decompose", "decompose.pages"):
         for module in pkgutil.iter_modules(import_module(package).__path__):

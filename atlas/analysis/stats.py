@@ -81,7 +81,7 @@ class Extremes:
 
 
 def strongest_rows(
-    chunks: Iterable[tuple[Int[np.ndarray, " n"], Float[np.ndarray, "n u"]]], k: int
+    chunks: Iterable[tuple[Int[np.ndarray, " _"], Float[np.ndarray, "_ u"]]], k: int
 ) -> tuple[Int[np.ndarray, "u k"], Float[np.ndarray, "u k"]]:
     """The k rows that activate each neuron most, with their activations; largest first, ties by the earlier row.
 

@@ -82,7 +82,7 @@ class Witness:
 
     @classmethod
     def learn(
-        cls, halves: Sequence[Mapping[str, Float[np.ndarray, "_ c"]]], others: Mapping[str, Float[np.ndarray, "m c"]]
+        cls, halves: Sequence[Mapping[str, Float[np.ndarray, "_ _"]]], others: Mapping[str, Float[np.ndarray, "_ _"]]
     ) -> "Witness":
         """Fit on mean activations of the theme's images and of others; `others`: those whose scores are kept."""
         weights = {}
