@@ -8,7 +8,6 @@ from tests import kills
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=False, reason="not seen to pass since it was merged")
 def test_killed_at_any_moment_every_command_ends_with_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -171,7 +171,6 @@ def derived(small: Path, clip: atlas.Clip) -> Iterator[Path]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("asked", [each for each in every_option() if takes_value(each.option)], ids=str)
-@pytest.mark.xfail(strict=False, reason="not seen to pass as a whole since it was merged")
 def test_every_wrong_value_ends_in_one_line(
     asked: Asked, derived: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -86,7 +86,6 @@ def test_more_than_fit_at_once_come_in_order(build):
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=False, reason="fails since drawings were merged; not looked into yet")
 def test_diverse_drawings_are_less_alike(clip):
     def likeness(diversity: float) -> float:
         one = visualise(clip, NEURONS[1], repeats=3, steps=STEPS, diversity=diversity, style=LIGHT)[0]
@@ -94,7 +93,7 @@ def test_diverse_drawings_are_less_alike(clip):
         shown = np.maximum(clip.activations(one.images, lower_layers(clip)[-1]), 0).mean((2, 3))
         return np.corrcoef(shown)[np.triu_indices(3, 1)].mean()
 
-    assert likeness(3.0) < likeness(0.0) - 0.03
+    assert likeness(10.0) < likeness(0.0) - 0.2
 
 
 @pytest.mark.slow
