@@ -250,6 +250,15 @@ def call(store: Store, labels: list[str], groups: list[str]) -> None:
         write_rows(store, shard, table)
 
 
+def photos(folder: Path, count: int, seed: int = 0) -> Path:
+    """A folder of small pictures of noise, called seed-number.png, with five digits."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    for i in range(count):
+        Image.fromarray(rng.integers(0, 256, (20, 30, 3), np.uint8)).save(folder / f"{seed}-{i:05d}.png")
+    return folder
+
+
 class FakeClip(Clip):
     """Text embeddings seeded by the text, and a basis that is given."""
 

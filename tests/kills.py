@@ -61,6 +61,7 @@ def warm() -> None:
     from importlib import import_module
 
     import torch
+
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Tensorflow not installed", ImportWarning)
         import umap  # noqa: F401

@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -16,14 +15,7 @@ from atlas.sources import spec
 from atlas.sources.items import Item
 from atlas.store import shard_writer
 from atlas.store.listing import shard_name
-
-
-def photos(folder: Path, count: int, seed: int = 0) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(seed)
-    for i in range(count):
-        Image.fromarray(rng.integers(0, 256, (20, 30, 3), np.uint8)).save(folder / f"{seed}-{i}.png")
-    return folder
+from tests.fakes import photos
 
 
 class Changing:
@@ -53,7 +45,7 @@ def ids(store: atlas.Store) -> list[str]:
 
 
 def kill(monkeypatch: pytest.MonkeyPatch, collect: Callable[[], object], after: int = 0) -> None:
-    """Run `collect` as if it were killed when it writes shard number `after` of this run."""
+    """Run `collect`, which ends as if killed: it writes `after` shards and not the next one."""
     write, calls = shard_writer.write_shard, []
 
     def die(*args: object) -> None:
@@ -73,21 +65,21 @@ def test_what_changes_while_it_is_collected_is_a_reject_and_nothing_unlisted_com
 ) -> None:
     def change() -> None:
         photos(folder, 3, seed=1)
-        (folder / "0-1.png").unlink()
-        Image.new("RGB", (9, 9)).save(folder / "0-2.png")
+        (folder / "0-00001.png").unlink()
+        Image.new("RGB", (9, 9)).save(folder / "0-00002.png")
 
     store = atlas.collect(Changing(folder, change), clip, tmp_path / "store")
-    assert ids(store) == ["0-0.png", "0-3.png", "0-4.png"]
-    assert reasons(store) == {"0-1.png": "gone since it was listed", "0-2.png": "changed since it was listed"}
+    assert ids(store) == ["0-00000.png", "0-00003.png", "0-00004.png"]
+    assert reasons(store) == {"0-00001.png": "gone since it was listed", "0-00002.png": "changed since it was listed"}
     assert "3 items appeared after the listing; --append" in capsys.readouterr().err
     assert store.check() == []
 
 
 def test_what_had_changed_is_taken_in_by_the_next_run(clip: atlas.Clip, folder: Path, tmp_path: Path) -> None:
     before = atlas.collect(str(folder), clip, tmp_path / "before")
-    source = Changing(folder, lambda: os.utime(folder / "0-2.png", ns=(1, 1)))
+    source = Changing(folder, lambda: os.utime(folder / "0-00002.png", ns=(1, 1)))
     store = atlas.collect(source, clip, tmp_path / "store")
-    assert ids(store) == ["0-0.png", "0-1.png", "0-3.png", "0-4.png"]
+    assert ids(store) == ["0-00000.png", "0-00001.png", "0-00003.png", "0-00004.png"]
     again = atlas.collect(source, clip, store.path)
     assert ids(again) == ids(before)
     assert len(again.rejects) == 0
@@ -103,14 +95,14 @@ def test_what_could_not_be_read_for_a_passing_reason_is_tried_again(
     read = Path.read_bytes
 
     def fail(path: Path) -> bytes:
-        if path.name == "0-1.png":
+        if path.name == "0-00001.png":
             raise OSError(code, os.strerror(code))
         return read(path)
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "read_bytes", fail)
         store = atlas.collect(str(folder), clip, tmp_path / "store")
-        assert reasons(store) == {"0-1.png": os.strerror(code).lower()}
+        assert reasons(store) == {"0-00001.png": os.strerror(code).lower()}
         assert atlas.collect(str(folder), clip, store.path).digest == store.digest, "it still cannot be read"
     assert atlas.collect(str(folder), clip, store.path).digest == whole.digest
 
@@ -123,15 +115,15 @@ def test_a_killed_run_goes_on_although_files_were_added_and_then_appends(
     with pytest.raises(Refused, match="is not finished"):
         atlas.Store.open(out)
     photos(folder, 2, seed=1)
-    assert ids(atlas.collect(str(folder), clip, out)) == [f"0-{i}.png" for i in range(5)]
+    assert ids(atlas.collect(str(folder), clip, out)) == [f"0-{i:05d}.png" for i in range(5)]
     with pytest.raises(Refused, match=r"2 added .*--append"):
         atlas.collect(str(folder), clip, out)
     assert len(atlas.collect(str(folder), clip, out, append=True)) == 7
 
     other = tmp_path / "other"
-    (folder / "1-0.png").rename(tmp_path / "1-0.png")
+    (folder / "1-00000.png").rename(tmp_path / "1-00000.png")
     kill(monkeypatch, lambda: atlas.collect(str(folder), clip, other))
-    (tmp_path / "1-0.png").rename(folder / "1-0.png")
+    (tmp_path / "1-00000.png").rename(folder / "1-00000.png")
     assert len(atlas.collect(str(folder), clip, other, append=True)) == 7
 
 
@@ -145,7 +137,7 @@ def test_a_killed_append_leaves_the_finished_store_and_can_be_finished(
     assert (len(left), left.digest, left.check()) == (5, store.digest, [])
     photos(folder, 1, seed=2)
     longer = atlas.collect(str(folder), clip, store.path, append=True)
-    assert ids(longer)[5:] == ["1-0.png", "1-1.png", "2-0.png"]
+    assert ids(longer)[5:] == ["1-00000.png", "1-00001.png", "2-00000.png"]
     assert len(set(ids(longer))) == 8
     assert longer.check() == []
 
@@ -206,7 +198,7 @@ def test_touched_files_and_another_spelling_or_place_are_the_same_request(
     folder.rename(moved)
     assert atlas.collect(str(moved), clip, store.path).digest == store.digest
     photos(moved, 1, seed=1)
-    os.utime(moved / "0-0.png", ns=(7, 7))
+    os.utime(moved / "0-00000.png", ns=(7, 7))
     assert len(atlas.collect(str(moved), clip, store.path, append=True)) == 6
 
 
@@ -225,9 +217,9 @@ def test_files_that_are_gone_leave_their_rows(
     clip: atlas.Clip, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = atlas.collect(str(folder), clip, tmp_path / "store")
-    (folder / "0-3.png").unlink()
+    (folder / "0-00003.png").unlink()
     assert atlas.collect(str(folder), clip, store.path).digest == store.digest
-    assert "1 files are gone (such as photos/0-3.png); their rows stay" in capsys.readouterr().err
+    assert "1 files are gone (such as photos/0-00003.png); their rows stay" in capsys.readouterr().err
 
 
 def test_names_of_shards_sort_as_their_numbers() -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 
 import atlas
 from atlas.errors import Refused
+from tests.fakes import photos
 
 SHARD_ROWS = 64  # a real shard has 1,024
 COLLECT = f"""
@@ -30,14 +31,6 @@ def small_shards() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("atlas.store.listing.SHARD_ROWS", SHARD_ROWS)
         yield
-
-
-def photos(folder: Path, count: int, seed: int = 0) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(seed)
-    for i in range(count):
-        Image.fromarray(rng.integers(0, 256, (20, 30, 3), np.uint8)).save(folder / f"{seed}-{i:05d}.png")
-    return folder
 
 
 def content(store: Path) -> dict[str, bytes]:

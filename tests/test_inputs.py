@@ -432,6 +432,15 @@ def test_annotations_of_coco(tmp_path, folder):
     assert items[3].caption == "of none"
 
 
+def test_numbers_of_coco_may_be_anything(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"")
+    images = [{"id": [1], "file_name": "a.png"}, {"id": None, "file_name": "b.png"}, 7]
+    annotations = [{"image_id": [1], "category_id": {}, "caption": "one"}, {"image_id": {}, "caption": "lost"}, "no"]
+    content = {"images": images, "annotations": annotations, "categories": [{"id": [], "name": "x"}]}
+    (tmp_path / "captions_x.json").write_text(json.dumps(content))
+    assert [item.caption for item in parse(str(tmp_path / "captions_x.json"))] == ["one", "", "", "lost"]
+
+
 def test_a_folder_that_holds_annotations_of_coco_names_them(tmp_path, capsys):
     coco(tmp_path, "annotations", "val2014")
     assert main(["look", str(tmp_path)]) == 0

@@ -21,16 +21,16 @@ def coco_records(content: Mapping[str, list[object]]) -> Iterator[Record | objec
 
     An annotation of an image that is not listed gets a record of its own, without a picture: it is a reject.
     """
-    classes = {each.get("id"): each.get("name") for each in _mappings(content.get("categories", []))}
-    said: dict[object, list[Mapping[str, object]]] = {}
+    classes = {str(each.get("id")): each.get("name") for each in _mappings(content.get("categories", []))}
+    said: dict[str, list[Mapping[str, object]]] = {}  # by the number of the image, as text: some writers quote it
     for each in _mappings(content["annotations"]):
-        said.setdefault(each.get("image_id"), []).append(each)
+        said.setdefault(str(each.get("image_id")), []).append(each)
     for image in content["images"]:
         if not isinstance(image, Mapping):
             yield image
             continue
-        about = said.pop(image.get("id"), [])
-        named = dict.fromkeys(str(classes.get(each.get("category_id")) or "") for each in about)
+        about = said.pop(str(image.get("id")), [])
+        named = dict.fromkeys(str(classes.get(str(each.get("category_id"))) or "") for each in about)
         labels = [name for name in named if name]
         captions = [each["caption"] for each in about if each.get("caption")]
         yield {"image": image.get("file_name"), "caption": captions, "label": labels[0] if len(labels) == 1 else ""}

@@ -17,11 +17,9 @@ from atlas.store.files import read_json, replace_file
 
 STORE_FORMAT = 1
 MANIFEST_FILE, LISTING_FILE, REJECTS_FILE = "store.json", "listing.parquet", "rejects.parquet"
-PENDING, PARTIAL, LOCK_FILE = (
-    "pending",
-    "partial",
-    ".lock",
-)  # a run in progress; what is being written; the writer's lock
+PENDING = "pending"  # folder of a run in progress
+PARTIAL = "partial"  # folder of what is being written
+LOCK_FILE = ".lock"  # held by whoever writes
 
 
 class Request(TypedDict):
