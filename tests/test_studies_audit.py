@@ -126,7 +126,7 @@ def test_the_command_and_its_exit_code(made: Path, tmp_path: Path, capsys: pytes
     assert "<img src=x" not in page
     assert main([*asked, "--max-attack", "0", "--max-stroop", "1"]) == 1
     printed = capsys.readouterr().out
-    assert "limit -1: DOES NOT HOLD" in printed
+    assert "limit 0: DOES NOT HOLD" in printed
     assert "limit 1: holds" in printed
 
 
