@@ -60,7 +60,7 @@ def test_a_card_checks_a_name_by_pictures_words_and_switching(planted: Neurons) 
     planted.receipts = {2: [effect | {"confirmed": True}], 5: [effect | {"confirmed": False}]}
     found = {n: [tick.holds for tick in poster_ticks(planted, n)] for n in (2, 4, 5)}
     assert found == {2: [True, True, True], 4: [False, False, None], 5: [False, True, False]}
-    assert poster_ticks(planted, 2)[0].text == "6 of its 24 strongest pictures show it"
+    assert poster_ticks(planted, 2)[0].text == f"6 of its 24 strongest pictures show “{THING}”"
     planted.__dict__["names"] = {2: Name(("neuron 2",), "number")}
     assert poster_ticks(planted, 2) == []
 

@@ -66,7 +66,7 @@ def _pictured(neurons: Neurons, neuron: int, thing: str) -> Tick:
         return Tick(None, "pictures: without names")
     top = neurons.stats["image"][neuron]["top"]
     shown = sum(thing in word_runs(neurons.rows.names[row].casefold()) for row in top)
-    return Tick(shown >= TICK_SHARE * len(top), f"{shown} of its {len(top)} strongest pictures show it")
+    return Tick(shown >= TICK_SHARE * len(top), f"{shown} of its {len(top)} strongest pictures show “{thing}”")
 
 
 def _written(neurons: Neurons, neuron: int, thing: str) -> Tick:
@@ -74,9 +74,10 @@ def _written(neurons: Neurons, neuron: int, thing: str) -> Tick:
         return Tick(None, "words: none in this atlas")
     words = [word.casefold() for word in neurons.named("word", neuron, TICK_WORDS)]
     if thing not in words:
-        return Tick(False, f"not among its {TICK_WORDS} strongest words")
+        return Tick(False, f"“{thing}” is not among its {TICK_WORDS} strongest words")
     rank = words.index(thing) + 1
-    return Tick(True, "its strongest word" if rank == 1 else f"among its {rank} strongest words")
+    place = "its strongest word" if rank == 1 else f"among its {rank} strongest words"
+    return Tick(True, f"“{thing}” is {place}")
 
 
 def _switched(neurons: Neurons, neuron: int, thing: str) -> Tick:
