@@ -11,7 +11,7 @@ from decompose.families import FAINT, verdict
 from decompose.pages.fragment import Cover, no_cover, render_fragment
 
 WORD_CELL = 54  # pixels of a word's cell
-FIRST_HUE, SATURATION = 91, 0.45  # degrees; the paper's hues of factors (Goh et al. 2021, figure 13), calmer
+FIRST_HUE, SATURATION = 91, 0.32  # degrees; the paper's hues of factors (Goh et al. 2021, figure 13), calmer
 
 
 def emotions_page(found: Study, model: str, cover: Cover = no_cover) -> str:
