@@ -61,7 +61,7 @@ class Factors:
         """For each factor the words whose strongest factor it is, strongest first."""
         own = np.where(self.words.max(1) > FAINT, self.words.argmax(1), -1)
         order = np.argsort(-self.words.max(1), kind="stable")
-        return [[words[i] for i in order if own[i] == factor] for factor in range(self.words.shape[1])]
+        return [[words[int(i)] for i in order if own[i] == factor] for factor in range(self.words.shape[1])]
 
     def names(self, words: Sequence[str]) -> list[str]:
         """What each factor is called: the first three of its words."""
