@@ -39,7 +39,7 @@ atlas.card = (page) => {
       ),
     );
     card.hidden = false;
-    card.scrollIntoView({ block: "nearest" });
+    atlas.reveal(card);
     if (focused) enter();
     live.textContent = spoken(i);
   }

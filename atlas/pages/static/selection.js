@@ -118,6 +118,7 @@ atlas.selection = (page) => {
     if (turn !== taken) return; // something else was selected meanwhile
     [path, chosen] = [around, found];
     list(lines);
+    if (path) atlas.reveal(panel);
     if (path && !atlas.neuronSource) {
       const sides = await apart.sides(found, kept?.chosen);
       if (turn === taken) panel.querySelector(".apart").replaceChildren(...sides);

@@ -292,6 +292,7 @@
  * @property {new (table: Table, kinds: string[]) => RowTexts & Record<string, any>} Rows
  * @property {(x: number, y: number, many: boolean, ...children: Node[]) => void} show shows the tooltip
  * @property {() => void} hide
+ * @property {(part: HTMLElement) => void} reveal
  * @property {(neuron: number) => string} address
  * @property {(text: string) => string[]} words
  * @property {Promise<void>} [library] resolves when BokehJS is there
