@@ -1,5 +1,7 @@
 """Two points, and two selections, side by side on the map."""
 
+from itertools import pairwise
+
 from tests.browsing import Visit, lasso, shown_hash
 
 
@@ -20,7 +22,7 @@ def test_the_way_between_two_points_goes_from_neighbour_to_neighbour(visit: Visi
     way = page.evaluate("atlas.page.between.way()")
     assert (way[0], way[-1]) == (page.evaluate("atlas.page.pointOf[0]"), far)
     near = [set(page.evaluate(f"atlas.page.near({i})")) for i in way]
-    assert all(b in near[at] or a in near[at + 1] for at, (a, b) in enumerate(zip(way, way[1:], strict=False)))
+    assert all(b in near[at] or a in near[at + 1] for at, (a, b) in enumerate(pairwise(way)))
     assert page.locator(".between .t").count() == len(way) > 2
     address = shown_hash(page)
     again = visit.open(f"map.html{address}")

@@ -11,7 +11,14 @@ AUDIT_PAGE = "audit"
 def audit_page(found: AuditReport) -> str:
     """The HTML of the page."""
     patched = {row["measure"]: row for row in found.patched}
+    untrained = {row["measure"]: row for row in found.untrained}
     texts = {(row["test"], row["space"]): row for row in found.associations_patched}
     return render_fragment(
-        "audit.html", found=found, patched=patched, texts=texts, percent=percent, carried=carrier_text
+        "audit.html",
+        found=found,
+        patched=patched,
+        untrained=untrained,
+        texts=texts,
+        percent=percent,
+        carried=carrier_text,
     )
