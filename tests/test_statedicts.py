@@ -1,5 +1,9 @@
 """Checkpoints are read for what they hold, whatever is wrapped around it; else the cause is one line."""
 
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
 import open_clip
 import pytest
 import timm
@@ -53,6 +57,24 @@ def test_a_checkpoint_of_a_trainer_gives_the_same_model(tmp_path, held):
     torch.save(WAYS["lightning"](held), tmp_path / "last.ckpt")
     found = Clip("mini", pretrained=tmp_path / "last.ckpt", device="cpu")
     assert found.describe()["weights_sha256"] == Clip("mini", device="cpu").describe()["weights_sha256"]
+
+
+class Trap:
+    """An object whose unpickling would run code."""
+
+    def __reduce__(self):
+        return open, ("trap", "w")
+
+
+def test_objects_beside_the_weights_are_left_unread(tmp_path, held, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    objects = {"args": Namespace(lr=1e-3, out=tmp_path, best=np.float64(0.7)), "trap": Trap(), "epoch": 3}
+    torch.save({"state_dict": renamed(held, "model."), "hyper_parameters": objects}, "last.ckpt")
+    assert len(weights.tensor_file(Path("last.ckpt"))["state_dict"]) == len(held)
+    torch.save({"model": torch.nn.Linear(2, 2), "trap": Trap()}, "whole.pt")
+    with pytest.raises(Refused, match="a pickle of objects"):
+        weights.tensor_file(Path("whole.pt"))
+    assert not Path("trap").exists()
 
 
 def test_what_does_not_fit_has_a_cause(held, model):

@@ -40,9 +40,7 @@ def name_results() -> list[NameResult]:
 def names_summary() -> str:
     """The names by result, as text for a terminal of 80 columns."""
     tried, rows = json.loads(TABLE.read_text()), name_results()
-    parts = [
-        f"{len(rows)} names of open_clip {open_clip.__version__}; tried once with random weights ({tried['open_clip']}):"
-    ]
+    parts = [f"open_clip {open_clip.__version__} has {len(rows)} names; those of {tried['open_clip']} were tried once:"]
     for result, head in _HEADS.items():
         if some := [row for row in rows if row["result"] == result]:
             names = ", ".join(f"{row['name']} ({row['lacks']})" if "lacks" in row else row["name"] for row in some)

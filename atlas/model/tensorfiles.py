@@ -1,12 +1,14 @@
-"""Tensors in files: safetensors, torch files read without unpickling, and what a file is that holds none."""
+"""Tensors in files: safetensors, torch files read without running code, and what a file is that holds none."""
 
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
+from torch import Tensor
 
 from atlas.errors import Refused
 from atlas.sources.signatures import advice_on, head_of, kind_of_file
@@ -38,21 +40,59 @@ def tensor_file(path: Path, skip_line: bool = False) -> Mapping[str, object]:
         raise Refused(f"cannot read {path} as safetensors: {' '.join(str(error).split())[:120]}") from None
 
 
+class Unread:
+    """Stands for an object in a torch file whose class is neither imported nor called; its values are kept."""
+
+    def __init__(self, *values: object):
+        self.values = values
+
+    def __setstate__(self, state: object) -> None:
+        self.__dict__.update(state if isinstance(state, dict) else {"state": state})
+
+
 def _torch_file(path: Path, skip_line: bool) -> Mapping[str, object]:
     try:
-        if skip_line:
-            with path.open("rb") as file:
-                file.readline()
-                content = torch.load(BytesIO(file.read()), map_location="cpu", weights_only=True)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        content = _loaded(BytesIO(path.read_bytes().partition(b"\n")[2]) if skip_line else path)
     except Exception as error:  # damaged archives raise many types of error
         if any(sign in str(error) for sign in ("eights_only", "eights only", "nsupported")):
-            raise Refused(
-                f"{path} is a pickle of objects (a whole model, or its configuration), which may run code: "
-                "save its state dict, torch.save(model.state_dict(), file), or safetensors"
-            ) from None
+            raise _objects(path) from None
         raise Refused(f"cannot read {path}: {' '.join(str(error).split())[:120]}") from None
+    if isinstance(content, Unread):
+        raise _objects(path)
     if not isinstance(content, Mapping):
         raise Refused(f"{path} holds a {type(content).__name__}, and no tensors by name")
+    kinds = {type(each) for each in content.values()}
+    if any(issubclass(each, Unread) for each in kinds) and not any(
+        issubclass(each, Tensor | Mapping) for each in kinds
+    ):
+        raise _objects(path)
     return content
+
+
+def _loaded(source: Path | BytesIO) -> object:
+    """The content of a torch file. Objects of other classes than torch's tensors become `Unread`: no code is run."""
+    try:
+        return torch.load(source, map_location="cpu", weights_only=True)
+    except UnpicklingError:
+        if isinstance(source, BytesIO):
+            source.seek(0)
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(source)
+        stands = [_standing_for(name) for name in names]
+        if not stands:
+            raise
+    if isinstance(source, BytesIO):
+        source.seek(0)
+    with torch.serialization.safe_globals(stands):  # pyright: ignore[reportArgumentType]
+        return torch.load(source, map_location="cpu", weights_only=True)
+
+
+def _standing_for(name: str) -> type[Unread]:
+    module, _, last = name.rpartition(".")
+    return type(last, (Unread,), {"__module__": module, "__qualname__": last})
+
+
+def _objects(path: Path) -> Refused:
+    return Refused(
+        f"{path} is a pickle of objects (a whole model, or its configuration), which may run code: "
+        "save its state dict, torch.save(model.state_dict(), file), or safetensors"
+    )

@@ -1,4 +1,4 @@
-"""What 10,000 pictures cost that need no caption, table or shard to be found: against a bare loop, and an older version.
+"""What 10,000 pictures cost that need no caption, table or shard: against a bare loop, and an older version.
 
     pytest tests/bench/test_listing_cost.py -s
     ATLAS_BEFORE=FOLDER pytest tests/bench/test_listing_cost.py -s     # beside a checkout of an older version

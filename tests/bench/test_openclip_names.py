@@ -4,7 +4,8 @@
     python -m tests.bench.test_openclip_names RESULTS.jsonl --table    # RESULTS as the table that the package reads
 
 A name is a process of its own, with 10 GB of memory and 600 s; its result is kept at once, so that a run can go on
-later. Names that need more memory, by the number of their parameters, are not run. ATLAS_NAMES chooses names by a
+later. Names that need more memory, by the number of their parameters, are not run; small ones come first, and those for
+which the memory is not free now are left to a later run. ATLAS_NAMES chooses names by a
 pattern; as a test, those that build in a few seconds are tried, and the table must say the same of them.
 """
 
@@ -25,6 +26,7 @@ from atlas.errors import Refused
 from atlas.model.clip import Clip
 from atlas.model.names import TABLE, name_results
 from atlas.model.weights import parameter_count
+from atlas.sources.decoding import free_memory
 
 SMALL = r"^(RN50|RN101|ViT-[SBM]-(16|32)|ViT-B-16-SigLIP|convnext_tiny|MobileCLIP-S1|ViTamin-S|PE-Core-T|roberta)"
 NAMES = [name for name in open_clip.list_models() if re.search(os.environ.get("ATLAS_NAMES", SMALL), name)]
@@ -62,6 +64,16 @@ def size_of(name):
         return 0
 
 
+def room_for(size, minutes=5):
+    """Whether so much memory becomes free within some minutes, and as much again as others need to go on."""
+    until = time.monotonic() + 60 * minutes
+    while free_memory() < size + BESIDE:
+        if time.monotonic() > until:
+            return False
+        time.sleep(5)
+    return True
+
+
 def apart(name):
     """The result of one name in a process of its own, with what it took; an end by memory or time is a result too."""
     if (size := size_of(name)) > MEMORY:
@@ -83,7 +95,11 @@ def main(results):
     """Try each name that is not yet in the file of results, and add its line."""
     kept = {json.loads(line)["name"] for line in results.read_text().splitlines()} if results.exists() else set()
     pattern = os.environ.get("ATLAS_NAMES", "")
-    for name in [each for each in open_clip.list_models() if re.search(pattern, each) and each not in kept]:
+    names = [each for each in open_clip.list_models() if re.search(pattern, each) and each not in kept]
+    for name in sorted(names, key=size_of):
+        if size_of(name) < MEMORY and not room_for(size_of(name)):
+            print(f"{name}: the memory is not free now", flush=True)
+            continue
         found = apart(name)
         with results.open("a") as file:
             file.write(json.dumps(found) + "\n")
