@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
 from safetensors import SafetensorError
@@ -61,10 +60,8 @@ def _torch_file(path: Path, skip_line: bool) -> Mapping[str, object]:
         raise _objects(path)
     if not isinstance(content, Mapping):
         raise Refused(f"{path} holds a {type(content).__name__}, and no tensors by name")
-    kinds = {type(each) for each in content.values()}
-    if any(issubclass(each, Unread) for each in kinds) and not any(
-        issubclass(each, Tensor | Mapping) for each in kinds
-    ):
+    weights = [each for each in content.values() if isinstance(each, Tensor | Mapping)]
+    if not weights and any(isinstance(each, Unread) for each in content.values()):
         raise _objects(path)
     return content
 
@@ -73,7 +70,7 @@ def _loaded(source: Path | BytesIO) -> object:
     """The content of a torch file. Objects of other classes than torch's tensors become `Unread`: no code is run."""
     try:
         return torch.load(source, map_location="cpu", weights_only=True)
-    except UnpicklingError:
+    except Exception:  # also of damaged files, which the second reading refuses as well
         if isinstance(source, BytesIO):
             source.seek(0)
         names = torch.serialization.get_unsafe_globals_in_checkpoint(source)
