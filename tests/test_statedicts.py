@@ -41,6 +41,7 @@ WAYS = {
     "averaged": lambda t: renamed(t, "module.") | {"n_averaged": torch.tensor(4)},
     "ema": lambda t: {"model_ema": renamed(t, "module."), "step": 4},
     "inside another model": lambda t: {"state_dict": renamed(t, "clip.") | {"head.weight": torch.zeros(2, 2)}},
+    "shadow": lambda t: {"ema": {"shadow": t, "decay": 0.9}},
     "nested": lambda t: {"state_dict": {"model": t}},
     "a scale of one axis": lambda t: t | {"logit_scale": t["logit_scale"][None]},
 }
@@ -86,6 +87,8 @@ def test_what_does_not_fit_has_a_cause(held, model):
         fitting_weights(half, model, "it")
     with pytest.raises(Refused, match=r"1 of its \d+ tensors are not the model's, such as extra"):
         fitting_weights(dict(held) | {"extra": torch.zeros(1)}, model, "it")
+    with pytest.raises(Refused, match="tensors without their names, in the list shadow_params"):
+        fitting_weights({"decay": 0.9, "shadow_params": list(held.values())}, model, "it")
     with pytest.raises(Refused, match="holds no tensors: its entries are epoch"):
         fitting_weights({"epoch": 3}, model, "it")
 
@@ -101,7 +104,7 @@ def test_files_that_are_none(tmp_path, held):
         ("empty.pt", "it is empty, 0 bytes"),
         ("folder", "holds no checkpoint that can be read"),
         ("whole.pt", "a pickle of objects"),
-        ("page.pt", "an HTML page"),
+        ("page.pt", "an HTML page, not the weights"),
     ):
         with pytest.raises(Refused, match=reason) as refusal:
             weights.load_model("mini", tmp_path / name)

@@ -1,5 +1,6 @@
 """Tensors in files: safetensors, torch files read without running code, and what a file is that holds none."""
 
+import re
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
@@ -30,7 +31,7 @@ def tensor_file(path: Path, skip_line: bool = False) -> Mapping[str, object]:
     if not head:
         raise Refused(f"cannot read {path}: it is empty, 0 bytes")
     if (kind := kind_of_file(head)) in ("LFS", "HTML", "zeros", "text"):
-        raise Refused(f"cannot read {path}: {advice_on(kind).replace('not the picture', 'not the weights')}")
+        raise Refused(f"cannot read {path}: {re.sub('not (the|a) picture', 'not the weights', advice_on(kind))}")
     if head[:2] in (b"PK", b"\x80\x02", b"\x80\x04", b"\x80\x05") or skip_line:
         return _torch_file(path, skip_line)
     try:

@@ -60,7 +60,8 @@ class Tally:
         found = sum(self.kinds.values())
         counts = ", ".join(f"{count:,} {_PLURALS[kind]}" for kind, count in self.kinds.items())
         lost = sum(refused.values())
-        said = [f"{found:,} inputs ({counts or 'none'}) = {found - lost:,} read + {lost:,} refused"]
+        done = "to read" if rejects is None and self.opened is None else "read"
+        said = [f"{found:,} inputs ({counts or 'none'}) = {found - lost:,} {done} + {lost:,} refused"]
         if self.opened is not None and self.opened < found:
             said[0] += f"; only the first {self.opened:,} were opened"
         if lost:
