@@ -19,23 +19,22 @@ SECTION = " ".join(README.split("## Real CLIP weights")[1].split("\n## ")[0].spl
 
 
 def test_each_result_says_what_it_gave() -> None:
-    table = json.loads(TABLE.read_text())
-    assert open_clip.__version__ != table["open_clip"] or {row["name"] for row in table["names"]} == NAMES
-    for row in table["names"]:
+    for row in json.loads(TABLE.read_text())["names"]:
         assert set(row) >= ({"layer", "shape", "parameters"} if row["result"] == "works" else {"lacks"})
         assert len(row.get("shape", "123")) == 3
 
 
 def test_readme_names_the_exceptions_of_the_table() -> None:
     table = json.loads(TABLE.read_text())
-    results = {row["name"]: row["result"] for row in table["names"]}
     assert f"version {table['open_clip']}" in SECTION
+    results = dict.fromkeys(NAMES, "not tried") if open_clip.__version__ == table["open_clip"] else {}
+    results |= {row["name"]: row["result"] for row in table["names"]}
     works = [name for name, result in results.items() if result == "works"]
     assert f"Of its {len(results)} names, {len(works)} " in SECTION
-    for result, begins in {"memory": "need more than", "text tower": "need the files of a text tower"}.items():
-        names = re.search(rf"{begins}[^(]*\(([^)]*)\)", SECTION)[1]  # pyright: ignore
+    begins = {"memory": "need more than", "text tower": "need the files of a text tower", "not tried": "were not tried"}
+    for result in set(results.values()) - {"works"}:
+        names = re.search(rf"{begins[result]}[^(]*\(([^)]*)\)", SECTION)[1]  # pyright: ignore
         assert sorted(re.findall(r"`([^`]*)`", names)) == sorted(name for name in results if results[name] == result)
-    assert set(results.values()) <= {"works", "memory", "text tower"}
 
 
 def test_a_name_that_the_table_lacks_was_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
