@@ -87,6 +87,8 @@ def without_tensor(value: object) -> object:
 
 def _plain(value: object, name: str) -> object:
     """A value as a NumPy array, or as it is if it can be sliced like one."""
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise Refused(f"{name} has masked values: fill them, or leave their rows out")
     if isinstance(value, np.ndarray):
         return value
     if hasattr(value, "detach"):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from atlas.console import command_line, exclusive, option, options_given, print_json, print_table, run_command, takes
 from atlas.dream.commands import dream_command
+from atlas.errors import Misuse
 from atlas.option_types import path_name, real_number, whole_number
 from atlas.options import (
     ATLAS_COLLECTING,
@@ -260,11 +261,17 @@ def figure_command(out: Path, neuron: list[range], to: Path | None) -> int:
     return 0
 
 
-@takes(option("model", nargs="?", help="an open_clip model (mini)"), ATLAS_PRETRAINED, ATLAS_JSON)
+@takes(option("model", nargs="?", help="mini, or an open_clip model"), ATLAS_PRETRAINED, ATLAS_JSON)
 def layers_command(model: str | None, pretrained: str | None, as_json: bool) -> int:
-    """List the layers of a model that can be hooked, with the shapes of their maps."""
+    """List the layers of a model that can be hooked, with shapes; without a model, which of open_clip's names work."""
     from atlas.model.clip import Clip
+    from atlas.model.names import name_results, names_summary
 
+    if model is None and pretrained:
+        raise Misuse("--pretrained is of a model: name it, as in atlas layers RN50 --pretrained openai")
+    if model is None:
+        print_json(name_results()) if as_json else print(names_summary())
+        return 0
     clip = Clip(**options_given(name=model), pretrained=pretrained, device="cpu")
     rows = [{"path": x.path, "neurons": x.neurons, "height": x.height, "width": x.width} for x in clip.layers()]
     print_table([{**row, "default": "*" if row["path"] == clip.layer else ""} for row in rows], as_json)

@@ -22,7 +22,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from atlas.arrays import accepts, without_tensor
 from atlas.errors import Refused
 from atlas.vectors import Rows, scaled_rows
-from decompose.responses import check_factorable, picked_rows
+from decompose.responses import check_factorable, factorable_rows, picked_rows
 from decompose.solvers.hals import factorise, hals_codes, initial_factors, nmf_objective, sweep
 
 _INITS = ("nndsvd", "nndsvda", "random")
@@ -273,7 +273,7 @@ def matched_cosines(D: Float[np.ndarray, "k u"], E: Float[np.ndarray, "k u"]) ->
 @accepts(A=2)
 def stability(model: SparseNMF, A: Float[np.ndarray, "n u"], restarts: int = 8, seed: int = 0) -> Stability:
     """The stability of a model's components: copies are fitted from random starts, and matched with the best one."""
-    fitted, errors = [], []
+    A, fitted, errors = factorable_rows(A, model.split is not None), [], []  # all rows: a stream has other factors
     for i in range(restarts):
         again = _like(model, init="random", random_state=seed + i)
         Z = again.fit_transform(A)
@@ -325,9 +325,9 @@ def held_out(model: SparseNMF, A: Float[np.ndarray, "n u"], folds: int = 4, seed
     """Held-out relative squared error, one number a fold (bi-cross-validation, Owen & Perry 2009).
 
     The dictionary is fitted to the other folds, codes to half of the neurons, and the error is that on the other half:
-    codes fitted to the neurons they are judged by would always improve with more factors.
+    codes fitted to the neurons they are judged by would always improve with more factors. All rows are read.
     """
-    rng, errors = np.random.default_rng(seed), []
+    A, rng, errors = factorable_rows(A, model.split is not None), np.random.default_rng(seed), []
     for rows in np.array_split(rng.permutation(len(A)), folds):
         seen = rng.permutation(A.shape[1]) < A.shape[1] // 2
         errors.append(_unseen_error(_like(model).fit(np.delete(A, rows, axis=0)), A[rows], seen))

@@ -154,6 +154,16 @@ def check_factorable(A: Float[np.ndarray, "n u"], tried: Sequence[int], folds: i
         raise Refused("all activations are zero: there is nothing to factor")
 
 
+def factorable_rows(A: Float[np.ndarray, "n u"], signed: bool) -> Float[np.ndarray, "n u"]:
+    """All rows, read into memory. Raises Refused for numbers that are not finite, and below zero unless `signed`."""
+    A = np.asarray(A)
+    if not np.isfinite(A).all():
+        raise Refused(f"A holds {int((~np.isfinite(A)).sum()):,} numbers that are not finite")
+    if not signed and A.size and A.min() < 0:
+        raise Refused('A holds numbers below zero: take split="sign" for data of both signs')
+    return A
+
+
 def check_rows(n: int, **arrays: Sized | None) -> None:
     """Raise Refused if an array that is given (not None) does not have n rows; keywords are the arrays' names."""
     for name, array in arrays.items():

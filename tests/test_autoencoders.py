@@ -257,3 +257,58 @@ def test_latents_are_joined_with_neurons(tmp_path, a, A):
     expected = np.column_stack([found.activations(A)[:, [5, 1]], relu(A[:, :2])])
     np.testing.assert_allclose(both.activations(A), expected, atol=1e-6)
     np.testing.assert_allclose(both[[3, 0]].activations(A), expected[:, [3, 0]], atol=1e-6)
+
+
+def overcomplete(a, rng, **more):
+    """Weights with batch normalisation, by Overcomplete's names, and what its encoder gives before the ReLU."""
+    norm = {
+        name: rng.uniform(0.5, 2, K).astype(np.float32) for name in ("weight", "bias", "running_mean", "running_var")
+    }
+    tensors = {f"encoder.final_block.1.{name}": each for name, each in norm.items()} | {
+        "encoder.final_block.0.weight": a["W_enc"].T, "encoder.final_block.0.bias": a["b_enc"],
+        "encoder.final_block.1.num_batches_tracked": np.int64(3), "dictionary._weights": a["W_dec"],
+        "dictionary.multiplier": np.float32(0.5), **more,
+    }  # fmt: skip
+
+    def encode(A):
+        Z = A @ a["W_enc"] + a["b_enc"]
+        return (Z - norm["running_mean"]) / np.sqrt(norm["running_var"] + 1e-5) * norm["weight"] + norm["bias"]
+
+    return {name: torch.tensor(np.ascontiguousarray(each)) for name, each in tensors.items()}, encode
+
+
+def test_overcomplete(tmp_path, a, A, rng):
+    tensors, encode = overcomplete(a, rng)
+    torch.save(tensors, tmp_path / "sae.pt")
+    with pytest.raises(Refused, match="SAE or TopKSAE, which are written alike"):
+        Directions.load(tmp_path / "sae.pt")
+    found = Directions.sae(tmp_path / "sae.pt", U, kind="standard")
+    same(found, relu(encode(A)), A)
+    np.testing.assert_allclose(found.write, a["W_dec"] * np.exp(0.5), rtol=1e-6)
+    (tmp_path / "cfg.json").write_text('{"k": 3}')
+    same(Directions.load(tmp_path, U), largest(relu(encode(A)), 3), A)
+    torch.save(tensors | {"mlp_blocks": torch.zeros(2)}, tmp_path / "sae.pt")
+    with pytest.raises(Refused, match="the tensor mlp_blocks is not understood"):
+        Directions.load(tmp_path)
+    tensors, encode = overcomplete(a, rng, thresholds=np.log(a["threshold"]))
+    torch.save(tensors, tmp_path / "jump.pt")
+    same(Directions.load(tmp_path / "jump.pt", U), relu(encode(A)) * (encode(A) > a["threshold"]), A)
+
+
+class Cfg:
+    """The configuration of Prisma and PatchSAE: an object, pickled beside the tensors."""
+
+    def __init__(self, **entries):
+        self.__dict__.update(entries, d_in=U, dtype=torch.float32, device=torch.device("cpu"), module_name="resid")
+
+
+@pytest.mark.parametrize("top", [0, 3])
+def test_a_configuration_that_is_an_object(tmp_path, a, A, top):
+    cfg = Cfg(gated_sae=False) if not top else Cfg(activation_fn_str="topk", activation_fn_kwargs={"k": top})
+    torch.save({"cfg": cfg, "state_dict": {name: torch.tensor(a[name]) for name in BASE}}, tmp_path / "sae.pt")
+    Z = pre(a, A, 1)
+    same(Directions.load(tmp_path / "sae.pt", U), relu(largest(Z, top)) if top else relu(Z), A)
+    cfg.gated_sae = True
+    torch.save({"cfg": cfg, "state_dict": {name: torch.tensor(a[name]) for name in BASE}}, tmp_path / "sae.pt")
+    with pytest.raises(Refused, match="gated_sae = True of its configuration is not supported"):
+        Directions.load(tmp_path / "sae.pt", U)

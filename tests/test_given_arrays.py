@@ -79,8 +79,6 @@ def fitted_nmf():
 def test_functions_give_the_same_for_all_that_holds_numbers(A, tmp_path, name):
     expected = FUNCTIONS[name](A)
     for hold in ("list", "map", "pandas", "polars", "tensor", "tensors"):
-        if (name, hold) == ("stability", "map"):  # a memory map is streamed, which starts from other factors
-            continue
         np.testing.assert_allclose(FUNCTIONS[name](HOLDERS[hold](A, tmp_path)), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -160,3 +158,19 @@ def test_other_refusals(A):
         decompose.choose(model, A[:3].tolist(), [2, 3])
     with pytest.raises(Refused, match="all activations are zero"):
         decompose.choose(model, np.zeros((40, 6)), [2, 3])
+
+
+def test_what_cannot_be_mapped_or_factored_is_one_line(A, tmp_path):
+    model = decompose.SparseNMF(2, random_state=0)
+    broken, both, masked = A.copy(), A - 0.5, np.ma.masked_array(A, A > 0.9)
+    broken[3, 2] = np.nan
+    for function in (decompose.held_out, decompose.stability):
+        with pytest.raises(Refused, match="A holds 1 numbers that are not finite"):
+            function(model, broken)
+        with pytest.raises(Refused, match="below zero"):
+            function(model, both)
+        with pytest.raises(Refused, match="A has masked values"):
+            function(model, masked)
+    assert decompose.held_out(decompose.SparseNMF(2, split="sign", random_state=0), both, 2).shape == (2,)
+    with pytest.raises(Refused, match=r"xy of shape \(n, 2\), got \(40, 3\)"):
+        write_points(tmp_path / "map.html", A[:, :3], ["a"] * len(A))

@@ -9,6 +9,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -143,6 +144,22 @@ def write_tar(path, members):
             tar.addfile(info, io.BytesIO(data))
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_sidecars_that_say_nothing_are_named(tmp_path, packed):
+    files = [("a.png", PNG), ("a.json", b"{broken"), ("b.png", PNG), ("b.txt", b"0 0.5 0.5 0.1 0.2\n1 0.1 0.2 0.3 0.4")]
+    files += [("b_mask.png", PNG), ("c_mask.png", PNG)]
+    if packed:
+        write_tar(tmp_path / "s.tar", files)
+    else:
+        for name, content in files:
+            (tmp_path / name).write_bytes(content)
+    items, tally = told(parse(str(tmp_path / "s.tar" if packed else tmp_path)))
+    assert [Path(item.id).name for item in items] == ["a.png", "b.png", "c_mask.png"]
+    assert not any(item.caption for item in items)
+    left = [(note.text.split()[0], note.example) for note in tally.notes.values() if note.kind == "left"]
+    assert set(left) == {("files", "a.json"), ("texts", "b.txt"), ("masks", "b_mask.png")}
+
+
 def test_a_tar_in_directory_order_with_masks(tmp_path):
     names = ("a.jpg", "b.jpg", "a.seg.png", "a.txt", "b.txt", "b.cls", "a.json")
     content = {"a.txt": b"of a", "b.txt": b"of b", "b.cls": b"7", "a.json": b'{"label": "cat"}'}
@@ -245,6 +262,12 @@ def test_tables_of_others(tmp_path):
     (tmp_path / "blip.json").write_text(json.dumps([{"image": "Images/1.jpg", "caption": ["one", "two"]}]))
     (item,) = parse(str(tmp_path / "blip.json"))
     assert (item.caption, item.captions) == ("one", ("one", "two"))
+    (tmp_path / "pairs.json").write_text(json.dumps({"Images/1.jpg": "one"}))
+    (tmp_path / "Flickr8k.token.txt").write_text("1.jpg#0\tone\n1.jpg#1\ttwo\n")
+    for name, captions in (("pairs.json", ["one"]), ("Flickr8k.token.txt", ["one", "two"])):
+        items = list(parse(str(tmp_path / name)))
+        assert [item.caption for item in items] == captions
+        assert items[-1].load().size == (8, 6)
 
 
 @pytest.mark.parametrize(
@@ -392,6 +415,20 @@ def test_texts_of_numbers_are_no_captions(tmp_path):
     (item,), tally = told(parse(str(tmp_path)))
     assert item.caption == ""
     assert any("numbers alone" in line for line in tally.lines())
+
+
+def test_look_counts_what_it_opened(tmp_path):
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        (tmp_path / name).write_bytes(PNG if name == "b.jpg" else b"<!doctype html>")
+    pq.write_table(pa.table({"image": [list(range(48))]}), tmp_path / "flat.parquet")
+    Image.fromarray(np.full((8, 8), 900, np.uint16) + np.arange(8, dtype=np.uint16)).save(tmp_path / "d.png")
+    found = look_at([str(tmp_path)])
+    assert found.tally.lines()[0] == "4 inputs (4 pictures) = 2 read + 2 refused"
+    assert found.rows[-1]["pixels"] == "8 x 8, stretched"
+    found = look_at([str(tmp_path)], 2)
+    assert found.tally.lines()[0] == "4 inputs (4 pictures) = 3 read + 1 refused; only the first 2 were opened"
+    found = look_at([str(tmp_path / "flat.parquet")])
+    assert "48 numbers in one list" in found.rows[0]["pixels"]
 
 
 def test_look_refuses_what_parse_refuses(tmp_path):

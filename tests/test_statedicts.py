@@ -1,5 +1,9 @@
 """Checkpoints are read for what they hold, whatever is wrapped around it; else the cause is one line."""
 
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
 import open_clip
 import pytest
 import timm
@@ -37,6 +41,7 @@ WAYS = {
     "averaged": lambda t: renamed(t, "module.") | {"n_averaged": torch.tensor(4)},
     "ema": lambda t: {"model_ema": renamed(t, "module."), "step": 4},
     "inside another model": lambda t: {"state_dict": renamed(t, "clip.") | {"head.weight": torch.zeros(2, 2)}},
+    "shadow": lambda t: {"ema": {"shadow": t, "decay": 0.9}},
     "nested": lambda t: {"state_dict": {"model": t}},
     "a scale of one axis": lambda t: t | {"logit_scale": t["logit_scale"][None]},
 }
@@ -55,6 +60,24 @@ def test_a_checkpoint_of_a_trainer_gives_the_same_model(tmp_path, held):
     assert found.describe()["weights_sha256"] == Clip("mini", device="cpu").describe()["weights_sha256"]
 
 
+class Trap:
+    """An object whose unpickling would run code."""
+
+    def __reduce__(self):
+        return open, ("trap", "w")
+
+
+def test_objects_beside_the_weights_are_left_unread(tmp_path, held, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    objects = {"args": Namespace(lr=1e-3, out=tmp_path, best=np.float64(0.7)), "trap": Trap(), "epoch": 3}
+    torch.save({"state_dict": renamed(held, "model."), "hyper_parameters": objects}, "last.ckpt")
+    assert len(weights.tensor_file(Path("last.ckpt"))["state_dict"]) == len(held)
+    torch.save({"model": torch.nn.Linear(2, 2), "trap": Trap()}, "whole.pt")
+    with pytest.raises(Refused, match="a pickle of objects"):
+        weights.tensor_file(Path("whole.pt"))
+    assert not Path("trap").exists()
+
+
 def test_what_does_not_fit_has_a_cause(held, model):
     other = dict(held) | {"visual.conv1.weight": torch.zeros(3, 3)}
     with pytest.raises(Refused, match=r"the architecture differs, visual.conv1.weight \(3, 3\) for \("):
@@ -64,6 +87,8 @@ def test_what_does_not_fit_has_a_cause(held, model):
         fitting_weights(half, model, "it")
     with pytest.raises(Refused, match=r"1 of its \d+ tensors are not the model's, such as extra"):
         fitting_weights(dict(held) | {"extra": torch.zeros(1)}, model, "it")
+    with pytest.raises(Refused, match="tensors without their names, in the list shadow_params"):
+        fitting_weights({"decay": 0.9, "shadow_params": list(held.values())}, model, "it")
     with pytest.raises(Refused, match="holds no tensors: its entries are epoch"):
         fitting_weights({"epoch": 3}, model, "it")
 
@@ -79,7 +104,7 @@ def test_files_that_are_none(tmp_path, held):
         ("empty.pt", "it is empty, 0 bytes"),
         ("folder", "holds no checkpoint that can be read"),
         ("whole.pt", "a pickle of objects"),
-        ("page.pt", "an HTML page"),
+        ("page.pt", "an HTML page, not the weights"),
     ):
         with pytest.raises(Refused, match=reason) as refusal:
             weights.load_model("mini", tmp_path / name)

@@ -1,4 +1,5 @@
-"""Sparse autoencoders as they are published: SAELens, dictionary_learning, sparsify, saev, OpenAI, Gemma Scope, MSAE.
+"""Sparse autoencoders as they are published: SAELens, dictionary_learning, sparsify, saev, OpenAI, Gemma Scope, MSAE,
+Overcomplete, Prisma, PatchSAE.
 
 A file or a folder is read exactly as its library reads it, or refused: a tensor or an entry of its configuration that
 is not understood is an error that names it. Nothing is unpickled.
@@ -18,8 +19,9 @@ from jaxtyping import Float
 from atlas.errors import Refused
 from atlas.formatting import Record
 from atlas.model.latents import LatentRule, Standard
+from atlas.model.overcomplete import plain_tensors, refuse_unstated
 from atlas.model.saeconfig import KINDS_OF_SAE, stated_encoder
-from atlas.model.tensorfiles import tensor_file
+from atlas.model.tensorfiles import Unread, tensor_file
 from atlas.sources.textfiles import read_given_json
 
 _LONGEST_HEADER = 2**20  # bytes of a line of JSON before the tensors
@@ -63,10 +65,12 @@ def read_autoencoder(
     path = Path(path)
     tensors, found = sae_tensors(path)
     configuration = {**found, **_beside(path)}
+    written, tensors = tensors, plain_tensors(tensors)
     parts = _parts(tensors, path)
     if "encoder" not in parts or "decoder" not in parts:
         raise Refused(f"{path} has no encoder and decoder: it holds {', '.join(sorted(tensors)) or 'nothing'}")
     stated = stated_encoder(configuration, path)
+    refuse_unstated(written, stated, kind, path)
     kind = _kind(kind or stated.get("kind"), parts, tensors, stated, path)
     return _assembled(parts, tensors, stated, kind, u, centred, path)
 
@@ -112,7 +116,8 @@ def _unwrapped(
         if isinstance(inner, Mapping) and any(isinstance(each, torch.Tensor) for each in inner.values()):
             rest = {key: value for key, value in content.items() if key != name}
             for key, value in rest.items():
-                nested = value if isinstance(value, dict) and key in ("cfg", "config") else {key: value}
+                entries = vars(value) if isinstance(value, Unread) else value
+                nested = entries if isinstance(entries, dict) and key in ("cfg", "config") else {key: value}
                 configuration = {**configuration, **nested}
             content = inner
     tensors = {key: each for key, each in content.items() if isinstance(each, torch.Tensor)}

@@ -34,7 +34,13 @@ _DESCRIBING = frozenset((
     "group_weights", "group_fractions", "n_forward_passes_since_fired", "buffer", "trainer", "dict_class", "name",
     "multi_topk", "init_b_dec", "topk_threshold_lr", "use_error_term", "schema", "commit", "lib", "optimizer",
     "optimizer_state_dict", "scheduler", "scheduler_state_dict", "type", "version",
+    "class_token", "module_name", "block_layer", "custom_clip_ckpt_path", "label_key", "use_cached_activations",
+    "use_ghost_grads", "from_pretrained_path", "feature_sampling_window", "feature_sampling_method",
+    "feature_reinit_scale", "create_dataloader", "mse_cls_coefficient", "run_name", "lp_norm", "tokens_per_buffer",
+    "vit_batch_size", "ghost_grad_exp_clamp_max", "norm_eps", "debug_numerics",
 ))  # fmt: skip
+_UNSUPPORTED = frozenset(("reshape_activations", "finetuning_scaling_factor", "skip_connection", "transcode",
+                          "normalize", "is_transcoder", "gated_sae"))  # fmt: skip  # unless they are off
 _OF_A_RUN = re.compile(
     "(l1|lr|n_|num_|min_|max_|train|wandb|log_|checkpoint|dataset|batch|store|dead|adam|b_dec_init|init|image|"
     "cached|eval|resume|verbose|sparsity_|resample|decoder_|bandwidth|target_l0|hook_|model_|total_)"
@@ -58,7 +64,7 @@ def stated_encoder(configuration: Record, path: Path) -> Record:
                 told["standard"] = _standard(value, path)
             case "rescale_acts_by_decoder_norm":
                 told["rescaled"] = bool(value)
-            case "reshape_activations" | "finetuning_scaling_factor" | "skip_connection" | "transcode" | "normalize":
+            case _ if name in _UNSUPPORTED:
                 if value not in (None, False, "none"):
                     raise Refused(f"{path}: {name} = {value!r} of its configuration is not supported")
             case _ if name not in _DESCRIBING and not _OF_A_RUN.match(name):

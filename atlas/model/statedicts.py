@@ -19,7 +19,7 @@ WEIGHT_FILES = (
 )
 _WRAPPERS = (
     *("state_dict", "model", "model_state_dict", "module", "net", "model_ema", "ema", "ema_state_dict"),
-    *("state_dict_ema", "params", "weights", "clip", "student"),
+    *("state_dict_ema", "params", "weights", "clip", "student", "shadow"),
 )
 _ANCHORS = ("logit_scale", "visual.proj", "visual.conv1.weight", "ln_final.weight", "text.ln_final.weight")
 _BUFFERS = re.compile(r"(^|\.)(position_ids|attn_mask|n_averaged|num_batches_tracked)$")
@@ -46,6 +46,8 @@ def fitting_weights(content: Mapping[str, object], model: nn.Module, where: str)
     """The tensors of a checkpoint by the names of the model's. Raises Refused with the cause if they do not fit."""
     expected = model.state_dict()
     tensors = _unwrapped(content)
+    if lists := [name for name, each in content.items() if not tensors and _is_list(each)]:
+        raise Refused(f"{where} holds tensors without their names, in the list {lists[0]}: save the model's state dict")
     if not tensors:
         raise Refused(f"{where} holds no tensors: its entries are {', '.join(list(map(str, content))[:6]) or 'none'}")
     tensors = _without_prefix(tensors, expected)
@@ -61,6 +63,10 @@ def fitting_weights(content: Mapping[str, object], model: nn.Module, where: str)
     if cause := _misfit(tensors, expected):
         raise Refused(f"{where} does not fit this model: {cause}")
     return {key: tensors[key] for key in expected}
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, list | tuple) and any(isinstance(each, Tensor) for each in value)
 
 
 def refuse_broken(model: nn.Module, where: str) -> None:

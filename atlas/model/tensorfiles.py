@@ -1,5 +1,6 @@
-"""Tensors in files: safetensors, torch files read without unpickling, and what a file is that holds none."""
+"""Tensors in files: safetensors, torch files read without running code, and what a file is that holds none."""
 
+import re
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
+from torch import Tensor
 
 from atlas.errors import Refused
 from atlas.sources.signatures import advice_on, head_of, kind_of_file
@@ -29,7 +31,7 @@ def tensor_file(path: Path, skip_line: bool = False) -> Mapping[str, object]:
     if not head:
         raise Refused(f"cannot read {path}: it is empty, 0 bytes")
     if (kind := kind_of_file(head)) in ("LFS", "HTML", "zeros", "text"):
-        raise Refused(f"cannot read {path}: {advice_on(kind).replace('not the picture', 'not the weights')}")
+        raise Refused(f"cannot read {path}: {re.sub('not (the|a) picture', 'not the weights', advice_on(kind))}")
     if head[:2] in (b"PK", b"\x80\x02", b"\x80\x04", b"\x80\x05") or skip_line:
         return _torch_file(path, skip_line)
     try:
@@ -38,21 +40,57 @@ def tensor_file(path: Path, skip_line: bool = False) -> Mapping[str, object]:
         raise Refused(f"cannot read {path} as safetensors: {' '.join(str(error).split())[:120]}") from None
 
 
+class Unread:
+    """Stands for an object in a torch file whose class is neither imported nor called; its values are kept."""
+
+    def __init__(self, *values: object):
+        self.values = values
+
+    def __setstate__(self, state: object) -> None:
+        self.__dict__.update(state if isinstance(state, dict) else {"state": state})
+
+
 def _torch_file(path: Path, skip_line: bool) -> Mapping[str, object]:
     try:
-        if skip_line:
-            with path.open("rb") as file:
-                file.readline()
-                content = torch.load(BytesIO(file.read()), map_location="cpu", weights_only=True)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        content = _loaded(BytesIO(path.read_bytes().partition(b"\n")[2]) if skip_line else path)
     except Exception as error:  # damaged archives raise many types of error
         if any(sign in str(error) for sign in ("eights_only", "eights only", "nsupported")):
-            raise Refused(
-                f"{path} is a pickle of objects (a whole model, or its configuration), which may run code: "
-                "save its state dict, torch.save(model.state_dict(), file), or safetensors"
-            ) from None
+            raise _objects(path) from None
         raise Refused(f"cannot read {path}: {' '.join(str(error).split())[:120]}") from None
+    if isinstance(content, Unread):
+        raise _objects(path)
     if not isinstance(content, Mapping):
         raise Refused(f"{path} holds a {type(content).__name__}, and no tensors by name")
+    weights = [each for each in content.values() if isinstance(each, Tensor | Mapping)]
+    if not weights and any(isinstance(each, Unread) for each in content.values()):
+        raise _objects(path)
     return content
+
+
+def _loaded(source: Path | BytesIO) -> object:
+    """The content of a torch file. Objects of other classes than torch's tensors become `Unread`: no code is run."""
+    try:
+        return torch.load(source, map_location="cpu", weights_only=True)
+    except Exception:  # also of damaged files, which the second reading refuses as well
+        if isinstance(source, BytesIO):
+            source.seek(0)
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(source)
+        stands = [_standing_for(name) for name in names]
+        if not stands:
+            raise
+    if isinstance(source, BytesIO):
+        source.seek(0)
+    with torch.serialization.safe_globals(stands):  # pyright: ignore[reportArgumentType]
+        return torch.load(source, map_location="cpu", weights_only=True)
+
+
+def _standing_for(name: str) -> type[Unread]:
+    module, _, last = name.rpartition(".")
+    return type(last, (Unread,), {"__module__": module, "__qualname__": last})
+
+
+def _objects(path: Path) -> Refused:
+    return Refused(
+        f"{path} is a pickle of objects (a whole model, or its configuration), which may run code: "
+        "save its state dict, torch.save(model.state_dict(), file), or safetensors"
+    )

@@ -20,6 +20,7 @@ from torch import nn
 from atlas.errors import Refused
 from atlas.model.statedicts import fitting_weights, refuse_broken, weights_in_folder
 from atlas.model.tensorfiles import tensor_file
+from atlas.sources.decoding import free_memory
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "spiece.model", "tokenizer.model")
 _EMBEDDED = Path(__file__).parents[1] / "mini"
@@ -199,21 +200,45 @@ def untrained_weights(name: str, seed: int) -> dict[str, torch.Tensor]:
         return open_clip.create_model(name, load_weights=False).state_dict()
 
 
+def parameter_count(name: str) -> int:
+    """The number of parameters of a model, counted without making any. Fails as building the model would."""
+    with _quiet(), torch.random.fork_rng(devices=[]), torch.device("meta"):
+        model = open_clip.create_model(name, device="meta", load_weights=False, pretrained_text=False)
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
 def _create(name: str, pretrained: str | None) -> nn.Module:
+    """Build a model with weights. What the memory cannot hold, or lacks files, is refused before any are made."""
+    try:
+        size = 0 if name == "mini" or ":" in name else 4 * parameter_count(name)
+    except Exception as error:  # kinds of towers that cannot be counted are built as they are
+        if "huggingface.co" in str(error) or "transformers" in str(error):
+            raise _cannot_load(name, pretrained, error) from error
+        size = 0
+    if size > (free := free_memory()):
+        raise Refused(f"cannot load {name}: it takes {size / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free")
     try:
         # A fixed seed for weights that no checkpoint fills, so that runs on random weights can be repeated.
         with _quiet(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             return open_clip.create_model(name, pretrained=pretrained)
     except Exception as error:  # files and downloads fail with many types of error
-        reason = " ".join(re.sub("\x1b\\[[0-9;]*m", "", str(error)).split())[:300]
-        what = f"{name} from {pretrained}" if pretrained else name
-        hub = (open_clip.get_model_config(name) or {}).get("text_cfg", {}).get("hf_model_name")
-        if hub and "huggingface.co" in reason:
-            reason = f"its text tower is made by transformers from the files of {hub}, which are not in the hub's cache"
-        if isinstance(error, MemoryError) or "allocate memory" in reason:
-            raise Refused(f"cannot load {what}: there is not enough memory for it") from error
-        raise Refused(f"cannot load {what}: {type(error).__name__}: {reason}") from error
+        raise _cannot_load(name, pretrained, error) from error
+
+
+def _cannot_load(name: str, pretrained: str | None, error: Exception) -> Refused:
+    """Why open_clip could not build a model, as one line."""
+    reason = " ".join(re.sub("\x1b\\[[0-9;]*m", "", str(error)).split())[:300]
+    what = f"{name} from {pretrained}" if pretrained else name
+    hub = (open_clip.get_model_config(name) or {}).get("text_cfg", {}).get("hf_model_name")
+    if hub and "pip install transformers" in reason:
+        return Refused(f'cannot load {what}: its text tower needs transformers: pip install "multimodal-atlas[hf]"')
+    if hub and "huggingface.co" in reason:
+        reason = f"its text tower is made by transformers from the files of {hub}, which are not in the hub's cache"
+        return Refused(f"cannot load {what}: {reason}")
+    if isinstance(error, MemoryError) or "allocate memory" in reason:
+        return Refused(f"cannot load {what}: there is not enough memory for it")
+    return Refused(f"cannot load {what}: {type(error).__name__}: {reason}")
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from atlas.pages.regions import given_regions
 @accepts(xy=2, captions="texts", groups="texts", near="positions", preservation=1)
 def write_points(
     path: str | Path,
-    xy: Float[np.ndarray, "n 2"],
+    xy: Float[np.ndarray, "n axes"],  # two
     captions: Sequence[str],
     groups: Sequence[str] | None = None,
     near: Integer[np.ndarray, "n k"] | None = None,
@@ -65,13 +65,15 @@ def write_points(
 
 
 def _checked(
-    xy: Float[np.ndarray, "n 2"],
+    xy: Float[np.ndarray, "n axes"],
     captions: Sequence[str],
     groups: Sequence[str] | None,
     near: Int[np.ndarray, "n k"] | np.ndarray | None,
     labels: Sequence[Sequence[str]],
 ) -> tuple[np.ndarray, np.ndarray | None]:
     n = len(xy)
+    if captions is None or xy.shape[1] != 2:
+        raise Refused(f"a map needs xy of shape (n, 2), got {xy.shape}, and captions, a text for each place")
     if not n or not np.isfinite(xy).all():
         raise Refused(f"a map needs finite places, got {n} with {int((~np.isfinite(xy)).any(1).sum())} that are not")
     named = {

@@ -91,8 +91,7 @@ class Tars:
                 said = read_sidecars({each: content(named[each]) for each in texts})
                 folders = path.split("/")[:-1]
                 label, split = folder_class(folders, "")
-                if said.captions:
-                    yield Note("taken", f"captions: {said.origin}")
+                yield from said.notes()
                 if said.label or label:
                     yield Note(
                         "taken", "labels: .cls or .json files" if said.label else "labels: folders in the shards"

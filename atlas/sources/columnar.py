@@ -260,7 +260,14 @@ def _of_numbers(cell: object) -> Image.Image:
     if values.ndim == 1 and values.dtype.kind in "iu" and len(values) > 8:
         if values.min() < -128 or values.max() > 255:
             raise Unreadable("the row holds numbers, and neither the bytes of an image nor its pixels")
-        return decode((values % 256).astype(np.uint8).tobytes())
+        encoded = (values % 256).astype(np.uint8).tobytes()
+        try:
+            return decode(encoded)
+        except Unreadable as unreadable:
+            if "not an image that can be read" in str(unreadable):
+                shape = f"{len(values):,} numbers in one list: no encoded image, and pixels need rows (height, width)"
+                raise Unreadable(f"the row holds {shape}") from None
+            raise
     if values.ndim == 3 and values.shape[0] in (1, 3, 4) and values.shape[2] not in (1, 3, 4):
         values = values.transpose(1, 2, 0)
     if values.ndim not in (2, 3) or values.dtype.kind not in "iuf" or (values.ndim == 3 and values.shape[2] > 4):

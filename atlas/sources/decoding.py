@@ -17,7 +17,7 @@ from pathlib import Path
 from threading import Condition, Lock
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from atlas.sources.signatures import RAW_SUFFIXES, advice_on, head_of, kind_of_file
 
@@ -121,7 +121,7 @@ def _opened(encoded: bytes) -> Image.Image:
     """The image, not yet decoded; of a kind that Pillow reads with a plugin alone, with that if it is installed."""
     known = [name for name in _FORMATS if name not in ("HEIF", "JXL") or name in Image.OPEN]
     try:
-        return Image.open(_Timed(encoded), formats=known)
+        return Image.open(_stream(encoded), formats=known)
     except UnidentifiedImageError:
         module, function = _PLUGINS.get(kind_of_file(head_of(encoded)), ("", ""))
         with suppress(ImportError):
@@ -129,7 +129,7 @@ def _opened(encoded: bytes) -> Image.Image:
             if plugin is not None:
                 if function:
                     getattr(plugin, function)()
-                return Image.open(_Timed(encoded), formats=_FORMATS)
+                return Image.open(_stream(encoded), formats=_FORMATS)
         raise
 
 
@@ -225,6 +225,11 @@ def _reason(error: Exception, encoded: bytes = b"") -> str:
         return "too large: a decompression bomb"
     text = " ".join(str(error).split()) or type(error).__name__
     return f"damaged: {text[:100]}"
+
+
+def _stream(encoded: bytes) -> BytesIO:
+    """The bytes as a file; with a limit of time, unless Pillow reads them at once."""
+    return _Timed(encoded) if len(encoded) > ImageFile.MAXBLOCK else BytesIO(encoded)
 
 
 class _Timed(BytesIO):

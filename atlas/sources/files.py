@@ -110,14 +110,11 @@ class Folder:
         for home, table in outline.metadata.items():
             if path.startswith(home):
                 said = table.added_to(said, path.removeprefix(home))
-        if said.numbers:
-            yield Note("left", "texts of numbers alone, as detectors are trained on, are no captions", 1, sidecars[0])
         folders = inside.split("/")[:-1]
         label, split = folder_class(folders, self.name)
         if said.key and said.key.startswith(label):
             label = ""  # the shard of img2dataset
-        if said.captions:
-            yield Note("taken", f"captions: {said.origin}")
+        yield from said.notes()
         label, group = said.label or label, said.group or (folders[0] if folders else self.name)
         texts = {"caption": said.captions, "label": (printable_line(label),), "group": (printable_line(group),)}
         texts["split"] = (said.split or split,)

@@ -1,5 +1,6 @@
 """The item of one image file, and files that are not where a table says, but in a folder beside it."""
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 from atlas.sources.columns import is_address
 from atlas.sources.decoding import decode
 from atlas.sources.items import Item, Note, image_item, raise_unreadable, size_and_mtime
+
+_CAPTION_NUMBER = re.compile(r"#\d+$")  # Flickr8k names each caption of a picture: a.jpg#0
 
 
 def image_file_item(id: str, spec: str, path: Path, texts: Mapping[str, Sequence[str]]) -> Item:
@@ -42,7 +45,8 @@ class PathFinder:
             if file := self._at(folder, path):
                 self.inside = folder
                 return file
-        return self.home / path
+        plain = _CAPTION_NUMBER.sub("", path)
+        return self.home / path if plain == path else self.find(plain)
 
     def _at(self, folder: str, path: str) -> Path | None:
         file = self.home / folder / path

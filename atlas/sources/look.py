@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from atlas.errors import Refused
 from atlas.formatting import Record
-from atlas.sources.decoding import Unreadable
-from atlas.sources.items import Item
+from atlas.sources.decoding import STRETCHED, Unreadable
+from atlas.sources.items import Item, reason_known
 from atlas.sources.spec import join
 from atlas.sources.summary import Tally, source_entries
 
@@ -32,16 +32,19 @@ def look_at(sources: Sequence[str], shown: int = 8) -> Look:
         tally.add(entry)
         if isinstance(entry, Item) and len(first) < shown:
             first.append(entry)
-    return Look(tally, [_shown(item) for item in first])
+    tally.opened = len(first)
+    return Look(tally, [_shown(item, tally) for item in first])
 
 
-def _shown(item: Item) -> Record:
+def _shown(item: Item, tally: Tally) -> Record:
     """A row of the table: what is known of an item, and its size in pixels or why it cannot be read."""
     size = ""
     if item.load is not None:
         try:
-            size = "{} x {}".format(*item.load().size)
+            picture = item.load()
+            size = "{} x {}".format(*picture.size) + (", stretched" if STRETCHED in picture.info else "")
         except Unreadable as reason:
             size = f"refused: {reason}"
+            tally.reasons[str(reason)] += not reason_known(item)  # the listing has counted those
     fields = {name: getattr(item, name) for name in ("id", "kind", "caption", "label", "group", "split")}
     return {**fields, "pixels": size}

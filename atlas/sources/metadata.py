@@ -24,6 +24,7 @@ METADATA_NAMES = (
     "metadata.parquet",
     "meta_cap.json",
     "meta_clean.json",
+    "meta_lat.json",
 )
 
 

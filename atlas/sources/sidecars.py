@@ -8,12 +8,12 @@ import json
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from atlas.sources.columns import ROLES, plain_name
-from atlas.sources.items import TEXT_ROLES
+from atlas.sources.items import TEXT_ROLES, Note
 from atlas.sources.values import cell_texts, decode_text, first_text
 
 CAPTION_SUFFIXES = (".txt", ".caption", ".captions", ".text", ".cap", ".prompt", ".tags")  # the first one is used
@@ -21,6 +21,7 @@ SIDECAR_SUFFIXES = frozenset((*CAPTION_SUFFIXES, ".cls", ".json"))
 _ASIDE = frozenset(("seg", "segmentation", "mask", "masks", "depth", "alpha", "matte", "normal", "normals", "canny",
                     "edge", "edges", "panoptic", "instance", "semantic", "label", "annotation", "sketch", "cond",
                     "control", "conditioning"))  # fmt: skip
+_MASK = re.compile(r"[_-](masks?|seg|segmentation|depth)(?=\.|$)", re.IGNORECASE)  # a_mask.png beside a.jpg
 _NUMBERED = re.compile(r"v?\d", re.IGNORECASE)  # such parts of a name are no kind of view: a.1.jpg, a.v2.jpg
 _SAID = frozenset(("caption", "captions", "text", "txt", "tags", "prompt", "meta", "metadata", "info", "json", "label"))
 
@@ -35,7 +36,18 @@ class SidecarTexts:
     split: str = ""
     key: str = ""  # img2dataset's key of the sample
     origin: str = ""  # where the caption was found
-    numbers: bool = False  # a text was left out, because it holds numbers alone
+    numbers: str = ""  # a text that was left out, because it holds numbers alone
+    broken: str = ""  # a file that is said to be JSON and is not
+
+    def notes(self) -> Iterator[Note]:
+        """What was taken from them, and what was not."""
+        if self.captions:
+            yield Note("taken", f"captions: {self.origin}")
+        if self.numbers:
+            text = "texts of numbers alone, as detectors are trained on, are no captions"
+            yield Note("left", text, 1, self.numbers)
+        if self.broken:
+            yield Note("left", "files beside pictures that are said to be JSON and are not", 1, self.broken)
 
 
 def split_name(path: str) -> tuple[str, str, str]:
@@ -46,12 +58,12 @@ def split_name(path: str) -> tuple[str, str, str]:
 
 
 def without_masks(pictures: Sequence[str], strict: bool) -> tuple[list[str], list[str]]:
-    """Pictures of one folder, and what only goes with one of them: s0.seg.png beside s0.jpg is no second photo.
+    """Pictures of one folder, and what only goes with one of them: s0.seg.png and s0_mask.png are no second photos.
 
     `strict`: webdataset's rule, by which all files of a key are one sample. Otherwise only the usual names of masks
     count. Numbers (s0.1.png) are pictures of their own.
     """
-    if all(path.rpartition("/")[2].count(".") < 2 for path in pictures):
+    if not any(name.count(".") > 1 or _MASK.search(name) for name in (path.rpartition("/")[2] for path in pictures)):
         return list(pictures), []
     plain = {stem for _, stem, _ in map(split_name, pictures)}
     kept, masks = [], []
@@ -59,6 +71,7 @@ def without_masks(pictures: Sequence[str], strict: bool) -> tuple[list[str], lis
         _, stem, _ = split_name(path)
         key, _, middle = stem.partition(".")
         aside = bool(middle) and key in plain and (middle.lower() in _ASIDE or (strict and not _NUMBERED.match(middle)))
+        aside |= bool(mask := _MASK.search(stem)) and stem[: mask.start()] in plain
         (masks if aside else kept).append(path)
     return kept, masks
 
@@ -131,19 +144,23 @@ def read_sidecars(contents: Mapping[str, bytes]) -> SidecarTexts:
     """What a picture's sidecar files say, {path: content}. Text files take precedence over JSON."""
     said: dict[str, str] = {path: decode_text(content) for path, content in contents.items()}
     described: dict[str, object] = {}
+    broken = ""
     for path, text in said.items():
         if split_name(path)[2] == ".json":
-            described |= {role: value for role, value in _json_object(text).items() if value is not None}
+            found = _json_object(text)
+            broken = path if found is None else broken
+            described |= {role: value for role, value in (found or {}).items() if value is not None}
     order = {suffix: number for number, suffix in enumerate(CAPTION_SUFFIXES)}
     written = sorted((order[end], path) for path in said if (end := split_name(path)[2]) in order)
-    prose = [said[path] for _, path in written if not _is_numbers(said[path])]
+    numbers = [path for _, path in written if _is_numbers(said[path])]
+    prose = [said[path] for _, path in written if path not in numbers]
     captions = tuple(dict.fromkeys(line for text in (*prose, described.get("caption")) for line in cell_texts(text)))
     classes = [text for path, text in said.items() if split_name(path)[2] == ".cls"]
     label = next((line for text in (*classes, described.get("label")) for line in cell_texts(text)), "")
     group, split, key = (first_text(described.get(name)) for name in ("group", "split", "key"))
     ends = [split_name(path)[2] for _, path in written if prose] or [".json"]
     origin = f"{ends[0]} files of the same names" if captions else ""
-    return SidecarTexts(captions, label, group, split, key, origin, len(prose) < len(written))
+    return SidecarTexts(captions, label, group, split, key, origin, "".join(numbers[:1]), broken)
 
 
 def _is_numbers(text: str) -> bool:
@@ -151,12 +168,15 @@ def _is_numbers(text: str) -> bool:
     return bool(re.fullmatch(r"[-+\d.,\seE]*\d[-+\d.,\seE]*", text)) and len(text.split()) > 3
 
 
-def _json_object(text: str) -> dict[str, object]:
-    """The caption, label, group, split and key in a JSON object, by the names that columns of tables have."""
+def _json_object(text: str) -> dict[str, object] | None:
+    """The caption, label, group, split and key in a JSON object, by the names that columns of tables have.
+
+    None for what is not JSON.
+    """
     try:
         read = json.loads(text)
     except (ValueError, RecursionError):
-        return {}
+        return None
     if not isinstance(read, dict):
         return {}
     named = {plain_name(str(key)): value for key, value in reversed(read.items())}

@@ -27,6 +27,7 @@ class Tally:
     examples: dict[str, dict[str, int]] = field(default_factory=dict)  # the commonest labels, groups and splits
     reasons: Counter[str] = field(default_factory=Counter)  # of pictures known to be unreadable
     notes: dict[tuple[str, str], Note] = field(default_factory=dict)
+    opened: int | None = None  # how many inputs were opened, where a look opens the first alone
 
     def add(self, entry: Item | Note) -> None:
         """Count an item or a note."""
@@ -59,7 +60,10 @@ class Tally:
         found = sum(self.kinds.values())
         counts = ", ".join(f"{count:,} {_PLURALS[kind]}" for kind, count in self.kinds.items())
         lost = sum(refused.values())
-        said = [f"{found:,} inputs ({counts or 'none'}) = {found - lost:,} read + {lost:,} refused"]
+        done = "to read" if rejects is None and self.opened is None else "read"
+        said = [f"{found:,} inputs ({counts or 'none'}) = {found - lost:,} {done} + {lost:,} refused"]
+        if self.opened is not None and self.opened < found:
+            said[0] += f"; only the first {self.opened:,} were opened"
         if lost:
             said += [f"refused: {count:,} x {reason}" for reason, count in _grouped(refused).most_common(_FEW)]
         pictures = self.kinds["image"]

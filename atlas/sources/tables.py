@@ -208,8 +208,11 @@ def _json_records(file: Path, encoding: str) -> Iterator[Row]:
         raise Refused(f"{file}: not JSON ({printable_line(error)[:100]})") from None
     if is_coco(content):
         content = list(coco_records(content))
-    if isinstance(content, dict) and content and all(isinstance(each, dict) for each in content.values()):
-        content = [{"image": key, **value} for key, value in content.items()]
+    if isinstance(content, dict) and content:
+        if all(isinstance(each, dict) for each in content.values()):
+            content = [{"image": key, **value} for key, value in content.items()]
+        elif all(map(looks_like_picture, content)):
+            content = [{"image": key, "caption": value} for key, value in content.items()]
     if not isinstance(content, list):
         raise Refused(f"{file}: give a JSON list of objects, each with an image, JSON lines, or COCO's lists")
     for each in content:

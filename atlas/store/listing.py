@@ -148,6 +148,7 @@ class ListedJobs:
         hashes = hashes[order]
         starts = np.searchsorted(shard, np.arange(shard[-1] + 2))  # rows of a shard are together, in order
         waiting: dict[int, list[Item | None]] = {}
+        missing = np.diff(starts).tolist()  # rows of each shard that the source has not given yet
         for item in self.items:
             at = int(np.searchsorted(hashes, np.uint64(id_hash(item.id))))
             if at == len(hashes) or int(hashes[at]) != id_hash(item.id):
@@ -159,8 +160,10 @@ class ListedJobs:
                 continue
             bucket = waiting.setdefault(number, [None] * int(starts[number + 1] - starts[number]))
             same = (item.size, item.mtime) == (size[row], mtime[row])
-            bucket[row - int(starts[number])] = item if same else replace(item, load=_lost(CHANGED))
-            if None not in bucket:
+            place = row - int(starts[number])
+            missing[number] -= bucket[place] is None
+            bucket[place] = item if same else replace(item, load=_lost(CHANGED))
+            if not missing[number]:
                 yield self._job(number, [each for each in waiting.pop(number) if each])
         for number in sorted(set(self.wanted) - self._given):
             rows = table.slice(starts[number], starts[number + 1] - starts[number]).to_pylist()

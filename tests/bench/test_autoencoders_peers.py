@@ -1,7 +1,7 @@
 """Published autoencoders beside the libraries that wrote them: each one's own encoder, to 1e-4.
 
-Needs sae-lens and dictionary-learning (pip install --no-deps --target DIR sae-lens dictionary-learning is enough for
-their encoders; PYTHONPATH=DIR). Libraries that are not installed are skipped.
+Needs sae-lens, dictionary-learning, eai-sparsify, saev and overcomplete, with what they import (pip install --no-deps
+--target DIR ...; PYTHONPATH=DIR). Libraries that are not installed are skipped.
 """
 
 import json
@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from atlas.errors import Refused
 from atlas.model.directions import Directions
 
 U, K, N = 48, 200, 64
@@ -79,3 +80,52 @@ def test_saelens(tmp_path, A, kind, standard, centred):
     made = shaken(made_class(cfg_class(**{name: value for name, value in asked.items() if name in known})))
     made.save_model(tmp_path)
     agree(Directions.load(tmp_path, U), made.encode, A)
+
+
+@pytest.mark.parametrize("activation", ["topk", "groupmax"])
+@pytest.mark.parametrize("transcode", [False, True])
+def test_sparsify(tmp_path, A, activation, transcode):
+    library = pytest.importorskip("sparsify.sparse_coder")
+    cfg = library.SparseCoderConfig(num_latents=K, k=8, activation=activation, transcode=transcode)
+    made = shaken(library.SparseCoder(U, cfg))
+    made.save_to_disk(tmp_path)
+    if activation != "topk" or transcode:
+        with pytest.raises(Refused, match=activation if activation != "topk" else "transcode"):
+            Directions.load(tmp_path, U)
+        return
+
+    def encode(x):
+        top = made.encode(x)
+        return torch.zeros(len(x), K).scatter(1, top.top_indices, top.top_acts)
+
+    agree(Directions.load(tmp_path, U), encode, A)
+
+
+def test_saev(tmp_path, A):
+    library = pytest.importorskip("saev.nn")
+    from saev.config import SparseAutoencoder
+
+    made = shaken(library.SparseAutoencoder(SparseAutoencoder(d_vit=U, exp_factor=4, seed=1)))
+    library.dump(str(tmp_path / "sae.pt"), made)
+    agree(Directions.load(tmp_path / "sae.pt", U), lambda x: made(x)[1], A)
+
+
+@pytest.mark.parametrize("name", ["SAE", "TopKSAE", "JumpSAE", "QSAE", "BatchTopKSAE"])
+def test_overcomplete(tmp_path, A, name):
+    library = pytest.importorskip("overcomplete.sae")
+    made = getattr(library, name)(U, K, **({"top_k": 9} if name == "TopKSAE" else {"q": 4} if name == "QSAE" else {}))
+    made.encoder.requires_grad_(False)
+    for each in made.encoder.state_dict().values():
+        if each.is_floating_point():
+            each.copy_(torch.rand_like(each) - (0 if each.ndim == 1 else 0.5))
+    torch.save(made.state_dict(), tmp_path / "sae.pt")
+    if name in ("QSAE", "BatchTopKSAE"):
+        with pytest.raises(Refused, match="the tensor Q is not understood" if name == "QSAE" else "has no threshold"):
+            Directions.sae(tmp_path / "sae.pt", U, kind="batchtopk")
+        return
+    if name != "JumpSAE":
+        with pytest.raises(Refused, match="SAE or TopKSAE, which are written alike"):
+            Directions.load(tmp_path / "sae.pt", U)
+        (tmp_path / "cfg.json").write_text(json.dumps({"k": 9} if name == "TopKSAE" else {"architecture": "standard"}))
+    made.eval()
+    agree(Directions.load(tmp_path, U), lambda x: made.encode(x)[1], A)
