@@ -193,8 +193,8 @@ def sample_images(store: "Store | None", clip: "Clip", far: "np.ndarray | None" 
 
 def word_list(file: Path) -> list[str]:
     """The words in a file, one a line. Raises Refused if there is no such file."""
-    from atlas.sources.textfiles import read_lines
+    from atlas.sources.textfiles import read_list
 
     if not file.is_file():
         raise Refused(f"{file} is not a file; give one with a word a line")
-    return [line for _, line in read_lines(file)]
+    return read_list(file)

@@ -1,5 +1,6 @@
 """Tensors in files: safetensors, torch files read without unpickling, and what a file is that holds none."""
 
+import zipfile
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
@@ -11,6 +12,8 @@ from safetensors.torch import load
 from atlas.errors import Refused
 from atlas.sources.signatures import advice_on, head_of, kind_of_file
 
+_LARGE = 2**30  # bytes that any file may unpack to
+_MOST_TIMES = 100  # and beyond that, times its own size
 TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".tar")
 
 
@@ -38,7 +41,20 @@ def tensor_file(path: Path, skip_line: bool = False) -> Mapping[str, object]:
         raise Refused(f"cannot read {path} as safetensors: {' '.join(str(error).split())[:120]}") from None
 
 
+def refuse_bombs(path: Path) -> None:
+    """Raise `Refused` for a zip archive, such as torch and NumPy write, that unpacks to much more than it holds."""
+    size = path.stat().st_size
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
+        return  # no zip, or one that its reader refuses
+    if unpacked > max(_LARGE, _MOST_TIMES * size):
+        raise Refused(f"{path} holds {size:,} bytes and would unpack to {unpacked:,}")
+
+
 def _torch_file(path: Path, skip_line: bool) -> Mapping[str, object]:
+    refuse_bombs(path)
     try:
         if skip_line:
             with path.open("rb") as file:
@@ -55,4 +71,14 @@ def _torch_file(path: Path, skip_line: bool) -> Mapping[str, object]:
         raise Refused(f"cannot read {path}: {' '.join(str(error).split())[:120]}") from None
     if not isinstance(content, Mapping):
         raise Refused(f"{path} holds a {type(content).__name__}, and no tensors by name")
+    _refuse_repeated(content, path)
     return content
+
+
+def _refuse_repeated(content: Mapping[str, object], path: Path) -> None:
+    """Raise `Refused` for a tensor with strides of 0 that stands for much more numbers than it holds."""
+    for name, each in content.items():
+        if isinstance(each, Mapping):
+            _refuse_repeated(each, path)
+        elif isinstance(each, torch.Tensor) and each.nbytes > max(_LARGE, each.untyped_storage().nbytes()):
+            raise Refused(f"cannot read {path}: {name} repeats few numbers, {each.nbytes:,} bytes in all")

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +37,7 @@ class NotWritable(Refused):
 def sha256(path: Path) -> str:
     """Sha256 of a file, in hexadecimal. Raises `Refused` if the file cannot be read."""
     try:
+        _refuse_devices(path)
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
@@ -45,6 +47,7 @@ def sha256(path: Path) -> str:
 def read_json(path: Path) -> Record:
     """Read a JSON object from a file. Raises `Refused` if it cannot be read, or was changed after it was sealed."""
     try:
+        _refuse_devices(path)
         text = path.read_text("utf-8")
         content = json.loads(text)
     except (OSError, ValueError, RecursionError) as error:
@@ -58,6 +61,12 @@ def read_json(path: Path) -> Record:
         raise Refused(f"{path} was changed after it was written; restore it, or make the folder anew")
     content.pop(_SEAL, None)
     return content
+
+
+def _refuse_devices(path: Path) -> None:
+    """Raise an `OSError` for what never ends, or never begins: a pipe, a device."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "not a regular file")
 
 
 def write_json(path: Path, content: Mapping[str, object]) -> None:

@@ -65,7 +65,7 @@ class Shard:
         self.verify(file)
         try:
             return np.load(self.folder / file, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+        except Exception as error:  # NumPy raises many types of error for a damaged header
             raise self._damaged(file, error) from None
 
     def table(self, columns: Sequence[str]) -> pa.Table:
