@@ -1,7 +1,7 @@
 """Kills commands at random moments and runs them again: the machinery of a slow test and of a bench.
 
-Each command runs in a fork of this process, which has imported everything, so that a trial takes no longer than the
-command itself.
+Each command runs in a fork of a process that has imported everything, so that a trial takes no longer than the command
+itself. That process is a new one: OpenMP ends a fork of one that has already used its threads.
 """
 
 import os
@@ -12,7 +12,9 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from PIL import Image
 
 import atlas
 from atlas import cli
+from atlas.store import listing
 from atlas.store.store import Store
 from decompose import cli as decompose_cli
 
@@ -135,13 +138,18 @@ def stages(place: Path) -> Iterator[tuple[str, Path]]:
         finish(name, base)
 
 
-def kill(place: Path, trials: int, seed: int = 0, names: Sequence[str] = tuple(COMMANDS)) -> dict[str, Count]:
+def kill(place: Path, trials: int, seed: int = 0) -> dict[str, Count]:
     """Kill each command `trials` times at a random moment; returns what became of them."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(kill_here, place, trials, seed).result()
+
+
+def kill_here(place: Path, trials: int, seed: int) -> dict[str, Count]:
+    """Do what `kill` does in this process, which has used no threads yet."""
+    listing.SHARD_ROWS = SHARD_ROWS
     warm()
     moments, counts = random.Random(seed), {}
     for name, base in stages(place):
-        if name not in names:
-            continue
         count = counts[name] = Count()
         whole = place / "whole"
         shutil.copytree(base, whole)

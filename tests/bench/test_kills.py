@@ -2,13 +2,10 @@
 
 from pathlib import Path
 
-import pytest
-
 from tests import kills
 
 
-def test_two_hundred_kills(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("atlas.store.listing.SHARD_ROWS", kills.SHARD_ROWS)
+def test_two_hundred_kills(tmp_path: Path) -> None:
     counts = kills.kill(tmp_path, trials=20)
     for name, count in counts.items():
         print(f"\n{name}: {count}", end="")
