@@ -9,9 +9,11 @@ import pytest
 
 from atlas import cli
 from atlas.errors import Refused
+from atlas.store import derived
 from atlas.store.derived import verify_file
 from atlas.store.files import put_folder, read_json, sha256, write_json
 from atlas.store.store import Part, Store
+from decompose import cli as decompose_cli
 from tests.fakes import fake_store
 
 ONE = Part("neurons/one", "atlas one {store}")
@@ -138,6 +140,43 @@ def test_a_damaged_array_is_refused_when_it_is_read(path: Path) -> None:
     file.write_bytes(content)
     with pytest.raises(Refused, match=r"embedding.npy is damaged: .* remove .* and collect again"):
         Store.open(path).array("embedding", "image")
+
+
+@pytest.mark.parametrize("name", ["shards/00000/embedding.npy", "neurons/one/a.txt", "rejects.parquet"])
+def test_what_a_sample_leaves_out_is_found_with_verify(
+    name: str, path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(derived, "_WHOLE_BYTES", 0)
+    monkeypatch.setattr(derived, "_ONE_IN", 10**9)
+    asked = ["export", str(path), str(path.parent / "rows.pq")]
+    assert cli.main([*asked, "--verify"]) == 0
+    content = bytearray((path / name).read_bytes())
+    content[-3] ^= 4
+    (path / name).write_bytes(content)
+    capsys.readouterr()
+    assert cli.main(asked) == 0
+    assert cli.main([*asked, "--verify"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert name in line
+    assert f"atlas check {path} names all" in line
+    assert name in faults(path, capsys)
+
+
+@pytest.mark.parametrize(("old", "new"), [(b"<f2", b"<i2"), (b"(8, 8)", b"(8, 4)"), (b"(8, 8)", b"(4, 8)")])
+def test_a_header_is_checked_at_each_use(old: bytes, new: bytes, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(derived, "_WHOLE_BYTES", 0)
+    monkeypatch.setattr(derived, "_ONE_IN", 10**9)
+    file = path / "shards" / "00000" / "embedding.npy"
+    content = file.read_bytes()
+    assert old in content
+    file.write_bytes(content.replace(old, new, 1))
+    with pytest.raises(Refused, match=r"embedding.npy cannot be read \(its header says"):
+        Store.open(path).array("embedding", "image")
+
+
+def test_verify_needs_a_store(capsys: pytest.CaptureFixture[str]) -> None:
+    assert decompose_cli.main(["search", "pizza", "--verify"]) == 2
+    assert "add --store OUT" in capsys.readouterr().err
 
 
 def test_a_folder_is_exchanged_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,6 +97,19 @@ def check_folder(path: Path) -> CheckedFolder:
     return found
 
 
+def find_damage(path: Path, manifest: Manifest) -> list[str]:
+    """The files of a Store and of its derived parts that are missing or not as they were written, one line each."""
+    files = [stored_file(path, name) for name in manifest.get("files", {})]
+    found = CheckedFolder([fault for file in files if (fault := _listing_fault(file, manifest))])
+    _check_shards(path, manifest, found)
+    for name in derived_names(path):
+        try:
+            found.faults += checksum_faults(path / name, read_made(path / name)["files"])
+        except Refused as refused:
+            found.faults.append(str(refused))
+    return found.faults
+
+
 def _check_shards(path: Path, manifest: Manifest, found: CheckedFolder) -> set[Path]:
     known, start, damaged = set(), 0, False
     for name, expected in manifest.get("shards", {}).items():
