@@ -87,10 +87,17 @@ def photos(folder: Path, first: int, count: int) -> None:
         Image.fromarray(noise).save(folder / f"{i:03d}.png")
 
 
-def run_in_fork(name: str, place: Path, words: Sequence[str] = (), said: Path = Path(os.devnull)) -> int:
+def run_in_fork(
+    name: str,
+    place: Path,
+    words: Sequence[str] = (),
+    said: Path = Path(os.devnull),
+    first: Callable[[], object] = lambda: None,
+) -> int:
     """Start a command in a fork whose working folder is `place`; returns its process id.
 
-    `words`: its arguments, in place of those in `COMMANDS`; `said`: file that gets what it prints.
+    `words`: its arguments, in place of those in `COMMANDS`; `said`: file that gets what it prints; `first`: is called
+    before the command.
     """
     child = os.fork()
     if child:
@@ -103,6 +110,7 @@ def run_in_fork(name: str, place: Path, words: Sequence[str] = (), said: Path = 
         os.dup2(out, 2)
         sys.stdout = sys.stderr = open(said, "a")  # noqa: SIM115 - the process ends at once
         main: Callable[[Sequence[str]], int] = decompose_cli.main if name in OF_DECOMPOSE else cli.main
+        first()
         code = main(words or COMMANDS[name])
         sys.stdout.flush()
     except BaseException:
@@ -137,13 +145,13 @@ def holds(place: Path, parts: Sequence[str]) -> bool:
         return False
 
 
-def stages(place: Path) -> Iterator[tuple[str, Path]]:
+def stages(place: Path, first: int = 40, added: int = 20) -> Iterator[tuple[str, Path]]:
     """Yield each command with a folder in which it is to be run, everything before it done."""
     base = place / "base"
-    photos(base / "photos", 0, 40)
+    photos(base / "photos", 0, first)
     for name in COMMANDS:
         if name == "append":
-            photos(base / "photos", 40, 20)
+            photos(base / "photos", first, added)
         yield name, base
         finish(name, base)
 

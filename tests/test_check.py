@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from atlas import cli
 from atlas.errors import Refused
@@ -203,6 +204,13 @@ def test_a_part_that_was_made_again_meanwhile_is_no_parent(path: Path) -> None:
         (folder / "a.txt").write_text("newer\n")
     with pytest.raises(Refused, match="neurons/one has changed while"), store.deriving(Part("two", "x"), {}, [ONE]):
         pass
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_part_says_on_how_many_threads_it_rests(threads: int, path: Path) -> None:
+    with threadpool_limits(threads), Store.open(path).deriving(ONE, {}) as folder:
+        (folder / "a.txt").write_text("derived\n")
+    assert read_json(path / "neurons" / "one" / "made.json")["threads"] == threads
 
 
 def test_a_file_is_verified_again_after_it_changed(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from atlas import reprs
 from atlas.errors import Refused
 from atlas.formatting import Record, display_text
 from atlas.store.check import check_folder, derived_names, find_damage, read_listing
-from atlas.store.derived import MADE_FILE, read_made, verify_part
+from atlas.store.derived import MADE_FILE, read_made, threads_in_use, verify_part
 from atlas.store.files import describe_files, disk_faults, put_folder, remove_if_empty, sha256, write_json
 from atlas.store.lock import writer_lock
 from atlas.store.manifest import (
@@ -239,7 +239,8 @@ class Store:
         """Context that yields a folder to write `part` into; the folder is renamed into place if no error occurs.
 
         `of`: derived parts that this one is made from, besides the Store itself. `recipe`: parameters and measured
-        quality (JSON values). made.json records them, the sha256 of all parents, and the command of the part, which is
+        quality (JSON values). made.json records them, the sha256 of all parents, the number of threads, because sums
+        differ with it in their last digits and a layout by much, and the command of the part, which is
         shown to the user when the part is stale.
         """
         name, command = self._name(part), self._command(part)
@@ -251,6 +252,7 @@ class Store:
             try:
                 yield partial
                 made = {"format": STORE_FORMAT, "made": name, "command": command, "of": parents, "recipe": recipe}
+                made |= {"threads": threads_in_use()}
                 write_json(partial / MADE_FILE, made | {"files": describe_files(partial)})
                 put_folder(partial, self.path / name)
                 self._read.pop(name, None)

@@ -43,12 +43,12 @@ def test_damaged_files_are_read_or_refused(kind: str) -> None:
 
 
 def pictures(random: np.random.Generator) -> list[tuple[str, bytes]]:
-    """The same picture in ten formats."""
+    """The same picture in nine formats."""
     from PIL import Image
 
     image = Image.fromarray(random.integers(0, 255, (60, 80, 3), np.uint8))
     found = []
-    for format in ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "ICO", "JPEG2000", "TGA"):
+    for format in ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "ICO", "JPEG2000"):
         out = io.BytesIO()
         image.save(out, format)
         found.append((f"a.{format.lower()}", out.getvalue()))
