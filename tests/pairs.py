@@ -6,6 +6,7 @@ end must be one that the same commands give one after the other, in some order.
 
 import os
 import shutil
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
@@ -81,7 +82,7 @@ def _at_once(place: Path, pairs: Sequence[Sequence[str]], processes: Sequence[in
             fault = _run(asked, trial, tally) or _other_end(asked, whole, trial)
             if fault:
                 tally.faults.append(f"{' + '.join(name for name, _ in asked)}: {fault}")
-                print(tally.faults[-1], flush=True)
+            print(f"{' + '.join(name for name, _ in asked)}: {fault or 'held'}", file=sys.stderr, flush=True)
             shutil.rmtree(trial)
     return tally
 

@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests import pairs
 
 
-def test_every_pair_of_commands_at_once(tmp_path: Path) -> None:
-    tally = pairs.at_once(tmp_path, list(pairs.every_pair()), processes=(2, 4))
+@pytest.mark.parametrize("processes", [2, 4])
+def test_every_pair_of_commands_at_once(processes: int, tmp_path: Path) -> None:
+    tally = pairs.at_once(tmp_path, list(pairs.every_pair()), processes=(processes,))
     print(f"\n{tally}")
     assert tally.faults == []
