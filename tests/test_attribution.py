@@ -208,7 +208,7 @@ def test_a_resnet_without_positions_adds_up_on_homogeneous_maps(clips, name):
         pool.positional_embedding.copy_(positions)
 
 
-@pytest.mark.parametrize("name", ["vit", "timm-vit", "ViT-B-32-quickgelu"])
+@pytest.mark.parametrize("name", ["vit", "timm-vit", pytest.param("ViT-B-32-quickgelu", marks=pytest.mark.slow)])
 def test_a_vit_adds_up_on_the_hidden_units_of_its_cls_token(clips, name):
     clip = Clip(name, device="cpu") if name not in clips else clips[name]
     found = checked(clip, 1 if name not in clips else 3)

@@ -69,6 +69,7 @@ def test_merged_neighbours_are_those_over_all_rows(rows, found):
     np.testing.assert_allclose(distances[:, 1], 1 - (centred * centred[ids[:, 1]]).sum(axis=1), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_every_kind_has_the_same_say_in_a_row_whatever_its_size(rows, found):
     graph, kinds = balanced_graph(found, 14).tocsr(), rows[1]
     assert (graph != graph.T).nnz == 0

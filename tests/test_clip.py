@@ -108,6 +108,7 @@ def test_a_resnet_stage_or_block_is_its_sum_before_the_relu(rn50):
     assert hooks(rn50) == 0
 
 
+@pytest.mark.slow
 def test_the_papers_model_reads_its_papers_layer():
     clip = redraw(Clip("RN50x4-quickgelu"))
     assert (clip.layer, clip.neurons, clip.dim, clip.image_size) == ("visual.layer4", 2560, 640, 288)
@@ -169,6 +170,7 @@ def test_vit_positions_against_a_forward_by_hand(vit):
     np.testing.assert_allclose(patches[:, :, 2, 5], hidden[:, 1 + 2 * 7 + 5], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_registered_timm_tower_reads_patches_in_order():
     clip = redraw(Clip("vit_medium_patch16_gap_256"))
     assert (clip.layer, clip.neurons, clip.token) == ("visual.trunk.blocks.11.mlp.act", 2048, "patches")

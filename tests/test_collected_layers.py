@@ -29,6 +29,7 @@ def answer(capsys: pytest.CaptureFixture[str], *words: object) -> list[dict]:
     return json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_neurons_alike_are_those_of_the_named_layer(both: Store, capsys: pytest.CaptureFixture[str]) -> None:
     question = ["nearest", str(both.path), "7", "-k", "3", "--by", "response", "--layer", LOWER]
     assert main(question) == 1

@@ -25,6 +25,7 @@ def test_the_fixed_names_are_there() -> None:
         atlas.nothing  # noqa: B018
 
 
+@pytest.mark.slow
 def test_modules_that_readme_names_need_no_import_of_their_own() -> None:
     """In a fresh process, because a module that was imported once is an attribute of its package."""
     script = "import decompose; decompose.components.factor_activations, decompose.significance.q_values"

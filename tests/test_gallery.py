@@ -73,6 +73,7 @@ def test_a_drawing_is_kept_with_what_it_reaches(store, clip):
     assert pq.read_table(store.derived(part("neurons/drawings")) / DRAWINGS_FILE).schema.equals(DRAWINGS_SCHEMA)
 
 
+@pytest.mark.slow
 def test_what_was_drawn_alike_is_not_drawn_again(store, clip, drawn):
     write_drawings(store, clip, [1, 2], steps=STEPS)
     kept = pq.read_table(store.derived(part("neurons/drawings")) / DRAWINGS_FILE)
@@ -182,6 +183,7 @@ def test_texts_are_drawn_beside_their_nearest_images_and_kept(store, clip):
     shutil.rmtree(store.path / "drawings")
 
 
+@pytest.mark.slow
 def test_cells_have_icons_and_a_run_goes_on(store, clip, monkeypatch):
     lay_out_cells(store, columns=3, minimum=2)
     calls = []
@@ -229,6 +231,7 @@ def test_mistakes_are_told_in_a_line(store, asked, said, capsys):
     assert not store.has(part("neurons/drawings"))
 
 
+@pytest.mark.slow
 def test_cards_show_drawings(tmp_path, browser):
     store = fake_store(tmp_path / "store", neurons=16)
     picture = gallery.encode_webp(np.random.default_rng(0).integers(0, 256, (112, 112, 3), np.uint8))

@@ -360,7 +360,7 @@ def test_exported_places_are_those_of_the_layout(visit: Visit, store: Store) -> 
     assert len(str(records[0]["x"])) < 12
 
 
-@pytest.mark.parametrize("counts", [(200, 80, 20), (60, 0, 0), (0, 0, 60)])
+@pytest.mark.parametrize("counts", [(200, 80, 20), pytest.param((60, 0, 0), marks=pytest.mark.slow), (0, 0, 60)])
 def test_the_still_picture_has_the_colours_that_points_have_at_first(
     counts: tuple[int, int, int], tmp_path: Path, browser: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -108,6 +108,7 @@ def places(n: int) -> np.ndarray:
     return columns.quantised_places(given_points(n)["xy"]).astype(int)
 
 
+@pytest.mark.slow
 def test_a_link_flies_to_a_point_that_was_not_drawn_yet(many: Path, browser: Any) -> None:
     page = browser.new_page(viewport={"width": 1200, "height": 800})
     visit = Visit(page, many.parent)
@@ -164,6 +165,7 @@ def test_a_selection_takes_what_is_not_drawn_too(many: Path, browser: Any) -> No
     page.close()
 
 
+@pytest.mark.slow
 def test_what_a_meaning_or_a_neuron_lights_stands_in_its_place(site: Store, browser: Any) -> None:
     page = browser.new_page(viewport={"width": 1200, "height": 800})
     visit = Visit(page, site.derived(part("site")))
@@ -199,6 +201,7 @@ def test_what_a_meaning_or_a_neuron_lights_stands_in_its_place(site: Store, brow
     page.close()
 
 
+@pytest.mark.slow
 def test_rows_are_written_once_and_the_plan_counts_them(site: Store, browser: Any) -> None:
     folder = site.derived(part("site"))
     assert not [

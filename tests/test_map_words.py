@@ -78,6 +78,7 @@ def shot(page: Any) -> str:
     return f"data:image/png;base64,{b64encode(page.locator('.plot').screenshot()).decode()}"
 
 
+@pytest.mark.slow
 def test_few_pictures_among_many_words_have_a_third_of_the_ink(tmp_path: Any, browser: Any) -> None:
     site = write_site(fake_store(tmp_path / "few", images=60, words=900, texts=300)).parent
     page = browser.new_page(viewport={"width": 1200, "height": 800})

@@ -120,6 +120,7 @@ def test_a_histogram_says_how_often_a_neuron_is_silent() -> None:
 # -- the page ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_legend_colours_and_filters_by_every_trait(visit: Visit) -> None:
     page = visit.open("neurons.html")
     names = page.locator("#colour option").evaluate_all("all => all.map((option) => option.value)")

@@ -25,6 +25,7 @@ def store(told_store: Store) -> Store:
     return told_store
 
 
+@pytest.mark.slow
 def test_cards_weigh_little(store: Store) -> None:
     cards = [path.stat().st_size for path in (store.derived(part("site")) / "neurons").glob("*.html")]
     assert len(cards) == NEURONS

@@ -138,6 +138,7 @@ def test_a_folder_without_tables_is_refused(tmp_path: Path) -> None:
 # -- rows --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_words_and_maps_of_the_same_neurons_agree_and_of_others_do_not(mini: Clip, own: np.ndarray) -> None:
     right, wrong = (regions_of(mini, own, order) for order in ((0, 1, 2), (1, 2, 0)))
     words, _ = word_rows(mini, right, KNOWN, SAME_NETWORK, WORDS)

@@ -78,6 +78,7 @@ def test_regions_are_named_across_the_modality_gap() -> None:
     assert np.mean([label.text[0] == "abcdef"[label.point % 6] for label in fine]) > 0.8
 
 
+@pytest.mark.slow
 def test_regions_of_pictures_alone_are_named_for_what_lies_there(
     store: atlas.Store, photos: tuple[Path, list[str]]
 ) -> None:
