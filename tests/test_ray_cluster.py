@@ -52,7 +52,7 @@ cluster.shutdown()
 def run(code: str, place: Path, engine: str, out: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
     words = [sys.executable, "-c", code, engine, out, *SOURCES]
-    return subprocess.run(words, cwd=place, env=environment, capture_output=True, text=True, timeout=400, check=False)
+    return subprocess.run(words, cwd=place, env=environment, capture_output=True, text=True, timeout=900, check=False)
 
 
 @pytest.mark.slow

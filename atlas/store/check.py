@@ -58,6 +58,13 @@ def read_listing(path: Path, name: str, manifest: Manifest) -> pa.Table:
     return pq.read_table(file)
 
 
+def refuse_damaged_listings(path: Path, manifest: Manifest) -> None:
+    """Raise `Refused` if listing.parquet or rejects.parquet of a finished Store is damaged."""
+    for name in manifest.get("files", {}):
+        if fault := _listing_fault(stored_file(path, name), manifest):
+            raise Refused(f"{fault}; restore it, or remove {path} and collect again")
+
+
 def _listing_fault(file: Path, manifest: Manifest) -> str | None:
     try:
         expected, found = manifest.get("files", {}).get(file.name), sha256(file)

@@ -21,9 +21,18 @@ from atlas.sources import spec
 from atlas.sources.decoding import TRIED_AGAIN, Unreadable
 from atlas.sources.items import Item, Source
 from atlas.sources.summary import Tallied, Tally
+from atlas.store.check import refuse_damaged_listings
 from atlas.store.comparison import compare_listing
 from atlas.store.files import disk_faults, read_json, sha256, sync_folder, write_json
-from atlas.store.listing import ListedJobs, listed_before, listing_digest, restate_listing, shard_name, write_listing
+from atlas.store.listing import (
+    ListedJobs,
+    listed_before,
+    listing_digest,
+    refuse_damaged_listing,
+    restate_listing,
+    shard_name,
+    write_listing,
+)
 from atlas.store.lock import writer_lock
 from atlas.store.manifest import (
     LISTING_FILE,
@@ -125,6 +134,11 @@ class _Collection:
         """Finish the run that was begun, or begin one; then deal with what has changed in the sources since."""
         finished = settle(self.out)
         begun = read_if_there(self.out / PENDING / MANIFEST_FILE)
+        if finished:
+            refuse_damaged_listings(self.out, finished)
+        if begun:
+            listed, aside = self.out / PENDING / LISTING_FILE, self.out / PENDING
+            refuse_damaged_listing(listed, begun["listing"], aside if finished else self.out)
         if held := begun or finished:
             _refuse_other_request(held["request"], self.request, self.out)
         elif others := [path.name for path in self.out.iterdir() if path.name not in (LOCK_FILE, REJECTS_FILE)]:

@@ -70,6 +70,19 @@ class Shard:
         except Exception as error:  # NumPy raises many types of error for a damaged header
             raise self._damaged(file, error) from None
 
+    def contents(self) -> np.ndarray | None:
+        """The digests of the encoded images, uint8 (rows, 16); None for other kinds. Raises `Refused` for damage."""
+        if CONTENT_FILE not in self.files:
+            return None
+        self.verify(CONTENT_FILE)
+        try:
+            found = np.load(self.folder / CONTENT_FILE, allow_pickle=False)
+            if found.dtype != np.uint8 or found.ndim != 2 or len(found) != self.rows:
+                raise ValueError(f"its header says {found.dtype} {found.shape}")
+        except Exception as error:
+            raise self._damaged(CONTENT_FILE, error) from None
+        return found
+
     def _check_header(self, name: str, array: np.memmap, stat: Record) -> None:
         """Raise `ValueError` unless an array has the numbers that fill its file; not every file is read in full."""
         dtype = np.dtype(np.uint16 if name == "argmax" else np.float16)
