@@ -130,6 +130,7 @@ def run_command(
 
     Exit codes: 0 success, 1 something was refused, 2 wrong usage, 130 interrupted. An error is one line on stderr.
     """
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a locale without these characters
@@ -148,6 +149,13 @@ def run_command(
 
     with redirect_stdout(cast(TextIO, _Escaping(sys.stdout, sys.stdout.write))):
         return answer(program, whole, interrupted)
+
+
+def _open_closed_streams() -> None:
+    """Give a process that was started with closed streams some that lead nowhere; Python sets them to None."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - until the process ends
 
 
 def _is_unicode(text: str) -> bool:
