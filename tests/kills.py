@@ -179,18 +179,20 @@ def kill_once(name: str, base: Path, trial: Path, moments: random.Random, second
     return False, seconds
 
 
-def kill(place: Path, trials: int, seed: int = 0) -> dict[str, Count]:
+def kill(place: Path, trials: int, seed: int = 0, names: Sequence[str] = tuple(COMMANDS)) -> dict[str, Count]:
     """Kill each command `trials` times at a random moment; returns what became of them."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(kill_here, place, trials, seed).result()
+        return pool.submit(kill_here, place, trials, seed, names).result()
 
 
-def kill_here(place: Path, trials: int, seed: int) -> dict[str, Count]:
+def kill_here(place: Path, trials: int, seed: int, names: Sequence[str]) -> dict[str, Count]:
     """Do what `kill` does in this process, which has used no threads yet."""
     listing.SHARD_ROWS = SHARD_ROWS
     warm()
     moments, counts = random.Random(seed), {}
     for name, base in stages(place):
+        if name not in names:
+            continue
         count = counts[name] = Count()
         whole = place / "whole"
         shutil.copytree(base, whole)
@@ -207,5 +209,6 @@ def kill_here(place: Path, trials: int, seed: int) -> dict[str, Count]:
             count.left += bool(set(found) - set(expected))
             count.other += any(found.get(file) != expected[file] for file in expected)
             shutil.rmtree(trial)
+            print(f"{name}: {count}", file=sys.stderr, flush=True)
         shutil.rmtree(whole)
     return counts
