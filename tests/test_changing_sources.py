@@ -183,6 +183,21 @@ def test_a_shard_that_is_missing_is_made_again(clip: atlas.Clip, folder: Path, t
     assert (again.digest, again.check()) == (store.digest, [])
 
 
+def test_a_shard_that_cannot_be_made_again_is_a_refusal_and_spoils_nothing(
+    clip: atlas.Clip, folder: Path, tmp_path: Path
+) -> None:
+    store = atlas.collect(str(folder), clip, tmp_path / "store")
+    shard = shutil.move(store.path / "shards" / "00000", tmp_path / "kept")
+    for file in folder.iterdir():
+        file.write_bytes(b"x")
+    with pytest.raises(Refused, match="every input was refused, 5 in all"):
+        atlas.collect(str(folder), clip, store.path)
+    assert not (store.path / "pending").exists()
+    (store.path / "shards").mkdir(exist_ok=True)
+    shutil.move(shard, store.path / "shards" / "00000")
+    assert atlas.Store.open(store.path).check() == []
+
+
 def test_touched_files_and_another_spelling_or_place_are_the_same_request(
     clip: atlas.Clip, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

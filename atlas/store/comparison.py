@@ -63,6 +63,11 @@ def _contents(store: Path, manifest: Manifest, ids: set[str]) -> Iterator[tuple[
                 yield entry["id"], digests[row].tobytes()
 
 
+def can_be_read(item: Item) -> bool:
+    """Whether an item loads now."""
+    return item.load is None or _content(item) is not None
+
+
 def _content(item: Item) -> bytes | str | None:
     """The content of an item as it is now; None if it cannot be read."""
     if item.load is None:

@@ -1,6 +1,6 @@
 """The n-th write, rename or sync of a command fails in the C library: `pytest tests/bench/test_syscalls.py -s`.
 
-For every n of a small run and each of four codes: one line or success, nothing finished is lost, and the run that
+For every n of a small run, with four codes in turn: one line or success, nothing finished is lost, and the run that
 follows ends with the bytes of a run that nothing disturbed. A small library, which is loaded before all others, makes
 the call fail, so that Arrow's, FAISS' and safetensors' own calls fail too.
 """
@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,8 +20,8 @@ import pytest
 
 CODES = {name: getattr(errno, name) for name in ("ENOSPC", "EIO", "EACCES", "EINTR")}
 CALLS = ("write", "rename", "fsync")
-MOST = {"collect": 10**6, "stats": 10**6, "export": 10**6}  # every n; of the other commands so many, evenly spread
-FEW = 12
+MOST = 400  # calls of one kind of a command; those of a small run are fewer
+SHARD_ROWS = 256  # three shards, so that there are not too many calls
 SOURCE = r"""
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -73,7 +74,7 @@ def test_every_call_may_fail(tmp_path: Path) -> None:
     library = tmp_path / "shim.so"
     (tmp_path / "shim.c").write_text(SOURCE)
     subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, tmp_path / "shim.c", "-ldl"], check=True)
-    command = [sys.executable, "-m", "tests.bench.test_syscalls", str(library), str(tmp_path)]
+    command = [sys.executable, "-m", "tests.bench.test_syscalls", str(library), str(tmp_path), str(MOST)]
     done = subprocess.run(command, env=os.environ | {"LD_PRELOAD": str(library)}, stdout=subprocess.PIPE, check=False)
     found = json.loads(done.stdout)
     for name, counts in found["counts"].items():
@@ -81,15 +82,15 @@ def test_every_call_may_fail(tmp_path: Path) -> None:
     assert found["faults"] == []
 
 
-def main(library: str, folder: str, names: list[str]) -> None:
-    """Let calls of each command fail; print what came of it as JSON."""
+def main(library: str, folder: str, most: int, names: list[str]) -> None:
+    """Let at most so many calls of each kind fail, of each command or of some; print what came of it as JSON."""
     from atlas.store import listing
     from atlas.store.store import Store
     from tests import kills
 
     shim, place = ctypes.CDLL(library), Path(folder)
     shim.calls.restype = ctypes.c_long
-    listing.SHARD_ROWS = kills.SHARD_ROWS
+    listing.SHARD_ROWS = SHARD_ROWS
     kills.warm()
     faults, counts, done = [], {}, set[str]()
 
@@ -116,39 +117,29 @@ def main(library: str, folder: str, names: list[str]) -> None:
             run(name, trial, lambda: shim.arm(number, 0, 0, os.fsencode(trial)))  # noqa: B023 - called at once
             last = shim.calls()
             shutil.rmtree(trial)
-            step = max(1, last // MOST.get(name, FEW))
-            for code_name, code in CODES.items():
-                ended = {"success": 0, "a line": 0}
-                for n in range(1, last + 1, step):
-                    shutil.copytree(base, trial)
-                    exit_code, said = run(name, trial, lambda: shim.arm(number, n, code, os.fsencode(trial)))  # noqa: B023
-                    where = f"{name} {call} {n} of {last} {code_name}"
-                    if "Traceback" in said or exit_code not in (0, 1, 2):
-                        faults.append(f"{where}: {exit_code} {said.strip().splitlines()[-1:]}"[:400])
-                    elif exit_code and len(said.strip().splitlines()) == 0:
-                        faults.append(f"{where}: {exit_code} without a word")
-                    ended["a line" if exit_code else "success"] += 1
-                    if before is not None and not kills.holds(trial, before):
-                        faults.append(f"{where}: something finished is lost")
-                    if not exit_code and kills.content(trial) != expected:
-                        faults.append(f"{where}: success with other bytes")
-                    if run(name, trial, lambda: shim.arm(0, 0, 0, b""))[0] or kills.content(trial) != expected:
-                        faults.append(f"{where}: the run that followed ended otherwise")
-                    shutil.rmtree(trial)
-                counts[f"{name} {call} {code_name}"] = (
-                    f"{last} calls; {ended['a line']} a line, {ended['success']} success"
-                )
-                print(
-                    name,
-                    call,
-                    code_name,
-                    counts[f"{name} {call} {code_name}"],
-                    faults[-3:],
-                    file=sys.stderr,
-                    flush=True,
-                )
+            step = -(-last // most)
+            ended = {code: Counter[str]() for code in CODES}
+            for i, n in enumerate(range(1, last + 1, step)):
+                code = list(CODES)[i % len(CODES)]
+                shutil.copytree(base, trial)
+                exit_code, said = run(name, trial, lambda: shim.arm(number, n, CODES[code], os.fsencode(trial)))  # noqa: B023
+                where = f"{name} {call} {n} of {last} {code}"
+                if "Traceback" in said or exit_code not in (0, 1, 2):
+                    faults.append(f"{where}: {exit_code} {said.strip().splitlines()[-1:]}"[:400])
+                elif exit_code and not said.strip():
+                    faults.append(f"{where}: {exit_code} without a word")
+                ended[code]["a line" if exit_code else "success"] += 1
+                if before is not None and not kills.holds(trial, before):
+                    faults.append(f"{where}: something finished is lost")
+                if not exit_code and kills.content(trial) != expected:
+                    faults.append(f"{where}: success with other bytes")
+                if run(name, trial, lambda: shim.arm(0, 0, 0, b""))[0] or kills.content(trial) != expected:
+                    faults.append(f"{where}: the run that followed ended otherwise")
+                shutil.rmtree(trial)
+            counts[f"{name} {call}"] = f"{last} calls; {json.dumps(ended)}"
+            print(name, call, counts[f"{name} {call}"], faults, file=sys.stderr, flush=True)
     print(json.dumps({"counts": counts, "faults": faults}))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], sys.argv[3:])
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4:])
