@@ -23,6 +23,7 @@ from atlas.formatting import Record
 _SEAL = "sha256"
 _NO_WRITING = (errno.EACCES, errno.EPERM, errno.EROFS)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_SPOKEN = (*_FULL, *_NO_WRITING, errno.EIO, errno.EINTR, errno.EFBIG, errno.ESTALE)  # by libraries, in words alone
 _EXCHANGE = 2  # RENAME_EXCHANGE of Linux's renameat2
 _HERE = -100  # AT_FDCWD: paths are relative to the working folder
 
@@ -182,14 +183,16 @@ def disk_faults(place: Path) -> Iterator[None]:
     except Refused:
         raise
     except Exception as error:  # FAISS and safetensors raise errors of their own for a full disk
-        code, text = getattr(error, "errno", None), str(error)
-        if code in _FULL or os.strerror(errno.ENOSPC) in text:
+        code = getattr(error, "errno", None) or next((c for c in _SPOKEN if os.strerror(c) in str(error)), None)
+        if code in _FULL:
             raise Refused(f"the disk of {place} is full; free some space, then the same command continues") from None
         if code in _NO_WRITING:
-            raise NotWritable(f"{place} cannot be written ({_reason(error)})") from None
-        if isinstance(error, OSError) and code not in (None, errno.ENOENT):
-            where = error.filename or place
-            raise Refused(f"{where}: {_reason(error)}; the same command goes on from what is finished") from None
+            raise NotWritable(f"{place} cannot be written ({os.strerror(code).lower()})") from None
+        if code not in (None, errno.ENOENT) and (isinstance(error, OSError) or code in _SPOKEN):
+            where = getattr(error, "filename", None) or place
+            raise Refused(
+                f"{where}: {os.strerror(code).lower()}; the same command goes on from what is finished"
+            ) from None
         raise
 
 
