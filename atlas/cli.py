@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
@@ -24,6 +25,7 @@ from atlas.options import (
     CollectOptionsGiven,
     MapOptionsGiven,
     ModelOptionsGiven,
+    neuron_span,
 )
 from atlas.store.options import STORE_READ
 
@@ -246,6 +248,19 @@ def export_command(out: Path, file: Path) -> int:
     return 0
 
 
+@takes(
+    ATLAS_OUT,
+    option("neuron", nargs="+", type=neuron_span, help="numbers and spans of numbers: 12 40-47"),
+    option("--to", type=path_name, metavar="FILE", help=".pdf, .svg or .png (figure.pdf)"),
+)
+def figure_command(out: Path, neuron: list[range], to: Path | None) -> int:
+    """Draw neurons as one figure, with names, pictures, checks and sources."""
+    from atlas.pages.figure import write_figure
+
+    print(write_figure(_open(out), list(chain.from_iterable(neuron)), **options_given(file=to)))
+    return 0
+
+
 @takes(option("model", nargs="?", help="an open_clip model (mini)"), ATLAS_PRETRAINED, ATLAS_JSON)
 def layers_command(model: str | None, pretrained: str | None, as_json: bool) -> int:
     """List the layers of a model that can be hooked, with the shapes of their maps."""
@@ -302,6 +317,7 @@ ATLAS_COMMANDS = (
     near_command,
     check_command,
     export_command,
+    figure_command,
     layers_command,
 )
 

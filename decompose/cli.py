@@ -146,7 +146,7 @@ def equation_command(
     """Concepts as short sums of neurons; with a Store, also a page of its site."""
     from decompose.attribution import explained
     from decompose.equations import compose
-    from decompose.pages import equations_page
+    from decompose.pages import covers, equations_page
 
     store, clip = open_model(**model)
     some, images = load_directions(directions, clip.neurons), sample_images(store, clip) if receipts else None
@@ -159,7 +159,7 @@ def equation_command(
     if store is not None and some is None:  # only neurons have cards
         options = options_changed(equation_command, method=method, k=k, templates=templates, receipts=receipts)
         again = ["equation", *concept, "--store", "{store}", *option_words(**options)]
-        write_page(store, "equations", "Equations", equations_page(found, shares), again)
+        write_page(store, "equations", "Equations", equations_page(found, shares, covers(store)), again)
     return 0
 
 
@@ -194,7 +194,7 @@ def emotions_command(
 ) -> int:
     """Emotion words as equations and factors, and the emotion atlas; any other words and prompts work too."""
     from decompose.emotions import study_emotions
-    from decompose.pages import emotions_page
+    from decompose.pages import covers, emotions_page
 
     store, clip = open_model(**model)
     found = study_emotions(clip, None if words is None else word_list(words), templates, store, factors=factors)
@@ -203,7 +203,7 @@ def emotions_command(
     if store is not None:
         options = options_changed(emotions_command, factors=factors, templates=templates, words=words)
         again = ["emotions", "--store", "{store}", *option_words(**options)]
-        write_page(store, "emotions", "Emotions", emotions_page(found, clip.name), again)
+        write_page(store, "emotions", "Emotions", emotions_page(found, clip.name, covers(store)), again)
     return 0
 
 

@@ -34,7 +34,7 @@ from decompose.affect import compare_norms, word_norms
 from decompose.attribution import response_spread
 from decompose.coding import discriminate
 from decompose.equations import Equation, name_neurons, printed_terms
-from decompose.families import family_agreement
+from decompose.families import FAINT, family_agreement
 from decompose.nmf import SparseNMF
 from decompose.prompting import Templates, chosen_templates, concept_embeddings, prompts
 
@@ -56,7 +56,16 @@ class Factors:
 
     words: Float[np.ndarray, "t k"]
     neurons: Float[np.ndarray, "k u"]
-    names: tuple[str, ...]
+
+    def members(self, words: Sequence[str]) -> list[list[str]]:
+        """For each factor the words whose strongest factor it is, strongest first."""
+        own = np.where(self.words.max(1) > FAINT, self.words.argmax(1), -1)
+        order = np.argsort(-self.words.max(1), kind="stable")
+        return [[words[int(i)] for i in order if own[i] == factor] for factor in range(self.words.shape[1])]
+
+    def names(self, words: Sequence[str]) -> list[str]:
+        """What each factor is called: the first three of its words."""
+        return [", ".join(members[:3]) or "no word" for members in self.members(words)]
 
 
 @dataclass(frozen=True)
@@ -119,7 +128,7 @@ def study_emotions(
         "text embeddings": T - T.mean(0),
     }
     means = X.reshape(len(words), -1, X.shape[1]).mean(1) - X.mean(0)
-    factored = {k: factor_codes(codes[_FACTORED_LEVEL], k, named) for k in factors}
+    factored = {k: factor_codes(codes[_FACTORED_LEVEL], k) for k in factors}
     return Study(
         words,
         chosen_templates(templates),
@@ -128,7 +137,7 @@ def study_emotions(
         factored,
         disc_cells(T, seed),
         factor_agreements(compared, [known.get(word, "") for word in words], max(factors), seed),
-        _affect(words, compared, factored[min(factors)].names, seed),
+        _affect(words, compared, factored[min(factors)].names(words), seed),
     )
 
 
@@ -150,7 +159,7 @@ def _affect(
         return None
 
     def factors(X: Float[np.ndarray, "*draws t _"]) -> Float[np.ndarray, "*draws t k"]:
-        return factor_codes(X, len(names), {}).words if X.ndim == 2 else np.stack([factors(each) for each in X])
+        return factor_codes(X, len(names)).words if X.ndim == 2 else np.stack([factors(each) for each in X])
 
     found = compare_norms(words, {name: factors(X) for name, X in compared.items()}, known, seed)
     called = []
@@ -182,7 +191,7 @@ def codes_at_levels(
     return np.stack([min(tried.values(), key=lambda each: abs(each[0] - wanted))[1] for wanted in terms])
 
 
-def factor_codes(codes: Float[np.ndarray, "t u"], k: int, names: Mapping[int, str]) -> Factors:
+def factor_codes(codes: Float[np.ndarray, "t u"], k: int) -> Factors:
     """The paper's factors: codes scaled to unit absolute sum, signs split, NMF from nndsvd, loadings (W / max W)^2.
 
     Words without a neuron are left out, and belong to no factor. Raises Refused for fewer other words than factors.
@@ -199,11 +208,7 @@ def factor_codes(codes: Float[np.ndarray, "t u"], k: int, names: Mapping[int, st
     weights[used] = (loadings / np.maximum(loadings.max(0), 1e-12)) ** 2
     H = np.asarray(model.components_)
     neurons = H[:, : codes.shape[1]] - H[:, codes.shape[1] :]
-    top = np.abs(neurons).argmax(1)
-    called = tuple(
-        ("" if neurons[i, j] > 0 else "not ") + names.get(int(j), f"neuron {j}") for i, j in enumerate(top.tolist())
-    )
-    return Factors(weights, neurons, called)
+    return Factors(weights, neurons)
 
 
 def _equation(
@@ -254,7 +259,7 @@ def factor_agreements(
     rng, rows = np.random.default_rng(seed), []
     for name, vectors in compared.items():
         draws = vectors if vectors.ndim == 3 else vectors[None]
-        found = [family_agreement(factor_codes(np.asarray(each, float), k, {}).words, families, rng) for each in draws]
+        found = [family_agreement(factor_codes(np.asarray(each, float), k).words, families, rng) for each in draws]
         means = {key: float(np.mean([each[key] for each in found])) for key in ("nmi", "ami", "ari")}
         low, high = np.percentile([each["ami"] for each in found], INTERVAL).tolist()
         words = round(np.mean([each["words"] for each in found]))

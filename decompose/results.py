@@ -71,7 +71,10 @@ def print_study(found: "Study", as_json: bool) -> None:
     agreements, affect = (table.to_pylist() if table else [] for table in (found.agreements, found.affect))
     if as_json:
         rows = [{"word": each.concept, "terms": each.table().to_pylist()} for each in found.equations]
-        factors = {str(k): {"names": each.names, "words": each.words.tolist()} for k, each in found.factors.items()}
+        factors = {
+            str(k): {"names": each.names(found.words), "words": each.words.tolist()}
+            for k, each in found.factors.items()
+        }
         print(json.dumps({"equations": rows, "factors": factors, "agreements": agreements, "affect": affect}, indent=1))
         return
     for each in found.equations:
@@ -117,11 +120,15 @@ def write_page(
 ) -> int:
     """Write a page of the Store's site; returns the exit code.
 
-    `again`: the words of the command that makes the page. `beside`: further files of the page, by name.
+    `body`: the page; an empty one says nothing and is not written. `again`: the words of the command that makes the
+    page. `beside`: further files of the page, by name.
     """
     from atlas.store.files import NotWritable
     from decompose.pages import write_fragment
 
+    if not body:
+        print(f"nothing to show under {title!r}, so no page is made", file=sys.stderr)
+        return 0
     if store.layer != store.layers[0]:
         print(f"the site shows {store.layers[0]} alone, so there is no page of {store.layer}", file=sys.stderr)
         return 0

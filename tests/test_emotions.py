@@ -47,16 +47,18 @@ def test_the_recipe_squares_and_scales_the_loadings_of_sign_split_equations() ->
     rng = np.random.default_rng(1)
     codes = rng.normal(size=(30, 12)) * (rng.random((30, 12)) < 0.3)
     codes[3] = 0
-    found = factor_codes(codes, 3, {})
+    found = factor_codes(codes, 3)
     used = np.abs(codes).sum(1) > 0
     x = codes[used] / np.abs(codes[used]).sum(1, keepdims=True)
     halves = np.hstack([np.maximum(x, 0), np.maximum(-x, 0)])
     W = NMF(3, init="nndsvd", max_iter=1000, random_state=0).fit_transform(halves)
     assert found.words[used] == pytest.approx((W / W.max(0)) ** 2, abs=1e-4)
     assert (found.words[3] == 0).all()
-    top = np.abs(found.neurons).argmax(1)
-    signs = ["" if found.neurons[i, j] > 0 else "not " for i, j in enumerate(top)]
-    assert found.names == tuple(f"{sign}neuron {j}" for sign, j in zip(signs, top, strict=True))
+    words = [f"word {i}" for i in range(30)]
+    own, strongest = found.words.argmax(1), found.words.max(1)
+    members = [sorted(np.flatnonzero(used & (own == i)), key=lambda t: -strongest[t]) for i in range(3)]
+    assert found.names(words) == [", ".join(words[t] for t in rows[:3]) for rows in members]
+    assert all(words[3] not in members for members in found.members(words))
 
 
 def test_a_disc_has_a_cell_for_each_word_and_neighbours_are_alike() -> None:
@@ -119,7 +121,7 @@ def test_a_study_of_any_words_and_its_page(monkeypatch: pytest.MonkeyPatch) -> N
     assert found.affect is not None
     beside = [(row["factors"], row["draws"], row["name"]) for row in found.affect.to_pylist()]
     assert beside == [
-        *(("neurons", 1, name) for name in found.factors[2].names),
+        *(("neurons", 1, name) for name in found.factors[2].names(words)),
         ("random basis", 2, "the strongest of each of 2 draws"),
         ("text embeddings", 1, "0"),
         ("text embeddings", 1, "1"),
@@ -128,10 +130,10 @@ def test_a_study_of_any_words_and_its_page(monkeypatch: pytest.MonkeyPatch) -> N
     drawn = found.affect.to_pylist()[2]
     assert f"{drawn['valence']:.2f} <small>{drawn['valence_low']:.2f} to {drawn['valence_high']:.2f}</small>" in page
     assert "random basis, mean of 2 draws" in page
-    assert page.count("<g>") == len(words)
+    assert page.count('<a href="#e') == page.count('<tr id="e') == len(words)
     assert "<b>&" not in page
     assert "i am {}" in page
-    assert f'<p class="note">{escape(verdict(found.agreements.to_pylist()))}</p>' in page
+    assert f'<p class="lead">{escape(verdict(found.agreements.to_pylist()))}</p>' in page
 
 
 def test_too_few_words_are_refused_in_a_line() -> None:
@@ -150,7 +152,7 @@ def test_the_published_weights_give_the_published_factors() -> None:
         for weight, unit in terms:
             if unit not in published["text_neurons"]:
                 row[unit] = weight
-    found = factor_codes(codes, 7, {})
+    found = factor_codes(codes, 7)
     assert ((np.abs(codes).sum(1) > 0).sum(), (np.abs(codes).sum(0) > 0).sum()) == (121, 96)
     happy, sick, crying, grumpy, shocked, evil, heart = 1512, 119, 1193, 1430, 2478, 1739, 2003
     strongest = found.neurons.argmax(1).tolist()

@@ -10,6 +10,7 @@ import atlas
 from atlas.analysis import derivation, queries
 from atlas.cli import ATLAS_COMMANDS
 from atlas.dream.gallery import write_drawings
+from atlas.pages.figure import write_figure
 from atlas.pages.site import write_site
 from atlas.sources.look import look_at
 
@@ -22,10 +23,11 @@ CALLED: dict[str, tuple[Callable, ...]] = {
     "map": (derivation.draw_maps,),
     "dream": (write_drawings,),
     "page": (write_site,),
+    "figure": (write_figure,),
     "near": (queries.neurons_near, queries.rows_near),
     "layers": (atlas.Clip,),
 }
-OTHER_NAMES = {"n": "shown", "model": "name", "neighbors": "n_neighbors"}
+OTHER_NAMES = {"n": "shown", "to": "file", "model": "name", "neighbors": "n_neighbors"}
 
 
 def options() -> list[tuple[str, str, object, str]]:

@@ -119,6 +119,8 @@ def test_the_command_and_its_exit_code(made: Path, tmp_path: Path, capsys: pytes
     assert found["passed"]
     assert all((row["effect"] is None) == (row["untrained"] is None) for row in found["associations"])
     assert [row["measure"] for row in found["measures"]] == [row["measure"] for row in found["patched"]]
+    assert [row["measure"] for row in found["measures"]] == [row["measure"] for row in found["untrained"]]
+    assert found["untrained"] != found["measures"]
     assert sorted(found["silenced"]) == sorted(next(iter(found["changed"].values()), []))
     folder = Store.open(made).path / "site-fragments" / "audit"
     page = (folder / "page.html").read_text("utf-8")

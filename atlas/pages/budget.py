@@ -1,6 +1,7 @@
 """The byte budget: the size of a site by part, and the thumbnails that fit, estimated before it is written."""
 
 import gzip
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, log2
 from pathlib import Path
@@ -45,12 +46,13 @@ class SitePlan:
 def plan_site(
     captions: list[str], max_mb: float | int, neighbours: int = 8, cards: int = 0, shards: list[Shard] | None = None,
     single_file: bool = False, what: str = "a site", driven: int = 0, drawn: int = 0,
+    files: Sequence[str] = (),
 ) -> SitePlan:  # fmt: skip
     """The estimated size of a site by part. Thumbnails are the largest that fit `max_mb` (10^6 bytes).
 
     `neighbours`: how many each point lists. `cards`: neurons with a card. `driven`: neurons that colour the map.
-    `drawn`: bytes of feature visualisations. `what`: the site's name in an error. Raises `Refused` where the site is
-    far too large even with the smallest thumbnails.
+    `drawn`: bytes of feature visualisations. `files`: addresses of the files of rows. `what`: the site's name in an
+    error. Raises `Refused` where the site is far too large even with the smallest thumbnails.
     """
     points, limit = len(captions), round(max_mb * 1e6)
     places = _places(points)
@@ -60,6 +62,8 @@ def plan_site(
         "places": places,
         "captions": (f"{points:,} lines", _captions(captions)),
     }
+    if files:
+        parts["file links"] = ("of pictures", _captions(files))
     if neighbours:
         parts["neighbours"] = (f"{neighbours} a point", near)
     if driven:
@@ -97,7 +101,7 @@ def _library() -> int:
     return whole * 4 // 10
 
 
-def _captions(captions: list[str]) -> int:
+def _captions(captions: Sequence[str]) -> int:
     sample = captions[:: max(1, len(captions) // SAMPLED_CAPTIONS)]
     packed = len(gzip.compress("\n".join(sample).encode("utf-8", "replace"), 6))
     return round(packed * 4 / 3 * len(captions) / max(1, len(sample)))

@@ -89,20 +89,21 @@ def with_heading(body: str, heading: str) -> Markup:
     return Markup(body[:at]) + Markup("<h1>{}</h1>").format(heading) + Markup(body[at:])
 
 
-def picture_tag(store: Store, row: int, name: str = "") -> Markup:
+def picture_tag(store: Store, row: int, name: str = "", to: str = "") -> Markup:
     """The thumbnail of a row (of a text, its name) as a link to its place on the map, for use in a fragment.
 
-    `name`: what the link is called; the row's label or caption by default.
+    `name`: what the link is called; the row's label or caption by default. `to`: another page that it leads to.
     """
     shards = pictured_shards(store)
     number = next((i for i, shard in enumerate(shards) if shard.start <= row < shard.start + shard.rows), None)
     if not name:
         entry = store.rows.slice(row, 1).to_pylist()[0]
         name = display_text(entry["label"] or entry["caption"]) or f"row {row}"
-    link = Markup('<a class="t {}" style="--n:{}" href="map.html#{}" title="{}" aria-label="{}">{}</a>')
+    link = Markup('<a class="t {}" style="--n:{}" href="{}" title="{}" aria-label="{}">{}</a>')
+    to = to or f"map.html#{row}"
     if number is None:
-        return link.format("none", 0, row, name, name, name)
-    return link.format(f"s{number}", row - shards[number].start, row, name, name, "")
+        return link.format("none", 0, to, name, name, name)
+    return link.format(f"s{number}", row - shards[number].start, to, name, name, "")
 
 
 def check_fragment(body: str, where: Path) -> None:

@@ -77,6 +77,8 @@ def write_map(frame: StoreFrame, rows: PageRows) -> Page:
         standing = standing_points(xy, pictured)
         cells = np.array([frame.front.add(int(at[point])) for point in standing], np.uint16)
         frame.write_data("front", {"point": standing.astype(np.uint32), "cell": cells})
+    if rows.files:
+        frame.write_data("files", {"file": rows.files})
     meaning = find_meanings(frame.store)
     if meaning:
         frame.write_data("meaning", meaning.columns(len(rows)))

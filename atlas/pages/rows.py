@@ -11,6 +11,7 @@ from jaxtyping import Int, Int32, UInt8
 from atlas.analysis.naming import RowNames
 from atlas.formatting import display_text
 from atlas.pages.columns import Column, encode_levels
+from atlas.pages.files import file_addresses
 from atlas.pages.phrases import plain_names
 from atlas.pages.thumbnails import pictured_shards
 from atlas.store.store import Store
@@ -48,6 +49,12 @@ class PageRows:
         for number, shard in enumerate(pictured_shards(self.store)):
             sheet[shard.positions], cell[shard.positions] = number, np.arange(shard.rows)
         return sheet, cell
+
+    @cached_property
+    def files(self) -> list[str]:
+        """The address of every row's file as seen from the site; empty where no row has one."""
+        found = file_addresses(self.store)
+        return found if any(found) else []
 
     @cached_property
     def kinds(self) -> UInt8[np.ndarray, " n"]:

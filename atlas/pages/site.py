@@ -68,6 +68,7 @@ def write_site(store: Store, max_mb: float | int = budget.DEFAULT_MAX_MB, single
     if drawn := [] if single_file else [part for part in DRAWN_PARTS if store.has(part)]:
         files = (path for part in drawn for path in store.derived(part).glob("*.parquet"))
         options["drawn"] = sum(path.stat().st_size for path in files)
+    options["files"] = rows.files
     options["what"] = f"a site of {store.path}"
     planned = budget.plan_site(rows.captions, max_mb, **options)
     print(*planned.lines(), sep="\n", file=sys.stderr)

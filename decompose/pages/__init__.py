@@ -4,6 +4,6 @@ from decompose.pages.components import components_page
 from decompose.pages.directions import directions_page
 from decompose.pages.emotions import emotions_page
 from decompose.pages.equations import equations_page
-from decompose.pages.fragment import write_fragment
+from decompose.pages.fragment import covers, write_fragment
 
-__all__ = ["components_page", "directions_page", "emotions_page", "equations_page", "write_fragment"]
+__all__ = ["components_page", "covers", "directions_page", "emotions_page", "equations_page", "write_fragment"]

@@ -27,6 +27,9 @@ def components_page(store: Store, found: Sequence[Component], with_map: bool = F
     return render_fragment(
         "components.html",
         components=found,
+        names=[", ".join((each.called or each.words)[:3]) or f"set {each.number}" for each in found],
+        least=min(each.share for each in found),
+        most=max(each.share for each in found),
         signed=any(weight < 0 for each in found for _, weight in each.neurons),
         colours=component_colours(len(found)),
         map=MAP_FILE if with_map else None,

@@ -8,14 +8,19 @@ import numpy as np
 from atlas.formatting import Record
 from decompose.emotions import Factors, Study
 from decompose.families import FAINT, verdict
-from decompose.pages.fragment import render_fragment
+from decompose.pages.fragment import Cover, no_cover, render_fragment
 
 WORD_CELL = 54  # pixels of a word's cell
-FIRST_HUE, SATURATION = 91, 0.7  # degrees; the paper's colours of factors (Goh et al. 2021, figure 13)
+FIRST_HUE, SATURATION = 91, 0.32  # degrees; the paper's hues of factors (Goh et al. 2021, figure 13), calmer
 
 
-def emotions_page(found: Study, model: str) -> str:
-    """The HTML of the page. `model`: the model's name."""
+def emotions_page(found: Study, model: str, cover: Cover = no_cover) -> str:
+    """The HTML of the page; empty where no word has an equation.
+
+    `model`: the model's name. `cover`: gives each neuron's picture.
+    """
+    if not any(each.terms for each in found.equations):
+        return ""
     k = max(found.factors)
     factors = found.factors[k]
     return render_fragment(
@@ -23,8 +28,9 @@ def emotions_page(found: Study, model: str) -> str:
         study=found,
         model=model,
         cells=_cells(found, factors),
-        factors=list(zip(factors.names, (factor_hue(i, k) for i in range(k)), _members(found, factors), strict=True)),
-        fewer=[(number, each.names, _members(found, each)) for number, each in found.factors.items() if number != k],
+        factors=[(factor_hue(i, k), words) for i, words in enumerate(factors.members(found.words))],
+        fewer=[(number, each.members(found.words)) for number, each in found.factors.items() if number != k],
+        cover=cover,
         agreements=found.agreements.to_pylist(),
         verdict=verdict(found.agreements.to_pylist()),
         fewest=min(found.factors),
@@ -62,12 +68,3 @@ def _is_dark(layers: Sequence[tuple[str, float]]) -> bool:
         colour = (1 - share) * colour + share * np.array([int(name[i : i + 2], 16) / 255 for i in (1, 3, 5)])
     linear = np.where(colour <= 0.04045, colour / 12.92, ((colour + 0.055) / 1.055) ** 2.4)
     return bool(linear @ [0.2126, 0.7152, 0.0722] < 0.179)
-
-
-def _members(found: Study, factors: Factors) -> list[list[str]]:
-    """The words whose strongest factor this is, for each factor, strongest first."""
-    own, strength = factors.words.argmax(1), factors.words.max(1)
-    return [
-        [found.words[i] for i in np.argsort(-strength) if own[i] == factor and strength[i] > FAINT]
-        for factor in range(factors.words.shape[1])
-    ]

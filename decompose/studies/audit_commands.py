@@ -113,7 +113,8 @@ def audit_record(found: "AuditReport") -> Record:
 
 def _print_audit(found: "AuditReport") -> None:
     patched = {row["measure"]: {"patched": row["share"]} for row in found.patched}
-    rows = [row | patched.get(row["measure"], {}) for row in found.measures]
+    untrained = {row["measure"]: {"untrained": row["share"]} for row in found.untrained}
+    rows = [row | untrained[row["measure"]] | patched.get(row["measure"], {}) for row in found.measures]
     print_table([{name: row[name] for name in row if name != "share_of"} for row in rows])
     print()
     print_table([{name: row[name] for name in row if name != "source"} for row in found.associations])

@@ -5,7 +5,7 @@ carry the attacks are silenced in a checkpoint, and everything is measured again
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ from jaxtyping import UInt8
 
 from atlas.formatting import Record
 from atlas.model.clip import Clip
+from atlas.model.untrained import untrained_clip
 from atlas.store.originals import original_pictures
 from atlas.store.store import Store
 from decompose.attribution import check_model
@@ -28,6 +29,7 @@ from decompose.studies.silencing import changed_weights, stored_weights, write_s
 from decompose.studies.stroop import study_stroop
 
 _SIGNIFICANT = 0.05
+_UNTRAINED = 20  # images that an untrained network sees
 _AMONG = 5  # retrieved images, among which one of the asked class counts
 
 
@@ -79,6 +81,7 @@ class AuditReport:
     classes: tuple[str, ...]
     images: int
     measures: list[Record]
+    untrained: list[Record]  # the same of a network with random weights, on the first images
     patched: list[Record]  # the same of the patched checkpoint; empty without one
     associations: list[Record]
     associations_patched: list[Record]
@@ -116,6 +119,8 @@ def report_audit(
     pixels = original_pictures(store, clip, rows.held)
     before = measured(clip, pixels, rows, templates, k, seed)
     carriers = attack_carriers(clip, pixels, before.study, before.classifier, k=k, seed=seed)
+    few = replace(rows, held=rows.held[:_UNTRAINED], held_class=rows.held_class[:_UNTRAINED])
+    null = measured(untrained_clip(clip, seed), pixels[:_UNTRAINED], few, templates, k, seed)
     associations = beside_untrained_tests(clip, tests, store, seed=seed)
     silenced = list(carriers.neurons) if carriers else []
     after, again, changed = None, [], {}
@@ -127,8 +132,8 @@ def report_audit(
         again = study_associations(other, tests, None, seed=seed)
     judged = after or before
     return AuditReport(
-        clip.name, by, rows.classes, len(pixels), before.rows(), after.rows() if after else [], associations, again,
-        carriers, silenced if patch is not None else [], changed,
+        clip.name, by, rows.classes, len(pixels), before.rows(), null.rows(),
+        after.rows() if after else [], associations, again, carriers, silenced if patch is not None else [], changed,
         verdicts(judged, again or associations, limits),
     )  # fmt: skip
 

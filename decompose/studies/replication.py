@@ -226,7 +226,7 @@ def emotion_rows(
         return
     P = np.array([tables.emotion_atlas[words[i]] for i in shown])
     family = [str(int(row.argmax())) if row.max() > FAINT else "" for row in P]
-    found = family_agreement(factor_codes(middle[shown], 7, {}).words, family, np.random.default_rng(seed))
+    found = family_agreement(factor_codes(middle[shown], 7).words, family, np.random.default_rng(seed))
     measured = f"mutual information {found['ami']:.2f} of 1, corrected for chance (p {found['p']:.3f})"
     yield score_row(title, published, measured, "0.00", network, f"strongest factors of {found['words']} words")
 
@@ -241,7 +241,7 @@ def _rebuilt(factors: dict[str, dict[int, float]], tables: PublishedTables, titl
             if unit in place:
                 row[place[unit]] = weight
     P = np.array([tables.emotion_atlas[word] for word in words])
-    found = factor_codes(codes, P.shape[1], {}).words
+    found = factor_codes(codes, P.shape[1]).words
     order = np.random.default_rng(seed).permutation(len(words))
     (difference, least), (shuffled, _) = (_matched(found, each) for each in (P, P[order]))
     return score_row(

@@ -1,7 +1,7 @@
 // @ts-check
 "use strict";
 // The state of a map in the page's address:
-// #v=x,y,span&q=cat&by=meaning&p=12&c=group&hide=kind.1&neuron=3&sel=…&theme=dark.
+// #v=x,y,span&q=cat&by=meaning&p=12&c=group&hide=kind.1&neuron=3&sel=…&beside=…&way=12,70&theme=dark.
 // Short forms are read too: #12 is a row, #q=cat a query, #neuron=3 a neuron. What an address does not name has its
 // default; only the theme stays as the reader chose it.
 
@@ -20,6 +20,7 @@ atlas.remember = (page) => {
       v: page.moved ? [x, y, span].join(",") : null,
       ...page.finder.state(),
       ...page.card.state(),
+      ...page.between.state(),
       ...page.legend.state(),
       ...page.selection.state(),
       lit: page.leading(),
@@ -52,8 +53,10 @@ atlas.remember = (page) => {
     const steps = [
       () => page.legend.restore(state.get("c"), number("neuron"), state.get("hide")),
       () => page.finder.set(state.get("q") || "", state.get("by")),
-      () => page.selection.restore(state.get("sel")),
+      () => page.selection.restore(state.get("sel"), state.get("beside")),
       () => number("p") >= 0 && page.located(),
+      () => state.get("way") && page.more(),
+      () => page.between.restore(state.get("way")),
       () => {
         const i = page.pointOf[number("p")] ?? -1;
         return i < 0 ? page.card.close() : page.pick(i, !named);

@@ -230,6 +230,14 @@ const atlas = (() => {
     }
   }
 
+  // Brings a part of the panel into view; where the panel is a sheet over the map, only so far that both are seen.
+  const sheet = matchMedia("(max-width: 820px)");
+  function reveal(part) {
+    const { top } = part.getBoundingClientRect();
+    if (!sheet.matches) part.scrollIntoView({ block: "nearest" });
+    else if (top > 0.7 * innerHeight || top < 0) scrollBy(0, top - 0.7 * innerHeight);
+  }
+
   // -- the tooltip ----------------------------------------------------------------------------------------------------
 
   const tip = element("div.tip", { role: "tooltip", id: "tip", hidden: "" });
@@ -297,6 +305,7 @@ const atlas = (() => {
     Rows,
     show,
     hide,
+    reveal,
     address,
     words,
   };

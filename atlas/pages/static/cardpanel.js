@@ -18,12 +18,13 @@ atlas.card = (page) => {
     if (i < 0) return;
     if (picked >= 0 && picked !== i && !back) before.push(picked);
     picked = i;
+    page.between.picked(i);
     if (!card.contains(document.activeElement))
       opener = document.activeElement === document.body ? null : document.activeElement;
     if (!page.known(i)) await page.need([i]); // its place comes with its caption
     if (picked !== i) return;
     draw(i);
-    page.scatter.mark([i]);
+    page.scatter.mark([i, ...page.between.way().filter((other) => other !== i)]);
     if (fly) page.scatter.fly(i);
     page.written();
     if (!page.near(i).every(page.known)) again();
@@ -32,9 +33,13 @@ atlas.card = (page) => {
     // name and number are kept for links and citations: the tile may be forgotten
     drawn = { i, number: page.number(i), name: rows.name(points.row[i]) };
     const focused = card.contains(document.activeElement);
-    card.replaceChildren(...[head(i), ...page.parts(i), near(i), strongest(i), kept(i)].filter(Boolean));
+    card.replaceChildren(
+      ...[head(i), ...page.parts(i), near(i), page.between.part(i, () => draw(i)), strongest(i), kept(i)].filter(
+        Boolean,
+      ),
+    );
     card.hidden = false;
-    card.scrollIntoView({ block: "nearest" });
+    atlas.reveal(card);
     if (focused) enter();
     live.textContent = spoken(i);
   }
@@ -44,6 +49,7 @@ atlas.card = (page) => {
     if (picked < 0) return;
     picked = -1;
     before.length = 0;
+    page.between.forget();
     page.leave(card, opener);
     card.hidden = true;
     page.scatter.mark([]);

@@ -108,12 +108,7 @@ atlas.lit = (page) => {
       element("small", {}, sentence),
       element("small", { id: "unlit" }),
       settings.neurons
-        ? element(
-            "p.ways",
-            {},
-            element("a", { href: atlas.address(neuron) }, "Open its card"),
-            place(neuron, names),
-          )
+        ? element("p.ways", {}, element("a", { href: atlas.address(neuron) }, "Open its card"), place(neuron, names))
         : "",
       element(
         "button.quiet",
@@ -129,7 +124,7 @@ atlas.lit = (page) => {
       ),
     );
     chip.hidden = false;
-    chip.scrollIntoView({ block: "nearest" });
+    atlas.reveal(chip);
     live.textContent = sentence;
   }
   function tell() {

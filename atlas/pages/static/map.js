@@ -47,6 +47,7 @@
   page.refresh();
   page.legend.show();
   if (!partial) still?.remove();
+  page.between = atlas.between(page);
   page.card = atlas.card(page);
   page.finder = atlas.find(page);
   page.selection = atlas.selection(page);

@@ -125,8 +125,10 @@ atlas.overlay = (stage, points, options, repaint) => {
       square = (SQUARE * view.enlarged) / 2 ** level,
       side = SIDE * square,
       half = side / 2;
+    /** @param {number[]} place */
     const free = ([, x, y]) =>
       !taken.some((b) => b[0] < x + half && x - half < b[2] && b[1] < y + half && y - half < b[3]);
+    /** @param {number[]} place */
     const inside = ([, x, y]) => x > 0 && y > 0 && x < view.w && y < view.h;
     if (lit !== last) [among, last] = [lit && new Set(lit), lit];
     const shown = (i) => (among ? among.has(i) : options.visible(i));

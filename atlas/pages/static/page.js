@@ -81,6 +81,7 @@ atlas.createPage = async (settings, source) => {
     // the parts, which map.js adds
     scatter: null,
     legend: null,
+    between: null,
     card: null,
     finder: null,
     selection: null,

@@ -9,6 +9,15 @@ atlas.rowView = async (page) => {
     percent = (i) => (kept(i) === null ? "–" : `${kept(i)} %`);
   // Among pictures, rendered words and texts are drawn as words, texts in italics.
   const written = rows.kinds.map((kind) => rows.kinds.includes("image") && kind !== "image");
+  // A link to the picture's file, once the table of files is there; empty for a row without one.
+  function file(row) {
+    const link = element("small.file", {});
+    atlas.table("files").then(({ file }) => {
+      if (file.at(row)) link.append(element("a", { href: file.at(row) }, "Open its file"));
+      else link.remove();
+    });
+    return link;
+  }
   return {
     isWritten: (i) => written[rows.kind[points.row[i]]],
     isSlanted: (i) => rows.kinds[rows.kind[points.row[i]]] === "text",
@@ -27,7 +36,7 @@ atlas.rowView = async (page) => {
     },
     nearest: rows.kinds.length > 1 ? "Nearest to the model: its own kind, then the others" : "Nearest to the model",
     cited: (i, row) => `${rows.about(points.row[i])}, row ${row}`,
-    parts: () => [],
+    parts: (i) => (page.settings.tables.files ? [file(page.number(i))] : []),
     named: (names, k) => page.legend.named(names, k),
     table: {
       heads: ["Caption", "Kind", ...(points.kept ? ["Kept"] : [])],

@@ -9,10 +9,12 @@ atlas.selection = (page) => {
     button = atlas.one("[data-tool=lasso]");
   const LISTED = 200,
     CORNERS = 48;
-  const table = page.table;
+  const table = page.table,
+    apart = atlas.apart(page);
   let active = false,
     path = null,
     chosen = [],
+    kept = null, // an earlier selection that the next is compared with: its corners and points
     taken = 0;
 
   // -- drawing: events of the lasso do not reach the map below --------------------------------------------------------
@@ -116,98 +118,24 @@ atlas.selection = (page) => {
     if (turn !== taken) return; // something else was selected meanwhile
     [path, chosen] = [around, found];
     list(lines);
-    if (path && !atlas.neuronSource) tellApart(turn);
+    if (path) atlas.reveal(panel);
+    if (path && !atlas.neuronSource) {
+      const sides = await apart.sides(found, kept?.chosen);
+      if (turn === taken) panel.querySelector(".apart").replaceChildren(...sides);
+    }
     page.light("selection");
     page.changed();
   }
-  const clear = () => take([]);
-
-  // -- what sets it apart: words, groups, kinds and neurons that are more common in it than among all -----------------
-
-  const APART = 5, // of each that are listed
-    INSIDE = 2000, // points of the selection, and of all, that are compared
-    WHOLE = 20_000,
-    WORD = /[\p{L}\p{N}][\p{L}\p{N}'’-]{2,}/gu,
-    SURE = 3; // standard deviations above what chance would give
-  const even = (of, most) => {
-    const step = Math.ceil(of.length / most);
-    return of.filter((_, at) => at % step === 0);
+  const clear = () => {
+    kept = null;
+    return take([]);
   };
-  function traits(i) {
-    const row = points.row[i],
-      words = rows.name(row).toLowerCase().match(WORD) || [],
-      found = words.map((word) => ["word", word]);
-    if (rows.groups) found.push(["group", rows.style(row)], ["kind", rows.kinds[rows.kind[row]]]);
-    for (const [neuron] of page.neurons(i)) found.push(["neuron", String(neuron)]);
-    return found.filter(([, value]) => value).map(([what, value]) => `${what}\n${value}`);
-  }
-  async function counted(of) {
-    const counts = new Map();
-    for (const list of await page.each(of, traits))
-      for (const key of new Set(list)) counts.set(key, (counts.get(key) || 0) + 1);
-    return counts;
-  }
-  async function apart() {
-    // counts in the selection beside those of an even sample of all; the rarest is taken to be in the sample once
-    const inside = even(chosen, INSIDE),
-      whole = even(Array.from(page.order).filter(page.legend.visible), WHOLE);
-    if (inside.length < 3 || chosen.length > 0.8 * page.n) return [];
-    const [own, all] = [await counted(inside), await counted(whole)];
-    const found = [...own]
-      .map(([key, count]) => {
-        const share = Math.min(0.999, Math.max(all.get(key) || 0, 1) / whole.length),
-          expected = share * inside.length;
-        return { key, count, expected, z: (count - expected) / Math.sqrt(expected * (1 - share)) };
-      })
-      .filter(({ count, z }) => count > 1 && z > SURE)
-      .sort((a, b) => b.z - a.z);
-    return Object.keys(HEADS).map((what) => ({
-      what,
-      size: inside.length,
-      of: found.filter(({ key }) => key.startsWith(`${what}\n`)).slice(0, APART),
-    }));
-  }
-  function apartLine(what, size, { key, count, expected }) {
-    const value = key.split("\n")[1],
-      label = what === "neuron" ? `${value} · ${page.names?.label?.at(Number(value)) || ""}` : value;
-    const name = element("span", {}, element("bdi", {}, label)),
-      usual = `${count.toLocaleString("en")} of ${size.toLocaleString("en")}, by chance ${Math.round(expected)}`;
-    const line =
-      what === "neuron"
-        ? element(
-            "button.line",
-            { type: "button", title: "Show what activates it", onclick: () => page.legend.light(Number(value)) },
-            name,
-            element("small", {}, usual),
-          )
-        : element("div.line", {}, name, element("small", {}, usual));
-    return element("li", {}, line);
-  }
-  const HEADS = { word: "Words in captions", neuron: "Neurons", group: "Groups", kind: "Kinds" };
-  async function tellApart(turn) {
-    const found = (await apart()).filter(({ of }) => of.length),
-      place = panel.querySelector(".apart");
-    if (turn !== taken || !place) return;
-    place.replaceChildren(
-      element("h3", {}, found.length ? "More common here than elsewhere" : "Nothing sets it apart from the rest"),
-      ...found.flatMap(({ what, size, of }) => [
-        element("small", {}, HEADS[what]),
-        element("ul.list", {}, ...of.map((one) => apartLine(what, size, one))),
-      ]),
-    );
-  }
-  function pictured() {
-    // some of its pictures, spread over it
-    const step = Math.max(1, Math.floor(chosen.length / 24));
-    const some = chosen.filter((i, at) => at % step === 0 && rows.spot(points.row[i]).sheet >= 0).slice(0, 24);
-    return element(
-      "div.strip.many",
-      { role: "group", "aria-label": "Some of its pictures" },
-      ...some.map((i) => {
-        const act = { type: "button", title: rows.name(points.row[i]), "aria-label": rows.name(points.row[i]) };
-        return rows.thumb(points.row[i], "button", { ...act, onclick: () => page.pick(i, true) });
-      }),
-    );
+  function keep() {
+    kept = { path, chosen };
+    const note = element("p.note", { role: "status" }, "Now draw around the other points.");
+    panel.querySelector(".ask").replaceWith(note);
+    page.changed();
+    set(true);
   }
 
   // -- the table: the selection for readers who do not see the map ----------------------------------------------------
@@ -228,7 +156,12 @@ atlas.selection = (page) => {
         ),
       ),
       element("h2", { id: "selected" }, `${count} selected`),
-      atlas.neuronSource ? "" : pictured(),
+      kept
+        ? element("p.note", {}, `Beside the ${kept.chosen.length.toLocaleString("en")} selected earlier.`)
+        : atlas.neuronSource
+          ? ""
+          : element("button.ask", { type: "button", onclick: keep }, "Compare with another selection"),
+      atlas.neuronSource || kept ? "" : apart.pictured(chosen, 24),
       element("div.apart", { role: "status" }),
       element(
         "div.choice",
@@ -253,11 +186,7 @@ atlas.selection = (page) => {
         element(
           "table",
           {},
-          element(
-            "thead",
-            {},
-            element("tr", {}, ...table.heads.map((head) => element("th", { scope: "col" }, head))),
-          ),
+          element("thead", {}, element("tr", {}, ...table.heads.map((head) => element("th", { scope: "col" }, head)))),
           element("tbody", {}, ...lines),
         ),
       ),
@@ -308,10 +237,19 @@ atlas.selection = (page) => {
     setTimeout(() => URL.revokeObjectURL(url), 10_000);
   }
 
-  const state = () => ({ sel: path ? path.map((corner) => corner.join(",")).join(";") : null });
-  function restore(text) {
-    const corners = (text || "").split(";").map((corner) => corner.split(",").map(Number));
-    return take(corners.every((corner) => corner.length === 2 && corner.every(Number.isFinite)) ? corners : []);
+  const written = (corners) => (corners ? corners.map((corner) => corner.join(",")).join(";") : null);
+  const state = () => ({ sel: written(path), beside: kept && kept.path !== path ? written(kept.path) : null });
+  async function restore(text, earlier) {
+    const [corners, first] = [text, earlier].map((each) => {
+      const found = (each || "").split(";").map((corner) => corner.split(",").map(Number));
+      return found.every((corner) => corner.length === 2 && corner.every(Number.isFinite)) ? found : [];
+    });
+    kept = null;
+    if (first.length) {
+      await take(first);
+      kept = { path, chosen };
+    }
+    return take(corners);
   }
   return { take, clear, stop: () => set(false), chosen: () => (path ? chosen : null), records, csv, state, restore };
 };

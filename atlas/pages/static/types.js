@@ -142,6 +142,7 @@
  * @property {() => void} settle draws all points of a close view once the view rests
  * @property {Scatter} scatter
  * @property {Legend} legend
+ * @property {Between} between
  * @property {Card} card
  * @property {Finder} finder
  * @property {SelectionPanel} selection
@@ -164,6 +165,16 @@
  * @property {(neuron: number) => Promise<void>} light
  * @property {() => State} state
  * @property {(by: string | null, neuron: number, hide: string | null) => Promise<void>} restore
+ */
+
+/**
+ * @typedef {object} Between
+ * @property {(i: number) => void} picked
+ * @property {(i: number, redraw: () => void) => HTMLElement | null} part
+ * @property {() => number[]} way
+ * @property {() => void} forget
+ * @property {() => State} state
+ * @property {(text: string | null) => void} restore
  */
 
 /**
@@ -193,7 +204,7 @@
  * @property {() => Promise<object[]>} records
  * @property {(records: object[]) => string} csv
  * @property {() => State} state
- * @property {(text: string | null) => Promise<void>} restore
+ * @property {(text: string | null, earlier: string | null) => Promise<void>} restore
  */
 
 /** @typedef {{read: () => Promise<void>, write: () => void, later: () => void}} Address */
@@ -281,6 +292,7 @@
  * @property {new (table: Table, kinds: string[]) => RowTexts & Record<string, any>} Rows
  * @property {(x: number, y: number, many: boolean, ...children: Node[]) => void} show shows the tooltip
  * @property {() => void} hide
+ * @property {(part: HTMLElement) => void} reveal
  * @property {(neuron: number) => string} address
  * @property {(text: string) => string[]} words
  * @property {Promise<void>} [library] resolves when BokehJS is there
@@ -305,8 +317,11 @@
  * @property {{cut: (keep: (i: number) => boolean) => void}} [list] the table of neurons
  * @property {(settings: Settings, source: Source) => Promise<Page>} [createPage]
  * @property {(page: Page) => Legend} [legend]
+ * @property {(page: Page) => Between} [between]
  * @property {(page: Page) => Card} [card]
  * @property {(page: Page) => Finder} [find]
+ * @property {(page: Page) => {sides: (these: number[], others?: number[]) => Promise<HTMLElement[]>,
+ *   pictured: (these: number[], most: number) => HTMLElement}} [apart]
  * @property {(page: Page) => SelectionPanel} [selection]
  * @property {(page: Page) => Address} [remember]
  * @property {Page} [page] the map's page once it is ready

@@ -1,0 +1,57 @@
+"""Neurons as a figure: PDF, SVG and PNG, the same bytes again, and names that are text alone."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from atlas.cli import main
+from atlas.errors import Misuse
+from atlas.pages.figure import write_figure
+from atlas.store.store import Store
+from tests.fakes import HOSTILE
+
+
+@pytest.mark.parametrize("kind", ["pdf", "svg", "png"])
+def test_a_figure_is_the_same_again(told_store: Store, tmp_path: Path, kind: str) -> None:
+    file = write_figure(told_store, [3, 4, 3], tmp_path / f"a.{kind}", dpi=50)
+    before = file.read_bytes()
+    assert write_figure(told_store, [3, 4], file, dpi=50).read_bytes() == before
+    assert write_figure(told_store, [4, 3], tmp_path / f"b.{kind}", dpi=50).read_bytes() != before
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"a.{kind}", f"b.{kind}"]
+    if kind == "png":
+        with Image.open(file) as image:
+            assert image.size == (500, 172)
+    if kind == "svg":
+        text = before.decode()
+        assert "Neuron 3" in text
+        assert "<script" not in text
+        assert text.count("<image") >= 2
+        assert told_store.digest[:16] in text
+
+
+def test_a_name_is_no_formula(told_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("atlas.pages.neurons.Neurons.label", lambda *_: "$\\frac{1}{$ a\x1b[31m & <b>")
+    text = write_figure(told_store, [3], tmp_path / "a.svg").read_text("utf-8")
+    assert "$\\frac{1}{$ a" in text
+    assert "\x1b" not in text
+    assert HOSTILE[0] not in text
+
+
+def test_what_cannot_be_drawn_is_one_line(
+    told_store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.png").write_bytes(b"a picture of my own")
+    cases = {
+        "there is no neuron 70": ["70", "--to", str(tmp_path / "a.png")],
+        "a figure is a .pdf, .svg or .png file": ["3", "--to", str(tmp_path / "a.gif")],
+        "no figure of a Store": ["3", "--to", str(tmp_path / "mine.png")],
+        "is not there; make the folder": ["3", "--to", str(tmp_path / "none" / "a.png")],
+        "a figure shows 1 to 60": ["0-69", "--to", str(tmp_path / "a.png")],
+    }
+    for said, words in cases.items():
+        assert main(["figure", str(told_store.path), *words]) == 2
+        assert said in capsys.readouterr().err
+    with pytest.raises(Misuse):
+        write_figure(told_store, [], tmp_path / "a.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.png"]
