@@ -75,8 +75,6 @@ def write_json(path: Path, content: Mapping[str, object]) -> None:
     partial = path.with_name(path.name + ".partial")
     with partial.open("w", encoding="utf-8") as file:
         file.write(_sealed(content))
-        file.flush()
-        os.fsync(file.fileno())
     replace_file(partial, path)
 
 
@@ -125,7 +123,8 @@ def sync_folder(folder: Path) -> None:
 
 
 def replace_file(partial: Path, target: Path) -> None:
-    """Rename a synced file over another, and sync the folder."""
+    """Sync a file, rename it over another, and sync the folder."""
+    _sync(partial)
     partial.replace(target)
     _sync(target.parent)
 
