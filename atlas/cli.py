@@ -28,6 +28,7 @@ from atlas.options import (
     ModelOptionsGiven,
     neuron_span,
 )
+from atlas.store.options import STORE_READ
 
 if TYPE_CHECKING:
     from atlas.model.clip import Clip
@@ -105,7 +106,7 @@ def collect_command(source: list[str], out: Path, skip_bad: bool, **options: Unp
 
 
 @takes(
-    ATLAS_OUT,
+    STORE_READ,
     option("--layer", metavar="PATH", help="another layer that the Store holds, in place of the first"),
     ATLAS_WEIGHTS,
     ATLAS_DEVICE,
@@ -120,7 +121,7 @@ def stats_command(out: Path, layer: str | None, pretrained: str | None, device: 
     return 0
 
 
-@takes(ATLAS_OUT, ATLAS_SEED, ATLAS_JSON)
+@takes(STORE_READ, ATLAS_SEED, ATLAS_JSON)
 def index_command(out: Path, seed: int | None, as_json: bool) -> int:
     """Build FAISS indexes of the embeddings, one for each kind, and measure their recall."""
     from atlas.analysis import parts
@@ -133,7 +134,7 @@ def index_command(out: Path, seed: int | None, as_json: bool) -> int:
 
 
 @takes(
-    ATLAS_OUT,
+    STORE_READ,
     option("--neighbors", type=whole_number(2, 1000), dest="n_neighbors", metavar="N", help="n_neighbors of UMAP (15)"),
     option("--min-dist", type=real_number(0, 1), help="min_dist of UMAP (0.1)"),
     option(
@@ -164,7 +165,7 @@ def map_command(out: Path, as_json: bool, **options: Unpack[MapOptionsGiven]) ->
 
 
 @takes(
-    ATLAS_OUT,
+    STORE_READ,
     ATLAS_MAX_MB,
     option("--single-file", action="store_true", help="the map alone as one file, OUT/single/map.html"),
 )
@@ -177,7 +178,7 @@ def page_command(out: Path, max_mb: float | None, single_file: bool) -> int:
 
 
 @takes(
-    ATLAS_OUT,
+    STORE_READ,
     exclusive(
         option("--text", help="find rows near this text"),
         option("--image", type=path_name, help="find rows near this image file"),
@@ -239,7 +240,7 @@ def check_command(out: Path, repair: bool) -> int:
     return 1 if found.faults else 0
 
 
-@takes(ATLAS_OUT, option("file", type=path_name, help="Parquet file to write"))
+@takes(STORE_READ, option("file", type=path_name, help="Parquet file to write"))
 def export_command(out: Path, file: Path) -> int:
     """Write one Parquet file of rows, embeddings and map positions, for other tools."""
     from atlas.analysis.queries import export_parquet

@@ -21,6 +21,7 @@ from atlas.option_types import some_text
 
 T = TypeVar("T")
 _CELL_WIDTH = 70  # longest text of a table cell, in characters
+_BEFORE = "before"  # name of the functions that flags call before the command
 _DECIMALS = 5  # most decimals of a number in a table
 _SECONDS_BETWEEN_LINES = 15.0  # between two lines of progress where stderr is not a terminal
 _PROBABILITY = re.compile(r"(?:^|_)[pq](?:_|$)")  # column names of p-values and false discovery rates
@@ -47,6 +48,11 @@ def option(*names: str, **settings: object) -> Option:
     """
     typed = {"type", "action", "choices"} & set(settings) or not names
     return Option(names, settings if typed else settings | {"type": some_text})
+
+
+def beforehand(name: str, call: Callable[[Record], None], help: str) -> Option:
+    """Declare a flag of a command; where it is given, `call` gets the values of all options before the command runs."""
+    return Option((name,), {"action": "append_const", "const": call, "dest": _BEFORE, "help": help})
 
 
 def options_given(**options: object) -> Record:
@@ -124,6 +130,7 @@ def run_command(
 
     Exit codes: 0 success, 1 something was refused, 2 wrong usage, 130 interrupted. An error is one line on stderr.
     """
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a locale without these characters
@@ -133,8 +140,22 @@ def run_command(
     values = vars(parser.parse_args(argv))
     function, program = values.pop("function"), parser.prog
     values.pop("command", None)
+    first: list[Callable[[Record], None]] = values.pop(_BEFORE, None) or []
+
+    def whole() -> int:
+        for each in first:
+            each(values)
+        return function(**values)
+
     with redirect_stdout(cast(TextIO, _Escaping(sys.stdout, sys.stdout.write))):
-        return answer(program, lambda: function(**values), interrupted)
+        return answer(program, whole, interrupted)
+
+
+def _open_closed_streams() -> None:
+    """Give a process that was started with closed streams some that lead nowhere; Python sets them to None."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - until the process ends
 
 
 def _is_unicode(text: str) -> bool:

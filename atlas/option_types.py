@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+_LARGEST = 10**9  # of real numbers without another limit: what is computed from them stays finite
 _LONGEST_NAME = 255  # bytes of a file's name, on every common file system
 
 
@@ -22,15 +23,14 @@ def whole_number(low: int = 0, high: int = 2**31 - 1) -> Callable[[str], int]:
     return read
 
 
-def real_number(low: float | int, high: float | int = math.inf, above: bool = False) -> Callable[[str], float]:
+def real_number(low: float | int, high: float | int = _LARGEST, above: bool = False) -> Callable[[str], float]:
     """The type of an option that takes a number from `low` to `high`; `above`: `low` itself is not allowed."""
 
     def read(text: str) -> float:
         value = float(text) if re.fullmatch(r"[+-]?([0-9]+\.?|[0-9]*\.[0-9]+)(e[+-]?[0-9]+)?", text, re.I) else math.nan
         if not math.isfinite(value) or not low <= value <= high or (above and value == low):
             limits = f"above {low:g}" if above else f"from {low:g}"
-            upper = f" to {high:g}" if math.isfinite(high) else ""
-            raise argparse.ArgumentTypeError(f"{text[:40]!r} is no number {limits}{upper}")
+            raise argparse.ArgumentTypeError(f"{text[:40]!r} is no number {limits} to {high:g}")
         return value
 
     return read

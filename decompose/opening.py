@@ -14,6 +14,7 @@ from atlas.console import Option, option
 from atlas.errors import Refused
 from atlas.option_types import path_name, whole_number
 from atlas.options import ATLAS_PRETRAINED
+from atlas.store.options import VERIFY_FLAG
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,7 +30,7 @@ AUTO = "auto"  # in place of a number
 _RECEIPT_IMAGES = 64  # images that receipts are measured on
 
 
-STORE_FOLDER = option("store", type=path_name, help="folder of the Store")
+STORE_FOLDER = (option("store", type=path_name, help="folder of the Store"), VERIFY_FLAG)
 AS_JSON = option("--json", action="store_true", dest="as_json", help="print JSON instead of a table")
 SEED_NUMBER = option("--seed", type=whole_number(0, 2**32 - 1), default=0, help="seed of all random draws (0)")
 NEURON_NUMBER = option("neuron", type=whole_number(), help="number of the neuron")
@@ -58,6 +59,7 @@ class ModelOptions(TypedDict):
 COLLECTED_LAYER = option("--layer", metavar="PATH", help="another layer that the Store holds, in place of the first")
 MODEL_CHOICE = (
     option("--store", type=path_name, metavar="OUT", help="a Store: use its model, and the activations of its rows"),
+    VERIFY_FLAG,
     option("--model", default="mini", help="an open_clip model, if no Store is given (mini)"),
     ATLAS_PRETRAINED,
     option("--layer", metavar="PATH", help="another layer of the model, or of those that the Store holds"),
@@ -193,8 +195,8 @@ def sample_images(store: "Store | None", clip: "Clip", far: "np.ndarray | None" 
 
 def word_list(file: Path) -> list[str]:
     """The words in a file, one a line. Raises Refused if there is no such file."""
-    from atlas.sources.textfiles import read_lines
+    from atlas.sources.textfiles import read_list
 
     if not file.is_file():
         raise Refused(f"{file} is not a file; give one with a word a line")
-    return [line for _, line in read_lines(file)]
+    return read_list(file)

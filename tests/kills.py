@@ -10,6 +10,7 @@ import shutil
 import signal
 import sys
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -40,6 +41,8 @@ COMMANDS = {
     "page": ["page", STORE],
     "export": ["export", STORE, EXPORT],
 }
+TRIES = 10  # to kill a command before it has ended
+ENDED = os.WEXITED | os.WNOHANG | os.WNOWAIT
 OF_DECOMPOSE = ("label", "nmf")
 
 
@@ -84,20 +87,35 @@ def photos(folder: Path, first: int, count: int) -> None:
         Image.fromarray(noise).save(folder / f"{i:03d}.png")
 
 
-def run_in_fork(name: str, place: Path) -> int:
-    """Start a command in a fork whose working folder is `place`; returns its process id."""
+def run_in_fork(
+    name: str,
+    place: Path,
+    words: Sequence[str] = (),
+    said: Path = Path(os.devnull),
+    first: Callable[[], object] = lambda: None,
+) -> int:
+    """Start a command in a fork whose working folder is `place`; returns its process id.
+
+    `words`: its arguments, in place of those in `COMMANDS`; `said`: file that gets what it prints; `first`: is called
+    before the command.
+    """
     child = os.fork()
     if child:
         return child
     code = 1
     try:
         os.chdir(place)
-        quiet = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(quiet, 1)
-        os.dup2(quiet, 2)
-        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - the process ends at once
+        out = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(out, 1)
+        os.dup2(out, 2)
+        sys.stdout = sys.stderr = open(said, "a")  # noqa: SIM115 - the process ends at once
         main: Callable[[Sequence[str]], int] = decompose_cli.main if name in OF_DECOMPOSE else cli.main
-        code = main(COMMANDS[name])
+        first()
+        code = main(words or COMMANDS[name])
+        sys.stdout.flush()
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
     finally:
         os._exit(code)
 
@@ -127,29 +145,54 @@ def holds(place: Path, parts: Sequence[str]) -> bool:
         return False
 
 
-def stages(place: Path) -> Iterator[tuple[str, Path]]:
+def stages(place: Path, first: int = 40, added: int = 20) -> Iterator[tuple[str, Path]]:
     """Yield each command with a folder in which it is to be run, everything before it done."""
     base = place / "base"
-    photos(base / "photos", 0, 40)
+    photos(base / "photos", 0, first)
     for name in COMMANDS:
         if name == "append":
-            photos(base / "photos", 40, 20)
+            photos(base / "photos", first, added)
         yield name, base
         finish(name, base)
 
 
-def kill(place: Path, trials: int, seed: int = 0) -> dict[str, Count]:
+def kill_once(name: str, base: Path, trial: Path, moments: random.Random, seconds: float) -> tuple[bool, float]:
+    """Kill a command at a random moment of the seconds that it takes; returns whether it was running, and its seconds.
+
+    A command that had ended before is begun again, and takes fewer seconds than was believed.
+    """
+    for _ in range(TRIES):
+        shutil.copytree(base, trial)
+        began = time.monotonic()
+        child = run_in_fork(name, trial)
+        moment = moments.random() * seconds
+        while time.monotonic() - began < moment and not os.waitid(os.P_PID, child, ENDED):
+            time.sleep(0.001)
+        spent = time.monotonic() - began
+        os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        if os.WIFSIGNALED(status):
+            return True, seconds
+        seconds = min(seconds, spent)
+        shutil.rmtree(trial)
+    shutil.copytree(base, trial)
+    return False, seconds
+
+
+def kill(place: Path, trials: int, seed: int = 0, names: Sequence[str] = tuple(COMMANDS)) -> dict[str, Count]:
     """Kill each command `trials` times at a random moment; returns what became of them."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(kill_here, place, trials, seed).result()
+        return pool.submit(kill_here, place, trials, seed, names).result()
 
 
-def kill_here(place: Path, trials: int, seed: int) -> dict[str, Count]:
+def kill_here(place: Path, trials: int, seed: int, names: Sequence[str]) -> dict[str, Count]:
     """Do what `kill` does in this process, which has used no threads yet."""
     listing.SHARD_ROWS = SHARD_ROWS
     warm()
     moments, counts = random.Random(seed), {}
     for name, base in stages(place):
+        if name not in names:
+            continue
         count = counts[name] = Count()
         whole = place / "whole"
         shutil.copytree(base, whole)
@@ -157,18 +200,15 @@ def kill_here(place: Path, trials: int, seed: int) -> dict[str, Count]:
         before = Store.open(base / STORE).everything_derived() if (base / STORE).exists() else None
         for _ in range(trials):
             trial = place / "trial"
-            shutil.copytree(base, trial)
-            child = run_in_fork(name, trial)
-            time.sleep(moments.random() * seconds)
-            os.kill(child, signal.SIGKILL)
-            _, status = os.waitpid(child, 0)
+            killed, seconds = kill_once(name, base, trial, moments, seconds)
             count.trials += 1
-            count.killed += os.WIFSIGNALED(status)
+            count.killed += killed
             count.lost += before is not None and not holds(trial, before)
             finish(name, trial)
             found = content(trial)
             count.left += bool(set(found) - set(expected))
             count.other += any(found.get(file) != expected[file] for file in expected)
             shutil.rmtree(trial)
+            print(f"{name}: {count}", file=sys.stderr, flush=True)
         shutil.rmtree(whole)
     return counts

@@ -183,6 +183,21 @@ def test_a_shard_that_is_missing_is_made_again(clip: atlas.Clip, folder: Path, t
     assert (again.digest, again.check()) == (store.digest, [])
 
 
+def test_a_shard_that_cannot_be_made_again_is_a_refusal_and_spoils_nothing(
+    clip: atlas.Clip, folder: Path, tmp_path: Path
+) -> None:
+    store = atlas.collect(str(folder), clip, tmp_path / "store")
+    shard = shutil.move(store.path / "shards" / "00000", tmp_path / "kept")
+    for file in folder.iterdir():
+        file.write_bytes(b"x")
+    with pytest.raises(Refused, match="every input was refused, 5 in all"):
+        atlas.collect(str(folder), clip, store.path)
+    assert not (store.path / "pending").exists()
+    (store.path / "shards").mkdir(exist_ok=True)
+    shutil.move(shard, store.path / "shards" / "00000")
+    assert atlas.Store.open(store.path).check() == []
+
+
 def test_touched_files_and_another_spelling_or_place_are_the_same_request(
     clip: atlas.Clip, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -225,3 +240,45 @@ def test_files_that_are_gone_leave_their_rows(
 def test_names_of_shards_sort_as_their_numbers() -> None:
     numbers = [0, 9, 10, 99_999, 100_000, 123_456, 1_000_000]
     assert sorted(map(shard_name, numbers)) == [shard_name(number) for number in numbers]
+
+
+def test_a_touched_file_is_compared_among_shards_of_others(clip: atlas.Clip, folder: Path, tmp_path: Path) -> None:
+    sources = [str(folder), "texts:emotions"]
+    store = atlas.collect(sources, clip, tmp_path / "store")
+    os.utime(folder / min(path.name for path in folder.iterdir()))
+    assert len(atlas.collect(sources, clip, tmp_path / "store")) == len(store)
+
+
+@pytest.mark.parametrize(
+    "name", ["listing.parquet", "rejects.parquet", "shards/00000/rows.parquet", "shards/00000/content.npy"]
+)
+@pytest.mark.parametrize("at", [0.5, -0.1])
+def test_what_is_damaged_is_named_when_it_is_collected_into(
+    name: str, at: float, clip: atlas.Clip, folder: Path, tmp_path: Path
+) -> None:
+    store = atlas.collect(str(folder), clip, tmp_path / "store")
+    content = bytearray((store.path / name).read_bytes())
+    content[int(at * len(content))] ^= 8
+    (store.path / name).write_bytes(content)
+    os.utime(folder / min(path.name for path in folder.iterdir()))
+    photos(folder, 7)
+    for append in (False, True):
+        with pytest.raises(Refused, match=f"{name} (is damaged|cannot be read)") as refused:
+            atlas.collect(str(folder), clip, store.path, append=append)
+        assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("append", [False, True])
+def test_a_damaged_listing_of_a_killed_run_is_named(
+    append: bool, clip: atlas.Clip, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "store"
+    if append:
+        atlas.collect(str(folder), clip, out)
+        photos(folder, 7)
+    kill(monkeypatch, lambda: atlas.collect(str(folder), clip, out, append=append))
+    (out / "pending" / "listing.parquet").write_bytes(b"PAR1 and nothing else PAR1")
+    with pytest.raises(Refused, match=f"is damaged; remove {out / 'pending' if append else out}, then the same"):
+        atlas.collect(str(folder), clip, out, append=append)
+    shutil.rmtree(out / "pending" if append else out)
+    assert len(atlas.collect(str(folder), clip, out, append=append)) == (7 if append else 5)

@@ -6,12 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from atlas import cli
 from atlas.errors import Refused
+from atlas.store import derived
 from atlas.store.derived import verify_file
 from atlas.store.files import put_folder, read_json, sha256, write_json
 from atlas.store.store import Part, Store
+from decompose import cli as decompose_cli
 from tests.fakes import fake_store
 
 ONE = Part("neurons/one", "atlas one {store}")
@@ -140,6 +143,43 @@ def test_a_damaged_array_is_refused_when_it_is_read(path: Path) -> None:
         Store.open(path).array("embedding", "image")
 
 
+@pytest.mark.parametrize("name", ["shards/00000/embedding.npy", "neurons/one/a.txt", "rejects.parquet"])
+def test_what_a_sample_leaves_out_is_found_with_verify(
+    name: str, path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(derived, "_WHOLE_BYTES", 0)
+    monkeypatch.setattr(derived, "_ONE_IN", 10**9)
+    asked = ["export", str(path), str(path.parent / "rows.pq")]
+    assert cli.main([*asked, "--verify"]) == 0
+    content = bytearray((path / name).read_bytes())
+    content[-3] ^= 4
+    (path / name).write_bytes(content)
+    capsys.readouterr()
+    assert cli.main(asked) == 0
+    assert cli.main([*asked, "--verify"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert name in line
+    assert f"atlas check {path} names all" in line
+    assert name in faults(path, capsys)
+
+
+@pytest.mark.parametrize(("old", "new"), [(b"<f2", b"<i2"), (b"(8, 8)", b"(8, 4)"), (b"(8, 8)", b"(4, 8)")])
+def test_a_header_is_checked_at_each_use(old: bytes, new: bytes, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(derived, "_WHOLE_BYTES", 0)
+    monkeypatch.setattr(derived, "_ONE_IN", 10**9)
+    file = path / "shards" / "00000" / "embedding.npy"
+    content = file.read_bytes()
+    assert old in content
+    file.write_bytes(content.replace(old, new, 1))
+    with pytest.raises(Refused, match=r"embedding.npy cannot be read \(its header says"):
+        Store.open(path).array("embedding", "image")
+
+
+def test_verify_needs_a_store(capsys: pytest.CaptureFixture[str]) -> None:
+    assert decompose_cli.main(["search", "pizza", "--verify"]) == 2
+    assert "add --store OUT" in capsys.readouterr().err
+
+
 def test_a_folder_is_exchanged_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("old", "new"):
         (tmp_path / name).mkdir()
@@ -164,6 +204,13 @@ def test_a_part_that_was_made_again_meanwhile_is_no_parent(path: Path) -> None:
         (folder / "a.txt").write_text("newer\n")
     with pytest.raises(Refused, match="neurons/one has changed while"), store.deriving(Part("two", "x"), {}, [ONE]):
         pass
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_part_says_on_how_many_threads_it_rests(threads: int, path: Path) -> None:
+    with threadpool_limits(threads), Store.open(path).deriving(ONE, {}) as folder:
+        (folder / "a.txt").write_text("derived\n")
+    assert read_json(path / "neurons" / "one" / "made.json")["threads"] == threads
 
 
 def test_a_file_is_verified_again_after_it_changed(tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 """What commands print: figures that line up, nothing shown as zero that is not."""
 
 import json
+import sys
 import warnings
 
 import pytest
 
+from atlas import cli
 from atlas.console import Progress, answer, print_table
 from atlas.formatting import format_p
 
@@ -75,3 +77,11 @@ def test_what_takes_longer_than_a_second_each_is_not_said_to_stand_still(
     with Progress(6, "receipts", "images") as progress:
         progress.done = 6
     assert capsys.readouterr().err == "receipts: 6 of 6 images, 1.5 s each, 9 s\n"
+
+
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+def test_a_closed_stream_is_no_mistake(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, name, None)
+    assert cli.main(["look", "texts:emotions"]) == 0
+    assert cli.main(["check", "nowhere"]) == 1
+    getattr(sys, name).close()

@@ -17,7 +17,9 @@ from PIL import Image
 
 import atlas
 from atlas.analysis import derivation, parts
+from atlas.analysis.queries import export_parquet
 from atlas.errors import Refused
+from atlas.store.files import disk_faults
 
 CODES = (errno.ENOSPC, errno.EIO, errno.EACCES, errno.EROFS)
 CALLS: dict[str, tuple[object, str]] = {
@@ -111,3 +113,21 @@ def test_every_call_of_a_derivation_may_fail(
 
     for code in CODES[:2]:
         until_it_succeeds(lambda: derivation.summarise_neurons(store), check, call, code, 1, monkeypatch)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EACCES, errno.EINTR])
+@pytest.mark.parametrize("kind", [RuntimeError, OSError])
+def test_a_fault_of_the_disk_that_a_library_tells_in_words_is_a_line(code: int, kind: type, tmp_path: Path) -> None:
+    with pytest.raises(Refused, match=str(tmp_path)) as refused, disk_faults(tmp_path):
+        raise kind(f"write error in a.faiss: 0 != 1 ({os.strerror(code)})")
+    assert "\n" not in str(refused.value)
+    with pytest.raises(kind, match="a mistake"), disk_faults(tmp_path):
+        raise kind("a mistake")
+
+
+def test_an_export_removes_what_a_killed_one_left(whole: Path, tmp_path: Path) -> None:
+    gone, living = tmp_path / ".a.parquet.999999999.partial", tmp_path / f".a.parquet.{os.getppid()}.partial"
+    for left in (gone, living):
+        left.touch()
+    export_parquet(atlas.Store.open(whole), tmp_path / "a.parquet")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [living.name, "a.parquet"]

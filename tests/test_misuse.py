@@ -19,7 +19,7 @@ PROGRAMS = {
     "atlas": (cli.main, cli.ATLAS_COMMANDS),
     "decompose": (decompose_cli.main, decompose_cli.DECOMPOSE_COMMANDS),
 }
-NO_NUMBERS = ("", " ", "nan", "inf", "-inf", "1e999", "x", "²", "١", "9" * 400, "0x10", "1_000", "-1")
+NO_NUMBERS = ("", " ", "nan", "inf", "-inf", "1e999", "1e308", "x", "²", "١", "9" * 400, "0x10", "1_000", "-1")
 TEXTS = ("", " ", "\x1b[31m", "\u202ezyx", "a" * 5000, "{}{}", "../../etc/passwd", "\udce9", "☃", "-", "{", "?=", "\0")
 PATHS = (
     "",

@@ -11,9 +11,10 @@ Vectors may be an array, a memory map of any float type, or a Store's array; the
 """
 
 import json
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import faiss
 import numpy as np
@@ -22,6 +23,8 @@ from jaxtyping import Float, Float32, Int64
 from atlas import reprs
 from atlas.arrays import accepts
 from atlas.errors import Refused
+from atlas.formatting import Record
+from atlas.sources.textfiles import check_regular, read_given_json
 from atlas.vectors import Rows, Unit, sample_rows, unit_blocks, unit_rows
 
 _FORMAT = 1
@@ -158,17 +161,26 @@ class Index:
         path = Path(path)
         if not (path / "index.json").exists() or not (path / "vectors.faiss").exists():
             raise Refused(f"{path} holds no index (vectors.faiss and index.json); build it again")
-        about = json.loads((path / "index.json").read_text())
-        if about.get("format") != _FORMAT:
-            raise Refused(f"{path}/index.json has format {about.get('format')!r}; this version reads {_FORMAT}")
+        about = _read_description(path / "index.json")
+        check_regular(path / "vectors.faiss", sys.maxsize)
         try:
             index = faiss.read_index(str(path / "vectors.faiss"))
-        except RuntimeError as error:
-            raise Refused(f"{path}/vectors.faiss cannot be read; build the index again") from error
-        found, expected = (index.ntotal, index.d), (about["rows"], about["dim"])
+        except (RuntimeError, MemoryError):
+            raise Refused(f"{path}/vectors.faiss cannot be read; build the index again") from None
+        found, expected = (index.ntotal, index.d), (about.rows, about.dim)
         if found != expected:
             raise Refused(f"{path}/vectors.faiss holds {found} rows and columns, index.json says {expected}")
-        return cls(index, IndexDescription(**about))
+        return cls(index, about)
+
+
+def _read_description(file: Path) -> IndexDescription:
+    try:
+        about = dict(cast(Record, read_given_json(file)))
+        if about.get("format") == _FORMAT:
+            return IndexDescription(**about)
+    except (ValueError, TypeError):
+        raise Refused(f"{file} does not describe an index; build the index again") from None
+    raise Refused(f"{file} has format {about.get('format')!r}; this version reads {_FORMAT}")
 
 
 def neighbour_graph(

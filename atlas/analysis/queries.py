@@ -1,5 +1,6 @@
 """Nearest-neighbour queries on a Store, and its export to one Parquet file."""
 
+import glob
 import os
 from pathlib import Path
 
@@ -89,6 +90,7 @@ def export_parquet(store: Store, path: str | Path) -> Path:
     """
     path = Path(path)
     _check_target(store, path)
+    _remove_leftovers(path)
     mapped = _Mapped(store) if store.has(parts.MAP) else None
     partial = path.with_name(f".{path.name[:200]}.{os.getpid()}.partial")
     writer = None
@@ -107,6 +109,18 @@ def export_parquet(store: Store, path: str | Path) -> Path:
     finally:
         partial.unlink(missing_ok=True)
     return path
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove what killed exports to this file have left: partial files with the number of a process that is gone."""
+    for left in path.parent.glob(f".{glob.escape(path.name[:200])}.*.partial"):
+        number = left.name.split(".")[-2]
+        try:
+            os.kill(int(number) if number.isdecimal() else 0, 0)
+        except ProcessLookupError:
+            left.unlink(missing_ok=True)
+        except (OSError, OverflowError):  # another user's process
+            continue
 
 
 def _check_target(store: Store, path: Path) -> None:

@@ -10,16 +10,16 @@ from atlas.option_types import real_number, whole_number
 from atlas.options import (
     ATLAS_DEVICE,
     ATLAS_JSON,
-    ATLAS_OUT,
     ATLAS_SEED,
     ATLAS_WEIGHTS,
     DreamOptionsGiven,
     neuron_span,
 )
+from atlas.store.options import STORE_READ
 
 
 @takes(
-    ATLAS_OUT,
+    STORE_READ,
     option("neuron", nargs="*", type=neuron_span, help="numbers and spans of numbers: 12 40-47"),
     option("--all", action="store_true", dest="every", help="all neurons of the layer"),
     option("--text", nargs="+", metavar="T", help="draw texts: images optimised for the logit of each"),

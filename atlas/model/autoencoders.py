@@ -21,7 +21,7 @@ from atlas.formatting import Record
 from atlas.model.latents import LatentRule, Standard
 from atlas.model.overcomplete import plain_tensors, refuse_unstated
 from atlas.model.saeconfig import KINDS_OF_SAE, stated_encoder
-from atlas.model.tensorfiles import Unread, tensor_file
+from atlas.model.tensorfiles import Unread, refuse_bombs, tensor_file
 from atlas.sources.textfiles import read_given_json
 
 _LONGEST_HEADER = 2**20  # bytes of a line of JSON before the tensors
@@ -85,10 +85,11 @@ def sae_tensors(path: Path) -> tuple[dict[str, np.ndarray], Record]:
     if not path.is_file():
         raise Refused(f"cannot read {path}: there is no such file or folder")
     if path.suffix == ".npz":
+        refuse_bombs(path)
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 return {name: np.asarray(arrays[name]) for name in arrays.files}, {}
-        except (OSError, ValueError) as error:
+        except Exception as error:  # damaged archives and headers raise many types of error
             raise Refused(f"cannot read {path} as npz: {' '.join(str(error).split())[:120]}") from None
     header = _first_line(path)
     return _unwrapped(tensor_file(path, bool(header)), header.get("cfg", header), path)

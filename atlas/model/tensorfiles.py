@@ -1,6 +1,7 @@
 """Tensors in files: safetensors, torch files read without running code, and what a file is that holds none."""
 
 import re
+import zipfile
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
@@ -13,6 +14,8 @@ from torch import Tensor
 from atlas.errors import Refused
 from atlas.sources.signatures import advice_on, head_of, kind_of_file
 
+_LARGE = 2**30  # bytes that any file may unpack to
+_MOST_TIMES = 100  # and beyond that, times its own size
 TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".tar")
 
 
@@ -50,7 +53,20 @@ class Unread:
         self.__dict__.update(state if isinstance(state, dict) else {"state": state})
 
 
+def refuse_bombs(path: Path) -> None:
+    """Raise `Refused` for a zip archive, such as torch and NumPy write, that unpacks to much more than it holds."""
+    size = path.stat().st_size
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
+        return  # no zip, or one that its reader refuses
+    if unpacked > max(_LARGE, _MOST_TIMES * size):
+        raise Refused(f"{path} holds {size:,} bytes and would unpack to {unpacked:,}")
+
+
 def _torch_file(path: Path, skip_line: bool) -> Mapping[str, object]:
+    refuse_bombs(path)
     try:
         content = _loaded(BytesIO(path.read_bytes().partition(b"\n")[2]) if skip_line else path)
     except Exception as error:  # damaged archives raise many types of error
@@ -64,6 +80,7 @@ def _torch_file(path: Path, skip_line: bool) -> Mapping[str, object]:
     weights = [each for each in content.values() if isinstance(each, Tensor | Mapping)]
     if not weights and any(isinstance(each, Unread) for each in content.values()):
         raise _objects(path)
+    _refuse_repeated(content, path)
     return content
 
 
@@ -94,3 +111,12 @@ def _objects(path: Path) -> Refused:
         f"{path} is a pickle of objects (a whole model, or its configuration), which may run code: "
         "save its state dict, torch.save(model.state_dict(), file), or safetensors"
     )
+
+
+def _refuse_repeated(content: Mapping[str, object], path: Path) -> None:
+    """Raise `Refused` for a tensor with strides of 0 that stands for much more numbers than it holds."""
+    for name, each in content.items():
+        if isinstance(each, Mapping):
+            _refuse_repeated(each, path)
+        elif isinstance(each, torch.Tensor) and each.nbytes > max(_LARGE, each.untyped_storage().nbytes()):
+            raise Refused(f"cannot read {path}: {name} repeats few numbers, {each.nbytes:,} bytes in all")

@@ -117,6 +117,8 @@ def _members(file: Path) -> tuple[list[tarfile.TarInfo], str]:
             file, "r:", tarinfo=_CheckedInfo
         ) as tar:  # not "r": offsets mean nothing in a compressed file
             for member in tar:
+                if member.size < 0:  # by a header of PAX, which is read after the member's own
+                    raise tarfile.HeaderError(f"a member of {member.size:,} bytes")
                 if member.isfile() and not PurePosixPath(member.name).name.startswith("."):
                     found.append(member)
     except _TAR_FAULTS as error:

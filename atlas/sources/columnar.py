@@ -18,12 +18,13 @@ from PIL import Image
 from atlas.errors import Refused
 from atlas.sources.archives import split_of_path
 from atlas.sources.columns import column_roles, roles_in_words
-from atlas.sources.decoding import Unreadable, decode
+from atlas.sources.decoding import Unreadable, decode, free_memory
 from atlas.sources.imagefile import PathFinder, image_file_item
 from atlas.sources.items import Item, Note, image_item, only_items, printable_line, refused_item, size_and_mtime
 from atlas.sources.values import cell_texts
 
 COLUMNAR_SUFFIXES = (".parquet", ".pq", ".arrow", ".feather")
+_CELLS_AT_ONCE = 1024  # of a row group, as Python objects: equal cells share their bytes in the file, not in Python
 _LONGEST_PATH = 4096  # characters; longer texts are images in base64
 
 
@@ -63,15 +64,18 @@ class Parquet:
         read = [column for role, column in found.items() if (paths or role != "image") and column not in partitions]
         size, mtime = size_and_mtime(file)
         for part in range(table.parts):
-            cells = table.read(part, read).to_pydict() if read else {}
-            for offset in range(table.length(part)):
+            whole, cells = table.read(part, read) if read else None, {}
+            for place in range(table.length(part)):
+                offset = place % _CELLS_AT_ONCE
+                if whole is not None and offset == 0:
+                    cells = whole.slice(place, _CELLS_AT_ONCE).to_pydict()
                 texts = {role: _texts(role, found, cells, offset, partitions, names) for role, names in classes.items()}
                 texts["split"] = texts.get("split") or (split_of_path(inside or file.name),)
                 id = f"{self.name}/{inside}{row}"
                 if paths:
                     yield self._named(id, cells[images.name][offset], finder, texts)
                 else:
-                    load = partial(_decode_cell, file, part, offset, images.name)
+                    load = partial(_decode_cell, file, part, place, images.name)
                     yield image_item(id, self.spec, texts, load, size, mtime)
                 row += 1
         yield from finder.notes()
@@ -106,39 +110,69 @@ class _Columnar:
     """One file of columns: its schema, and its parts (row groups or record batches), read one at a time."""
 
     def __init__(self, file: Path):
-        self._parquet = pq.ParquetFile(file) if file.suffix.lower() in (".parquet", ".pq") else None
-        self._batches: list[pa.RecordBatch] = []
-        if self._parquet is None:
-            with pa.memory_map(str(file)) as source:
-                head = source.read(6)
-                source.seek(0)
-                whole = head == b"ARROW1"
-                reader = pyarrow.ipc.open_file(source) if whole else pyarrow.ipc.open_stream(source)
-                self._batches = reader.read_all().to_batches()
-                self.schema = reader.schema
-        else:
+        self._parquet = _open_parquet(file) if file.suffix.lower() in (".parquet", ".pq") else None
+        self._batches: list[pa.RecordBatch] = []  # of a stream of Arrow
+        self._arrow: pyarrow.ipc.RecordBatchFileReader | None = None
+        if self._parquet is not None:
             self.schema = self._parquet.schema_arrow
+            return
+        self._mapped = source = pa.memory_map(str(file))
+        whole = source.read(6) == b"ARROW1"
+        source.seek(0)
+        if whole:
+            self._arrow = pyarrow.ipc.open_file(source)
+            self.schema = self._arrow.schema
+        else:
+            stream, before = pyarrow.ipc.open_stream(source), pa.total_allocated_bytes()
+            self.schema = stream.schema
+            for batch in stream:
+                self._batches.append(batch)
+                _refuse_large(pa.total_allocated_bytes() - before, "the stream")  # compressed; others stay on disk
 
     def __enter__(self) -> "_Columnar":
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._parquet is not None:
-            self._parquet.close()
+        (self._parquet or self._mapped).close()
 
     @property
     def parts(self) -> int:
+        if self._arrow is not None:
+            return self._arrow.num_record_batches
         return len(self._batches) if self._parquet is None else self._parquet.num_row_groups
 
     def length(self, part: int) -> int:
         if self._parquet is None:
-            return self._batches[part].num_rows
+            return self._batch(part).num_rows
         return self._parquet.metadata.row_group(part).num_rows
 
     def read(self, part: int, columns: list[str]) -> pa.Table:
         if self._parquet is None:
-            return pa.Table.from_batches([self._batches[part]]).select(columns)
+            return pa.Table.from_batches([self._batch(part)]).select(columns)
+        about = self._parquet.metadata.row_group(part)
+        chunks = [about.column(i) for i in range(about.num_columns)]
+        size = sum(each.total_uncompressed_size for each in chunks if each.path_in_schema.split(".")[0] in columns)
+        _refuse_large(size, f"row group {part}")
         return self._parquet.read_row_group(part, columns=columns)
+
+    def _batch(self, part: int) -> pa.RecordBatch:
+        return self._batches[part] if self._arrow is None else self._arrow.get_batch(part)
+
+
+def _open_parquet(file: Path) -> pq.ParquetFile:
+    """A Parquet file whose texts and bytes stay in dictionaries: few bytes on the disk may stand for any number."""
+    with pq.ParquetFile(file) as plain:
+        if not plain.metadata.num_row_groups:
+            return pq.ParquetFile(file)
+        first = plain.metadata.row_group(0)
+        chunks = [first.column(i) for i in range(first.num_columns)]
+    repeated = [each.path_in_schema for each in chunks if each.physical_type == "BYTE_ARRAY"]
+    return pq.ParquetFile(file, read_dictionary=repeated)
+
+
+def _refuse_large(size: int, what: str) -> None:
+    if size > free_memory() // 2:
+        raise pa.ArrowInvalid(f"{what} takes {size / 1e9:.1f} GB, more than half of the free memory")
 
 
 def _texts(

@@ -218,7 +218,8 @@ def _reason(error: Exception, encoded: bytes = b"") -> str:
     if isinstance(error, UnidentifiedImageError):
         head = head_of(encoded)
         kind = kind_of_file(head)
-        return advice_on(kind) if kind else f"not an image that can be read: it starts with {head[:12]!r}"
+        shown = "" if all(32 <= byte < 127 for byte in head[:4]) else f": it starts with {head[:4].hex(' ')}"
+        return advice_on(kind) if kind else f"not an image that can be read{shown}"  # a text may be a secret
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower() + (TRIED_AGAIN if error.errno in _MAY_PASS else "")
     if isinstance(error, Image.DecompressionBombError):

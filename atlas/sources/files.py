@@ -186,6 +186,14 @@ def _outline(root: Path) -> _Outline:
     return found
 
 
+def _is_table(file: Path) -> bool:
+    """Whether a text file is a table; one that cannot be read is none, and refuses no pictures."""
+    try:
+        return table_of_texts(file)
+    except (Refused, OSError):
+        return False
+
+
 def _look_over(folder: Path, inside: str, above: _Place, found: _Outline) -> None:
     entries, here = _listed_if_possible(folder, above)
     pictures, texts, others = sorted_files([entry.name for entry in entries if not _is_folder(entry)], folder)
@@ -193,7 +201,7 @@ def _look_over(folder: Path, inside: str, above: _Place, found: _Outline) -> Non
         found.metadata[inside] = read_metadata(folder / tables[0], inside)
     for name in match_beside(pictures, texts, False)[1] if texts else ():
         if name not in tables:
-            is_table = name.lower().endswith(".txt") and table_of_texts(folder / name)
+            is_table = name.lower().endswith(".txt") and _is_table(folder / name)
             (found.left[".txt"] if is_table else found.texts).append(f"{inside}{name}")
     for name in others:
         suffix = os.path.splitext(name)[1].lower()

@@ -15,6 +15,7 @@ from atlas.sources.columns import column_roles, looks_like_picture, plain_name, 
 from atlas.sources.items import Note, printable_line
 from atlas.sources.sidecars import SidecarTexts
 from atlas.sources.tables import BadRow, table_dialect, table_rows
+from atlas.sources.textfiles import MAX_RECORDS, check_regular
 from atlas.sources.values import cell_texts
 
 METADATA_NAMES = (
@@ -61,6 +62,7 @@ def read_metadata(file: Path, inside: str) -> FolderMetadata:
     """Read such a table. One that cannot be used says so, and gives no rows: the pictures are there without it."""
     found = FolderMetadata(f"{inside}{file.name}", "")
     try:
+        check_regular(file, MAX_RECORDS)
         for number, row in _rows(file):
             if isinstance(row, BadRow):
                 found.bad.append(f"line {number}: {row.reason}")

@@ -12,6 +12,7 @@ from atlas.sources.decoding import read_bytes
 from atlas.sources.values import decode_text, guess_encoding
 
 MAX_CAPTION = 2**20  # bytes of a file with the texts of one picture
+MAX_LIST = 2**26  # bytes of a list of words that is held in memory
 MAX_TABLE = 2**32  # bytes of a table or list that is read line by line
 MAX_RECORDS = 2**28  # bytes of a table that is read at once
 _LONGEST_LINE = 2**24  # characters
@@ -24,6 +25,15 @@ def read_lines(file: Path, encoding: str | None = None) -> Iterator[tuple[int, s
         for number, line in enumerate(bounded_lines(text, file), 1):
             if line := line.strip().strip("\ufeff\u200b\x00").strip():
                 yield number, line
+
+
+def read_list(file: Path) -> list[str]:
+    """The lines of a list of words or texts, such as `read_lines` yields.
+
+    Raises `Refused` for what is no regular file, no text, or too large to be held in memory.
+    """
+    check_regular(file, MAX_LIST)
+    return [line for _, line in read_lines(file)]
 
 
 def bounded_lines(text: TextIO, file: Path) -> Iterator[str]:

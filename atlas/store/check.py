@@ -58,6 +58,13 @@ def read_listing(path: Path, name: str, manifest: Manifest) -> pa.Table:
     return pq.read_table(file)
 
 
+def refuse_damaged_listings(path: Path, manifest: Manifest) -> None:
+    """Raise `Refused` if listing.parquet or rejects.parquet of a finished Store is damaged."""
+    for name in manifest.get("files", {}):
+        if fault := _listing_fault(stored_file(path, name), manifest):
+            raise Refused(f"{fault}; restore it, or remove {path} and collect again")
+
+
 def _listing_fault(file: Path, manifest: Manifest) -> str | None:
     try:
         expected, found = manifest.get("files", {}).get(file.name), sha256(file)
@@ -95,6 +102,19 @@ def check_folder(path: Path) -> CheckedFolder:
     known |= _check_derived(path, manifest, found)
     _name_strays(path, known, found)
     return found
+
+
+def find_damage(path: Path, manifest: Manifest) -> list[str]:
+    """The files of a Store and of its derived parts that are missing or not as they were written, one line each."""
+    files = [stored_file(path, name) for name in manifest.get("files", {})]
+    found = CheckedFolder([fault for file in files if (fault := _listing_fault(file, manifest))])
+    _check_shards(path, manifest, found)
+    for name in derived_names(path):
+        try:
+            found.faults += checksum_faults(path / name, read_made(path / name)["files"])
+        except Refused as refused:
+            found.faults.append(str(refused))
+    return found.faults
 
 
 def _check_shards(path: Path, manifest: Manifest, found: CheckedFolder) -> set[Path]:

@@ -18,12 +18,21 @@ from atlas.errors import Misuse, Refused
 from atlas.formatting import Record
 from atlas.model.clip import Clip
 from atlas.sources import spec
-from atlas.sources.decoding import TRIED_AGAIN, Unreadable
-from atlas.sources.items import Item, Source
+from atlas.sources.decoding import TRIED_AGAIN
+from atlas.sources.items import Source
 from atlas.sources.summary import Tallied, Tally
-from atlas.store.comparison import compare_listing
-from atlas.store.files import disk_faults, read_json, sha256, sync_folder, write_json
-from atlas.store.listing import ListedJobs, listed_before, listing_digest, restate_listing, shard_name, write_listing
+from atlas.store.check import refuse_damaged_listings
+from atlas.store.comparison import can_be_read, compare_listing
+from atlas.store.files import disk_faults, read_json, remove_if_empty, sha256, sync_folder, write_json
+from atlas.store.listing import (
+    ListedJobs,
+    listed_before,
+    listing_digest,
+    refuse_damaged_listing,
+    restate_listing,
+    shard_name,
+    write_listing,
+)
 from atlas.store.lock import writer_lock
 from atlas.store.manifest import (
     LISTING_FILE,
@@ -125,6 +134,11 @@ class _Collection:
         """Finish the run that was begun, or begin one; then deal with what has changed in the sources since."""
         finished = settle(self.out)
         begun = read_if_there(self.out / PENDING / MANIFEST_FILE)
+        if finished:
+            refuse_damaged_listings(self.out, finished)
+        if begun:
+            listed, aside = self.out / PENDING / LISTING_FILE, self.out / PENDING
+            refuse_damaged_listing(listed, begun["listing"], aside if finished else self.out)
         if held := begun or finished:
             _refuse_other_request(held["request"], self.request, self.out)
         elif others := [path.name for path in self.out.iterdir() if path.name not in (LOCK_FILE, REJECTS_FILE)]:
@@ -199,7 +213,7 @@ class _Collection:
         rejects = pq.read_table(self.out / REJECTS_FILE, columns=["id", "reason"]).to_pylist()
         failed = {row["id"] for row in rejects if row["reason"].endswith(TRIED_AGAIN)}
         stats = (
-            {item.id: (item.size, item.mtime) for item in self.source if item.id in failed and _loads(item)}
+            {item.id: (item.size, item.mtime) for item in self.source if item.id in failed and can_be_read(item)}
             if failed
             else {}
         )
@@ -264,15 +278,6 @@ class _Collection:
         return cast(Manifest, settle(self.out))
 
 
-def _loads(item: Item) -> bool:
-    try:
-        if item.load:
-            item.load()
-    except (Unreadable, MemoryError):
-        return False
-    return True
-
-
 def _names_by_number(finished: Manifest) -> dict[int, str]:
     """The folder of each shard of a finished Store."""
     return dict(enumerate(finished.get("shards", {})))
@@ -294,7 +299,7 @@ def _check_disk(out: Path, clip: Clip, rows: int) -> None:
     need, free = rows * (2 * numbers + _THUMB_BYTES), shutil.disk_usage(out).free
     if need > free:
         raise Refused(
-            f"{out} needs about {need / 1e9:.1f} GB for {rows:,} rows, and its disk has {free / 1e9:.1f} GB free; "
+            f"{out} needs about {need / 1e6:,.1f} MB for {rows:,} rows, and its disk has {free / 1e6:,.1f} MB free; "
             "name a folder on a larger disk, fewer layers or fewer inputs"
         )
 
@@ -317,9 +322,14 @@ def _commit(out: Path, begun: Manifest, names: Mapping[int, str], total: int) ->
     pending = out / PENDING
     pq.write_table(rejects, pending / REJECTS_FILE)
     if not rows:
-        (pending / REJECTS_FILE).replace(out / REJECTS_FILE)
+        finished = read_if_there(out / MANIFEST_FILE)  # one that has lost its shards keeps what it says of them
+        if finished is None:
+            (pending / REJECTS_FILE).replace(out / REJECTS_FILE)
         shutil.rmtree(pending)
-        shutil.rmtree(out / "shards")
+        for folder in folders:
+            if finished is None or sha256(folder / "shard.json") != finished.get("shards", {}).get(folder.name):
+                shutil.rmtree(folder)
+        remove_if_empty(out / "shards")
         first = rejects.slice(0, 1).to_pylist()[0]
         raise Refused(f"every input was refused, {len(rejects):,} in all; the first: {first['id']}: {first['reason']}")
     packages = ("multimodal-atlas", "torch", "open_clip_torch", "numpy", "pillow", "pyarrow")

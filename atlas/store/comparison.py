@@ -4,13 +4,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pyarrow.parquet as pq
 
 from atlas.sources.decoding import CONTENT, Unreadable
 from atlas.sources.items import Item
 from atlas.store.manifest import Manifest, stored_file
-from atlas.store.shards import CONTENT_FILE
+from atlas.store.shards import open_shards
 
 
 @dataclass(frozen=True)
@@ -52,16 +51,21 @@ def compare_listing(items: Iterable[Item], store: Path, manifest: Manifest) -> D
 
 def _contents(store: Path, manifest: Manifest, ids: set[str]) -> Iterator[tuple[str, bytes | str]]:
     """Yield (id, content) for those of the ids that are rows: the digest of an image, the caption of a text."""
-    for name in manifest.get("shards", {}):
-        folder = store / "shards" / name
-        table = pq.read_table(folder / "rows.parquet", columns=["id", "kind", "caption"])
+    for shard in open_shards(store, manifest.get("shards", {})):
+        table = shard.table(["id", "kind", "caption"])
         rows = [row for row, id in enumerate(table["id"].to_pylist()) if id in ids]
-        digests = np.load(folder / CONTENT_FILE) if len(rows) and (folder / CONTENT_FILE).exists() else None
-        for row, entry in zip(rows, table.take(rows).to_pylist(), strict=True):
+        digests = shard.contents() if rows else None
+        for row in rows:
+            entry = table.slice(row, 1).to_pylist()[0]
             if entry["kind"] == "text":
                 yield entry["id"], entry["caption"]
             elif digests is not None:
                 yield entry["id"], digests[row].tobytes()
+
+
+def can_be_read(item: Item) -> bool:
+    """Whether an item loads now."""
+    return item.load is None or _content(item) is not None
 
 
 def _content(item: Item) -> bytes | str | None:

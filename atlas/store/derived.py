@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from threadpoolctl import threadpool_info
+
 from atlas.errors import Refused
 from atlas.formatting import Record
 from atlas.store.files import read_json, sha256
@@ -23,6 +25,11 @@ def read_made(folder: Path) -> Record:
     made = read_json(folder / MADE_FILE)
     check_types(folder / MADE_FILE, made, _TYPES)
     return made
+
+
+def threads_in_use() -> int:
+    """The threads of the libraries for linear algebra that this process has loaded (BLAS, OpenMP): the most of any."""
+    return max((int(pool["num_threads"]) for pool in threadpool_info()), default=1)
 
 
 def verify_part(

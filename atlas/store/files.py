@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from atlas.formatting import Record
 _SEAL = "sha256"
 _NO_WRITING = (errno.EACCES, errno.EPERM, errno.EROFS)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_SPOKEN = (*_FULL, *_NO_WRITING, errno.EIO, errno.EINTR, errno.EFBIG, errno.ESTALE)  # by libraries, in words alone
 _EXCHANGE = 2  # RENAME_EXCHANGE of Linux's renameat2
 _HERE = -100  # AT_FDCWD: paths are relative to the working folder
 
@@ -36,6 +38,7 @@ class NotWritable(Refused):
 def sha256(path: Path) -> str:
     """Sha256 of a file, in hexadecimal. Raises `Refused` if the file cannot be read."""
     try:
+        _refuse_devices(path)
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
@@ -45,6 +48,7 @@ def sha256(path: Path) -> str:
 def read_json(path: Path) -> Record:
     """Read a JSON object from a file. Raises `Refused` if it cannot be read, or was changed after it was sealed."""
     try:
+        _refuse_devices(path)
         text = path.read_text("utf-8")
         content = json.loads(text)
     except (OSError, ValueError, RecursionError) as error:
@@ -60,13 +64,17 @@ def read_json(path: Path) -> Record:
     return content
 
 
+def _refuse_devices(path: Path) -> None:
+    """Raise an `OSError` for what never ends, or never begins: a pipe, a device."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "not a regular file")
+
+
 def write_json(path: Path, content: Mapping[str, object]) -> None:
     """Write a sealed JSON file under another name, sync it and rename it: readers see the old or the new content."""
     partial = path.with_name(path.name + ".partial")
     with partial.open("w", encoding="utf-8") as file:
         file.write(_sealed(content))
-        file.flush()
-        os.fsync(file.fileno())
     replace_file(partial, path)
 
 
@@ -115,7 +123,8 @@ def sync_folder(folder: Path) -> None:
 
 
 def replace_file(partial: Path, target: Path) -> None:
-    """Rename a synced file over another, and sync the folder."""
+    """Sync a file, rename it over another, and sync the folder."""
+    _sync(partial)
     partial.replace(target)
     _sync(target.parent)
 
@@ -173,14 +182,16 @@ def disk_faults(place: Path) -> Iterator[None]:
     except Refused:
         raise
     except Exception as error:  # FAISS and safetensors raise errors of their own for a full disk
-        code, text = getattr(error, "errno", None), str(error)
-        if code in _FULL or os.strerror(errno.ENOSPC) in text:
+        code = getattr(error, "errno", None) or next((c for c in _SPOKEN if os.strerror(c) in str(error)), None)
+        if code in _FULL:
             raise Refused(f"the disk of {place} is full; free some space, then the same command continues") from None
         if code in _NO_WRITING:
-            raise NotWritable(f"{place} cannot be written ({_reason(error)})") from None
-        if isinstance(error, OSError) and code not in (None, errno.ENOENT):
-            where = error.filename or place
-            raise Refused(f"{where}: {_reason(error)}; the same command goes on from what is finished") from None
+            raise NotWritable(f"{place} cannot be written ({os.strerror(code).lower()})") from None
+        if code not in (None, errno.ENOENT) and (isinstance(error, OSError) or code in _SPOKEN):
+            where = getattr(error, "filename", None) or place
+            raise Refused(
+                f"{where}: {os.strerror(code).lower()}; the same command goes on from what is finished"
+            ) from None
         raise
 
 

@@ -114,6 +114,16 @@ def listing_digest(items: Iterable[Item]) -> str:
     return _combined((item.id, item.kind, item.size, item.mtime) for item in items)
 
 
+def refuse_damaged_listing(path: Path, digest: str, remove: Path) -> None:
+    """Raise `Refused` unless the listing of a run in progress is as it was written; `remove`: what to remove then."""
+    try:
+        damaged = _combined(_listed(path)) != digest
+    except (OSError, pa.ArrowException):
+        damaged = True
+    if damaged:
+        raise Refused(f"{path} is damaged; remove {remove}, then the same command begins again")
+
+
 def _combined(rows: Iterable[tuple[str, str, int, int]]) -> str:
     total = 0
     for row in rows:

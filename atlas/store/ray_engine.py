@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from atlas.model.clip import Clip
 
-_SECONDS_TO_BEGIN = 10.0  # in which a worker has to answer
+_SECONDS_OF_SILENCE = 10.0  # after which the user is told what is waited for
+_SECONDS_TO_BEGIN = 120.0  # in which a worker has to answer: it imports PyTorch, perhaps over a network
 _TRIES = 3  # workers that may die on a shard before its items are tried one by one
 KILLS_WORKER = "it ends the process that reads it"
 
@@ -50,7 +51,7 @@ class _Cluster:
         import ray
 
         self.ray, self.out = ray, out
-        threads = torch.get_num_threads()
+        self.threads = threads = torch.get_num_threads()
         gpus = 1 if clip.device.type == "cuda" else 0
         self.nodes = [node for node in ray.nodes() if node["Alive"] and _fits(node["Resources"], threads, gpus)]
         if not self.nodes:
@@ -100,32 +101,45 @@ class _Cluster:
         trials = [self.trial(item) for item in job.items]
         items = []
         for item, trial in zip(job.items, trials, strict=True):
-            try:
-                self.ray.get(trial)
-            except self.ray.exceptions.RayError:
+            if self._dies(trial) and self._dies(self.trial(item)):  # twice: the node may have gone for another reason
                 print(f"{item.id}: {KILLS_WORKER}", file=sys.stderr)
                 item = replace(item, load=partial(raise_unreadable, KILLS_WORKER))
             items.append(item)
         return replace(job, items=items)
 
+    def _dies(self, trial: "ray.ObjectRef") -> bool:
+        try:
+            self.ray.get(trial)
+        except self.ray.exceptions.RayError:
+            return True
+        return False
+
     def _check_paths(self, jobs: ListedJobs) -> None:
         """Raise `Refused` unless a worker on each node sees the folder of the Store and the first source."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        paths = [self.out / PENDING, *jobs.places()]
+        paths, probes = [self.out / PENDING, *jobs.places()], {}
         for node in self.nodes:
             here = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             name = node.get("NodeManagerHostname") or node["NodeID"][:12]
+            probes[self.probe.options(scheduling_strategy=here).remote(paths)] = name
+        _, late = self.ray.wait(list(probes), num_returns=len(probes), timeout=_SECONDS_OF_SILENCE)
+        if late:
+            print(f"waiting for node {probes[late[0]]} of the Ray cluster to begin", file=sys.stderr)
+            _, late = self.ray.wait(list(probes), num_returns=len(probes), timeout=_SECONDS_TO_BEGIN)
+        if late:
+            message = f"node {probes[late[0]]} of the Ray cluster did not answer in {_SECONDS_TO_BEGIN:.0f} s"
+            raise Refused(message)
+        for probe, name in probes.items():
             try:
-                lost = self.ray.get(
-                    self.probe.options(scheduling_strategy=here).remote(paths), timeout=_SECONDS_TO_BEGIN
-                )
-            except self.ray.exceptions.GetTimeoutError:
-                raise Refused(f"node {name} of the Ray cluster did not answer in {_SECONDS_TO_BEGIN:.0f} s") from None
+                lost = self.ray.get(probe)
             except self.ray.exceptions.RayError as error:
                 raise Refused(f"node {name} of the Ray cluster cannot run this package: {_last_line(error)}") from None
             if lost:
                 raise Refused(f"node {name} does not see {lost[0]}: all nodes must share the folders, under one path")
+        if (free := self.ray.available_resources().get("CPU", 0)) < self.threads:
+            what = f"the Ray cluster has {free:g} CPUs free, and a worker needs {self.threads}: waiting for them"
+            print(what, file=sys.stderr)
 
 
 def _fits(resources: dict[str, float], cpus: int, gpus: int) -> bool:

@@ -64,9 +64,31 @@ class Shard:
         file = f"{layer}/{name}.npy" if layer else f"{name}.npy"
         self.verify(file)
         try:
-            return np.load(self.folder / file, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+            array = np.load(self.folder / file, mmap_mode="r", allow_pickle=False)
+            self._check_header(name, array, self.files[file])
+            return array
+        except Exception as error:  # NumPy raises many types of error for a damaged header
             raise self._damaged(file, error) from None
+
+    def contents(self) -> np.ndarray | None:
+        """The digests of the encoded images, uint8 (rows, 16); None for other kinds. Raises `Refused` for damage."""
+        if CONTENT_FILE not in self.files:
+            return None
+        self.verify(CONTENT_FILE)
+        try:
+            found = np.load(self.folder / CONTENT_FILE, allow_pickle=False)
+            if found.dtype != np.uint8 or found.ndim != 2 or len(found) != self.rows:
+                raise ValueError(f"its header says {found.dtype} {found.shape}")
+        except Exception as error:
+            raise self._damaged(CONTENT_FILE, error) from None
+        return found
+
+    def _check_header(self, name: str, array: np.memmap, stat: Record) -> None:
+        """Raise `ValueError` unless an array has the numbers that fill its file; not every file is read in full."""
+        dtype = np.dtype(np.uint16 if name == "argmax" else np.float16)
+        found = (array.dtype, array.ndim, len(array), array.offset + array.nbytes)
+        if found != (dtype, 2, self.rows, stat.get("bytes")):
+            raise ValueError(f"its header says {array.dtype} {array.shape}")
 
     def table(self, columns: Sequence[str]) -> pa.Table:
         """Columns of rows.parquet; later versions have more, which are null here. Raises `Refused` for damage."""

@@ -13,6 +13,7 @@
 A *row* is a position in the Store, 0 .. n-1; derived parts refer to rows by this number.
 """
 
+import shlex
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,8 +27,8 @@ import pyarrow.compute as pc
 from atlas import reprs
 from atlas.errors import Refused
 from atlas.formatting import Record, display_text
-from atlas.store.check import check_folder, derived_names, read_listing
-from atlas.store.derived import MADE_FILE, read_made, verify_part
+from atlas.store.check import check_folder, derived_names, find_damage, read_listing
+from atlas.store.derived import MADE_FILE, read_made, threads_in_use, verify_part
 from atlas.store.files import describe_files, disk_faults, put_folder, remove_if_empty, sha256, write_json
 from atlas.store.lock import writer_lock
 from atlas.store.manifest import (
@@ -69,15 +70,20 @@ class Store:
         self._read: dict[str, str] = {}  # sha256 of the made.json of each part that was read
 
     @classmethod
-    def open(cls, path: str | Path) -> "Store":
+    def open(cls, path: str | Path, verify: bool = False) -> "Store":
         """Open a Store; its format version and the size of every file are checked.
 
-        Raises `Refused` if the folder is no Store, is not finished, or does not match its manifest.
+        `verify`: read every file, of derived parts too, and compare it with its checksum; otherwise files are compared
+        when they are first read, and of a Store beyond 512 MB not all. Raises `Refused` if the folder is no Store, is
+        not finished, or does not match its manifest.
         """
         path = Path(path)
         manifest = read_manifest(path)
         if not manifest["complete"]:
             raise Refused(f"{path} is not finished; run the command that began it again and it goes on")
+        if verify and (damaged := find_damage(path, manifest)):
+            more = f" ({len(damaged) - 1:,} more faults)" if damaged[1:] else ""
+            raise Refused(f"{damaged[0]}{more}; atlas check {shlex.quote(str(path))} names all, and what mends them")
         return cls(path, manifest, list(open_shards(path, manifest.get("shards", {}))))
 
     def __len__(self) -> int:
@@ -233,7 +239,8 @@ class Store:
         """Context that yields a folder to write `part` into; the folder is renamed into place if no error occurs.
 
         `of`: derived parts that this one is made from, besides the Store itself. `recipe`: parameters and measured
-        quality (JSON values). made.json records them, the sha256 of all parents, and the command of the part, which is
+        quality (JSON values). made.json records them, the sha256 of all parents, the number of threads, because sums
+        differ with it in their last digits and a layout by much, and the command of the part, which is
         shown to the user when the part is stale.
         """
         name, command = self._name(part), self._command(part)
@@ -245,6 +252,7 @@ class Store:
             try:
                 yield partial
                 made = {"format": STORE_FORMAT, "made": name, "command": command, "of": parents, "recipe": recipe}
+                made |= {"threads": threads_in_use()}
                 write_json(partial / MADE_FILE, made | {"files": describe_files(partial)})
                 put_folder(partial, self.path / name)
                 self._read.pop(name, None)

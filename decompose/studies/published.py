@@ -16,6 +16,7 @@ from jaxtyping import Float, UInt8
 
 from atlas.errors import Refused
 from atlas.formatting import Record
+from atlas.sources.textfiles import MAX_RECORDS, check_regular
 
 ARTICLE = "https://github.com/distillpub/post--multimodal"
 PAPER_NETWORKS = {  # name in open_clip: names in the article's tables
@@ -104,9 +105,12 @@ def _read(folder: Path, name: str, reader: Callable[[Path], _T]) -> _T | None:
     """What a reader makes of the file with this name anywhere in the clone; None without one."""
     for top in _FOLDERS:
         for path in sorted((folder / top).rglob(name)):
+            check_regular(path, MAX_RECORDS)
             try:
                 return reader(path)
-            except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+            except Refused:
+                raise
+            except Exception as error:  # damaged headers and nested tables raise many types of error
                 raise Refused(f"cannot read {path}: {' '.join(str(error).split())[:120]}") from None
     return None
 
@@ -136,7 +140,7 @@ def _object(path: Path) -> Record:
 
 
 def _array(path: Path) -> UInt8[np.ndarray, "..."]:
-    return np.load(path, allow_pickle=False).astype(np.uint8)
+    return np.load(path, mmap_mode="r", allow_pickle=False).astype(np.uint8)  # a header may state any size
 
 
 def _levels(path: Path) -> dict[str, dict[str, dict[int, float]]]:

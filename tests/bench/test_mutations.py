@@ -18,6 +18,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from atlas.formatting import Record
+
 KINDS = {
     "picture": 5000, "csv": 500, "jsonl": 500, "json": 500, "tar": 500, "parquet": 500, "npy": 500, "safetensors": 500,
     "store.json": 500,
@@ -41,12 +43,12 @@ def test_damaged_files_are_read_or_refused(kind: str) -> None:
 
 
 def pictures(random: np.random.Generator) -> list[tuple[str, bytes]]:
-    """The same picture in ten formats."""
+    """The same picture in nine formats."""
     from PIL import Image
 
     image = Image.fromarray(random.integers(0, 255, (60, 80, 3), np.uint8))
     found = []
-    for format in ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "ICO", "JPEG2000", "TGA"):
+    for format in ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "ICO", "JPEG2000"):
         out = io.BytesIO()
         image.save(out, format)
         found.append((f"a.{format.lower()}", out.getvalue()))
@@ -87,13 +89,53 @@ def wholes(kind: str, random: np.random.Generator) -> list[tuple[str, bytes]]:
         table = pa.table({"image": [pictures(random)[0][1]] * 8, "caption": [f"a {i}" for i in range(8)]})
         pq.write_table(table, out)
         return [("a.parquet", out.getvalue())]
-    D = random.normal(size=(6, 1024)).astype(np.float32)
-    if kind == "npy":
-        np.save(out, D)
-        return [("a.npy", out.getvalue())]
-    from safetensors.numpy import save
+    return arrays(random) if kind == "npy" else tensors(random)
 
-    return [("a.safetensors", save({"directions": D}))]
+
+def arrays(random: np.random.Generator) -> list[tuple[str, bytes]]:
+    """Arrays as a Store's shard has them, and as a published table is."""
+    from atlas.store.files import save_array
+
+    shapes = {"embedding": (30, 16), "max": (30, 64)}
+    found = {name: random.normal(size=shape).astype(np.float16) for name, shape in shapes.items()}
+    found |= {"argmax": random.integers(0, 9, (30, 64)).astype(np.uint16)}
+    found |= {"country": random.integers(0, 255, (2, 40)).astype(np.uint8)}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, array in found.items():
+            save_array(Path(folder, f"{name}.npy"), array)
+        return [(f"{name}.npy", Path(folder, f"{name}.npy").read_bytes()) for name in found]
+
+
+def tensors(random: np.random.Generator) -> list[tuple[str, bytes]]:
+    """Files of tensors: directions as they are saved, components, an autoencoder with a rule, a model's weights."""
+    from safetensors.numpy import save
+    from safetensors.torch import save as save_weights
+
+    from atlas.model.directions import Directions
+    from atlas.model.weights import untrained_weights
+
+    D = random.normal(size=(6, 64)).astype(np.float32)
+    shapes = {"W_enc": (64, 6), "W_dec": (6, 64), "b_enc": (6,), "b_dec": (64,), "threshold": (6,)}
+    latents = {name: np.abs(random.normal(size=shape)).astype(np.float32) for name, shape in shapes.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "a.safetensors")
+        path.write_bytes(save(latents))
+        ruled = Directions.load(path)[[4, 1]]
+        found = [("sae.safetensors", path.read_bytes())]
+        kinds = {"components": Directions.components(np.abs(D)), "neurons": Directions.neurons([3, 5], 64)}
+        for name, each in {**kinds, "ruled": ruled}.items():
+            each.save(path)
+            found.append((f"{name}.safetensors", path.read_bytes()))
+    return [*found, ("weights.safetensors", save_weights(untrained_weights(_tower(), 0)))]
+
+
+def _tower() -> str:
+    """The name of a small model, made known to open_clip."""
+    from tests.towers import register_towers, tower
+
+    with tempfile.TemporaryDirectory() as folder:
+        register_towers(Path(folder))
+    return tower("resnet")
 
 
 def damaged(whole: bytes, random: np.random.Generator) -> bytes:
@@ -131,16 +173,46 @@ def read_source(path: Path) -> None:
                 raise ValueError(f"a reason of several lines: {unreadable}") from None
 
 
+def _read_array(path: Path) -> None:
+    """Read an array of a shard of 30 rows whose checksum is not among those compared, or a table of the article."""
+    from atlas.store import derived
+    from atlas.store.shards import Shard
+    from decompose.studies.published import read_published
+
+    if path.stem == "country":
+        target = path.parent / "static" / "regional" / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        places = [{"properties": {"name": str(i)}} for i in range(40)]
+        (target.parent / "units.json").write_text('[["a", 1], ["b", 2]]')
+        (target.parent / "geo.json").write_text(json.dumps({"countries": places, "cities": []}))
+        path.replace(target)
+        read_published(path.parent)
+        return
+    derived._WHOLE_BYTES, derived._ONE_IN = 0, 10**9
+    files: dict[str, Record] = {path.name: {"bytes": path.stat().st_size, "sha256": ""}}
+    np.asarray(Shard(path.parent, "image", 0, 30, files).array(path.stem))
+
+
+def _read_tensors(path: Path) -> None:
+    from atlas.model.clip import Clip
+    from atlas.model.directions import Directions
+
+    if path.stem == "weights":
+        Clip(_tower(), pretrained=str(path), device="cpu")
+    else:
+        Directions.load(path).activations(np.ones((3, 64), np.float32))
+
+
 def reader(kind: str, folder: Path) -> Callable[[Path], object]:
     """What reads a file of a kind as a user would have it read."""
     if kind == "picture":
         from atlas.sources.decoding import decode
 
         return decode
-    if kind in ("npy", "safetensors"):
-        from atlas.model.directions import Directions
-
-        return Directions.load
+    if kind == "npy":
+        return _read_array
+    if kind == "safetensors":
+        return _read_tensors
     if kind == "store.json":
         from atlas.store.store import Store
         from tests.fakes import fake_store
@@ -175,6 +247,9 @@ def main(kind: str, count: int) -> None:
             files = [("store.json", (folder / "store" / "store.json").read_bytes())]
         else:
             files = wholes(kind, random)
+        for file, whole in files:  # what is refused whole says nothing once it is damaged
+            (folder / file).write_bytes(whole)
+            read(folder / file)
         for i in range(count):
             file, whole = files[i % len(files)]
             (folder / file).write_bytes(damaged(whole, random))
