@@ -175,7 +175,7 @@ def test_a_full_disk_is_noticed_before_work(
 
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
-    with pytest.raises(Refused, match=r"needs about .* GB .* free"):
+    with pytest.raises(Refused, match=r"needs about .* for 74 rows, and its disk has .* free"):
         atlas.collect(str(folder), clip, tmp_path / "store")
 
 
