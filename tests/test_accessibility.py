@@ -57,7 +57,8 @@ def test_what_scrolls_can_be_reached_by_keyboard_and_has_a_name() -> None:
     assert not [tag for tag in found if 'tabindex="0"' not in tag or "aria-label" not in tag]
 
 
-@pytest.mark.parametrize(("scheme", "width"), [("light", 1200), pytest.param("dark", 400, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1200), ("dark", 400)])
 def test_axe_finds_nothing_serious(told_store: Store, browser: Any, scheme: str, width: int) -> None:
     assert faults(browser, told_store.derived(part("site")), PAGES, width, scheme) == {}
 

@@ -44,6 +44,7 @@ def test_neurons_alike_are_those_of_the_named_layer(both: Store, capsys: pytest.
     assert [row["neuron"] for row in found] == np.argsort(-np.nan_to_num(correlation, nan=-2))[:3].tolist()
 
 
+@pytest.mark.slow
 def test_a_search_ranks_neurons_of_the_named_layer(both: Store, capsys: pytest.CaptureFixture[str]) -> None:
     found = answer(capsys, "search", "dog", "--store", both.path, "--layer", LOWER, "-k", 512)
     assert len(found) == 512

@@ -43,6 +43,7 @@ def test_imports_are_light(code: str) -> None:
     assert out.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_pages_are_written_without_pytorch() -> None:
     script = "import sys, atlas.pages; print([m for m in ('torch', 'open_clip') if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout

@@ -30,6 +30,7 @@ def truth(store: Store, neuron: int) -> tuple[np.ndarray, np.ndarray]:
     return rows[best], A[best].astype(np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("neuron", [0, BLOCK + 2, NEURONS - 1])
 def test_the_rows_that_drive_a_neuron_have_the_colours_of_their_activations(
     visit: Visit, store: Store, neuron: int

@@ -73,6 +73,7 @@ def test_a_disc_has_a_cell_for_each_word_and_neighbours_are_alike() -> None:
     assert apart[same].mean() < 0.75 * apart[~same].mean()
 
 
+@pytest.mark.slow
 def test_agreement_is_with_the_families_and_beyond_chance() -> None:
     rng = np.random.default_rng(3)
     families = ["a", "b", "c"] * 10

@@ -100,6 +100,7 @@ def test_every_call_of_a_collection_may_fail(
         until_it_succeeds(lambda: atlas.collect(str(pictures), clip, out), check, call, code, step, monkeypatch)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", CALLS)
 def test_every_call_of_a_derivation_may_fail(
     call: str, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

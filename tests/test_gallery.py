@@ -256,6 +256,7 @@ def test_cards_show_drawings(tmp_path, browser):
     page.close()
 
 
+@pytest.mark.slow
 def test_the_page_of_drawings_and_the_icons_of_cells(tmp_path, browser):
     store = fake_store(tmp_path / "store", neurons=16)
     hostile = "<b onmouseover=harm()>\"'"

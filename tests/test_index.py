@@ -20,6 +20,7 @@ def test_flat_search_equals_brute_force(vectors):
     np.testing.assert_allclose(scores, np.take_along_axis(vectors[:50] @ vectors.T, ids, axis=1), atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "recall"), [("flat", 1.0), ("ivf", 0.99), ("ivfpq", 0.4)])
 def test_each_kind_reaches_its_recall_and_measures_it_right(vectors, kind, recall):
     index = Index.build(vectors, kind=kind)

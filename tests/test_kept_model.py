@@ -92,6 +92,7 @@ def test_a_basis_that_does_not_say_how_texts_were_read_is_passed_over(
         main(["search", "happy", "--store", str(tmp_path / "earlier")])
 
 
+@pytest.mark.slow
 def test_pytorch_is_not_imported(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     search(capsys, "dog", "--store", str(place))
     script = (

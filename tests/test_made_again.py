@@ -79,6 +79,7 @@ def test_an_index_and_maps_keep_the_options_that_differ_from_the_defaults(store,
     assert {part: (store.derived(part) / "made.json").read_bytes() for part in before} == before
 
 
+@pytest.mark.slow
 def test_stale_drawings_name_the_commands_that_draw_all_of_them(store, clip, monkeypatch) -> None:
     index_embeddings(store)
     write_drawings(store, clip, [3, 4, 9], steps=1)

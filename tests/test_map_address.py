@@ -127,6 +127,7 @@ def test_escape_closes_the_card_of_a_cell(visit: Visit) -> None:
     assert tile.evaluate("tile => tile === document.activeElement")
 
 
+@pytest.mark.slow
 def test_a_neuron_put_away_leaves_the_colours_that_there_were_at_first(tmp_path: Path, browser: Any) -> None:
     site = write_site(fake_store(tmp_path / "images", words=0, texts=0)).parent
     page = browser.new_page()

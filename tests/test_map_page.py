@@ -360,7 +360,8 @@ def test_exported_places_are_those_of_the_layout(visit: Visit, store: Store) -> 
     assert len(str(records[0]["x"])) < 12
 
 
-@pytest.mark.parametrize("counts", [(200, 80, 20), pytest.param((60, 0, 0), marks=pytest.mark.slow), (0, 0, 60)])
+@pytest.mark.slow
+@pytest.mark.parametrize("counts", [(200, 80, 20), (60, 0, 0), (0, 0, 60)])
 def test_the_still_picture_has_the_colours_that_points_have_at_first(
     counts: tuple[int, int, int], tmp_path: Path, browser: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -392,6 +393,7 @@ def test_a_row_without_a_caption_is_called_by_its_label(tmp_path: Path, browser:
     page.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("centre", [True, False])
 def test_pages_say_how_the_map_was_drawn(tmp_path: Path, centre: bool) -> None:
     store = fake_store(tmp_path / "demo", centre=centre)

@@ -129,6 +129,7 @@ def test_a_link_flies_to_a_point_that_was_not_drawn_yet(many: Path, browser: Any
     page.close()
 
 
+@pytest.mark.slow
 def test_a_search_lists_the_best_with_their_captions(many: Path, browser: Any) -> None:
     page = browser.new_page(viewport={"width": 1200, "height": 800})
     visit = Visit(page, many.parent)

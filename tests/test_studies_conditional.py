@@ -157,6 +157,7 @@ def test_stimuli_lie_in_their_buckets(made: Store) -> None:
         assert stimuli.edges[bucket] - 1e-3 <= A[row] <= stimuli.edges[bucket + 1] + 1e-3
 
 
+@pytest.mark.slow
 def test_the_command_by_labels_words_and_people(
     made: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -84,6 +84,7 @@ def made(discs: Callable[..., Path]) -> Path:
     return discs(("red", "green", "blue", HOSTILE), 6)
 
 
+@pytest.mark.slow
 def test_the_command(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["probe", str(made), "--by", "group", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
