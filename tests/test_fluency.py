@@ -21,6 +21,7 @@ def number(*words: str) -> tuple[int, ...]:
     return tuple(WORDS.index(word) for word in words)
 
 
+@pytest.mark.slow
 def test_what_people_say_is_more_fluent_than_the_same_words_turned_round(bigrams: Bigrams) -> None:
     said, turned = bigrams.fluency([number("new", "york", "city"), number("city", "york", "new")])
     assert said > turned + 0.5  # per word

@@ -73,6 +73,7 @@ def test_what_was_not_asked_before_is_asked_of_the_model(
         main(["search", "a sad face", "--store", str(place)])
 
 
+@pytest.mark.slow
 def test_a_text_that_the_model_cannot_read_is_named_each_time(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(2):
         _, said = search(capsys, "zzyzx", "--store", str(place))

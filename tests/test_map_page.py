@@ -81,6 +81,7 @@ def test_meaning_finds_rows_with_the_label_and_leaves_out_texts(store: Store) ->
 # -- the page ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_names_on_the_map_never_overlap_at_any_scale(visit: Visit) -> None:
     page = visit.open("map.html")
     page.wait_for_function("atlas.page.scatter.over().named.length")
@@ -473,6 +474,7 @@ def coverage(page: Any) -> float:
     return page.evaluate(INK, f"data:image/png;base64,{b64encode(shots[-1]).decode()}")
 
 
+@pytest.mark.slow
 def test_points_are_drawn_with_a_gpu_and_without_alike(visit: Visit) -> None:
     covered = {}
     for way in ("webgl", "raster"):

@@ -138,6 +138,7 @@ def test_the_budget_steps_down_or_refuses_in_one_line(tmp_path: Path) -> None:
     assert (store.derived(part("site")) / "map.html").exists()
 
 
+@pytest.mark.slow
 def test_sheets_of_words_are_whole_where_that_is_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(thumbnails, "WEBP_METHOD", 5)
     thumbs = [webp(render_word(word, "open-sans", 40)) for word in ("dotted", "drum", "duck", "earth") * 16]

@@ -129,6 +129,7 @@ def test_the_site_opens_on_examples_that_lead_to_their_places(tmp_path: Path, br
     page.close()
 
 
+@pytest.mark.slow
 def test_some_pictures_stand_for_all_from_the_first_view(
     tmp_path: Path, browser: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

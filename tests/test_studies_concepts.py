@@ -136,6 +136,7 @@ def test_few_stimuli_are_those_of_the_concept_and_two_of_each_other() -> None:
     assert len(counts) == 100
 
 
+@pytest.mark.slow
 def test_the_command_for_one_concept(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["concept", str(made), "red", "-k", "3", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)

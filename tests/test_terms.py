@@ -95,6 +95,7 @@ def test_regions_of_pictures_alone_are_named_for_what_lies_there(
     assert not [label.text for label in coarse if not clock[label.point] and "clock" in label.text]
 
 
+@pytest.mark.slow
 def test_a_search_by_meaning_finds_what_pictures_show(store: atlas.Store, photos: tuple[Path, list[str]]) -> None:
     found = meaning.find_meanings(store)
     assert found is not None
@@ -105,12 +106,14 @@ def test_a_search_by_meaning_finds_what_pictures_show(store: atlas.Store, photos
     assert sorted(texts) == sorted(FEW)
 
 
+@pytest.mark.slow
 def test_pictures_of_one_label_are_called_by_their_files(store: atlas.Store) -> None:
     rows = PageRows(store)
     assert rows.labels[7] == "photos"
     assert (rows.captions[7], rows.name(7)) == ("0007.png", "0007.png · photos")
 
 
+@pytest.mark.slow
 def test_the_page_says_where_names_come_from(visit: Visit) -> None:
     page = visit.open("map.html")
     page.get_by_role("button", name="Meaning").click()
