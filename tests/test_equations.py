@@ -18,6 +18,7 @@ from decompose.bakeoff import compare_solvers
 from decompose.equations import Equation, Term, compose, equation, name_neurons, printed_terms
 from decompose.pages import equations_page
 from decompose.prompting import PROMPT_TEMPLATES, chosen_templates, other_templates
+from decompose.results import write_page
 from decompose.solvers import logistic
 from tests.fakes import fake_store, part, write_array
 from tests.towers import adopt, noise
@@ -209,8 +210,20 @@ def test_receipts_are_tried_with_prompts_that_chose_nothing(clip, monkeypatch, c
     page = equations_page([found])
     assert all(f"“{prompt}”" in page for prompt in tried)
     assert "usual neuron's" in page  # what it was raised by
+    confirmed = sum(each.confirmed for each in found.receipts)
+    assert f"1 neuron keeps {round(100 * found.kept)} % of the logit of" in page
+    done = 1 + (found.receipts[1].images > 0)  # silencing has no image where the neuron never fires
+    assert f"of {done} acts on these neurons {confirmed} are confirmed" in page
     acts = page.count('<td class="q-said') + page.count("never fires here")
     assert acts == 2
+
+
+def test_a_page_without_a_term_is_not_written(store, capsys):
+    nothing = [equations.Equation("dust", (), 0.0, "omp")]
+    assert equations_page(nothing) == ""
+    assert write_page(store, "equations", "Equations", equations_page(nothing), ["equation"]) == 0
+    assert "nothing to show under 'Equations'" in capsys.readouterr().err
+    assert "site-fragments/equations" not in store.everything_derived()
 
 
 def test_templates_of_every_set_leave_none_to_try_with():

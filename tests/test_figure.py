@@ -47,6 +47,7 @@ def test_what_cannot_be_drawn_is_one_line(
         "a figure is a .pdf, .svg or .png file": ["3", "--to", str(tmp_path / "a.gif")],
         "no figure of a Store": ["3", "--to", str(tmp_path / "mine.png")],
         "is not there; make the folder": ["3", "--to", str(tmp_path / "none" / "a.png")],
+        "inside the Store": ["3", "--to", str(told_store.path / "a.png")],
         "a figure shows 1 to 60": ["0-69", "--to", str(tmp_path / "a.png")],
     }
     for said, words in cases.items():

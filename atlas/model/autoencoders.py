@@ -2,7 +2,7 @@
 Overcomplete, Prisma, PatchSAE.
 
 A file or a folder is read exactly as its library reads it, or refused: a tensor or an entry of its configuration that
-is not understood is an error that names it. Nothing is unpickled.
+is not understood is an error that names it. No code of a file is run.
 
     u neurons    K latents
 """

@@ -34,5 +34,5 @@ def refuse_unstated(tensors: Mapping[str, np.ndarray], stated: Record, kind: str
     if _DICTIONARY in tensors and "thresholds" not in tensors and not (kind or stated.get("kind") or stated.get("k")):
         raise Refused(
             f"{where} may be Overcomplete's SAE or TopKSAE, which are written alike: "
-            'say kind="standard", or write its k into a cfg.json beside it'
+            'for the first pass kind="standard"; for the second write its k into a cfg.json beside the file'
         )

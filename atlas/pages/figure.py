@@ -4,6 +4,7 @@ Matplotlib draws; it comes with the extra `figure`.
 """
 
 import io
+import os
 import textwrap
 import warnings
 from collections.abc import Sequence
@@ -42,7 +43,7 @@ def write_figure(store: Store, neurons: Sequence[int], file: str | Path = "figur
     `Refused` without Matplotlib, and for a Store without statistics.
     """
     path = Path(file)
-    _check_target(path)
+    _check_target(store, path)
     frame = StoreFrame(store, path.parent, [], {})
     found = Neurons.read(frame, PageRows(store))
     if found is None:
@@ -53,7 +54,7 @@ def write_figure(store: Store, neurons: Sequence[int], file: str | Path = "figur
     if beyond := [neuron for neuron in wanted if not 0 <= neuron < len(found)]:
         raise Misuse(f"there is no neuron {beyond[0]}; {store.layer} has {len(found):,}, from 0 on")
     figure = _figure(found, wanted)
-    partial = path.with_name(f".{path.name[:200]}.partial")
+    partial = path.with_name(f".{path.name[:200]}.{os.getpid()}.partial")
     try:
         with disk_faults(path), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph .* missing")  # a script that the font lacks is drawn as boxes
@@ -64,11 +65,13 @@ def write_figure(store: Store, neurons: Sequence[int], file: str | Path = "figur
     return path
 
 
-def _check_target(path: Path) -> None:
+def _check_target(store: Store, path: Path) -> None:
     if path.suffix[1:].lower() not in FORMATS:
         raise Misuse(f"{path}: a figure is a .pdf, .svg or .png file")
     if not path.parent.is_dir():
         raise Misuse(f"{path.parent} is not there; make the folder first")
+    if store.path.resolve() in path.resolve().parents:
+        raise Misuse(f"{path} is inside the Store; name a file elsewhere")
     if path.exists() and not (path.is_file() and _MAKER.encode() in path.read_bytes()):
         raise Misuse(f"{path} is there, and no figure of a Store; name another file")
 

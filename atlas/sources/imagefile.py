@@ -24,7 +24,7 @@ def image_file_item(id: str, spec: str, path: Path, texts: Mapping[str, Sequence
 
 
 class PathFinder:
-    """Finds the files that a table names. They lie in its folder, in a folder inside it, or in one beside it."""
+    """Finds the files that a table names: in the table's folder, in a folder inside that, or in a folder beside it."""
 
     def __init__(self, home: Path):
         self.home, self.inside, self.found = home, "", 0

@@ -103,7 +103,7 @@ def describe_files(folder: Path) -> dict[str, Record]:
 
 
 def save_array(path: Path, array: np.ndarray) -> None:
-    """Write a .npy file. If the disk is full, the error says so; the error of `numpy.save` does not."""
+    """Write a .npy file. An error names its cause, such as a full disk, which `numpy.save` leaves out."""
     array = np.ascontiguousarray(array)  # the header says in which order the numbers follow
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))

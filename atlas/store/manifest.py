@@ -18,7 +18,7 @@ from atlas.store.files import read_json, replace_file
 STORE_FORMAT = 1
 MANIFEST_FILE, LISTING_FILE, REJECTS_FILE = "store.json", "listing.parquet", "rejects.parquet"
 PENDING = "pending"  # folder of a run in progress
-PARTIAL = "partial"  # folder of what is being written
+PARTIAL = "partial"  # the folder that holds a part while it is being written
 LOCK_FILE = ".lock"  # held by whoever writes
 
 

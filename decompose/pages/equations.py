@@ -37,13 +37,15 @@ def equations_page(
 
 
 def _verdict(found: Sequence[Equation]) -> str:
-    """A sentence: how much of the concepts their sums keep, and how many acts on their neurons did what they should."""
+    """A sentence: how much of the concepts their sums keep, and how many acts on their neurons are confirmed."""
     terms = [len(each.terms) for each in found]
     kept = [round(100 * each.kept) for each in found]
     few = f"{min(terms)}" if min(terms) == max(terms) else f"{min(terms)} to {max(terms)}"
-    said = f"{few} neurons keep {min(kept)} %" + (f" to {max(kept)} %" if max(kept) > min(kept) else "")
+    said = f"{few} neuron{'s keep' if few != '1' else ' keeps'} {min(kept)} %" + (
+        f" to {max(kept)} %" if max(kept) > min(kept) else ""
+    )
     acts = [receipt for each in found for receipt in each.receipts if receipt.images or receipt.act == "raise"]
     confirmed = sum(receipt.confirmed for receipt in acts)
-    tested = f"; switching them did what the sum says in {confirmed} of {len(acts)} acts" if acts else ""
+    tested = f"; of {len(acts)} acts on these neurons {confirmed} are confirmed" if acts else ""
     what = f"{found[0].concept!r}" if len(found) == 1 else f"each of {len(found)} concepts"
-    return f"{said} of {what}{tested}."
+    return f"{said} of the logit of {what}{tested}."
