@@ -55,8 +55,8 @@ def render_fragment(template: str, **names: object) -> str:
 
 
 def no_cover(term: Term) -> Markup:
-    """The name of a term's neuron as a link to its card, where there are no pictures."""
-    return Markup('<a href="neurons/{}"><bdi>{}</bdi></a>').format(card_file(term.neuron), term.label)
+    """The number of a term's neuron as a link to its card, where there are no pictures."""
+    return Markup('<a href="neurons/{}">{}</a>').format(card_file(term.neuron), term.neuron)
 
 
 def covers(store: Store) -> Cover:
