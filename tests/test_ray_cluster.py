@@ -23,7 +23,7 @@ sources, engine, out = sys.argv[3:], sys.argv[1], sys.argv[2]
 atlas.collect(sources, atlas.Clip("mini", device="cpu"), out, engine=engine)
 """
 ON_CLUSTER = f"""
-import os, sys, threading, time
+import os, signal, sys, threading, time
 from pathlib import Path
 import ray
 from ray.cluster_utils import Cluster
@@ -35,9 +35,22 @@ for name in ("one", "other"):
     os.chdir(here)
 ray.init(address=cluster.address)
 
+def at_work(node):
+    # whether a worker of the node is inside a shard, by the name that Ray gives the process; it is held there
+    raylet = node.all_processes["raylet"][0].process.pid
+    for child in Path(f"/proc/{{raylet}}/task/{{raylet}}/children").read_text().split():
+        title = Path(f"/proc/{{child}}/cmdline")
+        if title.read_bytes().startswith(b"ray::_make"):
+            os.kill(int(child), signal.SIGSTOP)
+            time.sleep(0.01)
+            if title.read_bytes().startswith(b"ray::_make"):
+                return True
+            os.kill(int(child), signal.SIGCONT)
+    return False
+
 def kill():
-    while len(list(Path(here, sys.argv[2], "shards").glob("*"))) < 2:
-        time.sleep(0.01)
+    while not at_work(nodes[1]):
+        time.sleep(0.001)
     cluster.remove_node(nodes[1], allow_graceful=False)
     print("a node was killed", file=sys.stderr)
 
