@@ -251,14 +251,20 @@ def export_command(out: Path, file: Path) -> int:
 
 @takes(
     ATLAS_OUT,
-    option("neuron", nargs="+", type=neuron_span, help="numbers and spans of numbers: 12 40-47"),
-    option("--to", type=path_name, metavar="FILE", help=".pdf, .svg or .png (figure.pdf)"),
+    option("neuron", nargs="*", type=neuron_span, help="numbers and spans of numbers: 12 40-47; none: the map"),
+    option("--view", metavar="ADDRESS", help="a view of the map, by the address that its page shows: #v=x,y,width"),
+    option("--to", type=path_name, metavar="FILE", help=".pdf, .svg or .png (figure.pdf, map.pdf)"),
 )
-def figure_command(out: Path, neuron: list[range], to: Path | None) -> int:
-    """Draw neurons as one figure, with names, pictures, checks and sources."""
+def figure_command(out: Path, neuron: list[range], view: str | None, to: Path | None) -> int:
+    """Draw neurons, or the map, as one figure with names, pictures and sources."""
     from atlas.pages.figure import write_figure
+    from atlas.pages.mapfigure import write_map_figure
 
-    print(write_figure(_open(out), list(chain.from_iterable(neuron)), **options_given(file=to)))
+    if neuron and view is not None:
+        raise Misuse("a figure shows neurons, or a view of the map: leave one of them out")
+    options = options_given(address=view, file=to)
+    store, numbers = _open(out), list(chain.from_iterable(neuron))
+    print(write_figure(store, numbers, **options) if numbers else write_map_figure(store, **options))
     return 0
 
 

@@ -8,8 +8,9 @@ from PIL import Image
 from atlas.cli import main
 from atlas.errors import Misuse
 from atlas.pages.figure import write_figure
+from atlas.pages.mapfigure import write_map_figure
 from atlas.store.store import Store
-from tests.fakes import HOSTILE
+from tests.fakes import HOSTILE, fake_store
 
 
 @pytest.mark.parametrize("kind", ["pdf", "svg", "png"])
@@ -36,6 +37,39 @@ def test_a_name_is_no_formula(told_store: Store, tmp_path: Path, monkeypatch: py
     assert "$\\frac{1}{$ a" in text
     assert "\x1b" not in text
     assert HOSTILE[0] not in text
+
+
+def test_a_view_of_the_map_holds_what_its_address_names(told_store: Store, tmp_path: Path) -> None:
+    whole = write_map_figure(told_store, file=tmp_path / "whole.svg")
+    before = whole.read_bytes()
+    assert write_map_figure(told_store, file=whole).read_bytes() == before
+    pictures = before.count(b"<image") - 1  # one image is that of all points
+    assert pictures >= 3
+    assert told_store.digest[:16].encode() in before
+    far = write_map_figure(told_store, "map.html#v=9000000,0,10", tmp_path / "far.svg").read_bytes()
+    assert far.count(b"<image") == 0
+    assert b"v=9000000,0,10." in far
+    bare = write_map_figure(told_store, "#hide=kind.0", tmp_path / "bare.svg").read_bytes()
+    assert bare.count(b"<image") < pictures
+    assert b"image" in before.split(b"\xe2\x97\x8f")[1], "the legend names the kinds"
+    groups = write_map_figure(told_store, "#c=group", tmp_path / "groups.svg").read_bytes()
+    assert groups.count(b"\xe2\x97\x8f") != before.count(b"\xe2\x97\x8f")
+    assert b"\x1b" not in before
+
+
+def test_no_view_is_one_line(told_store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cases = {
+        "v=1,2 is no view; copy the address of map.html": ["--view", "#v=1,2"],
+        "v=1,2,-3 is no view": ["--view", "#v=1,2,-3"],
+        "v=nan,2,3 is no view": ["--view", "#v=nan,2,3"],
+        "leave one of them out": ["3", "--view", "#v=1,2,3"],
+    }
+    for said, words in cases.items():
+        assert main(["figure", str(told_store.path), *words, "--to", str(tmp_path / "a.png")]) == 2
+        assert said in capsys.readouterr().err
+    plain = fake_store(tmp_path / "plain", derived=False)
+    assert main(["figure", str(plain.path), "--to", str(tmp_path / "a.png")]) == 1
+    assert "has no map; make it: atlas map" in capsys.readouterr().err
 
 
 def test_what_cannot_be_drawn_is_one_line(

@@ -74,6 +74,19 @@ def test_regions_are_named_by_what_their_neurons_carry_more() -> None:
         assert label.point in label.members
 
 
+def test_an_outline_parts_the_squares_of_a_family_from_all_others() -> None:
+    squares = np.array([(x, y) for x in range(4) for y in range(4)], np.float32)
+    cluster = np.array([5, 6, 9, 15])  # three squares that meet, and one apart
+    sides = neuronregions.outline(squares, cluster)
+    own = {tuple(square) for square in squares[cluster].tolist()}
+    assert len(sides) == len({tuple(side) for side in sides.tolist()}) == 12
+    for x0, y0, x1, y1 in sides.tolist():
+        across = (y1 - y0, x1 - x0)
+        middle = ((x0 + x1) / 2, (y0 + y1) / 2)
+        beside = [tuple(m + sign * abs(a) / 2 for m, a in zip(middle, across, strict=True)) for sign in (-1, 1)]
+        assert sum(square in own for square in beside) == 1, "a side has the family on one side of it alone"
+
+
 def test_where_nothing_holds_no_region_has_a_name() -> None:
     layout, labels = islands()
     rng = np.random.default_rng(1)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from atlas.errors import Misuse, Refused
-from atlas.formatting import display_text
+from atlas.formatting import display_text, escape_controls
 from atlas.pages.frame import StoreFrame
 from atlas.pages.neurons import Neurons
 from atlas.pages.poster import poster_sides, poster_ticks
@@ -43,7 +43,7 @@ def write_figure(store: Store, neurons: Sequence[int], file: str | Path = "figur
     `Refused` without Matplotlib, and for a Store without statistics.
     """
     path = Path(file)
-    _check_target(store, path)
+    check_target(store, path)
     frame = StoreFrame(store, path.parent, [], {})
     found = Neurons.read(frame, PageRows(store))
     if found is None:
@@ -54,18 +54,11 @@ def write_figure(store: Store, neurons: Sequence[int], file: str | Path = "figur
     if beyond := [neuron for neuron in wanted if not 0 <= neuron < len(found)]:
         raise Misuse(f"there is no neuron {beyond[0]}; {store.layer} has {len(found):,}, from 0 on")
     figure = _figure(found, wanted)
-    partial = path.with_name(f".{path.name[:200]}.{os.getpid()}.partial")
-    try:
-        with disk_faults(path), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Glyph .* missing")  # a script that the font lacks is drawn as boxes
-            _save(figure, partial, path.suffix[1:].lower(), dpi)
-            replace_file(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
+    return save_figure(figure, path, dpi)
 
 
-def _check_target(store: Store, path: Path) -> None:
+def check_target(store: Store, path: Path) -> None:
+    """Raise `Misuse` unless a figure of the Store may be written to `path`."""
     if path.suffix[1:].lower() not in FORMATS:
         raise Misuse(f"{path}: a figure is a .pdf, .svg or .png file")
     if not path.parent.is_dir():
@@ -77,16 +70,11 @@ def _check_target(store: Store, path: Path) -> None:
 
 
 def _figure(found: Neurons, wanted: Sequence[int]) -> "Figure":
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise Refused('figures are drawn by Matplotlib: pip install "multimodal-atlas[figure]"') from None
     height = _BAND * len(wanted) + _FOOT
-    figure = Figure((_WIDTH, height), facecolor="white")
+    figure = new_figure(_WIDTH, height)
     for place, neuron in enumerate(wanted):
         _draw_neuron(figure, found, neuron, height - _BAND * place - 0.2)
-    source = found.frame.facts.cite
-    figure.text(0.3 / _WIDTH, 0.2 / height, _lines(source, 150), size=6.5, color="#666", parse_math=False)
+    write_source(figure, found.frame.facts.cite)
     return figure
 
 
@@ -100,10 +88,10 @@ def _draw_neuron(figure: "Figure", found: Neurons, neuron: int, top: float) -> N
         figure.text(*at, text, style, va="top", parse_math=False)
 
     say(f"Neuron {neuron}", 0.0, size=8.0, color="#666")
-    say(_lines(found.label(neuron), 34, 1), 0.16, size=11.0, weight="bold")
-    said = [f"{title}: {_lines(text, _LINE - len(title), 1)}" for title, text in poster_sides(found, neuron)]
+    say(text_lines(found.label(neuron), 34, 1), 0.16, size=11.0, weight="bold")
+    said = [f"{title}: {text_lines(text, _LINE - len(title), 1)}" for title, text in poster_sides(found, neuron)]
     marks = {True: "yes", False: "no", None: "–"}
-    said += [f"{marks[tick.holds]}: {_lines(tick.text, _LINE, 1)}" for tick in poster_ticks(found, neuron)]
+    said += [f"{marks[tick.holds]}: {text_lines(tick.text, _LINE, 1)}" for tick in poster_ticks(found, neuron)]
     say("\n".join(said), 0.42, size=6.5, color="#333")
     for place, picture in enumerate(_pictures(found, neuron)):
         box = (_LEFT + place % _PICTURES * (_SIDE + _GAP), top - 0.1 - _SIDE, _SIDE, _SIDE)
@@ -120,15 +108,43 @@ def _pictures(found: Neurons, neuron: int) -> list[Image.Image]:
     return [Image.open(io.BytesIO(content)).convert("RGB") for content in (*drawn, *shown) if content]
 
 
-def _lines(text: str, width: int, most: int = 2) -> str:
+def new_figure(width: float, height: float) -> "Figure":
+    """A white figure of a size in inches. Raises `Refused` without Matplotlib."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise Refused('figures are drawn by Matplotlib: pip install "multimodal-atlas[figure]"') from None
+    return Figure((width, height), facecolor="white")
+
+
+def write_source(figure: "Figure", source: str) -> None:
+    """Write at a figure's foot, in at most two lines, where it comes from."""
+    width, height = figure.get_size_inches()
+    lines = textwrap.wrap(escape_controls(source), round(15 * width), max_lines=2, placeholder=" …")
+    figure.text(0.3 / width, 0.1 / height, "\n".join(lines), size=6.5, color="#666", va="bottom", parse_math=False)
+
+
+def text_lines(text: str, width: int, most: int = 2) -> str:
     """A text in at most so many lines of a width."""
     return "\n".join(textwrap.wrap(display_text(text), max(width, 8), max_lines=most, placeholder=" …"))
 
 
-def _save(figure: "Figure", path: Path, kind: str, dpi: int) -> None:
+def save_figure(figure: "Figure", path: Path, dpi: int) -> Path:
+    """Write a figure as the kind of file that the path's ending names, in one step; returns the path."""
     import matplotlib
 
+    kind = path.suffix[1:].lower()
     metadata = {"png": {"Software": _MAKER}, "svg": {"Creator": _MAKER, "Date": None}}
     metadata["pdf"] = {"Creator": _MAKER, "CreationDate": None}
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": _MAKER, "pdf.fonttype": 42}):
-        figure.savefig(path, format=kind, dpi=dpi, metadata=metadata[kind])
+    same = matplotlib.rc_context(
+        {"svg.fonttype": "none", "svg.hashsalt": _MAKER, "pdf.fonttype": 42, "image.composite_image": False}
+    )
+    partial = path.with_name(f".{path.name[:200]}.{os.getpid()}.partial")
+    try:
+        with disk_faults(path), warnings.catch_warnings(), same:
+            warnings.filterwarnings("ignore", "Glyph .* missing")  # a script that the font lacks is drawn as boxes
+            figure.savefig(partial, format=kind, dpi=dpi, metadata=metadata[kind])
+            replace_file(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path

@@ -51,20 +51,13 @@ def write_map(frame: StoreFrame, rows: PageRows) -> Page:
 
     Without a layout, the page says how to make one.
     """
-    layout = frame.derived.file(parts.MAP, "points.parquet")
-    if layout is None:
+    points = read_points(frame, rows)
+    if points is None:
         return Page(
             "missing.html", MAP_PAGE, {"heading": "Map", "make": f"atlas map {shlex.quote(store_place(frame.store))}"}
         )
-    points = pq.read_table(layout)
-    at = points["row"].to_numpy().astype(np.uint32)
-    xy = np.stack([points["x"].to_numpy(), points["y"].to_numpy()], 1)
-    data: dict[str, Column] = {"row": at}
-    if "preservation" in points.column_names:
-        data["kept"] = percentages(points["preservation"].to_numpy().astype(np.float32))
-    if "image" in frame.store.counts and len(frame.store.counts) > 1:  # such words are drawn before others
-        kinds = [list(frame.store.counts)[code] for code in rows.kinds[at].tolist()]
-        data["met"] = lies_at_its_name(xy, kinds, [rows.labels[row] for row in at], "image").astype(np.uint8)
+    xy, data = points
+    at = np.asarray(data["row"])
     centred = is_centred(frame.derived)
     near: dict[str, Column] = {"near": nearest_rows(frame, centred)[at].astype(smallest_unsigned(len(rows)))}
     drivers = None
@@ -82,19 +75,44 @@ def write_map(frame: StoreFrame, rows: PageRows) -> Page:
     meaning = find_meanings(frame.store)
     if meaning:
         frame.write_data("meaning", meaning.columns(len(rows)))
-    terms = None if rows.names.telling or not frame.facts.names else Terms.read(frame.store)
-    regions = [
-        replace(region, text=region.text.split(", ")[0])
-        for region in name_map_regions(frame.store, rows, at, xy, terms, centred, frame.facts.names)
-    ]
+    regions, terms = named_regions(frame, rows, at, xy)
     context = {
         "has_neurons": strongest is not None,
         "meaning": meaning and meaning.origin,
         "quality": map_quality(frame.derived, centred),
         "guessed": terms and len(terms.texts),
+        "figure": f"atlas figure {shlex.quote(store_place(frame.store))} --view '{{}}' --to view.pdf",
     }
     page = write_points_page(frame, xy, data, near, regions, rows.columns(), rows.captions)
     return replace(page, context={**page.context, **context}, settings={**page.settings, "drivers": drivers})
+
+
+def read_points(frame: StoreFrame, rows: PageRows) -> tuple[Float32[np.ndarray, "n 2"], dict[str, Column]] | None:
+    """Places of the points of the map, and of each its row, the percent of its neighbours that the map kept, and
+    whether it is a word that lies at its picture; None where there is no map.
+    """
+    layout = frame.derived.file(parts.MAP, "points.parquet")
+    if layout is None:
+        return None
+    points = pq.read_table(layout)
+    at = points["row"].to_numpy().astype(np.uint32)
+    xy = np.stack([points["x"].to_numpy(), points["y"].to_numpy()], 1)
+    data: dict[str, Column] = {"row": at}
+    if "preservation" in points.column_names:
+        data["kept"] = percentages(points["preservation"].to_numpy().astype(np.float32))
+    if "image" in frame.store.counts and len(frame.store.counts) > 1:  # such words are drawn before others
+        kinds = [list(frame.store.counts)[code] for code in rows.kinds[at].tolist()]
+        data["met"] = lies_at_its_name(xy, kinds, [rows.labels[row] for row in at], "image").astype(np.uint8)
+    return xy, data
+
+
+def named_regions(
+    frame: StoreFrame, rows: PageRows, at: Integer[np.ndarray, " n"], xy: Float32[np.ndarray, "n 2"]
+) -> tuple[list[Region], Terms | None]:
+    """The named regions of the map, each with one name, and the built-in terms where these had to name them."""
+    terms = None if rows.names.telling or not frame.facts.names else Terms.read(frame.store)
+    found = name_map_regions(frame.store, rows, at, xy, terms, is_centred(frame.derived), frame.facts.names)
+    return [replace(region, text=region.text.split(", ")[0]) for region in found], terms
 
 
 def image_code(frame: StoreFrame) -> int:
@@ -157,7 +175,7 @@ def write_points_page(
     still = picture.still_picture(places, hues, (*PALETTE, *RAMP)[: hues.max(initial=0) + 1])
     (frame.folder / "assets" / "map.webp").write_bytes(still)
     settings = map_settings(MAP_TITLE, xy, schemes) | {"mask": MASK_BITS}
-    defaults = {"has_neurons": False, "meaning": None, "quality": None, "guessed": None}
+    defaults = {"has_neurons": False, "meaning": None, "quality": None, "guessed": None, "figure": None}
     return Page("map.html", MAP_PAGE, {"regions": listed_regions(places, regions), **defaults}, settings)
 
 

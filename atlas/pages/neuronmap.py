@@ -14,10 +14,9 @@ from atlas.pages.columns import Column, place_steps, quantised_places, smallest_
 from atlas.pages.frame import NEURONS_PAGE, Page, StoreFrame
 from atlas.pages.front import COVERS_SHEET, FRONT_CELLS
 from atlas.pages.map import map_settings
-from atlas.pages.neuronregions import name_neuron_regions
+from atlas.pages.neuronregions import Family, name_neuron_regions, outline
 from atlas.pages.neurons import Neurons
 from atlas.pages.picture import still_picture
-from atlas.pages.regions import Region
 from atlas.pages.settings import PageSettings
 from atlas.pages.traits import Trait, neuron_traits
 
@@ -60,6 +59,7 @@ def _write_neuron_map(
     regions = name_neuron_regions(xy, [neurons.terms(i) for i in range(len(neurons))])
     frame.write_data("traits", trait_columns(traits))
     frame.write_data("regions", neuron_region_columns(places, regions))
+    frame.write_data("outlines", outline_columns(drawn, regions if len(drawn) <= SNAPPED else []))
     hues = np.array(traits[0].hues, np.uint8)[traits[0].codes] if traits else np.zeros(len(places), np.uint8)
     (frame.folder / "assets" / "neurons.webp").write_bytes(still_picture(places, hues, (*PALETTE, *RAMP)))
     title = f"Neurons: those that lie near each other have similar responses to {neurons.kind}s"
@@ -110,7 +110,7 @@ def trait_columns(found: list[Trait]) -> dict[str, Column]:
     return columns | {f"{trait.name}.values": trait.values for trait in found if trait.values is not None}
 
 
-def neuron_region_columns(places: np.ndarray, regions: list[Region]) -> dict[str, Column]:
+def neuron_region_columns(places: np.ndarray, regions: list[Family]) -> dict[str, Column]:
     """The columns of data/regions.js: place, level, number of neurons and text of each name, and whose name it is.
 
     `of` (u, levels): the number of each neuron's name at each level, counted from 1; 0 where it has none.
@@ -129,9 +129,20 @@ def neuron_region_columns(places: np.ndarray, regions: list[Region]) -> dict[str
     }
 
 
-def largest_regions(regions: list[Region]) -> list[Region]:
+def outline_columns(drawn: Float32[np.ndarray, "u 2"], regions: list[Family]) -> dict[str, Column]:
+    """The columns of data/outlines.js: the sides that bound each region on the grid, in steps, and whose they are."""
+    x, y, step = place_steps(drawn)
+    found = [outline(drawn, region.cluster) for region in regions]
+    sides = np.concatenate([np.zeros((0, 4), np.float32), *found])
+    return {
+        "sides": np.round((sides - np.array([x, y, x, y])) / step).astype(np.float32),  # int16 ends at the last square
+        "region": np.repeat(np.arange(len(found)), [len(each) for each in found]).astype(np.uint16),
+    }
+
+
+def largest_regions(regions: list[Family]) -> list[Family]:
     """The regions to list: the largest one of every name."""
-    found: dict[str, Region] = {}
+    found: dict[str, Family] = {}
     for region in regions:
         found.setdefault(region.text, region)
     return list(found.values())

@@ -8,9 +8,10 @@ clusters of k-means, because the map of neurons has few gaps.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float, Float32, Float64, Int64
 from scipy.sparse import csr_matrix
 from sklearn.cluster import KMeans
 
@@ -25,9 +26,16 @@ FALSE_NAMES = 0.5  # expected names of a level, at most, if labels were at rando
 NAME_TERMS = 2  # terms in a name, at most
 
 
+@dataclass(frozen=True, slots=True)
+class Family(Region):
+    """A named region of neurons: its members are those that carry its name, its `cluster` all that lie in it."""
+
+    cluster: Int64[np.ndarray, " c"] = field(repr=False, compare=False)
+
+
 def name_neuron_regions(
     layout: Float[np.ndarray, "u 2"], labels: Sequence[Sequence[str]], seed: int = 0
-) -> list[Region]:
+) -> list[Family]:
     """Regions of a map of neurons at three levels, the largest first, from the `labels` of every neuron.
 
     The members of a region are the neurons that have its name, which is drawn in their middle.
@@ -42,11 +50,28 @@ def name_neuron_regions(
         codes = means.fit_predict(np.asarray(layout, np.float64)).astype(np.int64)
         for c, chosen in enumerate(region_terms(codes, carried, terms)):
             carry = np.asarray(carried[:, chosen].sum(axis=1)).ravel() > 0
-            members = np.flatnonzero((codes == c) & carry)
+            cluster = np.flatnonzero(codes == c)
+            members = cluster[carry[cluster]]
             if chosen:
                 text = ", ".join(terms[t] for t in chosen)
-                found.append(Region(text, central_member(layout, members), level, members))
+                found.append(Family(text, central_member(layout, members), level, members, cluster))
     return sorted(found, key=lambda label: -label.count)
+
+
+def outline(squares: Float[np.ndarray, "n 2"], cluster: Int64[np.ndarray, " c"]) -> Float32[np.ndarray, "s 4"]:
+    """Sides (x, y to x, y) of the squares of a cluster, in squares of the grid, beyond which none of its own lies.
+
+    >>> len(outline(np.array([[0, 0], [1, 0], [5, 5]]), np.array([0, 1])))
+    6
+    """
+    own = {(int(x), int(y)) for x, y in squares[cluster]}
+    sides = []
+    for x, y in sorted(own):
+        for right, up in ((1, 0), (-1, 0), (0, 1), (0, -1)):
+            if (x + right, y + up) not in own:
+                ends = ((right - up) / 2, (up - right) / 2), ((right + up) / 2, (up + right) / 2)
+                sides.append([x + ends[0][0], y + ends[0][1], x + ends[1][0], y + ends[1][1]])
+    return np.array(sides, np.float32).reshape(-1, 4)
 
 
 def terms_of_neurons(labels: Sequence[Sequence[str]]) -> tuple[csr_matrix, list[str]]:

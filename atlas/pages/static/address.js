@@ -31,6 +31,8 @@ atlas.remember = (page) => {
     );
     own = String(kept) ? `#${String(kept).replaceAll("%2C", ",").replaceAll("%3B", ";")}` : "";
     history.replaceState(null, "", own || location.pathname + location.search);
+    const command = atlas.byId("figure"); // the command that draws this view as a figure
+    if (command) command.textContent = command.dataset.command.replace("{}", own.replaceAll("'", "%27"));
   }
   function later() {
     // browsers refuse hundreds of changes a minute

@@ -57,10 +57,11 @@ atlas.neuronSource = async () => {
 atlas.neuronView = async (page) => {
   const { element } = atlas;
   const { settings, rows } = page;
-  const [{ labels, words, covers, all }, traits, regions] = await Promise.all([
+  const [{ labels, words, covers, all }, traits, regions, outlines] = await Promise.all([
     atlas.neurons(),
     atlas.table("traits"),
     atlas.table("regions"),
+    atlas.table("outlines"),
   ]);
 
   // -- traits of one neuron -------------------------------------------------------------------------------------------
@@ -133,7 +134,7 @@ atlas.neuronView = async (page) => {
       const inside = hits && new Set(hits);
       atlas.list.cut((i) => (!inside || inside.has(i)) && page.legend.visible(i));
     },
-    regions: async () => regions,
+    regions: async () => ({ ...regions, outlines }),
   };
 };
 

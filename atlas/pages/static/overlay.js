@@ -227,6 +227,30 @@ atlas.overlay = (stage, points, options, repaint) => {
     }
   }
 
+  // The bounds of the regions that are named at this scale.
+  function drawOutlines(pen, view, placed) {
+    if (!labels?.outlines || !placed.length) return;
+    const { sides, region } = labels.outlines,
+      shown = new Set(placed.map(({ k }) => k)),
+      { color, backgroundColor } = getComputedStyle(stage);
+    pen.beginPath();
+    region.forEach((k, at) => {
+      if (!shown.has(k)) return;
+      const [x0, y0, x1, y1] = sides.subarray(4 * at, 4 * at + 4);
+      pen.moveTo(view.toX(x0), view.toY(y0));
+      pen.lineTo(view.toX(x1), view.toY(y1));
+    });
+    pen.lineCap = "round";
+    for (const [strokeStyle, lineWidth] of [
+      [backgroundColor, 4.5],
+      [color, 1.5],
+    ]) {
+      Object.assign(pen, { strokeStyle, lineWidth });
+      pen.stroke();
+    }
+    pen.lineCap = "butt";
+  }
+
   // -- the whole overlay ----------------------------------------------------------------------------------------------
 
   let path = null;
@@ -260,6 +284,7 @@ atlas.overlay = (stage, points, options, repaint) => {
     const full = fitting || !options.front,
       words = lit && !few ? [] : full ? write([...squares, ...boxes(named)], side, ROOM) : sparse;
     writer.draw(pen, words, marked);
+    drawOutlines(pen, view, named);
     drawNames(pen, named, drawn.length > 0 && !few);
     if (path?.length) {
       pen.beginPath();
