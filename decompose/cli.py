@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from atlas.console import command_line, option, options_changed, print_table, run_command, takes
-from atlas.errors import Refused
+from atlas.errors import Misuse, Refused
 from atlas.option_types import path_name, whole_number
 from atlas.store.part import option_words
 from decompose.opening import (
@@ -131,6 +131,7 @@ def texts_command(
     MODEL_CHOICE,
     templates_option(),
     count_option(4, "terms"),
+    option("--to", type=path_name, metavar="FILE", help="also a figure of the sums with a Store: .pdf, .svg or .png"),
     AS_JSON,
 )
 def equation_command(
@@ -140,15 +141,22 @@ def equation_command(
     receipts: bool,
     templates: str | None,
     k: int,
+    to: Path | None,
     as_json: bool,
     **model: Unpack[ModelOptions],
 ) -> int:
     """Concepts as short sums of neurons; with a Store, also a page of its site."""
+    from atlas.pages.figure import check_target
     from decompose.attribution import explained
     from decompose.equations import compose
     from decompose.pages import covers, equations_page
+    from decompose.pages.sum_figure import write_sum_figure
 
     store, clip = open_model(**model)
+    if to and (store is None or directions):
+        raise Misuse("--to draws the pictures of neurons: give a Store, and no --directions")
+    if to and store:
+        check_target(store, to)  # before the work
     some, images = load_directions(directions, clip.neurons), sample_images(store, clip) if receipts else None
     found = compose(clip, concept, k, store, method=method, templates=templates, directions=some, images=images)
     warn_untrained(clip, concept)
@@ -160,6 +168,8 @@ def equation_command(
         options = options_changed(equation_command, method=method, k=k, templates=templates, receipts=receipts)
         again = ["equation", *concept, "--store", "{store}", *option_words(**options)]
         write_page(store, "equations", "Equations", equations_page(found, shares, covers(store)), again)
+        if to:
+            print(write_sum_figure(store, found, to), file=sys.stderr if as_json else sys.stdout)
     return 0
 
 

@@ -10,6 +10,8 @@ from atlas.errors import Misuse
 from atlas.pages.figure import write_figure
 from atlas.pages.mapfigure import write_map_figure
 from atlas.store.store import Store
+from decompose.equations import Equation, Term
+from decompose.pages.sum_figure import write_sum_figure
 from tests.fakes import HOSTILE, fake_store
 
 
@@ -55,6 +57,21 @@ def test_a_view_of_the_map_holds_what_its_address_names(told_store: Store, tmp_p
     groups = write_map_figure(told_store, "#c=group", tmp_path / "groups.svg").read_bytes()
     assert groups.count(b"\xe2\x97\x8f") != before.count(b"\xe2\x97\x8f")
     assert b"\x1b" not in before
+
+
+def test_equations_are_drawn_as_sums_of_pictures(told_store: Store, tmp_path: Path) -> None:
+    terms = (Term(3, 1.0, HOSTILE[1]), Term(4, 0.5, "rain"), Term(9, -0.25, "sun"))
+    found = [Equation("a\x1bmood", terms, 0.71, "omp"), Equation("none", (), 0.0, "omp")]
+    text = write_sum_figure(told_store, found, tmp_path / "a.svg").read_text("utf-8")
+    assert text.count("<image") == 3
+    for said in ("71% of the logit kept", "+ 0.5", "− 0.25", "rain", "nothing", told_store.digest[:16]):
+        assert said in text.replace("\xa0", " ")
+    assert "\x1b" not in text
+    assert "<script" not in text
+    with pytest.raises(Misuse, match="a figure shows 1 to 40"):
+        write_sum_figure(told_store, found * 21, tmp_path / "b.svg")
+    with pytest.raises(Misuse, match="is inside the Store"):
+        write_sum_figure(told_store, found, told_store.path / "b.svg")
 
 
 def test_no_view_is_one_line(told_store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
