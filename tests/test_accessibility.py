@@ -45,7 +45,7 @@ def faults(browser: Any, site: Path, pages: dict[str, str | None], width: int, s
         if first:
             page.evaluate(first)
         for fault in axe.run(page).response["violations"]:
-            if fault["impact"] in ("serious", "critical"):
+            if fault["impact"] in ("moderate", "serious", "critical"):
                 found[path, fault["id"]] = [node["html"][:200] for node in fault["nodes"]]
     page.close()
     return found

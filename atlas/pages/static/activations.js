@@ -72,7 +72,7 @@
         {},
         ...(switched ? [element("i.t.icon", { "--i": i, "--icons": grid.style.getPropertyValue("--icons") })] : []),
         patch(members(i)[0][1]),
-        element("div", {}, element("div.caption", {}, label(i)), element("small", {}, about(i))),
+        element("div", {}, element("h2.caption", {}, label(i)), element("small", {}, about(i))),
       ),
       element(
         "div",

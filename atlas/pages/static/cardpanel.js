@@ -75,7 +75,7 @@ atlas.card = (page) => {
         "div.head",
         {},
         rows.thumb(row),
-        element("div", {}, element("div.caption", {}, rows.name(row)), element("small", {}, rows.about(row))),
+        element("div", {}, element("h2.caption", {}, rows.name(row)), element("small", {}, rows.about(row))),
       ),
       element(
         "div.corner",

@@ -96,7 +96,7 @@ atlas.lit = (page) => {
     );
     turn++;
     chip.replaceChildren(
-      element("div.head", {}, settings.neurons ? element("a.caption", { href: atlas.address(neuron) }, title) : title),
+      element("h2.head", {}, settings.neurons ? element("a.caption", { href: atlas.address(neuron) }, title) : title),
       strip,
       settings.cards ? slider(neuron, strip, strongest) : "",
       element(
