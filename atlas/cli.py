@@ -148,7 +148,7 @@ def index_command(out: Path, seed: int | None, as_json: bool) -> int:
     option(
         "--columns",
         type=whole_number(1, 1000),
-        help="cells across the activation atlas; by default 20, fewer for few images",
+        help="columns of the activation atlas; by default several grids, 10 to 160, by the number of images",
     ),
     ATLAS_SEED,
     ATLAS_JSON,
@@ -253,7 +253,7 @@ def export_command(out: Path, file: Path) -> int:
     ATLAS_OUT,
     option("neuron", nargs="*", type=neuron_span, help="numbers and spans of numbers: 12 40-47; none: the map"),
     option("--view", metavar="ADDRESS", help="a view of the map, by the address that its page shows: #v=x,y,width"),
-    option("--to", type=path_name, metavar="FILE", help=".pdf, .svg or .png (figure.pdf, map.pdf)"),
+    option("--to", type=path_name, metavar="FILE", help=".pdf, .svg or .png (figure.pdf)"),
 )
 def figure_command(out: Path, neuron: list[range], view: str | None, to: Path | None) -> int:
     """Draw neurons, or the map, as one figure with names, pictures and sources."""

@@ -2,7 +2,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from atlas.analysis.cells import Cells, average_cells, fit_to_square, label_cells
+from atlas.analysis.cells import (
+    Cells,
+    average_cells,
+    first_grid,
+    fit_to_square,
+    grid_columns,
+    is_blank,
+    label_cells,
+    name_cells,
+    patch_corner,
+)
+from atlas.dream.gallery import encode_webp
 
 
 @pytest.fixture(scope="module")
@@ -100,3 +111,48 @@ def test_one_cell_is_named_by_its_attribution():
     found = average_cells(np.zeros((9, 2), np.float32), np.tile(np.array([[0, 1]], np.float32), (9, 1)))
     labels, _ = label_cells(found, np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32), ["cat", "dog"])
     assert labels == ["dog"]
+
+
+def test_grids_are_as_many_as_the_patches_fill():
+    assert [grid_columns(n) for n in (1, 300, 1000, 4000, 20_000, 10**6)] == [
+        [1], [5], [5, 10], [5, 10, 20], [10, 20, 40], [20, 40, 80, 160],
+    ]  # fmt: skip
+    assert [first_grid(grids) for grids in ([5], [10, 20, 40], [20, 40, 80, 160], [80])] == [5, 20, 20, 80]
+
+
+def test_variants_of_one_thing_count_once(layout, A):
+    things = np.arange(2000) // 40  # forty variants each
+    once = average_cells(layout, A, 5, things=things)
+    assert once.count.sum() < (once.of >= 0).sum()
+    for cell, count in enumerate(once.count.tolist()):
+        inside = np.flatnonzero(once.of == cell)
+        assert count == len(set(things[inside].tolist()))
+        assert len(set(things[once.members[cell]].tolist())) == len(once.members[cell])
+    assert once.of.min() >= -1
+
+
+def test_cells_are_named_by_what_their_things_share_and_no_others():
+    rng = np.random.default_rng(0)
+    of, things = np.repeat(np.arange(20), 30), np.arange(600)
+    labels = [f"{word} {i}" for i, word in enumerate(rng.permutation(["red fox", "old tree", "blue car"] * 200))]
+    for i in range(30):
+        labels[i] = f"{('grey wolf', 'white wolf', 'ship')[i % 3]}"
+    names, cover = name_cells(of, labels, things)
+    assert "wolf" in names[0]
+    assert cover[0] >= 0.3
+    assert not any(names[1:]), "chance names nothing"
+    worlds = [name_cells(of, rng.permutation(labels).tolist(), things)[0] for _ in range(20)]
+    assert sum(any(names) for names in worlds) <= 4  # half of a name is expected in all cells of a world, at most
+    alike = name_cells(of, labels, np.where(things < 30, 0, things))  # the thirty are variants of one thing
+    assert not alike[0][0]
+    assert name_cells(np.full(4, -1), ["a"] * 4, np.arange(4))[0] == []
+
+
+def test_a_patch_of_one_colour_is_blank():
+    picture = np.full((64, 64, 3), 255, np.uint8)
+    picture[:20, :20] = (200, 30, 30)
+    thumb = encode_webp(picture)
+    assert [is_blank(thumb, top, left) for top in (0.0, 0.5) for left in (0.0, 0.5)] == [False, True, True, True]
+    assert is_blank(encode_webp(np.full((64, 64, 3), 90, np.uint8)), 0.0, 0.0, 1.0)
+    assert patch_corner(np.arange(3), 3).tolist() == pytest.approx([0, 0.25, 0.5])
+    assert patch_corner(np.array([0]), 1).tolist() == [0], "a class token sees the whole picture"

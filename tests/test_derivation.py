@@ -105,7 +105,10 @@ def test_cells_hold_images_and_have_names(store: atlas.Store) -> None:
     cells = pq.read_table(store.derived(part("layout/cells")) / "cells.parquet").to_pylist()
     images = set(store.positions("image").tolist())
     assert len(cells) > 20
-    assert all(set(cell["members"]) <= images and cell["count"] >= 5 and cell["label"] for cell in cells)
+    assert all(set(cell["members"]) <= images and cell["count"] >= 5 for cell in cells)
+    recipe = store.recipe(part("layout/cells"))
+    assert recipe["grids"] == sorted({cell["grid"] for cell in cells})
+    assert recipe["patches"] + recipe["blank"] <= len(images)
 
 
 @pytest.mark.parametrize("images", [1, 3, 20])

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from scipy.sparse import csr_matrix
 
+from atlas.analysis import phrases
 from atlas.analysis.grid import snap_to_grid
 from atlas.pages import columns, neuronregions, traits, write_site
 from atlas.store.store import Store
@@ -100,7 +101,7 @@ def test_where_nothing_holds_no_region_has_a_name() -> None:
 
 def test_enrichment_is_the_hypergeometric_tail() -> None:
     carried = csr_matrix(np.array([[1], [1], [0], [0], [1], [0]], np.float32))
-    there, p = neuronregions.region_enrichment(np.array([0, 0, 0, 1, 1, 1]), carried)
+    there, p = phrases.term_enrichment(np.array([0, 0, 0, 1, 1, 1]), carried)
     assert there.ravel().tolist() == [2, 1]
     np.testing.assert_allclose(p.ravel(), [10 / 20, 19 / 20])  # of 20 ways to draw three of six
 

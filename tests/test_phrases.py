@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from atlas.pages import phrases, regions
+from atlas.analysis import phrases
+from atlas.pages import regions
 
 BASES = ("raised fist", "raised hand", "crossed fingers", "nail polish", "man running", "woman running", "nurse")
 BASES = (*BASES, "cook", "man with white cane", "kiss", "queen", "pilot")

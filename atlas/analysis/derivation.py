@@ -6,14 +6,14 @@ which records parents, parameters and the command that makes the part again. `de
 
 import json
 from collections.abc import Iterator
-from math import isqrt
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from atlas.analysis import balance, cells, layout, parts, stats
+from atlas.analysis import balance, layout, parts, stats
+from atlas.analysis.activation_atlas import make_cells
 from atlas.analysis.alignment import measure_alignment
 from atlas.analysis.index import Index
 from atlas.analysis.terms import Terms, embed_terms
@@ -31,8 +31,6 @@ from atlas.vectors import cosines
 _NEIGHBOURS = 20  # neurons listed near a neuron
 _TEXTS_LISTED = 12  # texts listed near a neuron
 _PRESERVED = 15  # neighbours by which the quality of the map is measured
-_CELL_ROWS = 20_000  # most patches of the activation atlas; a seeded sample if there are more
-_CELL_COLUMNS = 20  # columns of the activation atlas, if there are enough patches
 
 
 def clip_of(store: Store, pretrained: str | Path | None = None, device: str | None = None) -> Clip:
@@ -291,39 +289,13 @@ def lay_out_cells(
 ) -> Path:
     """Make layout/cells: the activation atlas over one random patch of each image (Carter et al. 2019).
 
-    `columns`: by default 20, or fewer if squares would have less than `minimum` patches on average. `options`: those
-    of the recorded `atlas map` command; by default those given here.
+    Patches that are nearly of one colour are left out; variants of one thing (a skin tone, a vendor) count once.
+    `columns`: of one grid; by default there are up to four, by the number of patches (`cells.grid_columns`).
+    `minimum`: things in a cell. `options`: those of the recorded `atlas map` command; by default those given here.
     """
     part = parts.CELLS.made_with(**(options or _map_options(columns=columns, seed=seed)))
-    positions = store.positions("image")
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(positions))[:_CELL_ROWS])
-    A: np.ndarray = store.array("patch", "image")[chosen].astype(np.float32)
-    if store.rectified:
-        A = np.maximum(A, 0)
-    alive = A.any(1)  # a position without any activation has no direction
-    A, rows = A[alive], positions[chosen[alive]]
-    places = layout.project(A, n_neighbors=layout.CELL_NEIGHBORS, min_dist=layout.CELL_MIN_DIST, seed=seed)
-    minimum = min(minimum, max(1, len(A)))
-    columns = columns or min(_CELL_COLUMNS, max(1, isqrt(len(A) // minimum)))
-    found = cells.average_cells(places, A, columns=columns, minimum=minimum)
-    labels, scores = _label_cells(store, found)
-    table = {name: getattr(found, name) for name in ("column", "row", "x", "y", "count", "size")}
-    table |= {"label": labels, "score": scores, "members": [[int(rows[i]) for i in cell] for cell in found.members]}
-    recipe = {"columns": columns, "minimum": minimum, "patches": len(A), "seed": seed}
-    of = [name for name in (parts.BASIS, parts.TERMS) if store.has(name)]
-    with store.deriving(part, recipe, of=of) as folder:
-        pq.write_table(pa.table(table), folder / "cells.parquet")
-        save_array(folder / "directions.npy", found.direction)
-    return store.derived(parts.CELLS)
-
-
-def _label_cells(store: Store, found: cells.Cells) -> tuple[list[str], np.ndarray]:
-    """Label each cell with the text to which its mean direction is attributed most; "" without basis or texts."""
-    texts, E = _texts(store, "label") if store.has(parts.BASIS) else ([], np.zeros((0, 0)))
-    if not texts:
-        return [""] * len(found.count), np.full(len(found.count), np.nan)
-    W = np.load(store.derived(parts.BASIS) / "basis.npy")
-    return cells.label_cells(found, W, E, texts)
+    texts = _texts(store, "label") if store.has(parts.BASIS) else None
+    return make_cells(store, part, texts, columns, minimum, seed)
 
 
 def derive(store: Store, clip: Clip, force: bool = False) -> list[str]:

@@ -24,7 +24,7 @@ from atlas.vectors import Rows, Unit, sample_rows, take_rows, unit_blocks, unit_
 
 N_NEIGHBORS, MIN_DIST = 15, 0.1  # defaults of UMAP
 NEURON_NEIGHBORS, NEURON_MIN_DIST = 30, 0.5  # of the neuron atlas: points far enough apart to be told apart
-CELL_NEIGHBORS, CELL_MIN_DIST = 20, 0.01  # of the activation atlas, as in the notebook of Carter et al. (2019)
+CELL_NEIGHBORS, CELL_MIN_DIST = 50, 0.05  # of the activation atlas, as those that Carter et al. (2019) published
 _REPULSION = 10.0  # of a balanced map: 1, UMAP's default, leaves the places of different concepts mixed
 _SCORES_HELD = 2**25  # cosines in memory at a time while ranking: 128 MB of float32
 

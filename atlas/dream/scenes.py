@@ -10,6 +10,8 @@ from jaxtyping import Float, Int
 from PIL import Image
 
 from atlas.analysis import parts
+from atlas.analysis.activation_atlas import read_cells
+from atlas.analysis.cells import first_grid
 from atlas.console import Progress
 from atlas.dream.gallery import encode_webp
 from atlas.dream.objectives import direction_response, direction_responses, each_its_own, text_logit, whiten_directions
@@ -70,17 +72,21 @@ def _kept_texts(store: Store) -> list[Record]:
 
 
 def draw_cells(store: Store, clip: Clip, steps: int = DREAM_STEPS, seed: int = 0) -> list[Record]:
-    """Make an icon of every cell of the activation atlas, and keep them in layout/icons; a run can be continued.
+    """Make an icon of every cell of the activation atlas' first grid, kept in layout/icons; a run can be continued.
 
-    An icon is optimised for the whitened mean direction of its cell, with the prior of the images of its patches.
+    The first grid is the finest of at most 20 columns (`cells.first_grid`); a cell is its row in cells.parquet. An icon
+    is optimised for the whitened mean direction of its cell, with the prior of the images of its patches.
     Returns one row per cell: cell, image (WebP), reached, strongest and the options. Raises `Refused` without cells.
     """
     folder = store.derived(parts.CELLS)
-    cells = pq.read_table(folder / "cells.parquet", columns=["members"])["members"].to_pylist()
+    found = read_cells(folder)
+    grids, cells = (found[name].to_pylist() for name in ("grid", "members"))
+    first = first_grid(set(grids))
     D = whiten_directions(np.load(folder / "directions.npy"), patch_moment(store))
     options, style = {"steps": steps, "seed": seed}, image_style(store)
     table = _kept_icons(store, options)
-    missing = [cell for cell in range(len(cells)) if cell not in {row["cell"] for row in table}]
+    drawn = {row["cell"] for row in table}
+    missing = [cell for cell, grid in enumerate(grids) if grid == first and cell not in drawn]
     size = directions_at_once(clip)
     with Progress(len(missing), "icons", "icons") as progress:
         for some in (missing[i : i + size] for i in range(0, len(missing), size)):
@@ -94,8 +100,8 @@ def draw_cells(store: Store, clip: Clip, steps: int = DREAM_STEPS, seed: int = 0
                 style,
             )
             objectives = [direction_response(D[cell], _COSINE_POWER) for cell in some]
-            found = visualise(clip, objectives, steps=steps, style=style, prior=prior, seed=seed)
-            for cell, drawing, strongest in zip(some, found, prior.best.tolist(), strict=True):
+            drawings = visualise(clip, objectives, steps=steps, style=style, prior=prior, seed=seed)
+            for cell, drawing, strongest in zip(some, drawings, prior.best.tolist(), strict=True):
                 icon = Image.fromarray(drawing.images[0]).resize((ICON_SIDE, ICON_SIDE), Image.Resampling.LANCZOS)
                 row = {"cell": cell, "image": encode_webp(np.asarray(icon)), "reached": float(drawing.reached[0])}
                 table.append(row | {"strongest": strongest} | options)

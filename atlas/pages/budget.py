@@ -10,7 +10,7 @@ import bokeh
 
 from atlas.errors import Refused
 from atlas.pages import drivers, thumbnails, tiles
-from atlas.pages.frame import ROWS_A_SCRIPT
+from atlas.pages.frame import ROWS_A_SCRIPT, STATIC_FOLDER
 from atlas.store.shards import Shard
 
 DEFAULT_MAX_MB = 25  # of a site or a map of points (10^6 bytes)
@@ -59,6 +59,7 @@ def plan_site(
     near = round(points * neighbours * log2(max(points, 2)) / 8 * 1.4)
     parts = {
         "library": ("BokehJS, packed", _library()),
+        "own": ("scripts and styles", sum(path.stat().st_size for path in STATIC_FOLDER.iterdir())),
         "places": places,
         "captions": (f"{points:,} lines", _captions(captions)),
     }

@@ -10,9 +10,11 @@ from jaxtyping import Int32
 from PIL import Image
 
 from atlas.analysis import parts
+from atlas.analysis.activation_atlas import read_cells
+from atlas.analysis.cells import first_grid, patch_corner
 from atlas.formatting import Record, display_text
 from atlas.pages.columns import Column, encode_levels
-from atlas.pages.frame import CELLS_PAGE, PATCH_ZOOM, Page, StoreFrame
+from atlas.pages.frame import CELLS_PAGE, Page, StoreFrame
 from atlas.pages.rows import PageRows
 from atlas.pages.thumbnails import SHEET_COLUMNS
 
@@ -20,39 +22,45 @@ CELL_MEMBERS, ICON_QUALITY = 12, 80  # patches listed of a cell; of the sheet of
 
 
 def write_cells(frame: StoreFrame, rows: PageRows) -> Page | None:
-    """Write data/cells.js; returns the page activations.html, or None where no activation atlas was made."""
-    table = frame.derived.file(parts.CELLS, "cells.parquet")
-    if table is None:
+    """Write data/cells.js; returns the page activations.html, or None where no activation atlas was made.
+
+    The page holds the tiles of the first grid; its script makes those of the others when they are asked for.
+    """
+    folder = frame.derived.folder(parts.CELLS)
+    if folder is None:
         return None
-    cells = pq.read_table(table).to_pylist()
-    patches = _patches(frame)
+    cells = read_cells(folder).to_pylist()
+    patches, named = _patches(frame), frame.derived.recipe(parts.CELLS).get("named_by") == "members"
     members = np.full((len(cells), CELL_MEMBERS), -1, np.int32)
     for i, cell in enumerate(cells):
         members[i, : len(cell["members"][:CELL_MEMBERS])] = cell["members"][:CELL_MEMBERS]
-    corners = np.stack([_corner(patches[members, axis], frame.facts.grid[axis]) for axis in (0, 1)], -1)
+    corners = np.stack([patch_corner(patches[members, axis], frame.facts.grid[axis]) for axis in (0, 1)], -1)
     codes, labels = encode_levels([display_text(cell["label"]) for cell in cells])
     data: dict[str, Column] = {"member": members, "label": codes, "labels": labels, **_named(rows, members.ravel())}
     data["corner"] = np.round(corners.reshape(len(cells), -1) * 100).astype(np.uint8)  # hundredths of a thumbnail
-    data["count"] = np.array([cell["count"] for cell in cells], np.uint32)
-    data["score"] = np.array([cell["score"] or 0.0 for cell in cells], np.float32)
+    for name, kind in (("grid", np.uint16), ("column", np.uint16), ("row", np.uint16), ("count", np.uint32)):
+        data[name] = np.array([cell[name] for cell in cells], kind)
+    data["size"] = np.array([_size(cell) for cell in cells], np.float32)
     frame.write_data("cells", data)
-    shown = [_cell(cell, rows, corners[i, 0]) for i, cell in enumerate(cells)]
-    extent = {"columns": _extent(cells, "column"), "rows": _extent(cells, "row")}
-    return Page(
-        "activations.html", CELLS_PAGE, {"cells": shown, "extent": extent, "icons": _icon_columns(frame, len(cells))}
-    )
+    grids = sorted({cell["grid"] for cell in cells})
+    first = first_grid(grids)
+    shown = [_cell(i, cell, rows, corners[i, 0]) for i, cell in enumerate(cells) if cell["grid"] == first]
+    context = {"cells": shown, "columns": first, "grids": grids, "named": named, "grid": frame.facts.grid}
+    return Page("activations.html", CELLS_PAGE, {**context, "icons": _icon_columns(frame, shown)})
 
 
-def _icon_columns(frame: StoreFrame, cells: int) -> int | None:
-    """Write the icons of all cells as one square sheet, assets/icons.webp; returns its columns, None without icons."""
+def _icon_columns(frame: StoreFrame, shown: Sequence[Record]) -> int | None:
+    """Write the icons of the cells as one square sheet, assets/icons.webp; returns its columns, None without icons."""
     table = frame.derived.file(parts.CELL_ICONS, "icons.parquet")
     if table is None:
         return None
-    columns, sheet = ceil(sqrt(cells)), None
+    columns, sheet = ceil(sqrt(len(shown))), None
+    at = {cell["number"]: place for place, cell in enumerate(shown)}
     for row in pq.read_table(table, columns=["cell", "image"]).to_pylist():
-        icon = Image.open(BytesIO(row["image"]))
-        sheet = sheet or Image.new("RGB", (columns * icon.width, columns * icon.height), "white")
-        sheet.paste(icon, (row["cell"] % columns * icon.width, row["cell"] // columns * icon.height))
+        if row["cell"] in at:
+            icon, place = Image.open(BytesIO(row["image"])), at[row["cell"]]
+            sheet = sheet or Image.new("RGB", (columns * icon.width, columns * icon.height), "white")
+            sheet.paste(icon, (place % columns * icon.width, place // columns * icon.height))
     if sheet:
         sheet.save(frame.folder / "assets" / "icons.webp", quality=ICON_QUALITY)
     return columns if sheet else None
@@ -72,21 +80,17 @@ def _patches(frame: StoreFrame) -> np.ndarray:
     return np.stack([table["patch_row"].to_numpy(), table["patch_col"].to_numpy()], 1)
 
 
-def _corner(position: np.ndarray, size: int) -> np.ndarray:
-    """Where the patch around a position begins, as a share of the thumbnail; it is moved inside at the edges."""
-    return np.clip((position + 0.5) / size - 0.5 / PATCH_ZOOM, 0, 1 - 1 / PATCH_ZOOM)
+def _size(cell: Record) -> float:
+    return float(np.clip(cell.get("size") or 1.0, 0.25, 1.0))
 
 
-def _extent(cells: Sequence[Record], axis: str) -> int:
-    return max((cell[axis] for cell in cells), default=0) + 1
-
-
-def _cell(cell: Record, rows: PageRows, corner: np.ndarray) -> Record:
+def _cell(number: int, cell: Record, rows: PageRows, corner: np.ndarray) -> Record:
     picture = rows.picture(cell["members"][0])
     return {
+        "number": number,
         "column": cell["column"],
         "row": cell["row"],
-        "size": float(np.clip(cell.get("size") or 1.0, 0.25, 1.0)),
+        "size": _size(cell),
         "label": display_text(cell["label"]),
         "count": cell["count"],
         "sheet": picture.sheet,

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from atlas.analysis.phrases import word_runs
 from atlas.formatting import display_text
 from atlas.pages.neurons import Neurons
-from atlas.pages.phrases import word_runs
 
 EXAMPLES = 6
 _CANDIDATES = 80  # the neurons with the most evidence, of which those farthest apart are shown

@@ -9,6 +9,7 @@ import bokeh
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from atlas.analysis.cells import PATCH_ZOOM
 from atlas.formatting import format_number, format_p
 from atlas.pages import columns
 from atlas.pages.bundle import packed_script
@@ -53,7 +54,6 @@ NAVIGATION = {START_PAGE: "Map", MAP_PAGE: "Map", NEURONS_PAGE: "Neurons", CELLS
 NAVIGATION |= {DRAWINGS_PAGE: "Drawings", ABOUT_PAGE: "About"}
 CARDS_A_SCRIPT = 64  # cards that share a data file: opening a card reads one file
 CARD_DIGITS = 4  # digits of a neuron in the name of its card: neurons/0012.html
-PATCH_ZOOM = 2  # a patch is the half of a thumbnail, each way
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class Frame:
             sheet=SHEET_COLUMNS,
             front=len(self.facts.sheets) - 1,
             digits=CARD_DIGITS,
-            zoom=PATCH_ZOOM,
+            zoom=1 if self.facts.grid == (1, 1) else PATCH_ZOOM,
             mark=MARK,
             palette=PALETTE,
             ramp=RAMP,

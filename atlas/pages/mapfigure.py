@@ -68,7 +68,7 @@ class MapView:
         return cls(place, fields.get("c"), entries)
 
 
-def write_map_figure(store: Store, address: str = "", file: str | Path = "map.pdf", dpi: int = 200) -> Path:
+def write_map_figure(store: Store, address: str = "", file: str | Path = "figure.pdf", dpi: int = 200) -> Path:
     """Draw the map, or the view of it that an address of map.html names, into a PDF, SVG or PNG file.
 
     Of the address, place (v), colour (c) and hidden entries of the legend (hide) count. The foot names model, layer,

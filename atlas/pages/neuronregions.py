@@ -11,12 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64, Int64
+from jaxtyping import Float, Float32, Int64
 from scipy.sparse import csr_matrix
 from sklearn.cluster import KMeans
 
-from atlas.analysis.significance import enrichment_p_values
-from atlas.pages.phrases import term_carriers
+from atlas.analysis.phrases import term_carriers, term_enrichment
 from atlas.pages.regions import Region, central_member
 
 REGIONS_A_LEVEL = (8, 24, 80)  # regions at each level, coarse to fine
@@ -87,7 +86,7 @@ def terms_of_neurons(labels: Sequence[Sequence[str]]) -> tuple[csr_matrix, list[
 
 def region_terms(codes: Int64[np.ndarray, " u"], carried: csr_matrix, terms: list[str]) -> list[list[int]]:
     """The terms that name every region of a level, none where none is significant; no two regions share a word."""
-    there, p = region_enrichment(codes, carried)
+    there, p = term_enrichment(codes, carried)
     own = (p * p.size < FALSE_NAMES) & (there >= NAMED_NEURONS)
     found: list[list[int]] = [[] for _ in p]
     taken: set[str] = set()
@@ -96,13 +95,3 @@ def region_terms(codes: Int64[np.ndarray, " u"], carried: csr_matrix, terms: lis
             found[c].append(int(t))
             taken |= set(terms[t].split())
     return found
-
-
-def region_enrichment(
-    codes: Int64[np.ndarray, " u"], carried: csr_matrix
-) -> tuple[Int64[np.ndarray, "c t"], Float64[np.ndarray, "c t"]]:
-    """How many neurons of each region have each term, and the probability of as many by chance."""
-    inside = csr_matrix((np.ones(len(codes)), (codes, np.arange(len(codes)))))
-    there = csr_matrix(inside @ carried).toarray().astype(np.int64)
-    size, whole = (np.asarray(each, np.int64) for each in (inside.sum(axis=1), carried.sum(axis=0)))
-    return there, enrichment_p_values(there, whole, len(codes), size)

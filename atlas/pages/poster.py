@@ -7,9 +7,9 @@ texts nearest to its basis row. Its name is checked in three ways: by its pictur
 from dataclasses import dataclass
 
 from atlas.analysis.naming import NONE
+from atlas.analysis.phrases import word_runs
 from atlas.formatting import Record, display_text
 from atlas.pages.neurons import Neurons
-from atlas.pages.phrases import word_runs
 from atlas.pages.rows import Thumbnail
 
 POSTER_PICTURES, POSTER_NAMES = 3, 3

@@ -19,8 +19,8 @@ from scipy.sparse import csr_matrix
 from sklearn.cluster import HDBSCAN
 from sklearn.neighbors import KDTree
 
+from atlas.analysis.phrases import plain_names, term_carriers
 from atlas.analysis.terms import Terms
-from atlas.pages.phrases import plain_names, term_carriers
 from atlas.vectors import Rows as Vectors
 from atlas.vectors import scaled_rows, unit_blocks
 

@@ -9,10 +9,10 @@ import numpy as np
 from jaxtyping import Int, Int32, UInt8
 
 from atlas.analysis.naming import RowNames
+from atlas.analysis.phrases import plain_names
 from atlas.formatting import display_text
 from atlas.pages.columns import Column, encode_levels
 from atlas.pages.files import file_addresses
-from atlas.pages.phrases import plain_names
 from atlas.pages.thumbnails import pictured_shards
 from atlas.store.store import Store
 

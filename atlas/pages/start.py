@@ -4,12 +4,12 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from atlas.analysis import parts
+from atlas.analysis.phrases import word_runs
 from atlas.formatting import Record
 from atlas.pages.cards import DRAWN_FOLDER
 from atlas.pages.examples import Example, choose_examples
 from atlas.pages.frame import START_PAGE, Page, StoreFrame, card_file
 from atlas.pages.neurons import Neurons
-from atlas.pages.phrases import word_runs
 
 _PICTURES, _WORDS = 5, 3  # shown of each neuron
 

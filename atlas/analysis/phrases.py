@@ -9,7 +9,10 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
+from jaxtyping import Float64, Int64
 from scipy.sparse import csr_matrix
+
+from atlas.analysis.significance import enrichment_p_values
 
 TERM_WORDS = 4  # words in a term
 SENTENCE_WORDS = 9  # a label with so many words is a sentence: only its single words are terms
@@ -45,6 +48,19 @@ def term_carriers(labels: Sequence[str], things: Collection[str] | None = None) 
         ends.append(len(codes))
     carried = csr_matrix((np.ones(len(codes), np.float32), codes, ends), (len(distinct), len(terms)))
     return csr_matrix(carried[of]), terms
+
+
+def term_enrichment(
+    codes: Int64[np.ndarray, " n"], carried: csr_matrix
+) -> tuple[Int64[np.ndarray, "c t"], Float64[np.ndarray, "c t"]]:
+    """How many rows of each group have each term, and the probability of as many by chance (hypergeometric).
+
+    `codes`: the group of each row.
+    """
+    inside = csr_matrix((np.ones(len(codes)), (codes, np.arange(len(codes)))))
+    there = csr_matrix(inside @ carried).toarray().astype(np.int64)
+    size, whole = (np.asarray(each, np.int64) for each in (inside.sum(axis=1), carried.sum(axis=0)))
+    return there, enrichment_p_values(there, whole, len(codes), size)
 
 
 def find_terms(rows: Mapping[str, int], things: Collection[str] | None = None) -> list[str]:
