@@ -1,5 +1,7 @@
 """The neuron atlas, the cards and added pages, opened from disk in a real browser."""
 
+import ast
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,11 @@ import pytest
 from atlas.errors import Refused
 from atlas.formatting import json_number
 from atlas.pages import write_site
-from atlas.pages.evidence import rebin_counts
+from atlas.pages.evidence import rebin_counts, shared_facts
 from atlas.pages.fragments import check_fragment, with_heading
+from atlas.pages.frame import StoreFrame
+from atlas.pages.neurons import Neurons
+from atlas.pages.rows import PageRows
 from atlas.store.store import Store
 from tests.browsing import Visit
 from tests.fakes import HOSTILE, fake_store, part
@@ -78,6 +83,21 @@ def test_a_card_says_what_was_not_made_and_how_to_make_it(tmp_path: Path, browse
     assert f"No receipts (does raising the neuron raise its label?): {label} makes them." in said
     assert f"No texts: atlas collect texts {store.path} makes them." in said
     page.close()
+
+
+def test_commands_of_a_card_run_from_a_shell_wherever_the_store_lies(tmp_path: Path) -> None:
+    store = fake_store(tmp_path / 'it\'s "mine" $HOME', images=40, texts=0, neurons=2)
+    frame = StoreFrame(store, tmp_path, [], {})
+    found = Neurons.read(frame, PageRows(store))
+    assert found is not None
+    rebuild, python, figure = (line.replace("{}", "1") for line in shared_facts(frame, found)["commands"])
+    place = str(store.path)
+    assert place in shlex.split(rebuild)
+    assert shlex.split(figure) == ["atlas", "figure", place, "1", "--to", "neuron.pdf"]
+    program = shlex.split(python)
+    assert program[:2] == ["python", "-c"]
+    literals = [node.value for node in ast.walk(ast.parse(program[2])) if isinstance(node, ast.Constant)]
+    assert literals == [place, 1]
 
 
 def test_bands_open_and_the_address_keeps_them(visit: Visit, store: Store) -> None:

@@ -59,11 +59,12 @@ def shared_facts(frame: StoreFrame, neurons: Neurons) -> Record:
         "Layer": store.layer,
         "Store": f"sha256 {store.digest}",
     }
-    python = f"python -c 'import atlas; print(atlas.Neuron(atlas.Store.open(\"{place}\"), {{}}).stats)'"
+    python = f"import atlas; print(atlas.Neuron(atlas.Store.open({place!r}), {{}}).stats)"
+    figure = f"atlas figure {shlex.quote(place)} {{}} --to neuron.pdf"
     starts = [shard.start for shard in pictured_shards(store)]  # the first row of every sheet
     found = {
         "facts": facts,
-        "commands": [rebuild_command(store), python],
+        "commands": [rebuild_command(store), f"python -c {shlex.quote(python)}", figure],
         "absent": missing_parts(neurons, shlex.quote(place)),
     }
     layout = {"shard": CARDS_A_SCRIPT, "starts": starts, "digits": CARD_DIGITS, "pictured": ROW_COLUMNS}

@@ -287,7 +287,7 @@
   const fact = ([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value));
   function again() {
     return section(
-      "How to compute these numbers again",
+      "How to compute these numbers again, and draw the card as a figure",
       element("pre", {}, element("code", {}, about.commands.map((line) => line.replace("{}", neuron)).join("\n"))),
       element("dl.facts", {}, ...Object.entries(about.facts).map(fact)),
     );
