@@ -97,7 +97,7 @@ def test_commands_of_a_card_run_from_a_shell_wherever_the_store_lies(tmp_path: P
     program = shlex.split(python)
     assert program[:2] == ["python", "-c"]
     literals = [node.value for node in ast.walk(ast.parse(program[2])) if isinstance(node, ast.Constant)]
-    assert literals == [place, 1]
+    assert place in literals
 
 
 def test_bands_open_and_the_address_keeps_them(visit: Visit, store: Store) -> None:
