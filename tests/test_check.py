@@ -163,6 +163,18 @@ def test_what_a_sample_leaves_out_is_found_with_verify(
     assert name in faults(path, capsys)
 
 
+def test_a_fault_is_said_once(path: Path) -> None:
+    store = Store.open(path)
+    for name in ("two", "three"):
+        with store.deriving(Part(f"neurons/{name}", f"atlas {name} {{store}}"), {}, of=(ONE,)) as folder:
+            (folder / "b.txt").write_text("from one\n")
+    made = path / "neurons/one/made.json"
+    made.write_text(made.read_text("utf-8").replace('"k": 3', '"k": 4'), "utf-8")
+    faults = Store.open(path).check()
+    assert any("neurons/one/made.json" in fault for fault in faults)
+    assert len(faults) == len(set(faults))
+
+
 @pytest.mark.parametrize(("old", "new"), [(b"<f2", b"<i2"), (b"(8, 8)", b"(8, 4)"), (b"(8, 8)", b"(4, 8)")])
 def test_a_header_is_checked_at_each_use(old: bytes, new: bytes, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(derived, "_WHOLE_BYTES", 0)

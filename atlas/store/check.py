@@ -101,6 +101,7 @@ def check_folder(path: Path) -> CheckedFolder:
     known |= _check_shards(path, manifest, found)
     known |= _check_derived(path, manifest, found)
     _name_strays(path, known, found)
+    found.faults[:] = dict.fromkeys(found.faults)  # a part at fault is met again by those made from it
     return found
 
 
