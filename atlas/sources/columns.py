@@ -22,6 +22,7 @@ ROLES = {
     "group": ("group", "style"),
     "split": ("split", "partition", "fold"),
 }  # fmt: skip
+IDS = ("imageid", "imgid", "id", "key", "uid")  # names of pictures without their suffix
 ADDRESSES = ("url", "imageurl", "imgurl", "link", "imagelink", "href")
 PICTURE_SUFFIXES = frozenset((
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".ppm", ".pgm",

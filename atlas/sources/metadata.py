@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 
 from atlas.errors import Refused
 from atlas.sources.columns import column_roles, looks_like_picture, plain_name, roles_in_words
+from atlas.sources.dialects import table_dialect, table_rows
 from atlas.sources.items import Note, printable_line
-from atlas.sources.sidecars import SidecarTexts
-from atlas.sources.tables import BadRow, table_dialect, table_rows
+from atlas.sources.records import BadRow
+from atlas.sources.sidecars import SidecarTexts, alike
 from atlas.sources.textfiles import MAX_RECORDS, check_regular
 from atlas.sources.values import cell_texts
 
@@ -35,24 +36,34 @@ class FolderMetadata:
 
     place: str
     about: str
+    home: str = ""  # the folder that its names start from, with a slash
     rows: dict[str, SidecarTexts] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)  # as they are written
     bad: list[str] = field(default_factory=list)
     met: set[str] = field(default_factory=set)
+    unused: list[str] = field(default_factory=list)  # captions of pictures that have another
 
     def added_to(self, said: SidecarTexts, path: str) -> SidecarTexts:
         """What a picture's sidecars say, with what its row says where they say nothing."""
-        name = next((each for each in (path, path.rpartition(".")[0]) if each in self.rows), None)
-        if name is None:
+        inside = alike(path.removeprefix(self.home))
+        name = next((each for each in (inside, inside.rpartition(".")[0]) if each in self.rows), None)
+        if name is None or not path.startswith(self.home):
             return said
         self.met.add(name)
         row = self.rows[name]
+        if said.captions and row.captions and said.captions != row.captions:
+            self.unused.append(row.captions[0])
         merged = {part: getattr(said, part) or getattr(row, part) for part in ("captions", "label", "group", "split")}
-        return replace(said, **merged, origin=said.origin or self.place)
+        named_by = said.named_by if said.label else self.place
+        return replace(said, **merged, origin=said.origin or self.place, named_by=named_by)
 
     def notes(self) -> Iterator[Note]:
         """The columns in use, rows that name no picture, and bad lines."""
         yield Note("taken", f"{self.place}: {self.about}", len(self.rows))
-        if lost := [name for name in self.rows if name not in self.met]:
+        if self.unused:
+            text = f"captions of {self.place}, of pictures that have another beside them"
+            yield Note("left", text, len(self.unused), printable_line(self.unused[0])[:60])
+        if lost := [row for name, row in self.names.items() if name not in self.met]:
             yield Note("lost", f"rows of {self.place} that name no picture here", len(lost), lost[0])
         if self.bad:
             yield Note("lost", f"rows of {self.place} that cannot be read", len(self.bad), self.bad[0])
@@ -60,7 +71,7 @@ class FolderMetadata:
 
 def read_metadata(file: Path, inside: str) -> FolderMetadata:
     """Read such a table. One that cannot be used says so, and gives no rows: the pictures are there without it."""
-    found = FolderMetadata(f"{inside}{file.name}", "")
+    found = FolderMetadata(f"{inside}{file.name}", "", inside)
     try:
         check_regular(file, MAX_RECORDS)
         for number, row in _rows(file):
@@ -73,14 +84,22 @@ def read_metadata(file: Path, inside: str) -> FolderMetadata:
             texts = {role: cell_texts(row.get(column)) for role, column in roles.items()}
             label, group, split = (next(iter(texts.get(role, ())), "") for role in ("label", "group", "split"))
             if name:
-                here = found.rows.get(_relative(name), SidecarTexts())
+                found.names[key := alike(_relative(name))] = _relative(name)
+                here = found.rows.get(key, SidecarTexts())
                 captions = tuple(dict.fromkeys((*here.captions, *texts.get("caption", ()))))
-                found.rows[_relative(name)] = SidecarTexts(captions, label, group, split)
+                found.rows[key] = SidecarTexts(captions, label, group, split)
             else:
                 found.bad.append(f"line {number} names no image")
     except (Refused, OSError, pa.ArrowException) as error:
         found.about = f"lies there and was not read ({printable_line(error)[:160]})"
     return found
+
+
+def with_rows(said: SidecarTexts, path: str, tables: Mapping[str, FolderMetadata]) -> SidecarTexts:
+    """What a picture's sidecars say, and what the tables around it say."""
+    for table in tables.values():
+        said = table.added_to(said, path)
+    return said
 
 
 def _rows(file: Path) -> Iterator[tuple[int, Mapping[str, object] | BadRow]]:

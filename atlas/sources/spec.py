@@ -22,10 +22,12 @@ from atlas.sources import builtin
 from atlas.sources.archives import Tars
 from atlas.sources.columnar import COLUMNAR_SUFFIXES, Parquet
 from atlas.sources.columns import ROLES
+from atlas.sources.dialects import SEPARATORS
 from atlas.sources.files import Folder, holds_pictures
 from atlas.sources.huggingface import HuggingFace
 from atlas.sources.items import Item, Note, Source, Telling, only_items
-from atlas.sources.tables import SEPARATORS, TABLE_SUFFIXES, Paths, Table, table_of_texts
+from atlas.sources.records import TABLE_SUFFIXES
+from atlas.sources.tables import Paths, Table, table_of_texts
 
 __all__ = ["Item", "Source", "join", "parse"]
 _PACKAGED = ("emoji", "words", "texts")
