@@ -1,5 +1,6 @@
 """Rows in = rows out + rejects, and a caption ends at its own picture: over orders, names, nestings, dialects."""
 
+import base64
 import csv
 import io
 import json
@@ -22,6 +23,7 @@ from PIL import Image
 
 from atlas.cli import main
 from atlas.errors import Refused
+from atlas.sources.cells import decode_cell
 from atlas.sources.decoding import Unreadable
 from atlas.sources.look import look_at
 from atlas.sources.spec import parse
@@ -345,8 +347,6 @@ def test_values_that_are_no_text(value, texts):
     st.integers(1, 4),
 )
 def test_columns(captions, form, name, rows):
-    import base64
-
     cells = {
         "struct": [{"bytes": PNG, "path": None}], "list": [[PNG]], "uint8": [list(PNG)], "path": ["a.png"],
         "base64": [base64.b64encode(PNG).decode()], "data": ["data:image/png;base64," + base64.b64encode(PNG).decode()],
@@ -720,3 +720,179 @@ def test_masks_of_trainers_and_texts_that_name_a_class(tmp_path):
         items = list(parse(str(spec)))
         assert [(item.caption, item.label) for item in items][:2] == [("", "7"), ("a cat", "cat")]
         assert [Path(item.id).stem for item in items] == ["a", "b", "c", "gas_mask"]
+
+
+# -- rows in = rows out + rejects --------------------------------------------------------------------------------------
+
+
+def test_the_cache_of_a_saved_data_set_is_left_out(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    datasets.disable_progress_bars()
+    kinds = datasets.Features({"image": datasets.Image(), "text": datasets.Value("string")})
+    rows = {"image": [{"bytes": PNG, "path": None}] * 2, "text": ["x", "y"]}
+    datasets.Dataset.from_dict(rows, kinds).save_to_disk(tmp_path / "saved")
+    used = datasets.load_from_disk(tmp_path / "saved").filter(lambda row: row["text"] == "x")
+    used.map(lambda row: {"text": row["text"] + "!"})
+    found, said = captions_of(tmp_path / "saved")
+    assert list(found.values()) == ["x", "y"]
+    assert "left out: 2 files of the cache of a saved data set" in said
+
+
+def test_shards_beside_other_shards_are_named(tmp_path):
+    write_tar(tmp_path / "0.tar", [("a.png", PNG)])
+    table = pa.table({"image": [PNG, PNG]})
+    pq.write_table(table, tmp_path / "p.parquet")
+    pl.DataFrame({"image": [PNG]}).write_ipc(tmp_path / "p.feather")
+    found, said = captions_of(tmp_path)
+    assert list(found) == ["0.tar/a.png"]
+    assert f"1 .parquet beside the shards; name the file to read it ({tmp_path}/p.parquet)" in said
+    assert "1 .feather beside the shards" in said
+    (tmp_path / "0.tar").unlink()
+    pq.write_table(pa.table({"url": ["http://host/a"], "caption": ["x"]}), tmp_path / "a.parquet")
+    found, said = captions_of(tmp_path)
+    assert list(found) == ["p.parquet/0", "p.parquet/1"]
+    assert "1 files of columns that hold no pictures, beside others (a.parquet)" in said
+    with pytest.raises(Refused, match="its pictures are addresses"):
+        parse(str(tmp_path / "a.parquet"))
+
+
+@pytest.mark.parametrize("orient", ["columns", "index", "split", "table", "records"])
+def test_json_of_pandas(tmp_path, orient):
+    (tmp_path / "a.png").write_bytes(PNG)
+    frame = pd.DataFrame({"filename": ["a.png"] * 3, "caption": ["x", None, "z"], "label": [1, 2, 3]})
+    frame.to_json(tmp_path / "t.json", orient=orient)
+    items, tally = told(parse(str(tmp_path / "t.json")))
+    assert [(item.caption, item.label) for item in items] == [("x", "1"), ("", "2"), ("z", "3")]
+    assert not tally.reasons
+
+
+@pytest.mark.parametrize(
+    "body", ["a man , woman\thttp://host/image?id=5\n", "http://host/image?id=5\tfoo\n", "foo\thttps://host/a.jpg\n"]
+)
+def test_addresses_without_names_of_columns(tmp_path, body):
+    (tmp_path / "t.tsv").write_text(body)
+    with pytest.raises(Refused, match=r"its first line holds addresses and no names of columns: download them first"):
+        parse(str(tmp_path / "t.tsv"))
+
+
+def test_names_without_suffixes_are_found(tmp_path):
+    (tmp_path / "train").mkdir()
+    for name in ("x1", "y2"):
+        (tmp_path / f"train/{name}.JPEG").write_bytes(image_bytes(form="JPEG"))
+    (tmp_path / "labels.csv").write_text("id,breed\nx1,poodle\ny2,pug\n")
+    items, tally = told(parse(f"{tmp_path}/labels.csv?label=breed"))
+    assert [(item.label, item.load().size) for item in items] == [("poodle", (8, 6)), ("pug", (8, 6))]
+    assert "names without suffixes: .JPEG files" in tally.lines()
+    (tmp_path / "words.csv").write_text("id,word\n1,cat\n")
+    with pytest.raises(Refused, match="no column image, path or file"):
+        parse(str(tmp_path / "words.csv"))
+
+
+@pytest.mark.parametrize(
+    "start", ["# made by a tool\nimage,caption\n", "sep=;\nimage;caption\n", "# one\n# two\nimage\tcaption\n"]
+)
+def test_lines_before_the_names_of_the_columns(tmp_path, start):
+    (tmp_path / "a.png").write_bytes(PNG)
+    sign = start.splitlines()[-1].removeprefix("image")[0]
+    (tmp_path / "t.csv").write_text(f"{start}a.png{sign}x\na.png{sign}# y\n")
+    found, said = captions_of(tmp_path / "t.csv")
+    assert list(found.values()) == ["x", "# y"]
+    assert "of remarks before the columns" in said
+
+
+def test_binary_strangers_are_no_pictures(tmp_path):
+    (tmp_path / "a.png").write_bytes(PNG)
+    starts = {"font.ttf": b"\0\1\0\0\xff", "net.onnx": b"\x08\x07\xff", "x.aae": b"bplist00\xff",
+              "v.lrv": b"\0\0\0\x18ftypmp42", "x.dat": b"\xff\xfe\0"}  # fmt: skip
+    for name, content in starts.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "cut").write_bytes(PNG[:40])  # a picture still, though it has no suffix and is damaged
+    items, tally = told(parse(str(tmp_path)))
+    assert [Path(item.id).name for item in items] == ["a.png", "cut"]
+    assert "left out: 5 other files, which are no pictures (font.ttf)" in tally.lines()
+
+
+def test_words_that_repeat_are_said_and_tables_of_words_refused(tmp_path):
+    (tmp_path / "w.txt").write_text("cat\ndog\ncat\n")
+    items, tally = told(parse(f"words:{tmp_path}/w.txt?fonts=open-sans&sizes=24"))
+    assert ([item.label for item in items], tally.lines()[-1]) == (
+        ["cat", "dog"],
+        "left out: 1 lines that repeat a word",
+    )
+    (tmp_path / "w.csv").write_text("word,kind\ncat,animal\n")
+    for kind in ("words", "texts"):
+        with pytest.raises(Refused, match="a table; give a text file with one word or text a line"):
+            parse(f"{kind}:{tmp_path}/w.csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("a.png", "one picture: give its folder"), ("t.xlsx", r"\.xlsx: save it as CSV"),
+        ("t.csv.gz", "compressed; unpack it first$"), ("s.tar.gz", r"unpack it first \(members are read"),
+        ("packed", r"no images in it, but compressed files \(sub/s\.tar\.gz\): unpack them"),
+    ],
+)  # fmt: skip
+def test_advice_on_what_is_no_source(tmp_path, name, reason):
+    (tmp_path / "packed/sub").mkdir(parents=True)
+    for file in ("a.png", "t.xlsx", "t.csv.gz", "s.tar.gz", "packed/sub/s.tar.gz"):
+        (tmp_path / file).write_bytes(PNG)
+    with pytest.raises(Refused, match=reason):
+        parse(str(tmp_path / name))
+
+
+# -- values ------------------------------------------------------------------------------------------------------------
+
+
+def test_maps_of_languages_are_captions(tmp_path):
+    captions = pa.array([[("en", "a dog"), ("de", "ein Hund")], None], pa.map_(pa.string(), pa.string()))
+    pq.write_table(pa.table({"image": [PNG, PNG], "caption": captions}), tmp_path / "t.parquet")
+    assert list(captions_of(tmp_path / "t.parquet")[0].values()) == ["a dog", ""]
+
+
+DEPTHS = np.random.default_rng(0).integers(0, 4096, (12, 16))
+
+
+@pytest.mark.parametrize(
+    "pixels", [DEPTHS, DEPTHS * 16, DEPTHS / 2047.5 - 1, (DEPTHS / 4095 - 0.45) / 0.225, DEPTHS / 16.06]
+)
+def test_pixels_of_any_range_are_scaled_not_clipped(tmp_path, pixels):
+    found = np.asarray(decode_cell(pixels.tolist(), tmp_path))[:, :, 0]
+    wanted = (pixels - pixels.min()) * 255 / np.ptp(pixels)
+    assert np.abs(found - wanted).max() <= 1.5
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        {"data": PNG, "filename": "x"}, {"image_bytes": PNG}, {"bytes": None, "path": "a.png"}, PNG.hex(),
+        base64.urlsafe_b64encode(PNG).decode(), base64.encodebytes(PNG).decode(), "file://{tmp}/a%20b.png", "a b",
+    ],
+)  # fmt: skip
+def test_what_carries_a_picture(tmp_path, cell):
+    for name in ("a.png", "a b.png"):
+        (tmp_path / name).write_bytes(PNG)
+    cell = cell.replace("{tmp}", str(tmp_path)) if isinstance(cell, str) else cell
+    pq.write_table(pa.table({"image": [cell], "caption": ["x"]}), tmp_path / "t.parquet")
+    specs = ["t.parquet"]
+    if isinstance(cell, str):
+        pd.DataFrame({"image": [cell], "caption": ["x"]}).to_csv(tmp_path / "t.csv", index=False)
+        pd.DataFrame({"image": [cell], "caption": ["x"]}).to_json(tmp_path / "t.jsonl", orient="records", lines=True)
+        specs += ["t.csv", "t.jsonl"]
+    for spec in specs:
+        (item,) = parse(str(tmp_path / spec))
+        assert (item.caption, item.load().size) == ("x", (8, 6))
+        assert len(item.id) < 200
+
+
+@pytest.mark.parametrize("written", ["val", "VALID", "validation", "dev"])
+def test_a_split_has_one_name(tmp_path, written):
+    (tmp_path / "a.png").write_bytes(PNG)
+    (tmp_path / "a.json").write_text(json.dumps({"split": written, "label": "cat"}))
+    (item,), tally = told(parse(str(tmp_path)))
+    assert (item.split, item.label) == ("validation", "cat")
+    assert "labels: files beside the pictures" in tally.lines()
+    assert "labels: the folder of a picture" not in tally.lines()
+    (tmp_path / "t.csv").write_text(f"image,label,label_name,split\na.png,3,cat,{written}\n")
+    (item,) = parse(str(tmp_path / "t.csv"))
+    assert (item.split, item.label) == ("validation", "cat")

@@ -34,28 +34,51 @@ class Parquet:
     spec: str
     files: tuple[tuple[str, Path], ...]
     columns: Mapping[str, str] = field(default_factory=dict)
+    beside: tuple[Note, ...] = ()  # on other files of the same folder
 
     def __iter__(self) -> Iterator[Item]:
         return only_items(self.entries())
 
     def entries(self) -> Iterator[Item | Note]:
-        """Items, and notes on the columns."""
+        """Items, and notes on the columns, and on the files that hold no pictures beside others that do."""
+        without = list[tuple[str, Refused]]()
         for inside, file in self.files:
             try:
                 with _Columnar(file) as table:
-                    yield from self._file(inside, file, table)
+                    try:
+                        found = self._roles(inside, table.schema)
+                    except Refused as refused:
+                        without.append((inside, refused))
+                        continue
+                    yield from self._file(inside, file, table, found)
             except (pa.ArrowException, OSError) as error:
                 kind = "a Parquet" if file.suffix.lower() in (".parquet", ".pq") else "an Arrow"
                 raise Refused(f"{file}: not {kind} file that can be read ({printable_line(error)[:120]})") from None
+        if len(without) == len(self.files) or (without and self.columns):
+            raise without[0][1]
+        if without:
+            yield Note(
+                "left", "files of columns that hold no pictures, beside others", len(without), without[0][0].rstrip("/")
+            )
+        yield from self.beside
 
-    def _file(self, inside: str, file: Path, table: "_Columnar") -> Iterator[Item | Note]:
-        schema = table.schema
-        partitions = _partitions(inside)
-        found = column_roles([*schema.names, *partitions], self._asked(schema), self.spec)
+    def _roles(self, inside: str, schema: pa.Schema) -> dict[str, str]:
+        """The columns by role. Raises `Refused` if none holds pictures."""
+        found = column_roles([*schema.names, *_partitions(inside)], self._asked(schema), self.spec)
         images = schema.field(found["image"])
         kind = storage_type(images.type)
         if not (_is_text(kind) or _holds_images(kind)):
-            raise Refused(f"{self.spec}: column {images.name!r} holds {images.type}, not image bytes or paths")
+            held = str(images.type)
+            if isinstance(kind, pa.StructType):
+                names = " and ".join(kind.field(i).name for i in range(min(kind.num_fields, 4)))
+                held = f"a struct of {names}; give bytes and path"
+            raise Refused(f"{self.spec}: column {images.name!r} holds {held[:80]}, not image bytes or paths")
+        return found
+
+    def _file(self, inside: str, file: Path, table: "_Columnar", found: Mapping[str, str]) -> Iterator[Item | Note]:
+        schema, partitions = table.schema, _partitions(inside)
+        images = schema.field(found["image"])
+        kind = storage_type(images.type)
         yield Note("taken", roles_in_words(found, schema.names))
         classes = {role: class_names(schema, column) for role, column in found.items() if role != "image"}
         paths, finder, row = _is_text(kind), PathFinder(file.parent), 0

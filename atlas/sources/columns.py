@@ -17,7 +17,8 @@ ROLES = {
         "sentence", "sentences", "comment", "imagecaption", "captiontext", "longcaption", "raw", "tags",
     ),
     "label": (
-        "label", "labels", "class", "classname", "classlabel", "target", "cls", "category", "categoryname", "labelname",
+        "labelname", "classname", "categoryname", "targetname", "label", "labels", "class", "classlabel", "target",
+        "cls", "category",
     ),
     "group": ("group", "style"),
     "split": ("split", "partition", "fold"),

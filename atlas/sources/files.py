@@ -51,6 +51,7 @@ class _Outline:
     moved: dict[str, list[str]] = field(default_factory=dict)  # texts of a picture that lie in another folder
     left: list[str] = field(default_factory=list)  # files left out
     masks: list[str] = field(default_factory=list)
+    named_by: dict[str, None] = field(default_factory=dict)  # what named the classes, in order
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,8 @@ class Folder:
         if said.key and said.key.startswith(label):
             label = ""  # the shard of img2dataset
         yield from said.notes()
+        if said.label or label:
+            outline.named_by[said.named_by if said.label else "the folder of a picture"] = None
         label, group = said.label or label, said.group or (folders[0] if folders else self.name)
         texts = {"caption": said.captions, "label": (printable_line(label),), "group": (printable_line(group),)}
         texts["split"] = (said.split or split,)
@@ -213,7 +216,8 @@ def _all_pictures(folder: Path, inside: str, above: _Place) -> Iterator[str]:
 
 def _notes(spec: str, outline: _Outline) -> Iterator[Note]:
     """Where labels came from; files left out, and how to ask for them; texts that belong to no picture."""
-    yield Note("taken", "labels: the folder of a picture, unless a file beside it or a table names a class")
+    for named_by in outline.named_by:
+        yield Note("taken", f"labels: {named_by}")
     yield from notes_on_others(outline.left, "beside the pictures", spec)
     if outline.masks:
         yield Note("left", "masks of other pictures", len(outline.masks), outline.masks[0])

@@ -13,26 +13,26 @@ COMPRESSED = (".zip", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 _MAY_DESCRIBE = re.compile(r"caption|prompt|annot|label|meta|dataset|texts?\b", re.IGNORECASE)
 
 
-def notes_on_others(paths: Sequence[str], where: str, spec: str = "") -> Iterator[Note]:
+def notes_on_others(paths: Sequence[str], where: str, spec: str | None = None) -> Iterator[Note]:
     """Notes on files that are neither pictures nor texts of pictures.
 
-    `where`: "beside the pictures", "in shards". `spec`: of the folder in which they can be named; "" if they cannot.
+    `where`: "beside the pictures", "in shards". `spec`: of the folder in which they can be named; None if they cannot.
     """
     kinds: dict[str, list[str]] = {}
     for path in paths:
         kinds.setdefault(_kind(path), []).append(path)
     for kind, found in sorted(kinds.items()):
-        example = f"{spec}/{found[0]}" if spec and kind != "compressed" else found[0]
+        example = f"{spec}/{found[0]}" if spec is not None and kind != "compressed" else found[0]
         if kind == "rest":
             yield Note("left", "other files, which are no pictures", len(found), found[0])
         elif kind == "annotations":
-            named = "name the file to read them" if spec else f"{where}; unpack and name them to read them"
+            named = "name the file to read them" if spec is not None else f"{where}; unpack and name them to read them"
             yield Note("left", f"annotations; {named}", len(found), example)
         elif kind == "compressed":
             yield Note("left", f"compressed files {where}; unpack them to read them", len(found), example)
         else:
             may = " that may hold captions" if kind == ".json" else ""
-            asked = "name the file to read it" if spec else "unpack it and name it to read it"
+            asked = "name the file to read it" if spec is not None else "unpack it and name it to read it"
             yield Note("left", f"{kind} {where}{may}; {asked}", len(found), example)
 
 
