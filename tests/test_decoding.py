@@ -94,11 +94,13 @@ def test_sixteen_bit_is_scaled_not_clipped():
     near(decode(png(3, 1, 16, 4, half)), np.full((1, 3, 3), 255), within=1)
 
 
-@pytest.mark.parametrize("scale", [1, 255, 1000])
+@pytest.mark.parametrize("scale", [0.05, 1, 2, 10, 255, 1000])
 def test_float_and_integer_depths(scale):
     ramp = np.linspace(0, 1, 256, dtype=np.float32).reshape(1, -1).repeat(4, 0)
     grey = np.arange(256)[None, :, None].repeat(4, 0).repeat(3, 2)
-    near(decode(saved(Image.fromarray(ramp * scale), "TIFF")), grey, within=1)
+    image = decode(saved(Image.fromarray(ramp * scale), "TIFF"))
+    near(image, grey, within=1)
+    assert (decoding.STRETCHED in image.info) == (scale not in (1, 255))
     near(decode(saved(Image.fromarray((ramp * 65535).astype(np.int32)), "TIFF")), grey, within=1)
 
 

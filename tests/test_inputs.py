@@ -20,6 +20,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from webdataset.tariterators import group_by_keys
 
 from atlas.cli import main
 from atlas.errors import Refused
@@ -159,7 +160,6 @@ def test_tars(sample):
 )  # fmt: skip
 def test_joined_shards_have_the_samples_of_webdataset(shards, marked, text_first):
     """Shards joined by `tar -A` (no end mark between them) and by `cat`, with repeated keys."""
-    grouped = pytest.importorskip("webdataset.tariterators").group_by_keys
     members, parts, theirs = [], [], []
     for samples in shards:
         parts.append([])
@@ -168,7 +168,7 @@ def test_joined_shards_have_the_samples_of_webdataset(shards, marked, text_first
             parts[-1] += files[::-1] if text_first else files
         assume(marked or not members or members[-1][0][0] != parts[-1][0][0][0])  # else webdataset refuses, too
         members += parts[-1]
-        theirs += grouped({"fname": name, "data": data, "__url__": ""} for name, data in parts[-1])
+        theirs += group_by_keys({"fname": name, "data": data, "__url__": ""} for name, data in parts[-1])
     assume(marked or not text_first or all(described for samples in shards for _, described, _ in samples))
     root = Path(tempfile.mkdtemp())
     try:
@@ -198,18 +198,24 @@ def write_tar(path, members):
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_sidecars_that_say_nothing_are_named(tmp_path, packed):
-    files = [("a.png", PNG), ("a.json", b"{broken"), ("b.png", PNG), ("b.txt", b"0 0.5 0.5 0.1 0.2\n1 0.1 0.2 0.3 0.4")]
-    files += [("b_mask.png", PNG), ("c_mask.png", PNG)]
+    files = [
+        ("a.png", PNG),
+        ("a.json", b"{broken"),
+        ("c.json", b'{"shapes": [{"label": "cat"}]}'),
+        ("b.png", PNG),
+        ("b.txt", b"0 0.5 0.5 0.1 0.2\n1 0.1 0.2 0.3 0.4"),
+    ]
+    files += [("b_mask.png", PNG), ("c.png", PNG), ("d_mask.png", PNG)]
     if packed:
         write_tar(tmp_path / "s.tar", files)
     else:
         for name, content in files:
             (tmp_path / name).write_bytes(content)
     items, tally = told(parse(str(tmp_path / "s.tar" if packed else tmp_path)))
-    assert [Path(item.id).name for item in items] == ["a.png", "b.png", "c_mask.png"]
+    assert [Path(item.id).name for item in items] == ["a.png", "b.png", "c.png", "d_mask.png"]
     assert not any(item.caption for item in items)
     left = [(note.text.split()[0], note.example) for note in tally.notes.values() if note.kind == "left"]
-    assert set(left) == {("files", "a.json"), ("texts", "b.txt"), ("masks", "b_mask.png")}
+    assert set(left) == {("files", "a.json"), ("JSON", "c.json"), ("texts", "b.txt"), ("masks", "b_mask.png")}
 
 
 def test_a_tar_in_directory_order_with_masks(tmp_path):

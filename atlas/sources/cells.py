@@ -74,14 +74,12 @@ def _of_numbers(cell: object) -> Image.Image:
         raise Unreadable(f"the row holds numbers of shape {values.shape}, which are no image")
     if not np.isfinite(values).all():
         raise Unreadable("the row holds pixels that are not finite")
-    whole, low, high = values.dtype.kind in "iu", float(values.min()), float(values.max())
-    within = low >= 0 and high <= 255
-    depth = None if within else depth_of([values], whole)
-    depth = depth or Depth(0.0, 1.0 if high <= 1 else 255.0)
+    eight_bits = values.dtype.kind in "iu" and values.min() >= 0 and values.max() <= 255
+    depth = None if eight_bits else depth_of([values], values.dtype.kind in "iu")
+    depth = depth or Depth(0.0, 1.0 if values.max() <= 1 else 255.0)
     pixels = depth.scaled(values)
     picture = Image.fromarray(pixels[:, :, 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels).convert("RGB")
-    as_they_are = within or (whole and low >= 0 and high < 2**16)
-    return said_stretched(picture, depth.bits or int(not as_they_are))
+    return said_stretched(picture, depth.bits)
 
 
 def holds_encoded(text: str) -> bool:

@@ -7,12 +7,14 @@ import numpy as np
 from PIL import Image
 
 _FULL = 65535.0
+_FLOAT = 32  # bits of a fraction
+_LITTLE = 1 / 8
 _FEW = 2**15  # values below this use half of 16 bits or less: such pictures would be dark, most of them black
 
 
 @dataclass(frozen=True)
 class Depth:
-    """The values that become black and white; `bits` of what was stretched to 8, or 0."""
+    """The values that become black and white; `bits` of what was stretched to 8, or 0 for what means what it says."""
 
     low: float
     high: float
@@ -29,7 +31,8 @@ def depth_of(parts: Iterable[np.ndarray], whole: bool) -> Depth | None:
     """The depth of pixels: whole numbers from 0..65,535, others from 0..1 or 0..255, else by their range.
 
     Whole numbers of 15 bits or fewer are stretched by their range, as microscopes, X-rays and depth cameras store them
-    in files of 16 bits; a full 65,535 among them marks pixels without a value. None: no pixel is finite.
+    in files of 16 bits; a full 65,535 among them marks pixels without a value. Fractions that use less than an eighth
+    of 1 or 255 are stretched too (depth in metres). None: no pixel is finite.
     """
     low, high, below = np.inf, -np.inf, -np.inf
     for part in parts:
@@ -45,9 +48,10 @@ def depth_of(parts: Iterable[np.ndarray], whole: bool) -> Depth | None:
         return Depth(low if low < top else 0.0, top, int(top).bit_length())
     if whole and low >= 0 and high <= _FULL:
         return Depth(0.0, _FULL)
-    if not whole and low >= 0 and high <= 255:
-        return Depth(0.0, 255.0 if high > 1 else 1.0)
-    return Depth(low, high)
+    full = 255.0 if high > 1 else 1.0
+    if not whole and low >= 0 and high <= 255 and (high >= full * _LITTLE or not high):
+        return Depth(0.0, full)
+    return Depth(low if low < high else min(low, 0.0), high, int(high - low).bit_length() if whole else _FLOAT)
 
 
 def is_deep(image: Image.Image) -> bool:

@@ -24,6 +24,7 @@ METADATA_NAMES = (
     "metadata.csv",
     "metadata.tsv",
     "metadata.parquet",
+    "metadata.json",
     "meta_cap.json",
     "meta_clean.json",
     "meta_lat.json",

@@ -43,6 +43,7 @@ class SidecarTexts:
     numbers: str = ""  # a text that was left out, because it holds numbers alone
     broken: str = ""  # a file that is said to be JSON and is not
     encoding: str = ""  # in which its text was read, if that is not UTF-8
+    silent: str = ""  # JSON that says nothing of the picture
     replaced: str = ""  # a text with bytes that are no letters
 
     def notes(self) -> Iterator[Note]:
@@ -56,6 +57,8 @@ class SidecarTexts:
             yield Note("taken", f"texts beside pictures that are not UTF-8, read as {self.encoding}")
         if self.replaced:
             yield Note("left", "texts beside pictures with broken letters, shown as \ufffd", 1, self.replaced)
+        if self.silent:
+            yield Note("left", "JSON files beside pictures that hold no caption, class, group or split", 1, self.silent)
         if self.broken:
             yield Note("left", "files beside pictures that are said to be JSON and are not", 1, self.broken)
 
@@ -102,17 +105,18 @@ def match_beside(pictures: Sequence[str], texts: Sequence[str], strict: bool) ->
         for each in {stem, name}:
             exact[each].append(path)
             loose[alike(each)].append(path)
-        keys[name.partition(".")[0]].append(path)
+        keys[alike(name.partition(".")[0])].append(path)
     found: dict[str, list[str]] = defaultdict(list)
     lost = []
     for path in texts:
         stem = split_name(path)[1]
         key, _, middle = stem.partition(".")
+        alone = keys.get(alike(key), []) if len(keys.get(alike(key), ())) == 1 else []
         owners = exact.get(stem) or loose.get(alike(stem))
         if not owners and middle and (middle.lower() in _SAID or (strict and not _NUMBERED.match(middle))):
-            owners = exact.get(key) or (keys[key] if len(keys.get(key, ())) == 1 else [])
-        if not owners and strict and len(keys.get(stem.partition(".")[0], ())) == 1 and not middle:
-            owners = keys[stem]
+            owners = exact.get(key) or loose.get(alike(key)) or alone
+        if not owners and strict and not middle:
+            owners = alone
         for owner in owners or ():
             found[owner].append(path)
         lost += [] if owners else [path]
@@ -162,11 +166,12 @@ def read_sidecars(contents: Mapping[str, bytes], picture: str) -> SidecarTexts:
     other = next((name for name in encodings.values() if not name.startswith("utf")), "")
     replaced = next((path for path, text in said.items() if "\ufffd" in text), "")
     described: dict[str, object] = {}
-    broken = ""
+    broken = silent = ""
     for path, text in said.items():
         if split_name(path)[2] == ".json":
             found = _json_object(text)
             broken = path if found is None else broken
+            silent = path if found is not None and not any(map(cell_texts, found.values())) else silent
             described |= {role: value for role, value in (found or {}).items() if value is not None}
     order = {suffix: number for number, suffix in enumerate(CAPTION_SUFFIXES)}
     classes = [text for path, text in said.items() if _names_class(path, picture)]
@@ -180,8 +185,8 @@ def read_sidecars(contents: Mapping[str, bytes], picture: str) -> SidecarTexts:
     ends = [split_name(path)[2] for _, path in written if prose] or [".json"]
     origin = f"{ends[0]} files of the same names" if captions else ""
     return SidecarTexts(
-        captions, label, group, split, key, origin, numbers="".join(numbers[:1]), broken=broken, encoding=other,
-        replaced=replaced,
+        captions, label, group, split, key, origin, numbers="".join(numbers[:1]), broken=broken, silent=silent,
+        encoding=other, replaced=replaced,
     )  # fmt: skip
 
 
