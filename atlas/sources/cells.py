@@ -70,10 +70,11 @@ def _of_numbers(cell: object) -> Image.Image:
             raise
     if values.ndim == 3 and values.shape[0] in (1, 3, 4) and values.shape[2] not in (1, 3, 4):
         values = values.transpose(1, 2, 0)
-    if values.ndim not in (2, 3) or values.dtype.kind not in "iuf" or (values.ndim == 3 and values.shape[2] > 4):
+    if values.ndim not in (2, 3) or values.dtype.kind not in "biuf" or (values.ndim == 3 and values.shape[2] > 4):
         raise Unreadable(f"the row holds numbers of shape {values.shape}, which are no image")
     if not np.isfinite(values).all():
         raise Unreadable("the row holds pixels that are not finite")
+    values = values.astype(np.uint8) if values.dtype.kind == "b" else values
     eight_bits = values.dtype.kind in "iu" and values.min() >= 0 and values.max() <= 255
     depth = None if eight_bits else depth_of([values], values.dtype.kind in "iu")
     depth = depth or Depth(0.0, 1.0 if values.max() <= 1 else 255.0)

@@ -41,8 +41,8 @@ def plain_name(column: str) -> str:
 def looks_like_picture(value: object) -> bool:
     """Whether a cell holds the path or the address of a picture, by its suffix."""
     text = value.strip().lower() if isinstance(value, str) else ""
-    start = text.partition("?")[0].partition("#")[0]
-    return "." in start[-6:] and f".{start.rpartition('.')[2]}" in PICTURE_SUFFIXES
+    starts = (text, text.partition("?")[0].partition("#")[0])
+    return any("." in start[-6:] and f".{start.rpartition('.')[2]}" in PICTURE_SUFFIXES for start in starts)
 
 
 def is_address(value: object) -> bool:

@@ -68,8 +68,9 @@ def _remarks(lines: list[str]) -> tuple[int, str]:
     if named := re.fullmatch(r"\"?sep=(.)\"?", start, re.IGNORECASE):
         return 1, named[1]
     count = next((i for i, line in enumerate(lines) if not line.lstrip('\ufeff "').startswith("#")), 0)
-    remark = count and not any(names_columns(lines[0].lstrip("#").split(sign)) for sign in SEPARATORS.values())
-    return (count, "") if remark else (0, "")
+    cells = [cell for sign in SEPARATORS.values() for cell in start.split(sign)] if count else []
+    named = names_columns(cell.lstrip("#") for cell in cells)
+    return (count, "") if count and not named and not any(map(looks_like_picture, cells)) else (0, "")
 
 
 def _fit(lines: list[str], sign: str) -> tuple[bool, bool, float, int]:

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from atlas.sources.columns import is_address
+from atlas.sources.columns import is_address, looks_like_picture
 from atlas.sources.decoding import decode
 from atlas.sources.items import Item, Note, image_item, raise_unreadable, size_and_mtime
 
@@ -22,7 +22,8 @@ def image_file_item(id: str, spec: str, path: Path, texts: Mapping[str, Sequence
     load = partial(decode, path)
     if not mtime:
         address = is_address(id.partition("/")[2]) or str(path).startswith("data:")
-        reason = "an address, not a file: download it first" if address else "no such file"
+        missing = "no such file" if path.suffix else "no such file, with or without a suffix"
+        reason = "an address, not a file: download it first" if address else missing
         load = partial(raise_unreadable, reason)
     return image_item(id, spec, texts, load, size, mtime)
 
@@ -74,7 +75,7 @@ class PathFinder:
                 self._example = self._example or f"{self.inside}/{path}, {other}/{path}"
 
     def _without_suffix(self, path: str) -> Path | None:
-        if path.rpartition("/")[2].find(".") > 0 or not path:
+        if looks_like_picture(path) or not path:
             return None
         for suffix in dict.fromkeys((self._suffix, *_USUAL_SUFFIXES)):
             if suffix and (file := self._somewhere(path + suffix)):

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from atlas.errors import Refused
 from atlas.sources.columns import column_roles, looks_like_picture, plain_name, roles_in_words
-from atlas.sources.dialects import table_dialect, table_rows
+from atlas.sources.dialects import Dialect, table_dialect, table_rows
 from atlas.sources.items import Note, printable_line
 from atlas.sources.records import BadRow
 from atlas.sources.sidecars import SidecarTexts, alike
@@ -43,6 +43,7 @@ class FolderMetadata:
     bad: list[str] = field(default_factory=list)
     met: set[str] = field(default_factory=set)
     unused: list[str] = field(default_factory=list)  # captions of pictures that have another
+    broken: list[str] = field(default_factory=list)  # captions with bytes that are no letters
 
     def added_to(self, said: SidecarTexts, path: str) -> SidecarTexts:
         """What a picture's sidecars say, with what its row says where they say nothing."""
@@ -61,6 +62,9 @@ class FolderMetadata:
     def notes(self) -> Iterator[Note]:
         """The columns in use, rows that name no picture, and bad lines."""
         yield Note("taken", f"{self.place}: {self.about}", len(self.rows))
+        if self.broken:
+            text = f"rows of {self.place} with broken letters, shown as \ufffd"
+            yield Note("left", text, len(self.broken), self.broken[0][:60])
         if self.unused:
             text = f"captions of {self.place}, of pictures that have another beside them"
             yield Note("left", text, len(self.unused), printable_line(self.unused[0])[:60])
@@ -75,14 +79,17 @@ def read_metadata(file: Path, inside: str) -> FolderMetadata:
     found = FolderMetadata(f"{inside}{file.name}", "", inside)
     try:
         check_regular(file, MAX_RECORDS)
-        for number, row in _rows(file):
+        layout = None if file.suffix.lower() == ".parquet" else table_dialect(file)
+        encoding = f"; encoding {layout.encoding}" if layout and not layout.encoding.startswith("utf") else ""
+        for number, row in _rows(file, layout):
             if isinstance(row, BadRow):
                 found.bad.append(f"line {number}: {row.reason}")
                 continue
             roles = _roles(row, file)
-            found.about = found.about or roles_in_words(roles, list(row))
+            found.about = found.about or roles_in_words(roles, list(row)) + encoding
             name = next(iter(cell_texts(row.get(roles["image"]))), "")
             texts = {role: cell_texts(row.get(column)) for role, column in roles.items()}
+            found.broken += [text for text in texts.get("caption", ()) if "\ufffd" in text][:1]
             label, group, split = (next(iter(texts.get(role, ())), "") for role in ("label", "group", "split"))
             if name:
                 found.names[key := alike(_relative(name))] = _relative(name)
@@ -103,13 +110,13 @@ def with_rows(said: SidecarTexts, path: str, tables: Mapping[str, FolderMetadata
     return said
 
 
-def _rows(file: Path) -> Iterator[tuple[int, Mapping[str, object] | BadRow]]:
-    if file.suffix.lower() == ".parquet":
+def _rows(file: Path, layout: Dialect | None) -> Iterator[tuple[int, Mapping[str, object] | BadRow]]:
+    if layout is None:
         with pq.ParquetFile(file) as table:
             for batch in table.iter_batches():
                 yield from enumerate(batch.to_pylist(), 1)
     else:
-        yield from table_rows(file, table_dialect(file))
+        yield from table_rows(file, layout)
 
 
 def _roles(row: Mapping[str, object], file: Path) -> dict[str, str]:
