@@ -623,13 +623,15 @@ def test_what_a_tar_holds_besides_is_named(tmp_path):
 
 
 def test_every_table_of_a_folder_is_read_and_what_is_not_used_is_said(tmp_path):
-    for name in "abc":
+    for name in "abcde":
         (tmp_path / f"{name}.png").write_bytes(PNG)
     (tmp_path / "metadata.csv").write_text("file_name,text\na.png,from csv\nc.png,not used\n")
     (tmp_path / "metadata.jsonl").write_text('{"file_name": "b.png", "text": "from jsonl"}\n')
+    (tmp_path / "metadata.tsv").write_text("id\ttext\nd\tof d\ne\n")
     (tmp_path / "c.txt").write_text("beside c")
     found, said = captions_of(tmp_path)
-    assert list(found.values()) == ["from csv", "from jsonl", "beside c"]
+    assert list(found.values()) == ["from csv", "from jsonl", "beside c", "of d", ""]
+    assert "1 rows of metadata.tsv with fewer cells than columns, which have no caption (line 3)" in said
     assert "left out: 1 captions of metadata.csv, of pictures that have another beside them (not used)" in said
 
 

@@ -3,6 +3,7 @@
 This is the layout of Hugging Face's imagefolder. Rows that name no picture of the folder are counted.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from atlas.errors import Refused
-from atlas.sources.columns import column_roles, looks_like_picture, plain_name, roles_in_words
+from atlas.sources.columns import IDS, column_roles, looks_like_picture, plain_name, roles_in_words
 from atlas.sources.dialects import Dialect, table_dialect, table_rows
 from atlas.sources.items import Note, printable_line
 from atlas.sources.records import BadRow
@@ -42,8 +43,7 @@ class FolderMetadata:
     names: dict[str, str] = field(default_factory=dict)  # as they are written
     bad: list[str] = field(default_factory=list)
     met: set[str] = field(default_factory=set)
-    unused: list[str] = field(default_factory=list)  # captions of pictures that have another
-    broken: list[str] = field(default_factory=list)  # captions with bytes that are no letters
+    oddities: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))  # what is not used, with examples
 
     def added_to(self, said: SidecarTexts, path: str) -> SidecarTexts:
         """What a picture's sidecars say, with what its row says where they say nothing."""
@@ -54,20 +54,16 @@ class FolderMetadata:
         self.met.add(name)
         row = self.rows[name]
         if said.captions and row.captions and said.captions != row.captions:
-            self.unused.append(row.captions[0])
+            self.oddities["captions of {}, of pictures that have another beside them"].append(row.captions[0])
         merged = {part: getattr(said, part) or getattr(row, part) for part in ("captions", "label", "group", "split")}
         named_by = said.named_by if said.label else self.place
         return replace(said, **merged, origin=said.origin or self.place, named_by=named_by)
 
     def notes(self) -> Iterator[Note]:
         """The columns in use, rows that name no picture, and bad lines."""
-        yield Note("taken", f"{self.place}: {self.about}", len(self.rows))
-        if self.broken:
-            text = f"rows of {self.place} with broken letters, shown as \ufffd"
-            yield Note("left", text, len(self.broken), self.broken[0][:60])
-        if self.unused:
-            text = f"captions of {self.place}, of pictures that have another beside them"
-            yield Note("left", text, len(self.unused), printable_line(self.unused[0])[:60])
+        yield Note("taken", f"{self.place}: {self.about or 'no row can be read'}", len(self.rows))
+        for text, examples in self.oddities.items():
+            yield Note("left", text.format(self.place), len(examples), printable_line(examples[0])[:60])
         if lost := [row for name, row in self.names.items() if name not in self.met]:
             yield Note("lost", f"rows of {self.place} that name no picture here", len(lost), lost[0])
         if self.bad:
@@ -89,7 +85,12 @@ def read_metadata(file: Path, inside: str) -> FolderMetadata:
             found.about = found.about or roles_in_words(roles, list(row)) + encoding
             name = next(iter(cell_texts(row.get(roles["image"]))), "")
             texts = {role: cell_texts(row.get(column)) for role, column in roles.items()}
-            found.broken += [text for text in texts.get("caption", ()) if "\ufffd" in text][:1]
+            if any("\ufffd" in text for text in texts.get("caption", ())):
+                found.oddities["rows of {} with broken letters, shown as \ufffd"].append(texts["caption"][0])
+            if row.get(roles.get("caption", ""), "") is None and layout and layout.separator:
+                found.oddities["rows of {} with fewer cells than columns, which have no caption"].append(
+                    f"line {number}"
+                )
             label, group, split = (next(iter(texts.get(role, ())), "") for role in ("label", "group", "split"))
             if name:
                 found.names[key := alike(_relative(name))] = _relative(name)
@@ -123,7 +124,13 @@ def _roles(row: Mapping[str, object], file: Path) -> dict[str, str]:
     """The columns by role; file_name, the name that Hugging Face asks for, comes before all others."""
     usual = [column for column in row if plain_name(column) in ("filename", "imagefilename")]
     named = [column for column in usual if looks_like_picture(row[column])][:1]
-    return column_roles(list(row), dict.fromkeys(("image",), *named) if named else {}, str(file), row)
+    try:
+        return column_roles(list(row), dict.fromkeys(("image",), *named) if named else {}, str(file), row)
+    except Refused:
+        numbers = [column for column in row if plain_name(column) in IDS]  # names without their suffixes
+        if not numbers:
+            raise
+        return column_roles(list(row), {"image": numbers[0]}, str(file), row)
 
 
 def _relative(name: str) -> str:

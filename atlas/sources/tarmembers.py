@@ -9,6 +9,7 @@ from typing import BinaryIO
 
 from atlas.formatting import Record
 from atlas.sources.items import printable_line
+from atlas.sources.signatures import head_of, kind_of_file
 
 MAX_HEADER = 2**20  # bytes of a tar header that tells about the next member
 _ABOUT_NEXT = frozenset(
@@ -40,7 +41,8 @@ def read_members(file: Path) -> Members:
                 shard.seek(start)
                 start = _read_part(shard, found[-1])
     except _TAR_FAULTS as error:
-        fault = printable_line(error) or type(error).__name__
+        kind = kind_of_file(head_of(file)) if not any(found) else ""
+        fault = f"it is {kind}" if kind else printable_line(error) or type(error).__name__
     members = Members(fault=fault)
     for part in found:
         members.groups += _without_repeats(_followed(part, members.dead))
