@@ -594,6 +594,19 @@ def test_links_in_a_tar_stand_for_their_files(tmp_path):
         found["e.png"].load()
 
 
+def test_links_in_joined_shards_stay_in_their_own(tmp_path):
+    with tarfile.open(tmp_path / "s.tar", "w") as tar:
+        for colour in ("red", "blue"):
+            link = tarfile.TarInfo("zz.png")
+            link.type, link.linkname = tarfile.SYMTYPE, "a.png"
+            file = tarfile.TarInfo("a.png")
+            file.size = len(image_bytes(colour))
+            tar.addfile(file, io.BytesIO(image_bytes(colour)))
+            tar.addfile(link)
+    shades = [item.load().getpixel((0, 0)) for item in parse(str(tmp_path / "s.tar"))]
+    assert shades == [(255, 0, 0), (255, 0, 0), (0, 0, 255), (0, 0, 255)]
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
@@ -766,6 +779,10 @@ def test_shards_beside_other_shards_are_named(tmp_path):
     assert "1 files of columns that hold no pictures, beside others (a.parquet)" in said
     with pytest.raises(Refused, match="its pictures are addresses"):
         parse(str(tmp_path / "a.parquet"))
+    (tmp_path / "q.parquet").write_bytes((tmp_path / "p.parquet").read_bytes()[:-40])
+    items, tally = told(parse(str(tmp_path)))
+    assert [item.id.partition("/")[2] for item in items] == ["p.parquet/0", "p.parquet/1", "q.parquet/(rest)"]
+    assert sum(tally.reasons.values()) == 1
 
 
 @pytest.mark.parametrize("orient", ["columns", "index", "split", "table", "records"])

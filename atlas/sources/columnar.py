@@ -53,7 +53,10 @@ class Parquet:
                     yield from self._file(inside, file, table, found)
             except (pa.ArrowException, OSError) as error:
                 kind = "a Parquet" if file.suffix.lower() in (".parquet", ".pq") else "an Arrow"
-                raise Refused(f"{file}: not {kind} file that can be read ({printable_line(error)[:120]})") from None
+                reason = f"not {kind} file that can be read ({printable_line(error)[:120]})"
+                if len(self.files) == 1:
+                    raise Refused(f"{file}: {reason}") from None
+                yield refused_item(f"{self.name}/{inside}(rest)", self.spec, f"its file is {reason}")
         if len(without) == len(self.files) or (without and self.columns):
             raise without[0][1]
         if without:

@@ -1,6 +1,7 @@
 """The members of a tar shard: files and links to files, in groups within which no path repeats."""
 
 import tarfile
+from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -45,7 +46,9 @@ def read_members(file: Path) -> Members:
         fault = f"it is {kind}" if kind else printable_line(error) or type(error).__name__
     members = Members(fault=fault)
     for part in found:
-        members.groups += _without_repeats(_followed(part, members.dead))
+        all_files = {plain_path(member.name): member for member in part if not member.issym()}
+        for group in _without_repeats([member for member in part if not member.isdir()]):
+            members.groups.append(_followed(group, all_files, members.dead))
     return members
 
 
@@ -68,12 +71,14 @@ def _read_part(shard: BinaryIO, found: list[tarfile.TarInfo]) -> int | None:
     return None
 
 
-def _followed(members: list[tarfile.TarInfo], dead: list[tarfile.TarInfo]) -> list[tarfile.TarInfo]:
-    """Files and links to files, these with the place of the file's bytes; links to none are added to `dead`."""
-    files: dict[str, tarfile.TarInfo] = {}  # a hard link leads to a file before it, a symbolic one to any
-    for member in members:
-        if not member.issym():
-            files[plain_path(member.name)] = member
+def _followed(
+    members: list[tarfile.TarInfo], all_files: Mapping[str, tarfile.TarInfo], dead: list[tarfile.TarInfo]
+) -> list[tarfile.TarInfo]:
+    """Files and links to files of a group, these with the place of the file's bytes; links to none join `dead`.
+
+    A hard link leads to a file before it, a symbolic one to any: of its own group, if that has it.
+    """
+    files = {**all_files, **{plain_path(member.name): member for member in members if not member.issym()}}
     links = {plain_path(member.name): member for member in members if member.issym()}
     before: dict[str, tarfile.TarInfo] = {}
     found = []
