@@ -793,6 +793,8 @@ def test_json_of_pandas(tmp_path, orient):
     items, tally = told(parse(str(tmp_path / "t.json")))
     assert [(item.caption, item.label) for item in items] == [("x", "1"), ("", "2"), ("z", "3")]
     assert not tally.reasons
+    pd.DataFrame({"id": ["a"], "text": ["x"]}).to_json(tmp_path / "id.json", orient=orient)
+    assert [item.caption for item in parse(str(tmp_path / "id.json"))] == ["x"]
 
 
 @pytest.mark.parametrize(
@@ -802,6 +804,12 @@ def test_addresses_without_names_of_columns(tmp_path, body):
     (tmp_path / "t.tsv").write_text(body)
     with pytest.raises(Refused, match=r"its first line holds addresses and no names of columns: download them first"):
         parse(str(tmp_path / "t.tsv"))
+
+
+def test_a_column_of_addresses_is_told_by_its_cells(tmp_path):
+    (tmp_path / "t.csv").write_text("foto,text\nhttps://host/get?name=a.jpg,x\n")
+    with pytest.raises(Refused, match=r"its pictures are addresses \(column foto\): download them first"):
+        parse(str(tmp_path / "t.csv"))
 
 
 def test_names_without_suffixes_are_found(tmp_path):
@@ -889,10 +897,11 @@ def test_a_picture_whose_name_begins_with_a_number_sign_is_no_remark(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "pixels", [DEPTHS, DEPTHS * 16, DEPTHS / 2047.5 - 1, (DEPTHS / 4095 - 0.45) / 0.225, DEPTHS / 16.06]
+    "pixels", [DEPTHS, DEPTHS * 16, DEPTHS > 2000, DEPTHS / 2047.5 - 1, (DEPTHS / 4095 - 0.45) / 0.225, DEPTHS / 16.06]
 )
 def test_pixels_of_any_range_are_scaled_not_clipped(tmp_path, pixels):
     found = np.asarray(decode_cell(pixels.tolist(), tmp_path))[:, :, 0]
+    pixels = pixels.astype(float)
     wanted = (pixels - pixels.min()) * 255 / np.ptp(pixels)
     assert np.abs(found - wanted).max() <= 1.5
 
@@ -905,6 +914,9 @@ def test_pixels_of_any_range_are_scaled_not_clipped(tmp_path, pixels):
     ],
 )  # fmt: skip
 def test_what_carries_a_picture(tmp_path, cell):
+    pq.write_table(pa.table({"image": [{"foo": PNG, "bar": 1}]}), tmp_path / "no.parquet")
+    with pytest.raises(Refused, match=r"holds structs of foo and bar; give bytes and path$"):
+        parse(str(tmp_path / "no.parquet"))
     for name in ("a.png", "a b.png"):
         (tmp_path / name).write_bytes(PNG)
     cell = cell.replace("{tmp}", str(tmp_path)) if isinstance(cell, str) else cell

@@ -71,11 +71,11 @@ class Parquet:
         images = schema.field(found["image"])
         kind = storage_type(images.type)
         if not (_is_text(kind) or _holds_images(kind)):
-            held = str(images.type)
+            held = f"{images.type}, not image bytes or paths"
             if isinstance(kind, pa.StructType):
                 names = " and ".join(kind.field(i).name for i in range(min(kind.num_fields, 4)))
-                held = f"a struct of {names}; give bytes and path"
-            raise Refused(f"{self.spec}: column {images.name!r} holds {held[:80]}, not image bytes or paths")
+                held = f"structs of {names}; give bytes and path"
+            raise Refused(f"{self.spec}: column {images.name!r} holds {held[:120]}")
         return found
 
     def _file(self, inside: str, file: Path, table: "_Columnar", found: Mapping[str, str]) -> Iterator[Item | Note]:
@@ -261,7 +261,8 @@ def _holds_images(kind: pa.DataType) -> bool:
         return any(_may_be_picture(kind.field(i)) for i in range(kind.num_fields))
     if _is_list(kind):
         inner = storage_type(kind.value_type)  # pyright: ignore[reportAttributeAccessIssue]
-        return pa.types.is_integer(inner) or pa.types.is_floating(inner) or _is_text(inner) or _holds_images(inner)
+        numbers = pa.types.is_integer(inner) or pa.types.is_floating(inner) or pa.types.is_boolean(inner)
+        return numbers or _is_text(inner) or _holds_images(inner)
     binary = pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
     return binary or pa.types.is_fixed_size_binary(kind)
 

@@ -69,11 +69,13 @@ def column_roles(
     twice = next((column for column in chosen.values() if list(found).count(column) > 1), None)
     if twice is not None:
         raise Refused(f"{where}: two columns are called {printable_line(twice)!r}; rename one")
-    pictures = [column for column in found if sample and looks_like_picture(sample.get(column))]
+    named = [column for column in found if sample and looks_like_picture(sample.get(column))]
+    addresses = [column for column in named if sample and is_address(sample.get(column))]
+    pictures = [column for column in named if column not in addresses]
     if "image" not in chosen and pictures:
         chosen["image"] = pictures[0]
     if "image" not in chosen or _is_address_column(chosen["image"], asked, sample):
-        address = next((plain[name] for name in ADDRESSES if name in plain), chosen.get("image"))
+        address = next((plain[name] for name in ADDRESSES if name in plain), chosen.get("image", *addresses[:1]))
         if address is not None:
             raise Refused(
                 f"{where}: its pictures are addresses (column {address}): download them first, as img2dataset does, "

@@ -55,7 +55,9 @@ def _of_object(content: Record) -> object:
     """The records in one object: by column, by row, by picture, or in its only list; itself if there are none."""
     values = list(content.values())
     if all(isinstance(each, dict) for each in values):
-        if _holds_image(content):  # pandas' to_json(): {column: {row: value}}
+        numbers = all(each and all(map(str.isdecimal, each)) for each in values)
+        if _holds_image(content) or (numbers and not all(map(str.isdecimal, content))):
+            # pandas' to_json(): {column: {row: value}}
             rows = dict.fromkeys(row for column in values for row in column)
             return [{name: column.get(row) for name, column in content.items()} for row in rows]
         if all(_holds_image(each) for each in values) and not any(map(looks_like_picture, content)):
