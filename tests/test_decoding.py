@@ -94,15 +94,17 @@ def test_sixteen_bit_is_scaled_not_clipped():
     near(decode(png(3, 1, 16, 4, half)), np.full((1, 3, 3), 255), within=1)
 
 
-@pytest.mark.parametrize("scale", [1, 255, 1000])
+@pytest.mark.parametrize("scale", [0.05, 1, 2, 10, 255, 1000])
 def test_float_and_integer_depths(scale):
     ramp = np.linspace(0, 1, 256, dtype=np.float32).reshape(1, -1).repeat(4, 0)
     grey = np.arange(256)[None, :, None].repeat(4, 0).repeat(3, 2)
-    near(decode(saved(Image.fromarray(ramp * scale), "TIFF")), grey, within=1)
+    image = decode(saved(Image.fromarray(ramp * scale), "TIFF"))
+    near(image, grey, within=1)
+    assert (decoding.STRETCHED in image.info) == (scale not in (1, 255))
     near(decode(saved(Image.fromarray((ramp * 65535).astype(np.int32)), "TIFF")), grey, within=1)
 
 
-@pytest.mark.parametrize("bits", [9, 10, 12])
+@pytest.mark.parametrize("bits", [9, 10, 12, 13, 14, 15])
 def test_few_bits_of_grey_are_stretched_and_said(bits):
     ramp = np.linspace(0, 2**bits - 1, 256).astype(np.uint16).reshape(1, -1).repeat(4, 0)
     grey = np.arange(256)[None, :, None].repeat(4, 0).repeat(3, 2)
@@ -110,8 +112,25 @@ def test_few_bits_of_grey_are_stretched_and_said(bits):
         image = decode(saved(Image.fromarray(ramp), form))
         near(image, grey, within=1)
         assert image.info[decoding.STRETCHED] == bits
-    more = decode(saved(Image.fromarray(ramp * 17), "PNG"))  # beyond 12 bits the file means what it says
-    assert decoding.STRETCHED not in more.info or bits < 9
+    invalid = ramp.copy()
+    invalid[0, 0] = 65535  # depth cameras mark pixels without a value so
+    marked = np.asarray(decode(saved(Image.fromarray(invalid), "PNG")))
+    near(Image.fromarray(marked[1:]), grey[1:], within=1)
+    more = decode(saved(Image.fromarray((ramp.astype(int) * 60000 // ramp.max()).astype(np.uint16)), "PNG"))
+    assert decoding.STRETCHED not in more.info  # with 16 bits the file means what it says
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14])
+@pytest.mark.parametrize("form", [2, 4, 6])  # RGB, grey and alpha, RGB and alpha
+def test_few_bits_of_colour_are_stretched_and_said(bits, form):
+    ramp = np.linspace(0, 2**bits - 1, 256).astype(np.uint16)
+    full = np.full(256, 65535, np.uint16)
+    bands = {2: [ramp, ramp[::-1], 0 * ramp], 4: [ramp, full], 6: [ramp, ramp[::-1], 0 * ramp, full]}[form]
+    image = decode(png(256, 4, 16, form, [np.stack(bands, -1).astype(">u2").tobytes()] * 4))
+    wanted = np.arange(256)
+    shades = [wanted, wanted, wanted] if form == 4 else [wanted, wanted[::-1], 0 * wanted]
+    near(image, np.stack(shades, -1)[None].repeat(4, 0), within=2 ** (16 - bits) * 2)  # Pillow keeps the high byte
+    assert image.info[decoding.STRETCHED] == bits
 
 
 def test_a_camera_s_file_is_not_shown_by_its_preview(tmp_path):

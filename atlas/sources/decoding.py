@@ -1,7 +1,8 @@
 """Decode an image file of any format to RGB, or say in one line why it cannot be decoded.
 
 The format is told by the content, not by the file name. Of an animation the first frame is used, transparent pixels
-become white, more than 8 bits are scaled (not clipped), and EXIF orientation is applied.
+become white, more than 8 bits are scaled (not clipped; stretched where few of them are used), and EXIF orientation
+is applied.
 """
 
 import errno
@@ -19,6 +20,7 @@ from threading import Condition, Lock
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
+from atlas.sources.depths import depth_of, is_deep, stretched_colours
 from atlas.sources.signatures import RAW_SUFFIXES, advice_on, head_of, kind_of_file
 
 MAX_PIXELS = 2**27  # 400 MB as RGB: larger than any photograph, small enough for memory
@@ -38,8 +40,7 @@ _MAY_PASS = {
     for name in ("EACCES", "EPERM", "EIO", "EMFILE", "ENFILE", "ENOMEM", "EAGAIN", "EINTR", "ESTALE", "ETIMEDOUT")
 }
 _PLUGINS = {"HEIC": ("pillow_heif", "register_heif_opener"), "JXL": ("pillow_jxl", "")}  # used if they are installed
-_FEW_BITS = 12  # of grey in a file of 16: such pictures would be nearly black
-STRETCHED = "stretched"  # key in `Image.info`: how many bits of grey were stretched to 8
+STRETCHED = "stretched"  # key in `Image.info`: how many bits were stretched to 8
 _ORIENTATION = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -111,10 +112,14 @@ def _decode(encoded: bytes, at_least: int | None) -> Image.Image:
             if at_least:
                 image.draft(None, (at_least, at_least))  # type: ignore[arg-type] - None: the mode stays
         with _memory.reserve(image.width * image.height * _BYTES_A_PIXEL):
+            deep, bits, pixels = is_deep(image), 0, image
             image.load()
             upright = _UPRIGHT.get(_orientation(image))
-            picture = rgb(image)
-            return picture.transpose(upright) if upright is not None else picture
+            if deep:
+                pixels, bits = stretched_colours(image)
+            picture = said_stretched(rgb(pixels), bits)
+            turned = picture if upright is None else picture.transpose(upright)
+            return said_stretched(turned, picture.info.get(STRETCHED, 0))
 
 
 def _opened(encoded: bytes) -> Image.Image:
@@ -157,14 +162,21 @@ def _orientation(image: Image.Image) -> int:
 def rgb(image: Image.Image) -> Image.Image:
     """Convert an image of any mode to a new RGB image; strip by strip, where the steps between take memory."""
     if image.mode == "F" or image.mode.startswith("I"):
-        scale, bits = _scale(image)
-        picture = _by_strips(image, lambda strip: Image.fromarray(scale(np.asarray(strip))))
-        if bits:
-            picture.info[STRETCHED] = bits
-        return picture
+        depth = depth_of((np.asarray(image.crop(box)) for box in _strips(image)), image.mode != "F")
+        if depth is None:
+            raise Unreadable("no finite pixel")
+        picture = _by_strips(image, lambda strip: Image.fromarray(depth.scaled(np.asarray(strip))))
+        return said_stretched(picture, depth.bits)
     if image.has_transparency_data:
         return _by_strips(image, _on_white)
     return image.convert("RGB")
+
+
+def said_stretched(picture: Image.Image, bits: int) -> Image.Image:
+    """The picture; its info says how many bits were stretched to 8, if any were."""
+    if bits:
+        picture.info[STRETCHED] = bits
+    return picture
 
 
 def _by_strips(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
@@ -182,35 +194,6 @@ def _strips(image: Image.Image) -> Iterator[tuple[int, int, int, int]]:
 def _on_white(image: Image.Image) -> Image.Image:
     picture = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-
-
-def _scale(image: Image.Image) -> tuple[Callable[[np.ndarray], np.ndarray], int]:
-    """Scales grey values of any depth to 8 bits: integers from 0..65,535, floats from 0..1 or 0..255, else by range.
-
-    Integers of 12 bits or fewer, as of microscopes and X-rays, are scaled by their range too: cameras store them in
-    files of 16 bits. The number is that of their bits, else 0.
-    """
-    low, high = np.inf, -np.inf
-    for box in _strips(image):
-        values = np.asarray(image.crop(box)).astype(np.float64)
-        finite = values[np.isfinite(values)]
-        if finite.size:
-            low, high = min(low, float(finite.min())), max(high, float(finite.max()))
-    if low > high:
-        raise Unreadable("no finite pixel")
-    bits = int(high).bit_length() if low >= 0 and high < 2**_FEW_BITS and image.mode != "F" else 0
-    if bits:
-        low = low if low < high else 0.0
-    elif low >= 0 and high <= 65535 and image.mode != "F":
-        low, high = 0.0, 65535.0
-    elif low >= 0 and high <= 255 and image.mode == "F":
-        low, high = 0.0, 255.0 if high > 1 else 1.0
-
-    def scaled(values: np.ndarray) -> np.ndarray:
-        finite = np.nan_to_num(values.astype(np.float64), nan=low, posinf=high, neginf=low)
-        return np.rint(np.clip((finite - low) * (255 / max(high - low, 1e-300)), 0, 255)).astype(np.uint8)
-
-    return scaled, bits
 
 
 def _reason(error: Exception, encoded: bytes = b"") -> str:

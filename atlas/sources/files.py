@@ -1,19 +1,18 @@
 """A folder of image files, with the captions and classes that lie beside them."""
 
 import os
-from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from atlas.errors import Refused
-from atlas.sources.coco import is_coco_name
 from atlas.sources.columns import PICTURE_SUFFIXES
 from atlas.sources.decoding import TRIED_AGAIN, Unreadable, read_bytes
 from atlas.sources.imagefile import image_file_item
-from atlas.sources.items import Item, Note, only_items, printable_line, raise_unreadable, refused_item
-from atlas.sources.metadata import METADATA_NAMES, FolderMetadata, read_metadata
+from atlas.sources.items import SPLITS, Item, Note, only_items, printable_line, raise_unreadable, refused_item
+from atlas.sources.leftovers import notes_on_others
+from atlas.sources.metadata import METADATA_NAMES, FolderMetadata, read_metadata, with_rows
 from atlas.sources.sidecars import (
     CAPTION_SUFFIXES,
     SIDECAR_SUFFIXES,
@@ -24,8 +23,8 @@ from atlas.sources.sidecars import (
     split_name,
     without_masks,
 )
-from atlas.sources.signatures import head_of, kind_of_file
-from atlas.sources.tables import TABLE_SUFFIXES, table_of_texts
+from atlas.sources.signatures import head_of, is_picture_head
+from atlas.sources.tables import table_of_texts
 from atlas.sources.textfiles import MAX_CAPTION
 
 # Files with other suffixes are looked into; those that are no images are left out, in a line of the summary.
@@ -37,28 +36,22 @@ NOT_IMAGES = frozenset((
     ".mov", ".avi", ".mkv", ".webm", ".cls", ".caption", ".captions", ".text", ".cap", ".prompt", ".tags", ".index",
     ".id", ".url", ".lock", ".bin",
 ))  # fmt: skip
-SPLITS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
-    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
-}
 _SHELVES = frozenset(("images", "image", "imgs", "img", "jpegimages", "jpegs", "data"))  # folders that are no class
-_PACKED = (".tar", ".parquet", ".arrow", ".feather")  # sources of their own
 _Place = tuple[tuple[int, int], ...]  # device and inode of a folder and of those around it
 _SILENT = SidecarTexts()
 _DEEPEST = 100  # folders in folders
-_COMPRESSED = (".zip", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 
 
 @dataclass
 class _Outline:
     """What a folder holds besides pictures and the texts beside them, found by one look over its names."""
 
-    metadata: dict[str, FolderMetadata] = field(default_factory=dict)  # by the folder that the table lies in
+    metadata: dict[str, FolderMetadata] = field(default_factory=dict)  # by the path of the table
     texts: list[str] = field(default_factory=list)  # that belong to no picture of their own folder
     moved: dict[str, list[str]] = field(default_factory=dict)  # texts of a picture that lie in another folder
-    left: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))  # files left out, by suffix
+    left: list[str] = field(default_factory=list)  # files left out
     masks: list[str] = field(default_factory=list)
+    named_by: dict[str, None] = field(default_factory=dict)  # what named the classes, in order
 
 
 @dataclass(frozen=True)
@@ -106,15 +99,15 @@ class Folder:
     def _entry(self, inside: str, name: str, sidecars: list[str], outline: _Outline) -> Iterator[Item | Note]:
         path = f"{inside}{name}"
         sidecars += outline.moved.get(path, ())
-        said, fault = _read(self.root, sidecars) if sidecars else (_SILENT, "")
-        for home, table in outline.metadata.items():
-            if path.startswith(home):
-                said = table.added_to(said, path.removeprefix(home))
+        said, fault = _read(self.root, sidecars, name) if sidecars else (_SILENT, "")
+        said = with_rows(said, path, outline.metadata)
         folders = inside.split("/")[:-1]
         label, split = folder_class(folders, self.name)
         if said.key and said.key.startswith(label):
             label = ""  # the shard of img2dataset
         yield from said.notes()
+        if said.label or label:
+            outline.named_by[said.named_by if said.label else "the folder of a picture"] = None
         label, group = said.label or label, said.group or (folders[0] if folders else self.name)
         texts = {"caption": said.captions, "label": (printable_line(label),), "group": (printable_line(group),)}
         texts["split"] = (said.split or split,)
@@ -154,7 +147,7 @@ def is_picture(name: str, path: Path) -> bool:
         head = head_of(path) if path.is_file() else b""
     except OSError:
         return True
-    return kind_of_file(head) not in ("text", "JSON", "XML", "HTML") if head else True
+    return is_picture_head(head) if head else True
 
 
 def sorted_files(
@@ -180,9 +173,7 @@ def _outline(root: Path) -> _Outline:
     if found.texts:
         found.moved, lost = match_across(_all_pictures(root, "", ()), found.texts)
         found.texts = [path for path in lost if split_name(path)[2] in CAPTION_SUFFIXES]
-        for path in lost:
-            if split_name(path)[2] not in CAPTION_SUFFIXES:  # a description of something else
-                found.left[split_name(path)[2]].append(path)
+        found.left += [path for path in lost if split_name(path)[2] not in CAPTION_SUFFIXES]  # of something else
     return found
 
 
@@ -198,17 +189,17 @@ def _look_over(folder: Path, inside: str, above: _Place, found: _Outline) -> Non
     entries, here = _listed_if_possible(folder, above)
     pictures, texts, others = sorted_files([entry.name for entry in entries if not _is_folder(entry)], folder)
     if tables := [name for name in (*texts, *others) if name.lower() in METADATA_NAMES]:
-        found.metadata[inside] = read_metadata(folder / tables[0], inside)
+        found.metadata |= {f"{inside}{name}": read_metadata(folder / name, inside) for name in tables}
     for name in match_beside(pictures, texts, False)[1] if texts else ():
         if name not in tables:
             is_table = name.lower().endswith(".txt") and _is_table(folder / name)
-            (found.left[".txt"] if is_table else found.texts).append(f"{inside}{name}")
+            (found.left if is_table else found.texts).append(f"{inside}{name}")
     for name in others:
         suffix = os.path.splitext(name)[1].lower()
         if suffix in PICTURE_SUFFIXES:
             found.masks.append(f"{inside}{name}")
         elif name not in tables:
-            found.left[suffix].append(f"{inside}{name}")
+            found.left.append(f"{inside}{name}")
     for entry in entries:
         if _is_folder(entry):
             _look_over(Path(entry.path), f"{inside}{entry.name}/", here, found)
@@ -224,33 +215,17 @@ def _all_pictures(folder: Path, inside: str, above: _Place) -> Iterator[str]:
 
 
 def _notes(spec: str, outline: _Outline) -> Iterator[Note]:
-    """Files left out, and how to ask for them; texts that belong to no picture."""
-    counts = Counter({suffix: len(names) for suffix, names in outline.left.items()})
-    rest = []
-    described = [name for name in outline.left.get(".json", []) if is_coco_name(name)]
-    if described:
-        yield Note("left", "annotations; name the file to read them", len(described), f"{spec}/{described[0]}")
-        outline.left[".json"] = [name for name in outline.left[".json"] if name not in described]
-    for suffix, count in sorted(counts.items()):
-        if not outline.left[suffix]:
-            continue
-        example = outline.left[suffix][0]
-        if suffix in _PACKED or (suffix in (*TABLE_SUFFIXES, ".txt") and suffix != ".json"):
-            yield Note("left", f"{suffix} beside the pictures; name the file to read it", count, f"{spec}/{example}")
-        elif suffix in _COMPRESSED:
-            yield Note("left", f"{suffix} beside the pictures; unpack it to read it", count, example)
-        else:
-            rest += outline.left[suffix]
-    yield Note("taken", "labels: the folder of a picture, unless a file beside it or a table names a class")
-    if rest:
-        yield Note("left", "other files, which are no pictures", len(rest), rest[0])
+    """Where labels came from; files left out, and how to ask for them; texts that belong to no picture."""
+    for named_by in outline.named_by:
+        yield Note("taken", f"labels: {named_by}")
+    yield from notes_on_others(outline.left, "beside the pictures", spec)
     if outline.masks:
         yield Note("left", "masks of other pictures", len(outline.masks), outline.masks[0])
     if outline.texts:
         yield Note("lost", "texts that belong to no picture", len(outline.texts), outline.texts[0])
 
 
-def _read(root: Path, sidecars: Sequence[str]) -> tuple[SidecarTexts, str]:
+def _read(root: Path, sidecars: Sequence[str], picture: str) -> tuple[SidecarTexts, str]:
     """What the sidecars of a picture say; and why one of them cannot be read, or ""."""
     contents: dict[str, bytes] = {}
     for path in sidecars:
@@ -258,7 +233,7 @@ def _read(root: Path, sidecars: Sequence[str]) -> tuple[SidecarTexts, str]:
             contents[path] = read_bytes(root / path, MAX_CAPTION)
         except Unreadable as unreadable:
             return _SILENT, f"its caption {printable_line(path.rpartition('/')[2])}: {unreadable}"
-    return read_sidecars(contents), ""
+    return read_sidecars(contents, picture), ""
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

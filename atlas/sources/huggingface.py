@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from atlas.errors import Refused
-from atlas.sources.columnar import decode_cell
+from atlas.sources.cells import decode_cell
 from atlas.sources.columns import column_roles, roles_in_words
 from atlas.sources.items import Item, Note, image_item, only_items, printable_line
 from atlas.sources.values import cell_texts

@@ -12,6 +12,11 @@ from PIL import Image
 from atlas.sources.decoding import Unreadable
 
 TEXT_ROLES = ("caption", "label", "group", "split")  # what texts say of a picture
+SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
+}  # one name for each split, whoever names it
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u200b\ufeff]")
 
 
@@ -120,7 +125,7 @@ def image_item(
 ) -> Item:
     """The item of an image. `texts`: those of each role (caption, label, group, split), of which the first is used."""
     caption, label, group, split = (next(iter(texts.get(role, ())), "") for role in TEXT_ROLES)
-    captions = tuple(texts.get("caption", ()))
+    captions, split = tuple(texts.get("caption", ())), SPLITS.get(split.lower(), split)
     several = captions if len(captions) > 1 else ()
     return Item(identifier(id), "image", spec, caption, label, group, size, mtime, load, split, several)
 

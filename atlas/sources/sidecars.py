@@ -7,6 +7,7 @@ Paths are relative and written with slashes.
 import json
 import os
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,16 +15,18 @@ from pathlib import PurePosixPath
 
 from atlas.sources.columns import ROLES, plain_name
 from atlas.sources.items import TEXT_ROLES, Note
-from atlas.sources.values import cell_texts, decode_text, first_text
+from atlas.sources.values import cell_texts, first_text, guess_encoding
 
 CAPTION_SUFFIXES = (".txt", ".caption", ".captions", ".text", ".cap", ".prompt", ".tags")  # the first one is used
 SIDECAR_SUFFIXES = frozenset((*CAPTION_SUFFIXES, ".cls", ".json"))
 _ASIDE = frozenset(("seg", "segmentation", "mask", "masks", "depth", "alpha", "matte", "normal", "normals", "canny",
                     "edge", "edges", "panoptic", "instance", "semantic", "label", "annotation", "sketch", "cond",
                     "control", "conditioning"))  # fmt: skip
-_MASK = re.compile(r"[_-](masks?|seg|segmentation|depth)(?=\.|$)", re.IGNORECASE)  # a_mask.png beside a.jpg
+_MASK = re.compile(r"[_-](masks?|seg|segmentation|depth|masklabel|condlabel)(?=\.|$)", re.IGNORECASE)  # a_mask.png
 _NUMBERED = re.compile(r"v?\d", re.IGNORECASE)  # such parts of a name are no kind of view: a.1.jpg, a.v2.jpg
-_SAID = frozenset(("caption", "captions", "text", "txt", "tags", "prompt", "meta", "metadata", "info", "json", "label"))
+_SAID = frozenset(("caption", "captions", "text", "txt", "tags", "prompt", "meta", "metadata", "info", "json"))
+_CLASSES = frozenset(("cls", "class", "label", "target"))  # middles of names, of texts that name a class: a.cls.txt
+_SAID |= _CLASSES
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,12 @@ class SidecarTexts:
     split: str = ""
     key: str = ""  # img2dataset's key of the sample
     origin: str = ""  # where the caption was found
+    named_by: str = "files beside the pictures"  # where the label was found
     numbers: str = ""  # a text that was left out, because it holds numbers alone
     broken: str = ""  # a file that is said to be JSON and is not
+    encoding: str = ""  # in which its text was read, if that is not UTF-8
+    silent: str = ""  # JSON that says nothing of the picture
+    replaced: str = ""  # a text with bytes that are no letters
 
     def notes(self) -> Iterator[Note]:
         """What was taken from them, and what was not."""
@@ -46,6 +53,12 @@ class SidecarTexts:
         if self.numbers:
             text = "texts of numbers alone, as detectors are trained on, are no captions"
             yield Note("left", text, 1, self.numbers)
+        if self.encoding:
+            yield Note("taken", f"texts beside pictures that are not UTF-8, read as {self.encoding}")
+        if self.replaced:
+            yield Note("left", "texts beside pictures with broken letters, shown as \ufffd", 1, self.replaced)
+        if self.silent:
+            yield Note("left", "JSON files beside pictures that hold no caption, class, group or split", 1, self.silent)
         if self.broken:
             yield Note("left", "files beside pictures that are said to be JSON and are not", 1, self.broken)
 
@@ -55,6 +68,11 @@ def split_name(path: str) -> tuple[str, str, str]:
     folder, slash, name = path.rpartition("/")
     stem, suffix = os.path.splitext(name)
     return folder + slash, stem, suffix.lower()
+
+
+def alike(name: str) -> str:
+    """A name without regard to case, and to how its accents are written (macOS writes them apart from the letter)."""
+    return name.casefold() if name.isascii() else unicodedata.normalize("NFC", name).casefold()
 
 
 def without_masks(pictures: Sequence[str], strict: bool) -> tuple[list[str], list[str]]:
@@ -86,18 +104,19 @@ def match_beside(pictures: Sequence[str], texts: Sequence[str], strict: bool) ->
         name, (_, stem, _) = path.rpartition("/")[2], split_name(path)
         for each in {stem, name}:
             exact[each].append(path)
-            loose[each.casefold()].append(path)
-        keys[name.partition(".")[0]].append(path)
+            loose[alike(each)].append(path)
+        keys[alike(name.partition(".")[0])].append(path)
     found: dict[str, list[str]] = defaultdict(list)
     lost = []
     for path in texts:
         stem = split_name(path)[1]
         key, _, middle = stem.partition(".")
-        owners = exact.get(stem) or loose.get(stem.casefold())
+        alone = keys.get(alike(key), []) if len(keys.get(alike(key), ())) == 1 else []
+        owners = exact.get(stem) or loose.get(alike(stem))
         if not owners and middle and (middle.lower() in _SAID or (strict and not _NUMBERED.match(middle))):
-            owners = exact.get(key) or (keys[key] if len(keys.get(key, ())) == 1 else [])
-        if not owners and strict and len(keys.get(stem.partition(".")[0], ())) == 1 and not middle:
-            owners = keys[stem]
+            owners = exact.get(key) or loose.get(alike(key)) or alone
+        if not owners and strict and not middle:
+            owners = alone
         for owner in owners or ():
             found[owner].append(path)
         lost += [] if owners else [path]
@@ -134,33 +153,48 @@ def match_across(pictures: Iterable[str], texts: Sequence[str]) -> tuple[dict[st
 def _shortened(path: str) -> set[str]:
     """A path without its suffix, and the same with one of its folders left out."""
     *folders, name = path.split("/")
-    stem = split_name(name)[1].casefold()
-    whole = [folder.casefold() for folder in folders]
+    stem = alike(split_name(name)[1])
+    whole = [alike(folder) for folder in folders]
     short = [whole[:i] + whole[i + 1 :] for i in range(len(whole))]
     return {"/".join([*each, stem]) for each in (whole, *short)}
 
 
-def read_sidecars(contents: Mapping[str, bytes]) -> SidecarTexts:
+def read_sidecars(contents: Mapping[str, bytes], picture: str) -> SidecarTexts:
     """What a picture's sidecar files say, {path: content}. Text files take precedence over JSON."""
-    said: dict[str, str] = {path: decode_text(content) for path, content in contents.items()}
+    encodings = {path: guess_encoding(content) for path, content in contents.items()}
+    said = {path: contents[path].decode(name, "replace").removeprefix("\ufeff") for path, name in encodings.items()}
+    other = next((name for name in encodings.values() if not name.startswith("utf")), "")
+    replaced = next((path for path, text in said.items() if "\ufffd" in text), "")
     described: dict[str, object] = {}
-    broken = ""
+    broken = silent = ""
     for path, text in said.items():
         if split_name(path)[2] == ".json":
             found = _json_object(text)
             broken = path if found is None else broken
+            silent = path if found is not None and not any(map(cell_texts, found.values())) else silent
             described |= {role: value for role, value in (found or {}).items() if value is not None}
     order = {suffix: number for number, suffix in enumerate(CAPTION_SUFFIXES)}
-    written = sorted((order[end], path) for path in said if (end := split_name(path)[2]) in order)
+    classes = [text for path, text in said.items() if _names_class(path, picture)]
+    texts = [path for path in said if not _names_class(path, picture)]
+    written = sorted((order[end], path) for path in texts if (end := split_name(path)[2]) in order)
     numbers = [path for _, path in written if _is_numbers(said[path])]
     prose = [said[path] for _, path in written if path not in numbers]
     captions = tuple(dict.fromkeys(line for text in (*prose, described.get("caption")) for line in cell_texts(text)))
-    classes = [text for path, text in said.items() if split_name(path)[2] == ".cls"]
     label = next((line for text in (*classes, described.get("label")) for line in cell_texts(text)), "")
     group, split, key = (first_text(described.get(name)) for name in ("group", "split", "key"))
     ends = [split_name(path)[2] for _, path in written if prose] or [".json"]
     origin = f"{ends[0]} files of the same names" if captions else ""
-    return SidecarTexts(captions, label, group, split, key, origin, "".join(numbers[:1]), broken)
+    return SidecarTexts(
+        captions, label, group, split, key, origin, numbers="".join(numbers[:1]), broken=broken, silent=silent,
+        encoding=other, replaced=replaced,
+    )  # fmt: skip
+
+
+def _names_class(path: str, picture: str) -> bool:
+    """Whether a file beside a picture names its class: a.cls, or a.cls.txt and a.label.txt beside a.jpg."""
+    _, stem, suffix = split_name(path)
+    middle = stem.rpartition(".")[2].lower() if "." in stem else ""
+    return suffix == ".cls" or (middle in _CLASSES and suffix != ".json" and stem != split_name(picture)[1])
 
 
 def _is_numbers(text: str) -> bool:
@@ -177,6 +211,8 @@ def _json_object(text: str) -> dict[str, object] | None:
         read = json.loads(text)
     except (ValueError, RecursionError):
         return None
+    if isinstance(read, str) or (isinstance(read, list) and all(isinstance(each, str) for each in read)):
+        return {"caption": read}
     if not isinstance(read, dict):
         return {}
     named = {plain_name(str(key)): value for key, value in reversed(read.items())}

@@ -43,6 +43,11 @@ _STARTS: tuple[tuple[bytes, str], ...] = (
     (b"gimp xcf", "XCF"),
     (b"DDS ", "DDS"),
 )
+_PICTURE_STARTS = re.compile(
+    rb"\xff\xd8\xff|\x89PNG|GIF8|BM.{12}|II[*+]\0|MM\0[*+]|P[1-7][\s#]|RIFF.{4}WEBP|.{4}ftypavi[fs]|qoif|8BPS|icns"
+    rb"|\0\0\x01\0.\0|\0\0\0\x0cjP  |\xff\x4f\xff\x51|\x01\xda[\x00\x01][\x01\x02]",
+    re.DOTALL,
+)
 _ADVICE = {
     "HEIC": "HEIC: convert it, or pip install pillow-heif",
     "JXL": "JPEG XL: convert it, or pip install pillow-jxl-plugin",
@@ -73,6 +78,19 @@ def kind_of_file(head: bytes) -> str:
     if head[128:132] == b"DICM":
         return "DICOM"
     return _kind_of_text(head)
+
+
+def is_picture_head(head: bytes) -> bool:
+    """Whether a file with these first bytes is a picture: one that Pillow reads, or of a kind with advice for it."""
+    return bool(_PICTURE_STARTS.match(head)) or kind_of_file(head) in (
+        "HEIC",
+        "JXL",
+        "RAW",
+        "SVG",
+        "DICOM",
+        "EXR",
+        "HDR",
+    )
 
 
 def _kind_of_text(head: bytes) -> str:

@@ -21,11 +21,15 @@ from atlas.formatting import Record
 from atlas.sources import builtin
 from atlas.sources.archives import Tars
 from atlas.sources.columnar import COLUMNAR_SUFFIXES, Parquet
-from atlas.sources.columns import ROLES
+from atlas.sources.columns import PICTURE_SUFFIXES, ROLES
+from atlas.sources.dialects import SEPARATORS
 from atlas.sources.files import Folder, holds_pictures
 from atlas.sources.huggingface import HuggingFace
 from atlas.sources.items import Item, Note, Source, Telling, only_items
-from atlas.sources.tables import SEPARATORS, TABLE_SUFFIXES, Paths, Table, table_of_texts
+from atlas.sources.leftovers import COMPRESSED, notes_on_others
+from atlas.sources.records import TABLE_SUFFIXES
+from atlas.sources.tables import Paths, Table, table_of_texts
+from atlas.sources.textfiles import read_given_json
 
 __all__ = ["Item", "Source", "join", "parse"]
 _PACKAGED = ("emoji", "words", "texts")
@@ -218,9 +222,20 @@ def _path(spec: str, body: str, given: Mapping[str, str]) -> Source:
         return Paths(path.name, spec, path)
     if suffix in _PACKED:
         return _shards(spec, [path], path.name, path, given)
-    if suffix in (".gz", ".tgz", ".bz2", ".xz", ".zst", ".zip", ".7z", ".rar"):
-        raise Refused(f"{spec}: compressed; unpack it first (members are read by their place in the file)")
-    raise Refused(f"{spec}: give a folder, a .txt list, a .csv, .tsv or .jsonl table, .tar shards, .parquet or .arrow")
+    raise Refused(f"{spec}: {_advice_on_file(path)}")
+
+
+def _advice_on_file(path: Path) -> str:
+    """What to give instead of a file that is no source."""
+    suffix = path.suffix.lower()
+    if suffix in COMPRESSED:
+        packed = path.name.lower().endswith((".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst"))
+        return "compressed; unpack it first" + (" (members are read by their place in the file)" if packed else "")
+    if suffix in PICTURE_SUFFIXES:
+        return "one picture: give its folder"
+    if suffix in (".xlsx", ".xls", ".ods", ".numbers"):
+        return f"{suffix}: save it as CSV"
+    return "give a folder, a .txt list, a .csv, .tsv or .jsonl table, .tar shards, .parquet or .arrow"
 
 
 def _directory(spec: str, path: Path, given: Mapping[str, str]) -> Source:
@@ -228,23 +243,46 @@ def _directory(spec: str, path: Path, given: Mapping[str, str]) -> Source:
     if holds_pictures(path):
         _options(spec, given, {})
         return _folder(spec, path)
+    files, cached = _below(path)
     for suffixes in ((".tar",), (".parquet", ".pq"), (".arrow", ".feather")):  # img2dataset: a Parquet beside each tar
-        if shards := _below(path, suffixes):
-            return _shards(spec, shards, _name(path), path, given)
+        if shards := [file for file in files if file.suffix.lower() in suffixes]:
+            chosen = set(shards)
+            rest = [str(file.relative_to(path)) for file in files if file not in chosen]
+            beside = tuple(notes_on_others(rest, "beside the shards", spec))
+            if cached:
+                beside += (Note("left", "files of the cache of a saved data set", len(cached), str(cached[0])),)
+            return _shards(spec, shards, _name(path), path, given, beside)
     _options(spec, given, {})
-    if tables := _below(path, (".csv", ".tsv", ".jsonl")):
-        few = ", ".join(str(table.relative_to(path)) for table in tables[:3])
-        raise Refused(f"{spec}: no images in it, but a table ({few}): name that, if it lists images")
+    for suffixes, said in (
+        (TABLE_SUFFIXES[:-1], "a table ({}): name that, if it lists images"),
+        (COMPRESSED, "compressed files ({}): unpack them"),
+    ):
+        if found := [str(file.relative_to(path)) for file in files if file.suffix.lower() in suffixes]:
+            raise Refused(f"{spec}: no images in it, but {said.format(', '.join(found[:3]))}")
     return _folder(spec, path)
 
 
-def _below(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """The files below a folder with one of these suffixes, in any case, without hidden ones, in order."""
-    found = []
+def _below(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The files below a folder, without hidden ones, in order; and the caches of the data sets that are saved there."""
+    found, cached = list[Path](), list[Path]()
     for here, folders, files in os.walk(folder, followlinks=False):
         folders[:] = sorted(name for name in folders if not name.startswith((".", "_")))
-        found += [Path(here, name) for name in files if name.lower().endswith(suffixes) and name[0] not in "._"]
-    return sorted(found, key=lambda file: os.path.relpath(file, folder).split("/"))
+        rows = _rows_of_saved(Path(here)) if "state.json" in files else None
+        for name in files:
+            if rows is None or name in rows:
+                found += [] if name[0] in "._" or name == "dataset_dict.json" else [Path(here, name)]
+            elif name.endswith(".arrow"):
+                cached.append(Path(here, name))
+    return sorted(found, key=lambda file: os.path.relpath(file, folder).split("/")), cached
+
+
+def _rows_of_saved(folder: Path) -> set[str] | None:
+    """The files of a data set that Hugging Face's library saved here: beside them lie those of its cache."""
+    try:
+        state = read_given_json(folder / "state.json")
+        return {file["filename"] for file in state["_data_files"]} if isinstance(state, dict) else None
+    except (Refused, OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _pattern(spec: str, body: str, given: Mapping[str, str]) -> Source:
@@ -271,11 +309,13 @@ def _pattern(spec: str, body: str, given: Mapping[str, str]) -> Source:
     return _shards(spec, files, _name(parent), parent, given)
 
 
-def _shards(spec: str, files: list[Path], name: str, parent: Path, given: Mapping[str, str]) -> Source:
+def _shards(
+    spec: str, files: list[Path], name: str, parent: Path, given: Mapping[str, str], beside: tuple[Note, ...] = ()
+) -> Source:
     """A source of tar or Parquet files; ids contain the path of the file below `parent`, unless it is the only one."""
     inside = [os.path.relpath(file, parent) for file in files]
     named = tuple(("" if place == "." else f"{place}/", file) for place, file in zip(inside, files, strict=True))
     if files[0].suffix.lower() in COLUMNAR_SUFFIXES:
-        return Parquet(name, spec, named, _options(spec, given, _COLUMNS))
+        return Parquet(name, spec, named, _options(spec, given, _COLUMNS), beside)
     _options(spec, given, {})
-    return Tars(name, spec, named)
+    return Tars(name, spec, named, beside)

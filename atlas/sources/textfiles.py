@@ -91,7 +91,7 @@ def text_encoding(file: Path) -> str:
             while text.read(_SAMPLE):
                 pass
     except UnicodeDecodeError:
-        return guess_encoding(head if not head.isascii() else _beyond_ascii(file))
+        return guess_encoding(_beyond_ascii(file))
     except OSError as error:
         raise Refused(f"{file}: cannot be read ({(error.strerror or 'unknown').lower()})") from None
     return "utf-8-sig"

@@ -5,6 +5,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 
 from charset_normalizer import from_bytes
 
@@ -17,6 +18,7 @@ NULLS = frozenset((
 ))  # fmt: skip
 _TEXT_KEYS = ("caption", "captions", "text", "raw", "prompt", "title", "description", "en", "eng", "english", "name")
 _ENCODINGS = ["cp932", "gb18030", "big5", "euc_kr", "euc_jp", "cp1251", "koi8_r"]
+_WHOLE_LETTERS = 2  # of UTF-8 beyond ASCII for a broken one: other encodings form fewer by chance
 _SAMPLE = 1 << 16  # bytes from which an encoding is told
 _LONGEST_LITERAL = 100_000  # characters of a list that was written as text
 
@@ -80,20 +82,27 @@ def _of_mapping(value: Mapping[object, object]) -> tuple[str, ...]:
 
 
 def decode_text(data: bytes) -> str:
-    """The text of some bytes: UTF-16 with a byte order mark, UTF-8, else the encoding that they look like."""
+    """The text of some bytes: UTF-16 with a byte order mark, UTF-8, else the encoding that they look like.
+
+    Bytes that are no letters in it become the replacement character.
+    """
     return data.decode(guess_encoding(data), "replace").removeprefix("\ufeff")
 
 
 def guess_encoding(data: bytes) -> str:
-    """The encoding of a text's bytes. Where most bytes beyond ASCII stand alone, they are Windows-1252 letters."""
+    """The encoding of a text's bytes: UTF-8 also where a few letters are broken, as in text that was cut or mixed.
+
+    Where most bytes beyond ASCII stand alone, they are Windows-1252 letters.
+    """
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return "utf-16"
-    try:
+    with suppress(UnicodeDecodeError):
         data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        if error.reason == "unexpected end of data" and error.start > len(data) - 4:  # a sample ends inside a letter
-            return "utf-8-sig"
-    else:
+        return "utf-8-sig"
+    text = data.decode("utf-8", "replace")
+    broken = text.count("\ufffd")
+    whole = sum(not letter.isascii() for letter in text) - broken
+    if whole >= _WHOLE_LETTERS * broken or (whole and broken == 1 and text[-1] == "\ufffd"):
         return "utf-8-sig"
     sample = data[:_SAMPLE]
     runs = [len(run) for run in re.findall(rb"[\x80-\xff]+", sample)]

@@ -114,7 +114,7 @@ def collect(
 def _summary(store: Store, tally: Tally) -> list[str]:
     """What came of all inputs, in lines."""
     stretched = sum(read_json(shard.folder / "shard.json").get("stretched", 0) for shard in store.shards)
-    said = [f"{stretched:,} pictures of 12 bits of grey or fewer were stretched to 8"] if stretched else []
+    said = [f"{stretched:,} pictures that use few of their bits were stretched to 8"] if stretched else []
     return [*tally.lines(Counter(store.rejects["reason"].to_pylist())), *said]
 
 

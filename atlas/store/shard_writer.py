@@ -57,7 +57,7 @@ class Ready:
     width: int = 0
     height: int = 0
     content: bytes = b""  # blake2b of the encoded image
-    stretched: bool = False  # grey of few bits, scaled to 8
+    stretched: bool = False  # few bits of many, or numbers of another range, scaled to 8
 
 
 @dataclass
