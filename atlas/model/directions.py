@@ -140,7 +140,7 @@ class Directions:
             parts = {name: getattr(self.rule, name) for name in ("read", "bias", "threshold")}
             arrays |= {f"{_RULE}{name}": part for name, part in parts.items() if part is not None}
             arrays["latents"] = self.latents
-            said["rule"] = json.dumps({"top": self.rule.top, "standard": self.rule.standard})
+            said["rule"] = json.dumps({name: getattr(self.rule, name) for name in ("top", "standard", "signed")})
         save_file({name: np.ascontiguousarray(each) for name, each in arrays.items()}, path, said)
 
     @classmethod
@@ -149,7 +149,7 @@ class Directions:
 
         `u`: the number of neurons the layer must have. Raises Refused for other files.
         """
-        from atlas.model.autoencoders import sae_tensors  # it loads PyTorch
+        from atlas.model.saefiles import sae_tensors  # it loads PyTorch
 
         arrays, _ = sae_tensors(Path(path))
         if not {*_PARTS} <= set(arrays):
@@ -176,13 +176,15 @@ class Directions:
         `atlas.model.autoencoders` has the layouts. Activations are those of the library's own encoder, with its
         thresholds, its k largest and its normalisation. `u`: the number of neurons the layer must have. `centred`:
         whether the encoder reads A less the decoder's bias; by default as the library does. `kind`: standard, topk,
-        batchtopk, jumprelu or gated, where a file does not tell. Raises Refused for what is not understood.
+        batchtopk, jumprelu or gated, where neither the file nor a configuration beside it tells. Raises Refused for
+        what is not understood, and for what may be of several kinds.
         """
         from atlas.model.autoencoders import read_autoencoder
 
         found = read_autoencoder(path, u, centred, kind)
         names = tuple(f"latent {i}" for i in range(len(found.read)))
-        return cls(found.read, found.write, names, found.bias, rectified=True, rule=found.rule)
+        rectified = found.rule is None or not found.rule.signed
+        return cls(found.read, found.write, names, found.bias, rectified, found.rule)
 
     @classmethod
     @accepts(A=2, mask="marks")

@@ -1,5 +1,6 @@
 """Tensors in files: safetensors, torch files read without running code, and what a file is that holds none."""
 
+import json
 import re
 import zipfile
 from collections.abc import Mapping
@@ -7,7 +8,7 @@ from io import BytesIO
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load
 from torch import Tensor
 
@@ -41,6 +42,23 @@ def tensor_file(path: Path, skip_line: bool = False) -> Mapping[str, object]:
         return load(path.read_bytes())
     except (OSError, SafetensorError) as error:
         raise Refused(f"cannot read {path} as safetensors: {' '.join(str(error).split())[:120]}") from None
+
+
+def safetensors_metadata(path: Path) -> dict[str, object]:
+    """The entries that a safetensors file holds beside its tensors, parsed where they are JSON; none of other files."""
+    try:
+        with safe_open(path, "numpy") as file:
+            found = file.metadata() or {}
+    except (OSError, SafetensorError):
+        return {}
+    return {name: _parsed(each) for name, each in found.items()}
+
+
+def _parsed(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 class Unread:
