@@ -165,14 +165,14 @@ def test_formats_that_are_not_read_are_named(tmp_path, start, reason):
 def test_a_file_that_was_cut_and_a_tokenizer_that_is_missing_are_one_line(tmp_path, held, monkeypatch):
     torch.save(dict(held), tmp_path / "x.pt")
     (tmp_path / "x.pt").write_bytes((tmp_path / "x.pt").read_bytes()[:9999])
-    with pytest.raises(Refused, match="the file was not written to the end$"):
+    with pytest.raises(Refused, match=r"the file was not written to the end$"):
         weights.tensor_file(tmp_path / "x.pt")
 
     def offline(*_):
         raise OSError("We couldn't connect to 'https://huggingface.co' to load the files. Check your")
 
     monkeypatch.setattr(open_clip, "get_tokenizer", offline)
-    with pytest.raises(Refused, match="or in the hub's cache$"):
+    with pytest.raises(Refused, match=r"or in the hub's cache$"):
         weights.find_tokenizer("ViT-B-16-SigLIP", None)
 
 

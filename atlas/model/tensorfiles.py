@@ -110,7 +110,7 @@ def _torch_file(path: Path, skip_line: bool) -> Mapping[str, object]:
     except Exception as error:  # damaged archives raise many types of error
         if any(sign in str(error) for sign in ("eights_only", "eights only", "nsupported")):
             raise _objects(path) from None
-        cut = "central directory" in str(error)
+        cut = head_of(path).startswith(b"PK") and not zipfile.is_zipfile(path)
         reason = "the file was not written to the end" if cut else " ".join(str(error).split())[:120]
         raise Refused(f"cannot read {path}: {reason}") from None
     if isinstance(content, Unread):
