@@ -110,9 +110,10 @@ class Directions:
         return V
 
     @classmethod
+    @accepts(ids="whole numbers")
     def neurons(cls, ids: Sequence[int] | Int[np.ndarray, " k"], u: int) -> "Directions":
         """Some neurons of a layer of u neurons, as directions."""
-        ids = np.asarray(ids, np.int64)
+        ids = np.asarray(ids)
         if wrong := [int(i) for i in ids if not 0 <= i < u]:
             raise Refused(f"neuron {wrong[0]} is out of range: the layer has neurons 0 to {u - 1}")
         rows = np.zeros((len(ids), u), np.float32)
@@ -128,6 +129,8 @@ class Directions:
         one component by a unit raises its own activation by one, and no other's.
         """
         D = D.astype(np.float32)
+        if not np.isfinite(D).all():
+            raise Refused("D holds numbers that are not finite")
         read = np.linalg.pinv(D.astype(np.float64)).T.astype(np.float32)
         names = tuple(names) if names is not None else tuple(f"component {i}" for i in range(len(D)))
         return cls(read, D, names, np.zeros(len(D), np.float32), rectified=True)
