@@ -233,6 +233,7 @@ def test_sparse_nmf_refuses_in_a_line_that_names_a(A, fit):
         decompose.SparseNMF(2, random_state=0).fit(A).transform(A[:, :3])
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_numbers_of_factors_neurons_and_folds(A):
     model = decompose.SparseNMF(2, random_state=0, max_iter=500, tol=1e-2)
     for tried in (pd.Series([1, 2]), range(1, 3), torch.tensor([1, 2]), np.array([1.0, 2.0])):
