@@ -2,8 +2,8 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable
-from typing import Literal, ParamSpec, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -11,14 +11,15 @@ from atlas.errors import Refused
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Numbers = Literal[1, 2, "positions", "marks"]
-Wanted = Numbers | Literal["texts"]
-_AXES = {1: "one axis", "marks": "one axis", 2: "two axes, rows and columns", "positions": "two axes, rows and columns"}
+Numbers = Literal[1, 2, "positions", "marks", "whole numbers"]
+Wanted = Numbers | Literal["texts", "whole number"]
+_TWO = "two axes, rows and columns"
+_AXES = {1: "one axis", "marks": "one axis", "whole numbers": "one axis", 2: _TWO, "positions": _TWO}
 
 
 def accepts(**wanted: Wanted) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Decorator: these arguments may be anything that holds numbers (with one or two axes), positions, marks (true or
-    false, one axis) or texts.
+    """Decorator: these arguments may be anything that holds numbers (with one or two axes), positions (two axes), whole
+    numbers (one axis), one whole number, marks (true or false, one axis) or texts.
 
     The function gets NumPy arrays and lists of text. An argument that cannot be one is refused, and named.
     """
@@ -31,14 +32,19 @@ def accepts(**wanted: Wanted) -> Callable[[Callable[P, R]], Callable[P, R]]:
             given = signature.bind(*args, **options)
             for name, kind in wanted.items():
                 value = given.arguments.get(name)
-                if value is not None:
-                    read = given_texts(value, name) if kind == "texts" else given_array(value, kind, name)
-                    given.arguments[name] = read
+                if value is not None or (name in given.arguments and signature.parameters[name].default is not None):
+                    given.arguments[name] = _given(value, kind, name)
             return function(*given.args, **given.kwargs)
 
         return call
 
     return mark
+
+
+def _given(value: object, kind: Wanted, name: str) -> object:
+    if kind == "texts":
+        return given_texts(value, name)
+    return given_number(value, name) if kind == "whole number" else given_array(value, kind, name)
 
 
 def given_array(value: object, kind: Numbers, name: str) -> object:
@@ -54,10 +60,10 @@ def given_array(value: object, kind: Numbers, name: str) -> object:
                 raise Refused(f"{name} holds what is no number ({' '.join(str(error).split())[:80]})") from None
         if found.dtype.kind not in "fiu":
             raise Refused(f"{name} holds {found.dtype}, and numbers are needed")
-        if kind == "positions":
+        if kind in ("positions", "whole numbers"):
             if found.dtype.kind == "f":
                 if not np.isfinite(found).all() or (found != np.rint(found)).any():
-                    raise Refused(f"{name} holds fractions, and positions are whole numbers")
+                    raise Refused(f"{name} holds fractions, and whole numbers are needed")
                 found = found.astype(np.int64)
         elif kind == "marks":
             if not np.isin(found, (0, 1)).all():
@@ -70,9 +76,33 @@ def given_array(value: object, kind: Numbers, name: str) -> object:
 
 def _with_axes(found: object, kind: Numbers, name: str) -> object:
     shape = tuple(getattr(found, "shape", ()))
-    if len(shape) != (1 if kind in (1, "marks") else 2):
+    if len(shape) != (1 if _AXES[kind] == "one axis" else 2):
         raise Refused(f"{name} is an array of shape {shape}; it needs {_AXES[kind]}")
     return found
+
+
+def given_number(value: object, name: str) -> Any:
+    """A single whole number, of Python, NumPy or torch, as an int; objects that are no number as they are."""
+    found = without_tensor(value)
+    found = found.item() if isinstance(found, np.ndarray | np.generic) and found.size == 1 else found
+    if isinstance(found, int) and not isinstance(found, bool):
+        return found
+    if found is None or isinstance(found, str | bytes | bool | float | list | tuple | dict | np.ndarray):
+        raise Refused(f"{name} is {str(value)[:40]!r}, and a whole number is needed")
+    return value
+
+
+def refuse_masked(value: object, name: str) -> None:
+    """Raise Refused for an array some of whose values are masked, because what reads it would read them as numbers."""
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise Refused(f"{name} has masked values: fill them, or leave their rows out")
+
+
+def readable_rows(value: object, name: str) -> Any:
+    """Rows as scikit-learn reads them: tensors and columns of vectors become arrays, and frames stay, with names."""
+    refuse_masked(value, name)
+    column = len(getattr(value, "shape", ())) == 1 and (hasattr(value, "to_numpy") or isinstance(value, np.ndarray))
+    return _plain(value, name) if column or hasattr(value, "to_pylist") else without_tensor(value)
 
 
 def without_tensor(value: object) -> object:
@@ -87,27 +117,50 @@ def without_tensor(value: object) -> object:
 
 def _plain(value: object, name: str) -> object:
     """A value as a NumPy array, or as it is if it can be sliced like one."""
-    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
-        raise Refused(f"{name} has masked values: fill them, or leave their rows out")
+    refuse_masked(value, name)
     if isinstance(value, np.ndarray):
-        return value
+        return _stacked(value, name)
     if hasattr(value, "detach"):
         return without_tensor(value)
+    if hasattr(value, "to_pandas") and hasattr(value, "column_names"):  # a table of Arrow
+        value = value.to_pandas()  # pyright: ignore[reportAttributeAccessIssue]
+    options = {"zero_copy_only": False} if hasattr(value, "to_pylist") else {}  # Arrow's columns
     for method in ("toarray", "to_numpy"):  # sparse matrices; pandas, Polars and Arrow
         if hasattr(value, method):
             try:
-                return np.asarray(getattr(value, method)())
+                found = np.asarray(getattr(value, method)(**options))
             except (ValueError, TypeError) as error:
                 raise Refused(f"{name} cannot be read as an array ({' '.join(str(error).split())[:80]})") from None
+            return _stacked(found, name)
     if hasattr(value, "shape") and hasattr(value, "__getitem__"):
         return value
     if isinstance(value, str | bytes | dict) or not isinstance(value, Iterable):
         raise Refused(f"{name} is a {type(value).__name__}, and an array of numbers is needed")
     try:
         rows = [_plain(row, name) if hasattr(row, "detach") else row for row in value]
-        return np.asarray(rows)
+        return _stacked(np.asarray(rows), name)
     except (ValueError, TypeError) as error:
         raise Refused(f"{name} cannot be read as an array ({' '.join(str(error).split())[:80]})") from None
+
+
+def _stacked(found: np.ndarray, name: str) -> np.ndarray:
+    """A column of vectors, one in each cell, as rows and columns; any other array as it is."""
+    if found.dtype != object or found.ndim != 1 or not len(found) or not _is_vector(found[0]):
+        return found
+    if not all(_is_vector(each) for each in found):
+        raise Refused(f"{name} has vectors in some cells only: leave the other rows out")
+    rows = [np.asarray(without_tensor(each)) for each in found]
+    if len({each.shape for each in rows}) > 1:
+        raise Refused(f"{name} is a column of vectors of different lengths, {', '.join(map(str, _lengths(rows)))}")
+    return np.stack(rows)
+
+
+def _is_vector(cell: object) -> bool:
+    return isinstance(cell, list | tuple | np.ndarray) or hasattr(cell, "detach")
+
+
+def _lengths(rows: Sequence[np.ndarray]) -> list[int]:
+    return sorted({each.size for each in rows})[:3]
 
 
 def given_texts(value: object, name: str) -> list[str]:

@@ -36,7 +36,7 @@ class Candidates:
             raise Refused(f"{len(self.texts)} concepts, {different} of them different: give one or more, each once")
         check_rows(len(self.texts), T=self.T)
         if not np.isfinite(self.T).all():
-            raise Refused("text embeddings hold numbers that are not finite")
+            raise Refused("the text embeddings T hold numbers that are not finite")
 
     @classmethod
     def of(cls, store: Store, clip: Clip, vocabulary: Sequence[str] | None, templates: Templates) -> "Candidates":

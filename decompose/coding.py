@@ -120,9 +120,9 @@ def _check(T: np.ndarray, D: np.ndarray, method: str, penalty: float | int | Non
         raise Refused(f"no method {method!r}; methods are {', '.join(CODING_METHODS)}")
     if T.shape[1] != D.shape[1]:
         raise Refused(f"targets have {T.shape[1]} dimensions, the dictionary has {D.shape[1]}; they must be the same")
-    for name, array in (("targets", T), ("the dictionary", D)):
+    for name, array in (("T", T), ("D", D)):
         if not np.isfinite(array).all():
-            raise Refused(f"{name} hold numbers that are not finite; leave those rows out")
+            raise Refused(f"{name} holds numbers that are not finite; leave those rows out")
     if k is not None and not 1 <= k <= len(D):
         raise Refused(f"k is {k}, but must be 1 to {len(D)}, the number of atoms")
     if method in ("lasso", "logistic"):

@@ -268,7 +268,7 @@ def mean_embedding(E: Rows) -> Float[np.ndarray, " e"]:
     for start in range(0, len(E), RESPONSE_BLOCK):
         total += E[start : start + RESPONSE_BLOCK].sum(0, dtype=np.float64)
     if not np.isfinite(total).all():
-        raise Refused("embeddings hold numbers that are not finite; leave those rows out")
+        raise Refused("the embeddings E hold numbers that are not finite; leave those rows out")
     return (total / len(E)).astype(np.float32)
 
 

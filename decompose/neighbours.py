@@ -14,7 +14,7 @@ from atlas.analysis import parts
 from atlas.analysis.naming import NeuronNames
 from atlas.analysis.significance import p_values, q_values
 from atlas.analysis.stats import TOP_ROWS
-from atlas.arrays import accepts
+from atlas.arrays import accepts, given_number
 from atlas.errors import Refused
 from atlas.model.directions import Directions
 from atlas.store.store import Store
@@ -45,7 +45,7 @@ def similar_neurons(store: Store, neuron: int | Directions, k: int = 10, by: str
     return _named(_ranked(alike, neuron, k, by), "neuron", store, "label")
 
 
-@accepts(A=2, W=2)
+@accepts(A=2, W=2, neuron="whole number")
 def compare_neurons(
     A: Rows, neuron: int | Directions, k: int = 10, by: str = "response", W: Float[np.ndarray, "u e"] | None = None
 ) -> pa.Table:
@@ -103,9 +103,10 @@ def match_neurons(A: Rows, B: Rows, shuffles: int = _ROW_SHUFFLES, seed: int = 0
 
 def checked_neuron(neuron: int, count: int, where: str, what: str = "neuron") -> int:
     """The neuron's number. Raises Refused if there is no such neuron."""
+    neuron = given_number(neuron, what)
     if not 0 <= neuron < count:
         raise Refused(f"{what} {neuron} is out of range: {where} has {what}s 0 to {count - 1}")
-    return int(neuron)
+    return neuron
 
 
 # -- one neuron and all others ----------------------------------------------------------------------------------------
@@ -229,6 +230,7 @@ def _correlation(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> Float[np.nda
         found = part if found is None else found.merge(part)
     if found is None:
         raise Refused("there are no rows to correlate responses over")
-    if not (np.isfinite(found.m2_a).all() and np.isfinite(found.m2_b).all()):
-        raise Refused("activations hold numbers that are not finite; leave those rows out")
+    for name, squares in (("A", found.m2_a), ("B", found.m2_b)):
+        if not np.isfinite(squares).all():
+            raise Refused(f"{name} holds numbers that are not finite; leave those rows out")
     return found.correlation()

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeGuard, no_type_check
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy import sparse
 from scipy.optimize import linear_sum_assignment
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
@@ -19,10 +19,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from atlas.arrays import accepts, without_tensor
+from atlas.arrays import accepts, readable_rows, refuse_masked
 from atlas.errors import Refused
 from atlas.vectors import Rows, scaled_rows
-from decompose.responses import check_factorable, factorable_rows, picked_rows
+from decompose.responses import check_factorable, factorable_rows, picked_rows, refused_in_a_line
 from decompose.solvers.hals import factorise, hals_codes, initial_factors, nmf_objective, sweep
 
 _INITS = ("nndsvd", "nndsvda", "random")
@@ -185,10 +185,9 @@ class SparseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             )
 
     def _read(self, A: Any, reset: bool) -> Float[np.ndarray, "n u"]:
-        kinds = [np.float64, np.float32]
-        A = without_tensor(A)
-        signs, given = self.split is None, ("csr", "csc")
-        A = validate_data(self, A, accept_sparse=given, reset=reset, dtype=kinds, order="C", ensure_non_negative=signs)
+        asked = {"accept_sparse": ("csr", "csc"), "dtype": [np.float64, np.float32], "order": "C"}
+        with refused_in_a_line("A cannot be factored"):
+            A = validate_data(self, readable_rows(A, "A"), reset=reset, ensure_non_negative=self.split is None, **asked)
         dense = A.toarray() if sparse.issparse(A) else A
         A = dense if dense.flags.writeable else dense.copy()  # torch takes no read-only memory
         return A if self.split is None else np.hstack([A.clip(min=0), (-A).clip(min=0)])
@@ -247,6 +246,7 @@ class SparseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 
 def _streams(A: object) -> TypeGuard[Rows]:
     """Whether A is streamed: a memory map, or read by slices and not an array, a sparse matrix or a data frame."""
+    refuse_masked(A, "A")
     whole = type(A) is np.ndarray or sparse.issparse(A) or hasattr(A, "detach") or hasattr(A, "to_numpy")
     return not whole and hasattr(A, "shape") and hasattr(A, "__getitem__")
 
@@ -295,11 +295,11 @@ class Choice:
     stability: Float[np.ndarray, " t"]
 
 
-@accepts(A=2)
+@accepts(A=2, tried="whole numbers")
 def choose_n_components(
     model: SparseNMF,
     A: Float[np.ndarray, "n u"],
-    tried: Sequence[int],
+    tried: Sequence[int] | Int[np.ndarray, " t"],
     folds: int = 4,
     restarts: int = 4,
     seed: int = 0,
@@ -309,7 +309,7 @@ def choose_n_components(
     Numbers whose stability is within 0.05 of the most stable are candidates. The smallest candidate whose error is
     within one standard error of the best candidate's is chosen. Raises `Refused` for few rows or zeros.
     """
-    check_factorable(A, tried, folds)
+    check_factorable(A, tried := [int(k) for k in tried], folds)
     models = [_like(model, n_components=k) for k in tried]
     errors = np.stack([held_out(each, A, folds, seed) for each in models])
     error, spread = errors.mean(1), errors.std(1, ddof=1) / np.sqrt(folds)
@@ -328,6 +328,7 @@ def held_out(model: SparseNMF, A: Float[np.ndarray, "n u"], folds: int = 4, seed
     codes fitted to the neurons they are judged by would always improve with more factors. All rows are read.
     """
     A, rng, errors = factorable_rows(A, model.split is not None), np.random.default_rng(seed), []
+    check_factorable(A, [model.n_components], folds)
     for rows in np.array_split(rng.permutation(len(A)), folds):
         seen = rng.permutation(A.shape[1]) < A.shape[1] // 2
         errors.append(_unseen_error(_like(model).fit(np.delete(A, rows, axis=0)), A[rows], seen))

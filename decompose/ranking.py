@@ -86,8 +86,9 @@ def rank_neurons(
     check_random(len(null))
     X = np.vstack([x, null])
     given, answered = X @ W.T, []
-    if not np.isfinite(given).all():
-        raise Refused("texts or basis hold numbers that are not finite")
+    for name, array in (("x", x), ("null", null), ("W", W)):
+        if not np.isfinite(array).all():
+            raise Refused(f"{name} holds numbers that are not finite")
     if A is not None:
         answers = Responses(A)
         check_rows(answers.width, W=W)
@@ -131,7 +132,7 @@ def response_evidence(
         total = part if not total.size else total + part
         norm += nearness.sum(1)
     if not np.isfinite(norm).all():
-        raise Refused("embeddings hold numbers that are not finite; leave those rows out")
+        raise Refused("the embeddings E hold numbers that are not finite; leave those rows out")
     return total / norm[:, None]
 
 

@@ -4,6 +4,7 @@ A (n, u) activations of u neurons    Z (n, k) readings of k directions; of neuro
 """
 
 from collections.abc import Iterator, Sequence, Sized
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -67,7 +68,7 @@ class Responses:
         for start in range(0, len(self), RESPONSE_BLOCK):
             A = np.asarray(self.array[start : start + RESPONSE_BLOCK], np.float32)
             if not np.isfinite(A).all():
-                raise Refused(f"activations of rows {start} to {start + len(A) - 1} hold numbers that are not finite")
+                raise Refused(f"A holds numbers that are not finite, in rows {start} to {start + len(A) - 1}")
             yield np.arange(start, start + len(A)), A[:, self.some] if chosen is None else chosen.activations(A)
 
     def columns(self, some: slice) -> "Responses":
@@ -162,6 +163,17 @@ def factorable_rows(A: Float[np.ndarray, "n u"], signed: bool) -> Float[np.ndarr
     if not signed and A.size and A.min() < 0:
         raise Refused('A holds numbers below zero: take split="sign" for data of both signs')
     return A
+
+
+@contextmanager
+def refused_in_a_line(what: str) -> Iterator[None]:
+    """Raise Refused in place of a ValueError of several lines, such as scikit-learn raises."""
+    try:
+        yield
+    except ValueError as error:
+        first, *others = str(error).splitlines()
+        advice = [line for line in others if line.startswith("Reshape")]
+        raise Refused(f"{what}: {'. '.join([first.rstrip(':')[:160], *advice])}") from None
 
 
 def check_rows(n: int, **arrays: Sized | None) -> None:

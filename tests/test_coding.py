@@ -198,7 +198,7 @@ def test_what_cannot_be_is_refused(asked, said) -> None:
 
 def test_shapes_and_numbers_that_do_not_fit_are_refused() -> None:
     T, D, _ = planted(n=2)
-    with pytest.raises(Refused, match="dictionary hold numbers"):
+    with pytest.raises(Refused, match="D holds numbers"):
         solve_sparse(T, np.where(np.arange(len(D))[:, None] == 3, np.nan, D), k=2)
     assert CODING_METHODS == ("lasso", "nnls", "omp", "iht", "logistic")
 

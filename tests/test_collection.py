@@ -60,6 +60,31 @@ def test_numbers_that_are_not_finite_are_refused_at_the_first_batch(folder: Path
     assert not list((tmp_path / "out").rglob("mean.npy"))
 
 
+WEIGHTS = {  # what is wrong, and what is said of it
+    "visual.attnpool.c_proj.weight": (1e38, r"the embedding of photos/.* is zero, or too long to be scaled"),
+    "visual.layer4.0.bn3.weight": (1e38, r"holds numbers that are not finite: check the weights"),
+}
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_embeddings_without_length_and_infinite_activations_are_refused(folder: Path, tmp_path: Path, name) -> None:
+    clip = atlas.Clip("mini", device="cpu")
+    factor, reason = WEIGHTS[name]
+    clip.model.get_parameter(name).data.mul_(factor)
+    with pytest.raises(Refused, match=reason):
+        atlas.collect(folder, clip, tmp_path / "store")
+
+
+def test_activations_beyond_half_precision_are_said(folder: Path, tmp_path: Path, capsys) -> None:
+    clip = atlas.Clip("mini", device="cpu")
+    last = clip.model.get_submodule("visual.layer4")[-1].bn3
+    last.bias.data[7] = 1e6
+    store = atlas.collect(folder, clip, tmp_path / "store")
+    assert (store.array("max", "image")[:][:, 7] == 65504).all()
+    said = 3 * len(store)  # max, mean and patch
+    assert f"{said} activations are beyond 65,504, the largest of half precision" in capsys.readouterr().err
+
+
 def test_a_store_holds_what_the_model_says(store: atlas.Store, folder: Path, clip: atlas.Clip) -> None:
     assert store.counts == {"image": SHARD_ROWS + 10, "word": 126, "text": 126}
     names = sorted(folder.iterdir())[:3]

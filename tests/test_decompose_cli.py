@@ -107,6 +107,7 @@ def test_latents_of_an_autoencoder_stand_where_neurons_do(
 ) -> None:
     rows = np.random.default_rng(0).normal(size=(3, 1024)).astype(np.float32)
     save_file({"W_enc": rows.T.copy(), "W_dec": rows}, tmp_path / "sae.safetensors")
+    (tmp_path / "cfg.json").write_text('{"architecture": "standard"}')
     sae = ["--sae", str(tmp_path / "sae.safetensors")]
     assert main(["search", "happy", "--json", *sae]) == 0
     assert {row["label"] for row in json.loads(capsys.readouterr().out)} == {"latent 0", "latent 1", "latent 2"}

@@ -85,7 +85,7 @@ def test_directions_are_saved_and_loaded(tmp_path, rng, autoencoder):
             np.testing.assert_array_equal(getattr(found, part), getattr(each, part))
     with pytest.raises(Refused, match="of a layer of 6 neurons, not of 7"):
         Directions.load(tmp_path / "a.safetensors", 7)
-    save_file(autoencoder, tmp_path / "sae.safetensors")
+    save_file(autoencoder, tmp_path / "sae.safetensors", STANDARD)
     assert Directions.load(tmp_path / "sae.safetensors").names[0] == "latent 0"
     arrays = {"read": some.read, "write": some.write, "bias": some.bias}
     save_file(arrays, tmp_path / "bare.safetensors")
@@ -93,6 +93,9 @@ def test_directions_are_saved_and_loaded(tmp_path, rng, autoencoder):
     save_file(arrays, tmp_path / "bad.safetensors", {"names": "x, y, z"})
     with pytest.raises(Refused, match="names are not a JSON list"):
         Directions.load(tmp_path / "bad.safetensors")
+
+
+STANDARD = {"architecture": "standard"}
 
 
 @pytest.fixture
@@ -112,7 +115,7 @@ def test_an_autoencoder_is_read_however_it_lies(tmp_path, rng, autoencoder, turn
     a, A = autoencoder, rng.normal(size=(7, U)).astype(np.float32)
     keys = ("encoder.weight", "decoder.weight", "encoder.bias", "decoder.bias") if turned else tuple(a)
     arrays = [each.T.copy() if turned and each.ndim == 2 else each for each in a.values()]
-    save_file(dict(zip(keys, arrays, strict=True)), tmp_path / "sae.safetensors")
+    save_file(dict(zip(keys, arrays, strict=True)), tmp_path / "sae.safetensors", STANDARD)
     found = Directions.sae(tmp_path / "sae.safetensors")
     read = {**a, "b_dec": 0 * a["b_dec"]} if turned else a  # a linear decoder's own bias is no part of the encoder
     np.testing.assert_allclose(found.activations(A), latents(read, A), atol=1e-5)
@@ -126,7 +129,7 @@ def test_a_square_autoencoder_goes_by_its_keys(tmp_path, rng):
     save_file({"W_enc": enc, "W_dec": dec}, tmp_path / "a.safetensors")
     save_file({"encoder.weight": enc.T.copy(), "decoder.weight": dec.T.copy()}, tmp_path / "b.safetensors")
     for name in "ab":
-        found = Directions.sae(tmp_path / f"{name}.safetensors")
+        found = Directions.sae(tmp_path / f"{name}.safetensors", kind="standard")
         assert np.array_equal(found.read, enc.T)
         assert np.array_equal(found.write, dec)
 
@@ -139,7 +142,7 @@ def test_other_files_are_refused(tmp_path, autoencoder):
     save_file({**autoencoder, "leak": np.zeros(4, np.float32)}, file)
     with pytest.raises(Refused, match="the tensor leak is not understood"):
         Directions.sae(file)
-    save_file(autoencoder, file)
+    save_file(autoencoder, file, STANDARD)
     with pytest.raises(Refused, match="a layer of 6 neurons, not of 9"):
         Directions.sae(file, u=9)
     file.write_bytes(b"no tensors")

@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 import torch
 
@@ -37,6 +38,40 @@ HOLDERS = {
     "tensor": lambda A, _: torch.tensor(A, requires_grad=True),
     "tensors": lambda A, _: [torch.tensor(row) for row in A],
 }
+
+
+COLUMNS = {
+    "pandas": lambda A: pd.Series(list(A)),
+    "lists": lambda A: pd.Series(A.tolist()),
+    "polars": lambda A: pl.Series(A.tolist()),
+    "polars, fixed": lambda A: pl.Series(A.tolist(), dtype=pl.Array(pl.Float32, A.shape[1])),
+    "arrow": lambda A: pa.array(A.tolist()),
+    "arrow, fixed": lambda A: pa.FixedSizeListArray.from_arrays(pa.array(A.ravel()), A.shape[1]),
+    "chunks": lambda A: pa.chunked_array([A[:3].tolist(), A[3:].tolist()]),
+    "objects": lambda A: pd.Series(list(A)).to_numpy(),
+    "tensors": lambda A: pd.Series([torch.tensor(row) for row in A]),
+    "a table": lambda A: pa.table({str(i): A[:, i] for i in range(A.shape[1])}),
+}
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_a_column_of_vectors_is_an_array(A, name):
+    held = COLUMNS[name](A)
+    np.testing.assert_allclose(given_array(held, 2, "A"), A, rtol=1e-6)
+    assert atlas.Index.build(held).search(held, 1)[1].shape == (40, 1)
+    if name != "a table":
+        found = decompose.SparseNMF(2, random_state=0).fit_transform(held)
+        np.testing.assert_allclose(found, decompose.SparseNMF(2, random_state=0).fit_transform(A), atol=1e-3)
+
+
+def test_columns_of_other_things_are_named():
+    for held, reason in (
+        ([np.ones(2), np.ones(3)], "A is a column of vectors of different lengths, 2, 3"),
+        ([np.ones(2), None], "A has vectors in some cells only"),
+        ([np.array(["a", "b"])] * 2, "A holds what is no number"),
+    ):
+        with pytest.raises(Refused, match=reason):
+            given_array(pd.Series(held), 2, "A")
 
 
 @pytest.mark.parametrize("name", HOLDERS)
@@ -174,3 +209,66 @@ def test_what_cannot_be_mapped_or_factored_is_one_line(A, tmp_path):
     assert decompose.held_out(decompose.SparseNMF(2, split="sign", random_state=0), both, 2).shape == (2,)
     with pytest.raises(Refused, match=r"xy of shape \(n, 2\), got \(40, 3\)"):
         write_points(tmp_path / "map.html", A[:, :3], ["a"] * len(A))
+    for shares, reason in (([0.5] * 3, "40 places have 3 preservation"), ([np.nan] * 40, "preservation holds other")):
+        with pytest.raises(Refused, match=reason):
+            write_points(tmp_path / "map.html", A[:, :2], ["a"] * 40, preservation=shares)
+
+
+def without_a_line(A):
+    broken, far, masked = A.copy(), A.copy(), np.ma.masked_array(A, A > 0.9)
+    broken[3, 2], far[3, 2] = np.nan, np.inf
+    return {"NaN": broken, "infinity": far, "Negative": A - 0.5, "1D": A[:, 0], "dim 3": A[None], "masked": masked,
+            "0 sample": A[:0], "Complex": A.astype(complex), "hello": "hello", "array": None}  # fmt: skip
+
+
+@pytest.mark.parametrize("fit", ["fit", "fit_transform", "partial_fit", "transform", "score"])
+def test_sparse_nmf_refuses_in_a_line_that_names_a(A, fit):
+    for reason, held in without_a_line(A).items():
+        model = decompose.SparseNMF(2, random_state=0)
+        model = model.fit(A) if fit in ("transform", "score") else model
+        with pytest.raises(Refused, match=f"^A .*{reason}") as refused:
+            getattr(model, fit)(held)
+        assert "\n" not in str(refused.value)
+    with pytest.raises(Refused, match=r"^A cannot be factored: X has 3 features, but SparseNMF is expecting 6"):
+        decompose.SparseNMF(2, random_state=0).fit(A).transform(A[:, :3])
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_numbers_of_factors_neurons_and_folds(A):
+    model = decompose.SparseNMF(2, random_state=0, max_iter=500, tol=1e-2)
+    for tried in (pd.Series([1, 2]), range(1, 3), torch.tensor([1, 2]), np.array([1.0, 2.0])):
+        assert decompose.choose(model, A, tried, folds=2, restarts=2).tried == (1, 2)
+    for tried, reason in ((3, "tried is a int"), (["a"], "tried holds what is no number"), ([1.5], "tried holds frac")):
+        with pytest.raises(Refused, match=reason):
+            decompose.choose(model, A, tried)
+    with pytest.raises(Refused, match="1 rows are too few for 4 folds"):
+        decompose.held_out(model, A[:1])
+    assert decompose.compare_neurons(A, torch.tensor(3)).equals(decompose.compare_neurons(A, 3))
+    for neuron in ("3", 1.5, [3], None):
+        with pytest.raises(Refused, match=r"neuron is .* and a whole number is needed"):
+            decompose.compare_neurons(A, neuron)
+    assert Directions.neurons(pd.Series([1, 2]), 8).names == ("neuron 1", "neuron 2")
+    with pytest.raises(Refused, match="ids holds fractions"):
+        Directions.neurons([1.7], 8)
+
+
+@pytest.mark.parametrize("call", [
+    lambda A: atlas.Index.build(A), lambda A: Directions.components(A), lambda A: decompose.held_out(fitted_nmf(), A),
+    lambda A: decompose.compare_neurons(A, 1), lambda A: Directions.neurons([1], 6).activations(A),
+])  # fmt: skip
+def test_none_for_an_array_that_is_needed_is_named(call):
+    with pytest.raises(Refused, match=r"(A|D|vectors) is a NoneType, and an array of numbers is needed"):
+        call(None)
+
+
+def test_what_is_not_finite_is_named(A):
+    broken = np.where(A > 0.9, np.nan, A)
+    for call, name in (
+        (lambda: Directions.components(broken), "D"),
+        (lambda: decompose.compare_neurons(broken, 1), "A"),
+        (lambda: decompose.match_neurons(A, broken), "B"),
+        (lambda: decompose.rank_neurons(A[0], np.repeat(A, 3, 0), broken), "W"),
+        (lambda: decompose.solve(A, broken, "omp", k=1), "D"),
+    ):
+        with pytest.raises(Refused, match=f"^{name} holds numbers that are not finite"):
+            call()

@@ -43,13 +43,25 @@ WAYS = {
     "inside another model": lambda t: {"state_dict": renamed(t, "clip.") | {"head.weight": torch.zeros(2, 2)}},
     "shadow": lambda t: {"ema": {"shadow": t, "decay": 0.9}},
     "nested": lambda t: {"state_dict": {"model": t}},
+    "any name": lambda t: {"network": renamed(t, "net.clip."), "lr": torch.tensor(0.1)},
+    "far inside": lambda t: {
+        "checkpoint": {"state": {"the model": t}},
+        "optimizer": {"state": {0: {"exp_avg": t["logit_scale"]}}},
+    },
+    "wrapped inside": lambda t: {
+        key.replace("visual.", "visual._fsdp_wrapped_module.").replace(
+            "layer", "_checkpoint_wrapped_module.layer"
+        ): each
+        for key, each in t.items()
+    },
     "a scale of one axis": lambda t: t | {"logit_scale": t["logit_scale"][None]},
 }
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_wrappers_are_undone(held, model, way):
-    found = fitting_weights(WAYS[way](dict(held)), model, "it")
+    found, left = fitting_weights(WAYS[way](dict(held)), model, "it")
+    assert left == ""
     assert set(found) == set(model.state_dict())
     assert all(torch.equal(found[key], each) for key, each in held.items())
 
@@ -58,6 +70,17 @@ def test_a_checkpoint_of_a_trainer_gives_the_same_model(tmp_path, held):
     torch.save(WAYS["lightning"](held), tmp_path / "last.ckpt")
     found = Clip("mini", pretrained=tmp_path / "last.ckpt", device="cpu")
     assert found.describe()["weights_sha256"] == Clip("mini", device="cpu").describe()["weights_sha256"]
+
+
+def test_of_several_sets_of_weights_one_is_taken_and_said(tmp_path, held, model, capsys):
+    averaged = {key: each * 2 for key, each in held.items()}
+    for both in ({"model": dict(held), "model_ema": averaged}, {"model_ema": averaged, "model": dict(held)}):
+        found, left = fitting_weights(both, model, "it")
+        assert torch.equal(found["visual.conv1.weight"], held["visual.conv1.weight"])
+        assert left == "the weights in model, not those in model_ema"
+    torch.save(both, tmp_path / "both.pt")
+    assert "not those in model_ema" in Clip("mini", pretrained=tmp_path / "both.pt", device="cpu").describe()["origin"]
+    assert "both.pt holds several sets of weights: the weights in model, not those in" in capsys.readouterr().err
 
 
 class Trap:
@@ -91,6 +114,9 @@ def test_what_does_not_fit_has_a_cause(held, model):
         fitting_weights({"decay": 0.9, "shadow_params": list(held.values())}, model, "it")
     with pytest.raises(Refused, match="holds no tensors: its entries are epoch"):
         fitting_weights({"epoch": 3}, model, "it")
+    moments = {"optimizer": {"state": {0: {"exp_avg": torch.zeros(3)}}}}
+    with pytest.raises(Refused, match=r"tensors in its entry optimizer.state.0: exp_avg, none of which is named as in"):
+        fitting_weights(moments, model, "it")
 
 
 def test_files_that_are_none(tmp_path, held):
@@ -117,6 +143,64 @@ def test_files_that_are_none(tmp_path, held):
     save_file(broken, tmp_path / "nan.safetensors")
     with pytest.raises(Refused, match=r"visual.conv1.weight holds numbers that are not finite"):
         weights.load_model("mini", tmp_path / "nan.safetensors")
+
+
+FORMATS = [
+    (b"GGUF\x03\0\0\0", "it is GGUF, no file of tensors"),
+    (b"\x89HDF\r\n\x1a\n" + b"\0" * 99, "it is HDF5, no file of tensors"),
+    (b"\x08\x07\x12\x07pytorch", "it is ONNX, no file of tensors"),
+    (b"\x82\xa6params\x81", "it is msgpack, as Flax writes it, no file"),
+    (b'{"a": 1}', "it is JSON, no file of tensors"),
+    (b"\x93NUMPY\x01\0v\0", "it is a NumPy array, no file of tensors"),
+]
+
+
+@pytest.mark.parametrize(("start", "reason"), FORMATS)
+def test_formats_that_are_not_read_are_named(tmp_path, start, reason):
+    (tmp_path / "x.pt").write_bytes(start)
+    with pytest.raises(Refused, match=reason):
+        weights.tensor_file(tmp_path / "x.pt")
+
+
+def test_a_file_that_was_cut_and_a_tokenizer_that_is_missing_are_one_line(tmp_path, held, monkeypatch):
+    torch.save(dict(held), tmp_path / "x.pt")
+    (tmp_path / "x.pt").write_bytes((tmp_path / "x.pt").read_bytes()[:9999])
+    with pytest.raises(Refused, match=r"the file was not written to the end$"):
+        weights.tensor_file(tmp_path / "x.pt")
+
+    def offline(*_):
+        raise OSError("We couldn't connect to 'https://huggingface.co' to load the files. Check your")
+
+    monkeypatch.setattr(open_clip, "get_tokenizer", offline)
+    with pytest.raises(Refused, match=r"or in the hub's cache$"):
+        weights.find_tokenizer("ViT-B-16-SigLIP", None)
+
+
+@pytest.mark.parametrize("length", [0x0288, 0x4B50, 0x0280])  # the first bytes of msgpack, a zip and a pickle
+def test_a_safetensors_file_is_told_by_its_header_whatever_its_length_begins_with(tmp_path, length):
+    header = b'{"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'.ljust(length)
+    (tmp_path / "x.bin").write_bytes(length.to_bytes(8, "little") + header + b"\0\0\x80?")
+    assert weights.tensor_file(tmp_path / "x.bin") == {"x": torch.ones(1)}
+
+
+def test_a_torch_file_is_told_by_its_content(tmp_path, held):
+    torch.save(dict(held), tmp_path / "x.safetensors")
+    assert weights.tensor_file(tmp_path / "x.safetensors").keys() == held.keys()
+    for wrapped in ({"w": np.ones(3)}, {"state_dict": {"w": np.ones(3)}, "epoch": 3}):
+        torch.save(wrapped, tmp_path / "x.pt")
+        with pytest.raises(Refused, match="holds NumPy arrays, such as w: save them as tensors"):
+            weights.tensor_file(tmp_path / "x.pt")
+
+
+def test_the_only_file_of_a_folder_is_taken(tmp_path, held):
+    torch.save({"state_dict": dict(held)}, tmp_path / "epoch_3.pt")
+    weights.load_model("mini", tmp_path)
+    torch.save({}, tmp_path / "epoch_1.pt")
+    with pytest.raises(Refused, match=r"holds several checkpoints, epoch_1.pt, epoch_3.pt: name one"):
+        weights.load_model("mini", tmp_path)
+    (tmp_path / "model.safetensors.index.json").write_text("{}")
+    with pytest.raises(Refused, match="its weights are in several files"):
+        weights.load_model("mini", tmp_path)
 
 
 def test_sound_and_other_shapes_are_refused_at_once():
@@ -149,7 +233,7 @@ def test_a_clip_of_transformers_is_the_same_model(monkeypatch):
         {"image_size": SIDE, "patch_size": PATCH, "width": WIDTH, "layers": 2, "head_width": WIDTH},
         {"context_length": LENGTH, "vocab_size": WORDS, "width": WIDTH, "layers": 2, "heads": 1},
     ).eval()
-    ours.load_state_dict(fitting_weights({"model": theirs.state_dict()}, ours, "it"))
+    ours.load_state_dict(fitting_weights({"model": theirs.state_dict()}, ours, "it")[0])
     x, words = torch.randn(2, 3, SIDE, SIDE), torch.randint(1, WORDS - 1, (2, LENGTH))
     words[:, -1] = WORDS - 1
     with torch.no_grad():
@@ -180,7 +264,7 @@ def test_a_siglip_of_transformers_is_the_same_model():
         name, img_size=SIDE, patch_size=PATCH, embed_dim=WIDTH, depth=2, num_heads=1,
         num_classes=0, act_layer="gelu_tanh",
     ).eval()  # fmt: skip
-    ours.load_state_dict(fitting_weights(theirs.state_dict(), ours, "it"))
+    ours.load_state_dict(fitting_weights(theirs.state_dict(), ours, "it")[0])
     x, words = torch.randn(2, 3, SIDE, SIDE), torch.randint(1, WORDS, (2, LENGTH))
     with torch.no_grad():
         out = theirs(pixel_values=x, input_ids=words)

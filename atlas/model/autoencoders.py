@@ -7,40 +7,29 @@ is not understood is an error that names it. No code of a file is run.
     u neurons    K latents
 """
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from jaxtyping import Float
 
 from atlas.errors import Refused
-from atlas.formatting import Record
-from atlas.model.latents import LatentRule, Standard
-from atlas.model.overcomplete import plain_tensors, refuse_unstated
-from atlas.model.saeconfig import KINDS_OF_SAE, stated_encoder
-from atlas.model.tensorfiles import Unread, refuse_bombs, tensor_file
-from atlas.sources.textfiles import read_given_json
+from atlas.model.latents import LatentRule
+from atlas.model.overcomplete import plain_tensors
+from atlas.model.saeconfig import KINDS_OF_SAE, StatedEncoder, stated_encoder
+from atlas.model.saefiles import SAE_PARTS, configurations_beside, sae_tensors, weights_of_sae
 
-_LONGEST_HEADER = 2**20  # bytes of a line of JSON before the tensors
-_FILES = ("sae_weights.safetensors", "sae.safetensors", "ae.pt", "sae.pt", "params.npz", "model.safetensors")
-_CONFIGURATIONS = ("cfg.json", "config.json")
-_WRAPPERS = ("state_dict", "model_state_dict", "sae_state_dict", "model", "sae", "autoencoder", "ae")
-_COUNTERS = frozenset(("stats_last_nonzero", "n_forward_passes_since_fired", "act_freq_scores", "group_sizes",
+_COUNTERS = frozenset(("stats_last_nonzero", "latents_activation_frequency", "latents_mean_square",
+                       "n_forward_passes_since_fired", "act_freq_scores", "group_sizes",
                        "num_tokens_since_fired"))  # fmt: skip
-# Names of each part; the names of one row belong together in a library.
-_NAMES = {
-    "encoder": ("W_enc", "encoder.weight", "encoder"),
-    "decoder": ("W_dec", "decoder.weight", "decoder"),
-    "inner": ("b_enc", "encoder.bias", "latent_bias", "b_mag", "mag_bias"),
-    "outer": ("b_dec", "bias", "pre_bias", "decoder_bias", "decoder.bias"),
-    "gate": ("b_gate", "gate_bias"),
-    "magnitude": ("r_mag",),
-    "threshold": ("threshold", "topk_threshold", "log_threshold"),
-    "k": ("k",),
-    "scaling": ("scaling_factor",),
+# Parts that an encoder of each kind uses; dictionary_learning keeps a threshold beside the k of TopK.
+_USED = {
+    "standard": (),
+    "topk": ("k", "threshold"),
+    "batchtopk": ("k", "threshold"),
+    "jumprelu": ("threshold",),
+    "gated": ("gate", "magnitude"),
 }
 
 
@@ -63,97 +52,22 @@ def read_autoencoder(
     None: as its library does. `kind`: one of KINDS_OF_SAE, where the file does not tell.
     """
     path = Path(path)
+    file = weights_of_sae(path)
     tensors, found = sae_tensors(path)
-    configuration = {**found, **_beside(path)}
-    written, tensors = tensors, plain_tensors(tensors)
+    tensors = plain_tensors(tensors)
     parts = _parts(tensors, path)
     if "encoder" not in parts or "decoder" not in parts:
         raise Refused(f"{path} has no encoder and decoder: it holds {', '.join(sorted(tensors)) or 'nothing'}")
-    stated = stated_encoder(configuration, path)
-    refuse_unstated(written, stated, kind, path)
-    kind = _kind(kind or stated.get("kind"), parts, tensors, stated, path)
+    stated = stated_encoder([*((file, each) for each in found), *configurations_beside(file)])
+    kind = _kind(kind or stated.kind, parts, tensors, stated, path)
+    if centred is None:
+        centred = _centred(parts, kind, stated, file)
     return _assembled(parts, tensors, stated, kind, u, centred, path)
-
-
-def sae_tensors(path: Path) -> tuple[dict[str, np.ndarray], Record]:
-    """The tensors of a file, or of the file of weights in a folder, and other entries that lie with them."""
-    if path.is_dir():
-        there = [path / name for name in _FILES if (path / name).is_file()]
-        if not there:
-            raise Refused(f"{path} holds no autoencoder: none of {', '.join(_FILES)}")
-        path = there[0]
-    if not path.is_file():
-        raise Refused(f"cannot read {path}: there is no such file or folder")
-    if path.suffix == ".npz":
-        refuse_bombs(path)
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                return {name: np.asarray(arrays[name]) for name in arrays.files}, {}
-        except Exception as error:  # damaged archives and headers raise many types of error
-            raise Refused(f"cannot read {path} as npz: {' '.join(str(error).split())[:120]}") from None
-    header = _first_line(path)
-    return _unwrapped(tensor_file(path, bool(header)), header.get("cfg", header), path)
-
-
-def _first_line(path: Path) -> Record:
-    """The line of JSON that saev writes before the tensors; nothing if there is none."""
-    with path.open("rb") as file:
-        if file.read(1) != b"{":
-            return {}
-        file.seek(0)
-        try:
-            read = json.loads(file.readline(_LONGEST_HEADER))
-        except ValueError:
-            return {}
-    return read if isinstance(read, dict) else {}
-
-
-def _unwrapped(
-    content: Mapping[str, object], configuration: Record, path: Path
-) -> tuple[dict[str, np.ndarray], Record]:
-    """Tensors by name, without the wrappers and prefixes that trainers put around them; other entries apart."""
-    for name in _WRAPPERS:
-        inner = content.get(name)
-        if isinstance(inner, Mapping) and any(isinstance(each, torch.Tensor) for each in inner.values()):
-            rest = {key: value for key, value in content.items() if key != name}
-            for key, value in rest.items():
-                entries = vars(value) if isinstance(value, Unread) else value
-                nested = entries if isinstance(entries, dict) and key in ("cfg", "config") else {key: value}
-                configuration = {**configuration, **nested}
-            content = inner
-    tensors = {key: each for key, each in content.items() if isinstance(each, torch.Tensor)}
-    configuration = {**configuration, **{key: each for key, each in content.items() if key not in tensors}}
-    known = {name for names in _NAMES.values() for name in names}
-    while tensors and not known & set(tensors):
-        first = {key.partition(".")[0] for key in tensors}
-        if len(first) != 1 or not all("." in key for key in tensors):
-            break
-        tensors = {key.partition(".")[2]: each for key, each in tensors.items()}
-    return {key: (each.float() if each.is_floating_point() else each).numpy() for key, each in tensors.items()}, (
-        configuration
-    )
-
-
-def _beside(path: Path) -> Record:
-    """The configuration that lies with the weights; dictionary_learning puts that of the autoencoder in `trainer`."""
-    folder = path if path.is_dir() else path.parent
-    for name in _CONFIGURATIONS:
-        file = folder / name
-        if file.is_file() and (path.is_dir() or path.name in _FILES):
-            try:
-                read = read_given_json(file)
-            except ValueError as error:
-                raise Refused(f"{file} is not JSON ({error})") from None
-            if not isinstance(read, dict):
-                raise Refused(f"{file} holds no JSON object")
-            trainer = read.get("trainer")
-            return {**read, **trainer} if isinstance(trainer, dict) else read
-    return {}
 
 
 def _parts(tensors: Mapping[str, np.ndarray], path: Path) -> dict[str, str]:
     """The names of the tensors by part. Raises Refused for one that is not understood."""
-    parts = {part: name for part, names in _NAMES.items() for name in names[::-1] if name in tensors}
+    parts = {part: name for part, names in SAE_PARTS.items() for name in names[::-1] if name in tensors}
     unknown = sorted(set(tensors) - set(parts.values()) - _COUNTERS)
     if unknown and "encoder" in parts and "decoder" in parts:
         raise Refused(f"{path}: the tensor {unknown[0]} is not understood, so its latents cannot be computed")
@@ -161,38 +75,64 @@ def _parts(tensors: Mapping[str, np.ndarray], path: Path) -> dict[str, str]:
 
 
 def _kind(
-    kind: str | None, parts: Mapping[str, str], tensors: Mapping[str, np.ndarray], stated: Record, path: Path
+    kind: str | None, parts: Mapping[str, str], tensors: Mapping[str, np.ndarray], stated: StatedEncoder, path: Path
 ) -> str:
     """The kind of an autoencoder, by what is stated and by its tensors. Raises Refused where these leave it open."""
-    if kind is not None and kind not in KINDS_OF_SAE:
+    kind = kind or _kind_of_tensors(parts, tensors, stated, path)
+    if kind not in KINDS_OF_SAE:
         raise Refused(f"kind={kind!r}: kinds are {', '.join(KINDS_OF_SAE)}")
-    if kind is None and "gate" in parts:
+    needed = {"gated": "gate", "jumprelu": "threshold", "batchtopk": "threshold"}.get(kind)
+    if needed and needed not in parts:
+        raise Refused(f"{path} is said to be {kind}, and has no {SAE_PARTS[needed][0]}")
+    for part in ("gate", "magnitude", "threshold", "k"):
+        if part in parts and (part not in _USED[kind] or (kind == "topk" and "k" not in parts)):
+            raise Refused(f"{path} is {kind}, and the tensor {parts[part]} is not understood beside it")
+    if (parts.get("inner") in ("b_mag", "mag_bias")) != (kind == "gated") and "inner" in parts:
+        raise Refused(f"{path} is {kind}, and the tensor {parts['inner']} is not understood beside it")
+    if stated.k and kind not in ("topk", "batchtopk"):
+        raise Refused(f"{path} is {kind}, and its configuration says k = {stated.k}, which would make it topk")
+    if stated.rescaled and kind not in ("topk", "batchtopk"):
+        raise Refused(f"{path} is {kind}, and rescale_acts_by_decoder_norm is not understood beside it")
+    return kind
+
+
+def _kind_of_tensors(
+    parts: Mapping[str, str], tensors: Mapping[str, np.ndarray], stated: StatedEncoder, path: Path
+) -> str:
+    """The kind of an autoencoder whose configuration, if there is one, does not name it."""
+    if "gate" in parts:
         return "gated"
-    if kind is None and "k" in parts:
-        learnt = "threshold" in parts and float(tensors[parts["threshold"]].max()) >= 0
+    if "k" in parts:
         if "group_sizes" in tensors:
             return "batchtopk"
-        if learnt:
+        if "threshold" in parts and float(tensors[parts["threshold"]].max()) >= 0:
             raise Refused(
                 f"{path} may be TopK or BatchTopK, which are written alike: name the folder with its config.json, "
                 'or say kind="topk" or kind="batchtopk"'
             )
         return "topk"
-    if kind is None:
-        return "jumprelu" if "threshold" in parts else "topk" if stated.get("k") else "standard"
-    needed = {"gated": "gate", "jumprelu": "threshold", "batchtopk": "threshold"}.get(kind)
-    if needed and needed not in parts:
-        raise Refused(f"{path} is said to be {kind}, and has no {' or '.join(_NAMES[needed])}")
-    return kind
+    if "threshold" in parts:
+        return "jumprelu"
+    if stated.k:
+        return "topk"
+    linear = parts["encoder"] == "encoder.weight"
+    of_sparsify = linear and parts["decoder"] == "W_dec" and parts.get("outer") == "b_dec"  # TopK always
+    named = linear and (parts.get("outer") == "bias" or parts.get("inner") == "latent_bias")
+    if not of_sparsify and (named or stated.described):
+        return "standard"  # of dictionary_learning and OpenAI by its names; of others where no activation is stated
+    raise Refused(
+        f"{path} does not say how many of its latents are active, and a ReLU and TopK are written alike: "
+        'put its cfg.json beside it, or say kind="standard"; for TopK write its k into a cfg.json beside it'
+    )
 
 
 def _assembled(
     parts: Mapping[str, str],
     tensors: Mapping[str, np.ndarray],
-    stated: Record,
+    stated: StatedEncoder,
     kind: str,
     u: int | None,
-    centred: bool | None,
+    centred: bool,
     path: Path,
 ) -> Autoencoder:
     def tensor(part: str) -> np.ndarray | None:
@@ -205,53 +145,69 @@ def _assembled(
     width = _width(encoder, decoder, outer, inner, u, path)
     read = _latents_first(encoder, width, parts["encoder"] in ("W_enc", "encoder"), f"{path}: the encoder")
     write = _latents_first(decoder, width, parts["decoder"] == "decoder.weight", f"{path}: the decoder")
-    threshold = _threshold(tensor("threshold"), parts, len(read), kind)
+    for what, said, held in (("neurons", stated.width, width), ("latents", stated.latents, len(read))):
+        if said not in (None, held):
+            raise Refused(f"{path}: its configuration says {said} {what}, and its tensors have {held}")
+    threshold = _threshold(tensor("threshold"), parts, len(read), kind, path)
     bias = np.zeros(len(read), np.float32) if inner is None else inner
     if len(bias) != len(read) or len(write) != len(read):
         raise Refused(f"{path}: encoder, decoder and biases do not fit: {read.shape}, {write.shape}, {bias.shape}")
-    if "gate" in parts:
+    if kind == "gated":
         # open where x W + b_gate > 0, which is where the magnitude e^r x W + b_mag exceeds b_mag - e^r b_gate
         grown = np.exp(np.zeros(len(read), np.float32) if (r := tensor("magnitude")) is None else r)
         gate = tensor("gate")
         threshold = bias - grown * (np.zeros_like(bias) if gate is None else gate)
         read = read * grown[:, None]
-    elif "magnitude" in parts:
-        raise Refused(f"{path}: the tensor {parts['magnitude']} is not understood without a gate")
-    if stated.get("rescaled"):
+    if stated.rescaled:
         norms = np.linalg.norm(write, axis=1)
         read, bias, write = read * norms[:, None], bias * norms, write / norms[:, None]
-    if centred is None:
-        centred = stated.get("centred", _is_centred(parts, kind))
     if centred and outer is not None:
         bias = bias - read @ outer
-    top = _top(parts, tensors, stated, path) if kind == "topk" else 0
-    standard: Standard = stated.get("standard", "none")
-    plain = threshold is None and not top and standard == "none"
-    return Autoencoder(read, write, bias, None if plain else LatentRule(read, bias, threshold, top, standard))
+    top = _top(parts, tensors, stated, len(read), path) if kind == "topk" else 0
+    plain = threshold is None and not top and stated.standard == "none"
+    rule = None if plain else LatentRule(read, bias, threshold, top, stated.standard, stated.signed)
+    return Autoencoder(read, write, bias, rule)
 
 
-def _top(parts: Mapping[str, str], tensors: Mapping[str, np.ndarray], stated: Record, path: Path) -> int:
+def _top(
+    parts: Mapping[str, str], tensors: Mapping[str, np.ndarray], stated: StatedEncoder, latents: int, path: Path
+) -> int:
     """How many latents of a TopK autoencoder are active."""
-    if stated.get("k"):
-        return int(stated["k"])
-    if "k" not in parts:
+    held = int(tensors[parts["k"]].max()) if "k" in parts else stated.k
+    if held is None:
         raise Refused(f"{path} is TopK, and neither a tensor nor its configuration says k")
-    return int(tensors[parts["k"]].max())
+    if stated.k not in (None, held):
+        raise Refused(f"{path}: its tensor says k = {held}, its configuration {stated.k}")
+    if not 1 <= held <= latents:
+        raise Refused(f"{path}: k = {held}, and there are {latents} latents")
+    return held
 
 
-def _is_centred(parts: Mapping[str, str], kind: str) -> bool:
-    """Whether the encoder of this layout reads A less the decoder's bias, where no configuration says it."""
-    outer = parts.get("outer")
-    if outer == "decoder.bias":  # the bias of a linear decoder, as in dictionary_learning's AutoEncoderNew
+def _centred(parts: Mapping[str, str], kind: str, stated: StatedEncoder, file: Path) -> bool:
+    """Whether the encoder reads A less the decoder's bias. Raises Refused where libraries or versions differ."""
+    if stated.centred is not None:
+        return stated.centred
+    if parts.get("outer") == "decoder.bias":  # the bias of a linear decoder, as in dictionary_learning's AutoEncoderNew
         return False
-    return not (kind == "jumprelu" and parts["encoder"] == "W_enc")  # Gemma Scope and dictionary_learning
+    if kind == "jumprelu" and parts["encoder"] == "W_enc" and "outer" in parts and not stated.kind:
+        if file.suffix == ".npz":  # Gemma Scope
+            return False
+        stated = replace(stated, unsure=True)
+    if stated.unsure:
+        raise Refused(
+            f"{file} does not say whether its encoder subtracts the decoder's bias, and those of its layout differ: "
+            'write {"apply_b_dec_to_input": true} into a cfg.json beside it, or false; or say centred=True or False'
+        )
+    return True
 
 
 def _threshold(
-    given: np.ndarray | None, parts: Mapping[str, str], latents: int, kind: str
+    given: np.ndarray | None, parts: Mapping[str, str], latents: int, kind: str, path: Path
 ) -> Float[np.ndarray, " K"] | None:
     if given is None or kind not in ("jumprelu", "batchtopk"):
         return None
+    if len(given) not in (1, latents) or np.isnan(given).any():
+        raise Refused(f"{path}: {parts['threshold']} holds {len(given)} thresholds, not {latents} finite ones")
     values = np.exp(given) if parts["threshold"] == "log_threshold" else given
     return np.broadcast_to(values, (latents,)).astype(np.float32)
 

@@ -110,9 +110,10 @@ class Directions:
         return V
 
     @classmethod
+    @accepts(ids="whole numbers")
     def neurons(cls, ids: Sequence[int] | Int[np.ndarray, " k"], u: int) -> "Directions":
         """Some neurons of a layer of u neurons, as directions."""
-        ids = np.asarray(ids, np.int64)
+        ids = np.asarray(ids)
         if wrong := [int(i) for i in ids if not 0 <= i < u]:
             raise Refused(f"neuron {wrong[0]} is out of range: the layer has neurons 0 to {u - 1}")
         rows = np.zeros((len(ids), u), np.float32)
@@ -128,6 +129,8 @@ class Directions:
         one component by a unit raises its own activation by one, and no other's.
         """
         D = D.astype(np.float32)
+        if not np.isfinite(D).all():
+            raise Refused("D holds numbers that are not finite")
         read = np.linalg.pinv(D.astype(np.float64)).T.astype(np.float32)
         names = tuple(names) if names is not None else tuple(f"component {i}" for i in range(len(D)))
         return cls(read, D, names, np.zeros(len(D), np.float32), rectified=True)
@@ -140,7 +143,7 @@ class Directions:
             parts = {name: getattr(self.rule, name) for name in ("read", "bias", "threshold")}
             arrays |= {f"{_RULE}{name}": part for name, part in parts.items() if part is not None}
             arrays["latents"] = self.latents
-            said["rule"] = json.dumps({"top": self.rule.top, "standard": self.rule.standard})
+            said["rule"] = json.dumps({name: getattr(self.rule, name) for name in ("top", "standard", "signed")})
         save_file({name: np.ascontiguousarray(each) for name, each in arrays.items()}, path, said)
 
     @classmethod
@@ -149,7 +152,7 @@ class Directions:
 
         `u`: the number of neurons the layer must have. Raises Refused for other files.
         """
-        from atlas.model.autoencoders import sae_tensors  # it loads PyTorch
+        from atlas.model.saefiles import sae_tensors  # it loads PyTorch
 
         arrays, _ = sae_tensors(Path(path))
         if not {*_PARTS} <= set(arrays):
@@ -176,13 +179,15 @@ class Directions:
         `atlas.model.autoencoders` has the layouts. Activations are those of the library's own encoder, with its
         thresholds, its k largest and its normalisation. `u`: the number of neurons the layer must have. `centred`:
         whether the encoder reads A less the decoder's bias; by default as the library does. `kind`: standard, topk,
-        batchtopk, jumprelu or gated, where a file does not tell. Raises Refused for what is not understood.
+        batchtopk, jumprelu or gated, where neither the file nor a configuration beside it tells. Raises Refused for
+        what is not understood, and for what may be of several kinds.
         """
         from atlas.model.autoencoders import read_autoencoder
 
         found = read_autoencoder(path, u, centred, kind)
         names = tuple(f"latent {i}" for i in range(len(found.read)))
-        return cls(found.read, found.write, names, found.bias, rectified=True, rule=found.rule)
+        rectified = found.rule is None or not found.rule.signed
+        return cls(found.read, found.write, names, found.bias, rectified, found.rule)
 
     @classmethod
     @accepts(A=2, mask="marks")

@@ -24,19 +24,25 @@ class LatentRule:
     threshold: Float[np.ndarray, " K"] | None = None  # latents at or below it are silent
     top: int = 0  # how many latents of a row are active at most; 0: all of them
     standard: Standard = "none"  # how each row of A is normalised first
+    signed: bool = False  # whether activations below zero stay; they do where no ReLU follows TopK
 
     def __post_init__(self) -> None:
         held = [each for each in (self.read, self.bias, self.threshold) if each is not None]
-        if any(len(each) != len(self.read) for each in held) or self.top > len(self.read):
-            raise Refused(f"{len(self.read)} latents do not fit {self.top} active ones or their thresholds")
-        if not all(np.isfinite(each).all() for each in held[:2]):
+        if any(len(each) != len(self.read) for each in held):
+            raise Refused(
+                f"{len(self.read)} latents do not fit {[len(each) for each in held[1:]]} biases or thresholds"
+            )
+        if self.top > len(self.read):
+            raise Refused(f"k = {self.top}, and there are {len(self.read)} latents")
+        if not all(np.isfinite(each).all() for each in held[:2]) or np.isnan(held[-1]).any():
             raise Refused("a latent holds values that are not finite")
 
     def activations(self, A: Float[np.ndarray, "n u"], some: Int[np.ndarray, " k"]) -> Float[np.ndarray, "n k"]:
         """Activations of some latents; with `top`, all are computed, because they compete."""
         A = normalised_rows(A, self.standard)
         chosen = slice(None) if self.top else some
-        Z = np.maximum(A @ self.read[chosen].T + self.bias[chosen], 0)
+        Z = A @ self.read[chosen].T + self.bias[chosen]
+        Z = Z if self.signed else np.maximum(Z, 0)
         if self.threshold is not None:
             Z = np.where(self.threshold[chosen] < Z, Z, 0)
         if not self.top:
@@ -51,7 +57,7 @@ class LatentRule:
         if self.top:
             return self
         threshold = None if self.threshold is None else self.threshold[some]
-        return LatentRule(self.read[some], self.bias[some], threshold, 0, self.standard)
+        return LatentRule(self.read[some], self.bias[some], threshold, 0, self.standard, self.signed)
 
 
 def normalised_rows(A: Float[np.ndarray, "n u"], standard: Standard) -> Float[np.ndarray, "n u"]:

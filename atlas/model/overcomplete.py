@@ -4,9 +4,6 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from atlas.errors import Refused
-from atlas.formatting import Record
-
 _EPSILON = 1e-5  # of torch's batch normalisation
 _LINEAR, _NORM, _DICTIONARY = "encoder.final_block.0", "encoder.final_block.1", "dictionary._weights"
 _RENAMED = {f"{_LINEAR}.weight": "encoder.weight", f"{_LINEAR}.bias": "encoder.bias", "thresholds": "log_threshold"}
@@ -27,12 +24,3 @@ def plain_tensors(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     found["encoder.weight"] = found["encoder.weight"] * scale[:, None]
     found["encoder.bias"] = (bias - mean) * scale + found.pop(f"{_NORM}.bias", 0.0)
     return found
-
-
-def refuse_unstated(tensors: Mapping[str, np.ndarray], stated: Record, kind: str | None, where: object) -> None:
-    """Raise Refused where the tensors are those of several of Overcomplete's kinds, and none is named."""
-    if _DICTIONARY in tensors and "thresholds" not in tensors and not (kind or stated.get("kind") or stated.get("k")):
-        raise Refused(
-            f"{where} may be Overcomplete's SAE or TopKSAE, which are written alike: "
-            'for the first pass kind="standard"; for the second write its k into a cfg.json beside the file'
-        )

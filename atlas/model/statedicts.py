@@ -5,7 +5,7 @@ exactly, in name and in shape.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -13,14 +13,18 @@ from torch import Tensor, nn
 
 from atlas.errors import Refused
 
+Tensors = dict[str, Tensor]
 WEIGHT_FILES = (
     *("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "model.safetensors"),
     *("open_clip_pytorch_model.bin", "pytorch_model.bin", "model.pt"),
 )
-_WRAPPERS = (
-    *("state_dict", "model", "model_state_dict", "module", "net", "model_ema", "ema", "ema_state_dict"),
-    *("state_dict_ema", "params", "weights", "clip", "student", "shadow"),
+_SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
+_FIRST = (  # of several sets of weights in one checkpoint, these before averages of them
+    *("state_dict", "model", "model_state_dict", "module", "net", "params", "weights"),
+    *("clip", "student", "model_ema", "ema", "ema_state_dict", "state_dict_ema", "shadow"),
 )
+_DEEPEST = 4  # entries inside entries that are looked through for weights
+_WRAPPING = re.compile(r"(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")  # what torch puts inside names
 _ANCHORS = ("logit_scale", "visual.proj", "visual.conv1.weight", "ln_final.weight", "text.ln_final.weight")
 _BUFFERS = re.compile(r"(^|\.)(position_ids|attn_mask|n_averaged|num_batches_tracked)$")
 _BLOCK = (  # of Hugging Face's encoders: (theirs, open_clip's, timm's)
@@ -34,35 +38,75 @@ _BLOCK = (  # of Hugging Face's encoders: (theirs, open_clip's, timm's)
 
 def weights_in_folder(folder: Path) -> Path:
     """The file of weights in a folder as the hub lays it out. Raises Refused if there is none, or in parts."""
-    found = next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
-    if found is None:
-        parts = any(folder.glob("*.index.json"))
-        why = "its weights are in several files; join them into one" if parts else f"none of {', '.join(WEIGHT_FILES)}"
-        raise Refused(f"{folder} holds no checkpoint that can be read: {why}")
-    return found
+    there = [folder / name for name in WEIGHT_FILES if (folder / name).is_file()][:1]
+    there = there or sorted(each for each in folder.iterdir() if each.suffix in _SUFFIXES and each.is_file())
+    if any(folder.glob("*.index.json")) and (not there or there[0].name not in WEIGHT_FILES):
+        raise Refused(f"{folder} holds no checkpoint that can be read: its weights are in several files; join them")
+    if not there:
+        raise Refused(f"{folder} holds no checkpoint that can be read: none of {', '.join(WEIGHT_FILES)}")
+    if len(there) > 1:
+        raise Refused(f"{folder} holds several checkpoints, {', '.join(each.name for each in there[:3])}: name one")
+    return there[0]
 
 
-def fitting_weights(content: Mapping[str, object], model: nn.Module, where: str) -> dict[str, Tensor]:
-    """The tensors of a checkpoint by the names of the model's. Raises Refused with the cause if they do not fit."""
+def fitting_weights(content: Mapping[str, object], model: nn.Module, where: str) -> tuple[dict[str, Tensor], str]:
+    """The tensors of a checkpoint by the names of the model's, and what was left out, as a line; "" if nothing was.
+
+    Wrappers are undone whatever their names: the entry is taken whose tensors bear the model's names. Raises Refused
+    with the cause if they do not fit.
+    """
     expected = model.state_dict()
-    tensors = _unwrapped(content)
-    if lists := [name for name, each in content.items() if not tensors and _is_list(each)]:
-        raise Refused(f"{where} holds tensors without their names, in the list {lists[0]}: save the model's state dict")
-    if not tensors:
-        raise Refused(f"{where} holds no tensors: its entries are {', '.join(list(map(str, content))[:6]) or 'none'}")
-    tensors = _without_prefix(tensors, expected)
-    if any(key.startswith("vision_model.") for key in tensors):
-        tensors = _renamed(tensors, expected)
-    elif "positional_embedding" in tensors and "text.positional_embedding" in expected:
-        tensors = {key if key.startswith(("visual.", "logit_")) else f"text.{key}": t for key, t in tensors.items()}
-    tensors = {key: each for key, each in tensors.items() if key in expected or not _BUFFERS.search(key)}
-    tensors = {key: _shaped(each, expected.get(key)) for key, each in tensors.items()}
+    found = dict(_sets_of_tensors({str(key): each for key, each in content.items()}))
+    if not found:
+        lists = [name for name, each in content.items() if _is_list(each)]
+        held = (
+            f"tensors without their names, in the list {lists[0]}: save the model's state dict"
+            if lists
+            else (f"no tensors: its entries are {', '.join(list(map(str, content))[:6]) or 'none'}")
+        )
+        raise Refused(f"{where} holds {held}")
+    named = {name: _named(tensors, expected) for name, tensors in found.items()}
+    counts = {name: len(tensors.keys() & expected.keys()) for name, tensors in named.items()}
+    best = max(counts, key=lambda name: (counts[name], -_rank(name), len(found[name])))
+    if not counts[best] and best:
+        few = f"{_few(found[best])}, none of which is named as in this model"
+        raise Refused(f"{where} holds tensors in its entry {best}: {few}")
+    tensors = {key: _shaped(each, expected.get(key)) for key, each in named[best].items()}
     for key, each in expected.items():
         if _BUFFERS.search(key):
             tensors.setdefault(key, each)
     if cause := _misfit(tensors, expected):
         raise Refused(f"{where} does not fit this model: {cause}")
-    return {key: tensors[key] for key in expected}
+    others = [name for name, count in counts.items() if name != best and count > len(expected) / 2]
+    left = f"the weights in {best}, not those in {', '.join(others)}" if others else ""
+    return {key: tensors[key] for key in expected}, left
+
+
+def _sets_of_tensors(content: Mapping[str, object], name: str = "", depth: int = 0) -> Iterator[tuple[str, Tensors]]:
+    """Each mapping that holds tensors by name, with the path of entries that leads to it; "": the checkpoint itself."""
+    tensors = {key: each for key, each in content.items() if isinstance(each, Tensor)}
+    if tensors:
+        yield name, tensors
+    for key, each in content.items():
+        if isinstance(each, Mapping) and depth < _DEEPEST:
+            inside = {str(inner): value for inner, value in each.items()}
+            yield from _sets_of_tensors(inside, f"{name}.{key}" if name else key, depth + 1)
+
+
+def _rank(name: str) -> int:
+    """Where an entry stands among several with the same weights."""
+    last = name.rpartition(".")[2]
+    return _FIRST.index(last) if last in _FIRST else len(_FIRST)
+
+
+def _named(tensors: Tensors, expected: Mapping[str, Tensor]) -> Tensors:
+    """The tensors by the names of the model's, as far as they can be known."""
+    tensors = _without_prefix(tensors, expected)
+    if any(key.startswith("vision_model.") for key in tensors):
+        tensors = _renamed(tensors, expected)
+    elif "positional_embedding" in tensors and "text.positional_embedding" in expected:
+        tensors = {key if key.startswith(("visual.", "logit_")) else f"text.{key}": t for key, t in tensors.items()}
+    return {key: each for key, each in tensors.items() if key in expected or not _BUFFERS.search(key)}
 
 
 def _is_list(value: object) -> bool:
@@ -78,17 +122,9 @@ def refuse_broken(model: nn.Module, where: str) -> None:
             raise Refused(f"{where}: {name} holds numbers that are not finite; the checkpoint is broken")
 
 
-def _unwrapped(content: Mapping[str, object]) -> dict[str, Tensor]:
-    for name in _WRAPPERS:
-        inner = content.get(name)
-        if isinstance(inner, Mapping) and not any(isinstance(each, Tensor) for each in content.values()):
-            return _unwrapped(inner)
-    return {key: each for key, each in content.items() if isinstance(each, Tensor)}
-
-
 def _without_prefix(tensors: dict[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Tensors without what torch.compile and wrappers put before their names, or inside them."""
-    plain = {key.replace("_orig_mod.", ""): each for key, each in tensors.items()}
+    plain = {_WRAPPING.sub("", key): each for key, each in tensors.items()}
     theirs = ("vision_model.", "text_model.", "visual_projection.")
     for key in plain:
         for anchor in (*_ANCHORS, *theirs):

@@ -6,6 +6,7 @@ Checkpoints are safetensors or are read by torch.load(weights_only=True), so no 
 import hashlib
 import logging
 import re
+import sys
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -49,19 +50,21 @@ def load_model(name: str, pretrained: str | Path | None) -> tuple[nn.Module, str
         return _create(name, str(_checked(_EMBEDDED / "mini.safetensors", name))), "the embedded weights"
     if origin := _tag(name, str(pretrained)):
         return _create(name, str(pretrained)), origin
-    model = _from_file(name, _checked(Path(pretrained), name))
-    return model, "a checkpoint file: whether it was trained with this config's QuickGELU cannot be checked"
+    model, left = _from_file(name, _checked(Path(pretrained), name))
+    origin = "a checkpoint file: whether it was trained with this config's QuickGELU cannot be checked"
+    return model, f"{origin}; {left}" if left else origin
 
 
-def _from_file(name: str, path: Path) -> nn.Module:
-    """A model with the weights of a file. What open_clip converts by itself, other resolutions too, it still does."""
+def _from_file(name: str, path: Path) -> tuple[nn.Module, str]:
+    """A model with the weights of a file, and what of it was left out. What open_clip converts by itself, it does."""
     if path.suffix == ".npz":  # of big_vision
-        return _create(name, str(path))
-    model = None
+        return _create(name, str(path)), ""
+    model, left = None, ""
     try:
         content = tensor_file(path)
         model = _create(name, None)
-        model.load_state_dict(fitting_weights(content, model, str(path)))
+        fitting, left = fitting_weights(content, model, str(path))
+        model.load_state_dict(fitting)
     except Refused as refused:
         cause = Refused(f"cannot load {name}: {refused}")
         if model is None:
@@ -71,7 +74,9 @@ def _from_file(name: str, path: Path) -> nn.Module:
         except Refused:
             raise cause from None
     refuse_broken(model, str(path))
-    return model
+    if left:
+        print(f"{path} holds several sets of weights: {left}, are used", file=sys.stderr)
+    return model, left
 
 
 def _refuse_unsupported(name: str) -> None:
@@ -99,10 +104,11 @@ def find_tokenizer(name: str, pretrained: str | Path | None) -> Callable[[list[s
         package = error.name or "transformers"
         raise Refused(f'the tokenizer of {name} needs {package}: pip install "multimodal-atlas[hf]"') from None
     except Exception as error:  # without a network, tokenizers from the hub fail with many types of error
-        hub = text.get("hf_tokenizer_name") or name
+        hub, reason = text.get("hf_tokenizer_name") or name, " ".join(str(error).split())
+        offline = any(sign in reason for sign in ("huggingface.co", "connect", "Hub"))
         raise Refused(
             f"no tokenizer for {name}: the files of {hub} are needed (tokenizer.json, tokenizer_config.json), in the "
-            f"folder of the checkpoint or in the hub's cache: {' '.join(str(error).split())[:120]}"
+            "folder of the checkpoint or in the hub's cache" + ("" if offline else f": {reason[:120]}")
         ) from error
 
 

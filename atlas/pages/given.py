@@ -29,7 +29,7 @@ def write_points(
     groups: Sequence[str] | None = None,
     near: Integer[np.ndarray, "n k"] | None = None,
     labels: Sequence[Sequence[str]] = (),
-    preservation: Float[np.ndarray, " n"] | None = None,
+    preservation: Float[np.ndarray, " m"] | None = None,  # one a place
     title: str = "Map",
     max_mb: float | int = budget.DEFAULT_MAX_MB,
     single_file: bool | None = None,
@@ -45,7 +45,7 @@ def write_points(
     and where the page would be larger than `max_mb`.
     """
     target = Path(path)
-    xy, near = _checked(np.asarray(xy, np.float32), captions, groups, near, labels)
+    xy, near = _checked(np.asarray(xy, np.float32), captions, groups, near, labels, preservation)
     single = len(xy) <= budget.ONE_FILE_POINTS or target.suffix == ".html" if single_file is None else single_file
     shown = [display_text(caption) for caption in captions]
     k = 0 if near is None else near.shape[1]
@@ -70,6 +70,7 @@ def _checked(
     groups: Sequence[str] | None,
     near: Int[np.ndarray, "n k"] | np.ndarray | None,
     labels: Sequence[Sequence[str]],
+    preservation: np.ndarray | None,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     n = len(xy)
     if captions is None or xy.shape[1] != 2:
@@ -80,11 +81,14 @@ def _checked(
         "captions": captions,
         "groups": groups,
         "near": near,
+        "preservation": preservation,
         **{f"labels[{i}]": of for i, of in enumerate(labels)},
     }
     for name, part in named.items():
         if part is not None and len(part) != n:
             raise Refused(f"{n:,} places have {len(part):,} {name}; give one a place")
+    if preservation is not None and not ((preservation >= 0) & (preservation <= 1)).all():
+        raise Refused("preservation holds other numbers than shares from 0 to 1")
     if near is not None and (near.min() < 0 or near.max() >= n):
         raise Refused(f"near holds {near.min()} to {near.max()}; positions are 0 to {n - 1}")
     return xy, near

@@ -113,8 +113,11 @@ def collect(
 
 def _summary(store: Store, tally: Tally) -> list[str]:
     """What came of all inputs, in lines."""
-    stretched = sum(read_json(shard.folder / "shard.json").get("stretched", 0) for shard in store.shards)
+    shards = [read_json(shard.folder / "shard.json") for shard in store.shards]
+    stretched, saturated = (sum(shard.get(name, 0) for shard in shards) for name in ("stretched", "saturated"))
     said = [f"{stretched:,} pictures that use few of their bits were stretched to 8"] if stretched else []
+    if saturated:
+        said += [f"{saturated:,} activations are beyond 65,504, the largest of half precision, and kept as that"]
     return [*tally.lines(Counter(store.rejects["reason"].to_pylist())), *said]
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from atlas.model.clip import Clip
 
 
+_LARGEST = 65504.0  # of half precision
 _ITEMS_A_THREAD = 32  # items that a thread takes at a time
 
 
@@ -166,15 +167,16 @@ def _measure(ready: Sequence[Ready], clip: "Clip", seed: int) -> dict[str, np.nd
 
 
 def _finite(arrays: dict[str, np.ndarray], ready: Sequence[Ready], clip: "Clip") -> dict[str, np.ndarray]:
-    """The arrays of a batch. Raises Refused, with layer and item, for numbers that are not finite in half precision."""
+    """The arrays of a batch. Raises Refused, with layer and item, for numbers that are not finite, or no embedding."""
+    silent = ~arrays["embedding"].any(1)  # also if its norm is infinite
+    if silent.any():
+        first = ready[int(np.argmax(silent))].item.id
+        raise Refused(f"the embedding of {first} is zero, or too long to be scaled to unit length: check the weights")
     for name, array in arrays.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             row = int(np.argmin(np.isfinite(array.reshape(len(array), -1)).all(1)))
             what = "the embedding" if name.endswith("embedding") else f"{name} of layer {_layer_of(name, clip)}"
-            raise Refused(
-                f"{what} of {ready[row].item.id} holds numbers that are not finite, or too large for half precision: "
-                "check the weights"
-            )
+            raise Refused(f"{what} of {ready[row].item.id} holds numbers that are not finite: check the weights")
     return arrays
 
 
@@ -210,15 +212,18 @@ def patch_positions(ids: Sequence[str], grid: tuple[int, int], seed: int) -> np.
 
 
 def reduce_map(A: Tensor, at: np.ndarray, rectified: bool, folder: str = "") -> dict[str, np.ndarray]:
-    """Reduce maps (n, u, h, w) over positions to max, argmax, mean (after the ReLU) and patch: (n, u) each."""
+    """Reduce maps (n, u, h, w) over positions to max, argmax, mean (after the ReLU) and patch: (n, u) each.
+
+    Finite values beyond half precision become its largest, and infinite ones NaN, which is refused.
+    """
     flat = A.flatten(2)
     largest, where = flat.max(2)
     mean = (flat.relu() if rectified else flat).mean(2)
     index = torch.from_numpy(at).to(flat.device)[:, None, None].expand(-1, flat.shape[1], 1)
     patch = flat.gather(2, index)[:, :, 0]
-    limit = torch.finfo(torch.float16).max
     arrays = {"max": largest, "mean": mean, "patch": patch}
-    halves = {name: a.clamp(-limit, limit).half().cpu().numpy() for name, a in arrays.items()}
+    arrays = {name: a.masked_fill(a.isinf(), torch.nan).clamp(-_LARGEST, _LARGEST) for name, a in arrays.items()}
+    halves = {name: a.half().cpu().numpy() for name, a in arrays.items()}
     halves["argmax"] = where.to(torch.int32).cpu().numpy().astype(np.uint16)
     return {f"{folder}/{name}" if folder else name: a for name, a in halves.items()}
 
@@ -248,8 +253,17 @@ def write_shard(
     content = {"kind": job.kind, "rows": len(ready), "listed": len(job.items), "files": describe_files(aside)}
     if stretched := sum(r.stretched for r in ready):
         content["stretched"] = stretched
+    if saturated := sum(_saturated(part) for each in arrays for part in each.values()):
+        content["saturated"] = saturated
     write_json(aside / "shard.json", content)
     put_folder(aside, out / "shards" / job.name)
+
+
+def _saturated(array: np.ndarray) -> int:
+    """How many values of an array in half precision are the largest that there is, of either sign."""
+    if array.dtype != np.float16:
+        return 0
+    return int(np.count_nonzero(array.view(np.uint16) & 0x7FFF == 0x7BFF))
 
 
 def _patches(ready: Sequence[Ready], clip: "Clip", seed: int) -> np.ndarray:

@@ -53,7 +53,8 @@ def test_dictionary_learning(tmp_path, A, name, stated):
     torch.save(made.state_dict(), tmp_path / "ae.pt")
     if stated:
         (tmp_path / "config.json").write_text(json.dumps({"trainer": {"dict_class": name}}))
-    agree(Directions.load(tmp_path if stated else tmp_path / "ae.pt", U), made.encode, A)
+    said = {"AutoEncoderNew": {"kind": "standard"}, "JumpReluAutoEncoder": {"centred": False}}
+    agree(Directions.sae(tmp_path / "ae.pt", U, **({} if stated else said.get(name, {}))), made.encode, A)
 
 
 @pytest.mark.parametrize("name", ["AutoEncoderTopK", "BatchTopKSAE", "MatryoshkaBatchTopKSAE"])
@@ -124,7 +125,7 @@ def test_overcomplete(tmp_path, A, name):
             Directions.sae(tmp_path / "sae.pt", U, kind="batchtopk")
         return
     if name != "JumpSAE":
-        with pytest.raises(Refused, match="SAE or TopKSAE, which are written alike"):
+        with pytest.raises(Refused, match="does not say how many of its latents are active"):
             Directions.load(tmp_path / "sae.pt", U)
         (tmp_path / "cfg.json").write_text(json.dumps({"k": 9} if name == "TopKSAE" else {"architecture": "standard"}))
     made.eval()

@@ -119,7 +119,7 @@ def tensors(random: np.random.Generator) -> list[tuple[str, bytes]]:
     latents = {name: np.abs(random.normal(size=shape)).astype(np.float32) for name, shape in shapes.items()}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "a.safetensors")
-        path.write_bytes(save(latents))
+        path.write_bytes(save(latents, {"architecture": "jumprelu"}))
         ruled = Directions.load(path)[[4, 1]]
         found = [("sae.safetensors", path.read_bytes())]
         kinds = {"components": Directions.components(np.abs(D)), "neurons": Directions.neurons([3, 5], 64)}
