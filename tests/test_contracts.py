@@ -1,9 +1,12 @@
 """Contracts about the code itself: what it exports, what it imports, what it never does, and that README is true."""
 
 import ast
+import inspect
 import re
 import subprocess
 import sys
+from dataclasses import fields
+from functools import reduce
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -18,11 +21,61 @@ ROOT = Path(__file__).parent.parent
 MODULES = sorted([*(ROOT / "atlas").rglob("*.py"), *(ROOT / "decompose").rglob("*.py")])
 
 
-def test_the_fixed_names_are_there() -> None:
-    for name in ("Clip", "collect", "Store", "Index", "project", "Neuron", "Refused"):
-        assert getattr(atlas, name).__name__ == name
-    with pytest.raises(AttributeError):
-        atlas.nothing  # noqa: B018
+FIXED = (  # what other people's code calls: names, order of parameters, defaults
+    "atlas.Clip(name, pretrained=None, layer=None, device=None)",
+    "atlas.Clip.layers(clip)",
+    "atlas.Clip.encode_images(clip, images)",
+    "atlas.Clip.encode_texts(clip, texts)",
+    "atlas.Clip.activations(clip, images)",
+    "atlas.Clip.basis(clip)",
+    "atlas.collect(source, clip, path)",
+    "atlas.Store.open(path)",
+    "atlas.Store.array(store, name, kind=None)",
+    "atlas.Index.build(vectors)",
+    "atlas.Index.search(index, queries, k)",
+    "atlas.Index.save(index, path)",
+    "atlas.Index.open(path)",
+    "atlas.project(vectors, kinds=None)",
+    "atlas.Neuron(store, neuron)",
+    "atlas.visualise(clip, neurons)",
+    "decompose.attribute(clip, texts, templates=None, store=None)",
+    "decompose.SparseNMF(7, alpha=0.0, init='nndsvd', split=None, max_iter=200, tol=1e-4, random_state=None)",
+    "decompose.equation(clip, text, k=4, store=None)",
+    "decompose.search(clip, text, k=10, store=None)",
+    "decompose.texts(clip, neuron, k=10)",
+    "decompose.nearest(store, neuron, k=10)",
+    "decompose.label_activations(A, concepts, T, E=None, captions=None, W=None)",
+    "decompose.Directions.load(path)",
+    "decompose.Directions.sae(path)",
+    "decompose.Directions.activations(directions, A)",
+    "decompose.associations(X, Y, A, B, draws=10_000, seed=0)",
+    "decompose.studies.attacks.overlay(image, text)",
+)
+
+
+@pytest.mark.parametrize("fixed", FIXED)
+def test_the_fixed_calls_are_there(fixed: str) -> None:
+    call = ast.parse(fixed, mode="eval").body
+    assert isinstance(call, ast.Call)
+    package, _, path = ast.unparse(call.func).partition(".")
+    found = reduce(getattr, path.split("."), {"atlas": atlas, "decompose": decompose}[package])
+    signature = inspect.signature(found)
+    given = {word.arg or "": ast.literal_eval(word.value) for word in call.keywords}
+    signature.bind(*map(ast.unparse, call.args), **given)
+    assert {name: signature.parameters[name].default for name in given} == given
+
+
+def test_the_fixed_attributes_are_there(mini: atlas.Clip) -> None:
+    for name in ("model", "dim", "neurons", "image_size"):
+        assert getattr(mini, name)
+    assert {each.name for each in fields(decompose.Directions)} >= {"read", "write", "bias"}
+    assert {each.name for each in fields(decompose.Association)} >= {"effect", "p"}
+    assert hasattr(atlas.Store, "rows")
+    for package in (atlas, decompose):
+        assert all(hasattr(package, name) for name in package.__all__)
+    for package in (atlas, decompose, decompose.studies):
+        with pytest.raises(AttributeError):
+            package.nothing  # noqa: B018
 
 
 @pytest.mark.slow

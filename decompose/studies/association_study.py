@@ -15,7 +15,7 @@ from atlas.sources.textfiles import read_given_json
 from atlas.sources.word_images import render_word
 from atlas.store.originals import original_pictures
 from atlas.store.store import Store
-from decompose.associations import association_test
+from decompose.association import association_test
 from decompose.prompting import Templates, concept_embeddings
 from decompose.renderings import display_texts, without_tone
 

@@ -47,7 +47,7 @@ def association_test(
     Y: Float[np.ndarray, "m _"],
     A: Float[np.ndarray, "a _"],
     B: Float[np.ndarray, "b _"],
-    draws: int = 100_000,
+    draws: int = 10_000,
     seed: int = 0,
 ) -> Association:
     """Whether X is nearer to A and Y nearer to B than the other way round, in plain embeddings (any lengths).
