@@ -156,10 +156,10 @@ def index_command(out: Path, seed: int | None, as_json: bool) -> int:
 def map_command(out: Path, as_json: bool, **options: Unpack[MapOptionsGiven]) -> int:
     """Make the map of all rows, the neuron atlas and the activation atlas."""
     from atlas.analysis import parts
-    from atlas.analysis.derivation import draw_maps
+    from atlas.analysis.derivation import MapOptions, draw_maps
 
     store = _open(out)
-    print(*draw_maps(store, **options_given(**options)), sep="\n")
+    print(*draw_maps(store, MapOptions(**options_given(**options))), sep="\n")
     print_table([{"measure": name, "value": value} for name, value in store.recipe(parts.MAP).items()], as_json)
     return 0
 

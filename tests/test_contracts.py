@@ -5,6 +5,7 @@ import inspect
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import fields
 from functools import reduce
 from graphlib import TopologicalSorter
@@ -197,9 +198,37 @@ def test_modules_and_functions_are_short() -> None:
         text = path.read_text("utf-8")
         long += [module_name(path)] * (len(text.splitlines()) > 350)
         for node in ast.walk(ast.parse(text)):
-            if isinstance(node, FUNCTION) and (node.end_lineno or 0) - node.lineno >= 60:
+            if not isinstance(node, FUNCTION):
+                continue
+            first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
+            if (node.end_lineno or 0) - first >= 60:
                 long.append(f"{module_name(path)}.{node.name}")
     assert long == []
+
+
+WINDOW = 6  # lines
+
+
+def windows(path: Path) -> Iterator[tuple[str, ...]]:
+    """Every six lines that follow each other in a module, without imports, docstrings, empty lines and indents."""
+    text = path.read_text("utf-8")
+    left_out = {
+        line
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for line in range(node.lineno, (node.end_lineno or 0) + 1)
+    }
+    numbered = enumerate(map(str.strip, text.splitlines()), 1)
+    lines = [line for number, line in numbered if line and number not in left_out]
+    return (tuple(lines[i : i + WINDOW]) for i in range(len(lines) - WINDOW + 1))
+
+
+def test_no_six_lines_stand_in_two_places() -> None:
+    homes: dict[tuple[str, ...], list[str]] = {}
+    for path in MODULES:
+        for window in windows(path):
+            homes.setdefault(window, []).append(module_name(path))
+    assert [(modules, window) for window, modules in homes.items() if len(modules) > 1] == []
 
 
 def lines_of_any(code: str) -> set[int]:

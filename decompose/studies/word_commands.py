@@ -8,9 +8,8 @@ from atlas.console import option, options_changed, print_table, takes
 from atlas.errors import Refused
 from atlas.formatting import Record
 from atlas.option_types import whole_number
-from atlas.options import ATLAS_WEIGHTS
 from atlas.store.part import option_words
-from decompose.opening import AS_JSON, SEED_NUMBER, STORE_FOLDER, open_with_model, templates_option
+from decompose.opening import STORE_FOLDER, STUDY_OPTIONS, open_with_model, templates_option
 from decompose.results import write_page
 
 if TYPE_CHECKING:
@@ -38,9 +37,7 @@ if TYPE_CHECKING:
         help="frequent words whose mean is subtracted (2000)",
     ),
     templates_option("neutral"),
-    SEED_NUMBER,
-    ATLAS_WEIGHTS,
-    AS_JSON,
+    STUDY_OPTIONS,
 )
 def words_command(
     store: Path,
