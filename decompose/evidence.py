@@ -23,6 +23,7 @@ from atlas.analysis.significance import CosineNull, enrichment_p_values, p_value
 from atlas.errors import Refused
 from atlas.model.directions import Directions
 from atlas.vectors import Rows, scaled_rows
+from decompose.defaults import NULL_DRAWS
 from decompose.renderings import Things, strongest_things
 from decompose.responses import RESPONSE_BLOCK, Responses, picked_rows
 
@@ -100,7 +101,7 @@ class CaptionNull:
 
     @classmethod
     def of(
-        cls, things: Things, concepts: Sequence[str], k: int, answers: Responses, draws: int = 10_000, seed: int = 0
+        cls, things: Things, concepts: Sequence[str], k: int, answers: Responses, draws: int = NULL_DRAWS, seed: int = 0
     ) -> "CaptionNull":
         """The null of k strongest things; of a layer of fewer than 32 live neurons, no directions are drawn."""
         random, (carries, totals) = np.random.default_rng(seed), _carriers(things, concepts)
@@ -197,7 +198,7 @@ class ImageNull:
     largest: Float[np.ndarray, "s d"]  # for each size, the largest z of each mean, in ascending order
 
     @classmethod
-    def of(cls, E: Rows, T: Float[np.ndarray, "t e"], draws: int = 10_000, seed: int = 0) -> "ImageNull":
+    def of(cls, E: Rows, T: Float[np.ndarray, "t e"], draws: int = NULL_DRAWS, seed: int = 0) -> "ImageNull":
         """The null of all t texts together. `draws`: random directions; of means there are at most 2,000 a size."""
         mean, moment, random = mean_embedding(E), np.zeros((E.shape[1],) * 2), np.random.default_rng(seed)
         for start in range(0, len(E), RESPONSE_BLOCK):
@@ -230,7 +231,7 @@ class ImageNull:
 
 
 def direction_null(
-    W: Float[np.ndarray, "u e"], T: Float[np.ndarray, "t e"], draws: int = 10_000, seed: int = 0
+    W: Float[np.ndarray, "u e"], T: Float[np.ndarray, "t e"], draws: int = NULL_DRAWS, seed: int = 0
 ) -> CosineNull:
     """The largest cosine over all texts of random directions with the second moments of the basis rows W.
 

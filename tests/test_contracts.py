@@ -208,6 +208,31 @@ def test_modules_and_functions_are_short() -> None:
     assert long == []
 
 
+SHARED = {"controls", "draws", "rate", "steps", "templates", "thumb"}  # options of several functions
+
+
+def literal_defaults(path: Path) -> Iterator[tuple[str, object]]:
+    """Parameters and fields of a module whose default is a number or a text written there."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        pairs: list[tuple[str, ast.expr | None]] = []
+        if isinstance(node, ast.arguments):
+            plain, named = [*node.posonlyargs, *node.args], zip(node.kwonlyargs, node.kw_defaults, strict=True)
+            pairs += [(one.arg, value) for one, value in zip(reversed(plain), reversed(node.defaults), strict=False)]
+            pairs += [(one.arg, value) for one, value in named]
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            pairs.append((node.target.id, node.value))
+        yield from ((name, value.value) for name, value in pairs if isinstance(value, ast.Constant) and value.value)
+
+
+def test_a_default_that_functions_share_stands_once() -> None:
+    homes: dict[tuple[str, object], list[str]] = {}
+    for path in MODULES:
+        for name, value in literal_defaults(path):
+            if name in SHARED:
+                homes.setdefault((name, value), []).append(module_name(path))
+    assert {default: modules for default, modules in homes.items() if len(modules) > 1} == {}
+
+
 WINDOW = 6  # lines
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from atlas.model.clip import Clip
 
 
+THUMB_SIDE = 64  # pixels along the longest side of a thumbnail
 _ITEMS_A_THREAD = 32  # items that a thread takes at a time
 
 
@@ -39,7 +40,7 @@ class CollectOptions:
     """Options that decide the content of a Store, besides the model and the sources."""
 
     seed: int = 0
-    thumb: int = 64
+    thumb: int = THUMB_SIDE
     """Longest side of a thumbnail, in pixels."""
 
     def __post_init__(self) -> None:

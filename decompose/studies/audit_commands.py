@@ -9,6 +9,7 @@ from atlas.errors import Refused
 from atlas.formatting import Record
 from atlas.option_types import path_name, real_number, whole_number
 from atlas.store.part import option_words
+from decompose.defaults import PICTURE_TEMPLATES
 from decompose.opening import (
     STORE_FOLDER,
     STUDY_OPTIONS,
@@ -61,7 +62,7 @@ _LIMIT_OPTIONS = (
     ),
     _LIMIT_OPTIONS,
     count_option(10, "neurons to silence"),
-    templates_option("drawing"),
+    templates_option(PICTURE_TEMPLATES),
     STUDY_OPTIONS,
 )
 def audit_command(
@@ -89,7 +90,9 @@ def audit_command(
     judged = {name.removeprefix("max_"): most for name, most in given.items()}
     lists = read_association_lists(tests)
     opened, clip = open_with_model(store, pretrained)
-    found = report_audit(opened, clip, lists, judged, patch, by, classes, images, k, templates or "drawing", seed)
+    found = report_audit(
+        opened, clip, lists, judged, patch, by, classes, images, k, templates or PICTURE_TEMPLATES, seed
+    )
     if as_json:
         print(json.dumps(audit_record(found), ensure_ascii=False, indent=1))
     else:

@@ -10,6 +10,7 @@ from atlas.errors import Refused
 from atlas.formatting import Record
 from atlas.option_types import path_name, whole_number
 from atlas.store.part import option_words
+from decompose.defaults import CONCEPT_TEMPLATES, PICTURE_TEMPLATES
 from decompose.opening import (
     NEURON_NUMBER,
     STORE_FOLDER,
@@ -50,7 +51,7 @@ _SHOWN = ("classifier", "target", "text", "success", "nonsense", "accuracy", "ac
     option("--images", type=whole_number(2), default=100, help="held-out images to attack (100)"),
     option("--stroop", action="store_true", help="the Stroop test instead: names of colours in other colours"),
     count_option(10, "neurons to ablate"),
-    templates_option("drawing"),
+    templates_option(PICTURE_TEMPLATES),
     STUDY_OPTIONS,
 )
 def attack_command(
@@ -113,7 +114,7 @@ _CATEGORY_WORDS = option(
         "--labelling-page", type=path_name, metavar="FILE", help="write a page on which a person labels the stimuli"
     ),
     option("--labels", type=path_name, nargs="+", default=[], metavar="FILE", help="answers of one labeller, or two"),
-    templates_option("neutral"),
+    templates_option(CONCEPT_TEMPLATES),
     STUDY_OPTIONS,
 )
 def conditional_command(

@@ -9,6 +9,7 @@ from atlas.errors import Refused
 from atlas.formatting import Record
 from atlas.option_types import whole_number
 from atlas.store.part import option_words
+from decompose.defaults import CONCEPT_TEMPLATES
 from decompose.opening import STORE_FOLDER, STUDY_OPTIONS, open_with_model, templates_option
 from decompose.results import write_page
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
         metavar="N",
         help="frequent words whose mean is subtracted (2000)",
     ),
-    templates_option("neutral"),
+    templates_option(CONCEPT_TEMPLATES),
     STUDY_OPTIONS,
 )
 def words_command(
@@ -56,7 +57,9 @@ def words_command(
     if centre < 2:
         raise Refused(f"--centre {centre}: a mean needs two words or more")
     opened, clip = open_with_model(store, pretrained)
-    found = report_words(opened, clip, word or ASKED_WORDS, sums or WORD_SUMS, templates or "neutral", centre, seed)
+    found = report_words(
+        opened, clip, word or ASKED_WORDS, sums or WORD_SUMS, templates or CONCEPT_TEMPLATES, centre, seed
+    )
     if as_json:
         print(json.dumps(vars(found), ensure_ascii=False, indent=1))
     else:

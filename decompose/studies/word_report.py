@@ -15,6 +15,7 @@ from atlas.model.clip import Clip
 from atlas.model.untrained import untrained_clip
 from atlas.store.store import Store
 from atlas.vectors import scaled_rows
+from decompose.defaults import CONCEPT_TEMPLATES
 from decompose.prompting import Templates, concept_embeddings
 from decompose.studies.edits import UNLIKE, lexicographic_neurons, spelling_likeness
 from decompose.studies.image_words import (
@@ -59,7 +60,7 @@ def report_words(
     clip: Clip,
     asked: Sequence[str] = ASKED_WORDS,
     sums: Sequence[str] = WORD_SUMS,
-    templates: Templates = "neutral",
+    templates: Templates = CONCEPT_TEMPLATES,
     centre: int = CENTRE_WORDS,
     seed: int = 0,
 ) -> WordReport:
