@@ -5,6 +5,7 @@ import inspect
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import fields
 from functools import reduce
@@ -348,3 +349,13 @@ def test_readme_pictures_and_commands_exist() -> None:
         assert (ROOT / picture).exists(), picture
     assert 'pip install -e ".[demo]" && atlas demo' in readme
     assert 'pip install -e ".[demo,test]" && pytest' in readme
+
+
+def test_nothing_public_serves_only_tests() -> None:
+    """A public name is used elsewhere in the project, or README or a notebook names it."""
+    told = (ROOT / "README.md").read_text("utf-8") + "".join(
+        path.read_text("utf-8") for path in (ROOT / "tests/notebooks").glob("*.ipynb")
+    )
+    words = Counter(re.findall(r"\w+", told + "".join(path.read_text("utf-8") for path in MODULES)))
+    alone = [f"{module_name(path)}.{name}" for path in MODULES for name in public_names(path) if words[name] < 2]
+    assert alone == []

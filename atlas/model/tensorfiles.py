@@ -16,7 +16,6 @@ from atlas.sources.signatures import advice_on, head_of, kind_of_file
 
 _LARGE = 2**30  # bytes that any file may unpack to
 _MOST_TIMES = 100  # and beyond that, times its own size
-TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".tar")
 
 
 def tensor_file(path: Path, skip_line: bool = False) -> Mapping[str, object]:

@@ -115,7 +115,8 @@ def _tested(test: AssociationLists, space: _Space, seed: int) -> Record:
     row: Record = {"test": test["name"], "space": space.name, "words": "/".join(str(len(each)) for each in sets)}
     if min(map(len, sets)) < 2:
         return row | {"effect": None, "p": None, "source": test["source"]}
-    found = association_test(*(np.stack(each) for each in sets), seed=seed)
+    X, Y, A, B = (np.stack(each) for each in sets)
+    found = association_test(X, Y, A, B, seed=seed)
     return row | {"effect": found.effect, "p": found.p, "source": test["source"]}
 
 
