@@ -195,6 +195,10 @@ def test_cells_have_icons_and_a_run_goes_on(store, clip, monkeypatch):
     path = store.derived(part("layout/icons")) / "icons.parquet"
     kept = pq.read_table(path)
     assert kept.schema.equals(ICONS_SCHEMA)
+    assert (
+        json.loads((path.parent / "made.json").read_text())["command"]
+        == f"atlas dream {{store}} --cells --steps {STEPS}"
+    )
     with store.deriving(part("layout/icons"), {}, of=[part("layout/cells")]) as folder:
         pq.write_table(kept.slice(0, 1), folder / "icons.parquet")
     again = draw_cells(store, clip, steps=STEPS)
