@@ -160,8 +160,14 @@ def map_command(out: Path, as_json: bool, **options: Unpack[MapOptionsGiven]) ->
 
     store = _open(out)
     print(*draw_maps(store, MapOptions(**options_given(**options))), sep="\n")
-    print_table([{"measure": name, "value": value} for name, value in store.recipe(parts.MAP).items()], as_json)
+    found = {name: value for name, value in store.recipe(parts.MAP).items() if not _says_nothing(value)}
+    print_table([{"measure": name, "value": value} for name, value in found.items()], as_json)
     return 0
+
+
+def _says_nothing(value: object) -> bool:
+    """Whether a measure has no figures, as the gap between kinds has in a Store of one kind."""
+    return isinstance(value, dict) and all(_says_nothing(each) for each in value.values())
 
 
 @takes(

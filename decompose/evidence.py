@@ -1,6 +1,7 @@
 """Evidence that a neuron stands for a text: for every neuron and text a p-value, and a score that ranks the texts.
 
-Three kinds of evidence, each with a null of its own; p-values are corrected for the number of texts tested:
+Three functions for four kinds of evidence (words and captions share one), each with a null of its own. P-values are
+corrected for the number of texts tested:
 
     caption_evidence    labels among the things that activate the neuron most, against random things and directions
     image_evidence      texts near the images that activate the neuron, against random directions and random images
@@ -89,11 +90,11 @@ def caption_evidence(
 
 @dataclass(frozen=True)
 class CaptionNull:
-    """What the labels of a neuron's strongest things are judged by.
+    """Null distributions for caption evidence.
 
     Random sets of things say what shuffled labels give. Random directions, in which every neuron counts by its
     deviation, say what likeness gives: drawings of one name look alike, so that even the neurons of an untrained
-    network answer to several of them. For a neuron the larger p counts, for each of its labels that of random sets.
+    network respond to several of them. For a neuron the larger p counts, for each of its labels that of random sets.
     """
 
     sets: Float[np.ndarray, " d"]  # -log of the smallest p of any label, of each random set, in ascending order

@@ -113,7 +113,7 @@ def _objects(path: Path) -> Refused:
 
 
 def _refuse_repeated(content: Mapping[str, object], path: Path) -> None:
-    """Raise `Refused` for a tensor with strides of 0 that stands for much more numbers than it holds."""
+    """Raise `Refused` for a tensor with strides of 0 that represents many more numbers than it stores."""
     for name, each in content.items():
         if isinstance(each, Mapping):
             _refuse_repeated(each, path)

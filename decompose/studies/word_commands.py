@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @takes(
     STORE_FOLDER,
-    option("word", nargs="*", help="words whose neighbours are shown (the paper's three, and two)"),
+    option("word", nargs="*", help="words whose neighbours are shown (default: five examples)"),
     option(
         "--sum",
         nargs="+",
