@@ -14,8 +14,8 @@ import atlas
 import decompose.cli
 from atlas.analysis import parts
 from atlas.analysis.derivation import (
+    MapOptions,
     index_embeddings,
-    lay_out_rows,
     relate_neurons,
     relate_texts,
     summarise_neurons,
@@ -75,8 +75,6 @@ def test_an_index_and_maps_keep_the_options_that_differ_from_the_defaults(store,
     index_embeddings(store)
     assert stale(store, parts.EMBEDDINGS, monkeypatch) == f"atlas index {out}"
     index_embeddings(store, seed=3)
-    lay_out_rows(store)
-    assert stale(store, parts.MAP, monkeypatch) == f"atlas map {out}"
     assert main(["stats", str(store.path)]) == 0
     options = ["--neighbors", "5", "--min-dist", "0.3", "--raw", "--columns", "2", "--seed", "4"]
     assert main(["map", str(store.path), *options]) == 0
@@ -86,6 +84,12 @@ def test_an_index_and_maps_keep_the_options_that_differ_from_the_defaults(store,
     run(named[parts.MAP])
     run(stale(store, parts.EMBEDDINGS, monkeypatch))
     assert {part: (store.derived(part) / "made.json").read_bytes() for part in before} == before
+
+
+def test_default_options_are_not_recorded() -> None:
+    assert parts.MAP.made_with(**MapOptions().changed).command == "atlas map {store}"
+    changed = MapOptions(columns=3, centre=False).changed
+    assert parts.MAP.made_with(**changed).command == "atlas map {store} --raw --columns 3"
 
 
 @pytest.mark.slow
