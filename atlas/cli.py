@@ -156,12 +156,18 @@ def index_command(out: Path, seed: int | None, as_json: bool) -> int:
 def map_command(out: Path, as_json: bool, **options: Unpack[MapOptionsGiven]) -> int:
     """Make the map of all rows, the neuron atlas and the activation atlas."""
     from atlas.analysis import parts
-    from atlas.analysis.derivation import draw_maps
+    from atlas.analysis.derivation import MapOptions, draw_maps
 
     store = _open(out)
-    print(*draw_maps(store, **options_given(**options)), sep="\n")
-    print_table([{"measure": name, "value": value} for name, value in store.recipe(parts.MAP).items()], as_json)
+    print(*draw_maps(store, MapOptions(**options_given(**options))), sep="\n")
+    found = {name: value for name, value in store.recipe(parts.MAP).items() if not _says_nothing(value)}
+    print_table([{"measure": name, "value": value} for name, value in found.items()], as_json)
     return 0
+
+
+def _says_nothing(value: object) -> bool:
+    """Whether a measure has no figures, as the gap between kinds has in a Store of one kind."""
+    return isinstance(value, dict) and all(_says_nothing(each) for each in value.values())
 
 
 @takes(

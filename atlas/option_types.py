@@ -46,5 +46,5 @@ def path_name(text: str) -> Path:
 def some_text(text: str) -> str:
     """The type of an option that takes a text that is not blank."""
     if not text.strip():
-        raise argparse.ArgumentTypeError("an empty text; leave the option out, or give it a value")
+        raise argparse.ArgumentTypeError("the text is empty; give one")
     return text

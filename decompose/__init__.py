@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from atlas.model.directions import Directions
-    from decompose.associations import Association, association_test
+    from decompose.association import Association, association_test
     from decompose.attribution import attribute, completeness, explained
     from decompose.bakeoff import compare_solvers
     from decompose.coding import solve_sparse
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from decompose.receipts import receipt
     from decompose.wording import text_feature
 
+    associations = association_test
     choose = choose_n_components
     compare = compare_solvers
     nearest = similar_neurons
@@ -40,6 +41,7 @@ __all__ = [
     "Directions",
     "SparseNMF",
     "association_test",
+    "associations",
     "attribute",
     "choose",
     "choose_n_components",
@@ -74,6 +76,7 @@ __all__ = [
     "universality",
 ]
 _ALIASES = {
+    "associations": "association_test",
     "choose": "choose_n_components",
     "compare": "compare_solvers",
     "nearest": "similar_neurons",
@@ -83,10 +86,10 @@ _ALIASES = {
     "texts": "texts_of_neuron",
 }
 _HOME = {
-    "Association": "decompose.associations",
+    "Association": "decompose.association",
     "Directions": "atlas.model.directions",
     "SparseNMF": "decompose.nmf",
-    "association_test": "decompose.associations",
+    "association_test": "decompose.association",
     "attribute": "decompose.attribution",
     "choose_n_components": "decompose.nmf",
     "compare_neurons": "decompose.neighbours",

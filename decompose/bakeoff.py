@@ -15,6 +15,7 @@ from atlas.model.clip import Clip
 from atlas.store.store import Store
 from atlas.vectors import column_correlations, cosines
 from decompose import coding
+from decompose.defaults import PICTURE_TEMPLATES
 from decompose.equations import centred_unit_rows, prompt_embeddings, solve_codes
 from decompose.prompting import Templates, other_templates
 from decompose.responses import default_kind
@@ -25,7 +26,7 @@ def compare_solvers(
     concepts: Sequence[str],
     methods: Sequence[coding.Method] = coding.CODING_METHODS,
     ks: Sequence[int] = (2, 4, 8),
-    templates: Templates = "drawing",
+    templates: Templates = PICTURE_TEMPLATES,
     held: Templates = None,
     store: Store | None = None,
     resamples: int = 10,

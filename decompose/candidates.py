@@ -12,6 +12,7 @@ from atlas.errors import Refused
 from atlas.model.clip import Clip
 from atlas.store.store import Store
 from decompose.attribution import check_model
+from decompose.defaults import FALSE_RATE, NULL_DRAWS
 from decompose.evidence import concepts_in
 from decompose.prompting import Templates, concept_embeddings
 from decompose.renderings import display_texts, without_tone
@@ -55,10 +56,10 @@ class Candidates:
 class LabelTest:
     """How labels are tested. Raises Refused for values that no test can have."""
 
-    rate: float | int = 0.05
+    rate: float | int = FALSE_RATE
     """False discovery rate: a label is given if its q-value is at most this."""
 
-    draws: int = 10_000
+    draws: int = NULL_DRAWS
     """Draws from every null distribution that has no closed form."""
 
     seed: int = 0

@@ -12,6 +12,7 @@ from atlas.console import command_line, option, options_changed, print_table, ru
 from atlas.errors import Misuse, Refused
 from atlas.option_types import path_name, whole_number
 from atlas.store.part import option_words
+from decompose.defaults import PICTURE_TEMPLATES
 from decompose.opening import (
     AS_JSON,
     CONCEPT_WORDS,
@@ -173,7 +174,7 @@ def equation_command(
     return 0
 
 
-@takes(CONCEPT_WORDS, MODEL_CHOICE, templates_option("drawing"), AS_JSON)
+@takes(CONCEPT_WORDS, MODEL_CHOICE, templates_option(PICTURE_TEMPLATES), AS_JSON)
 def compare_command(concept: list[str], templates: str | None, as_json: bool, **model: Unpack[ModelOptions]) -> int:
     """The sparse solvers compared on one set of concepts: size, fidelity, stability and time."""
     from decompose.bakeoff import compare_solvers

@@ -4,7 +4,7 @@ A (n, u) mean activations of the images    Z (n, k) codes    D (k, u) components
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from sklearn.exceptions import ConvergenceWarning
 
+from atlas.analysis.naming import RowNames
 from atlas.errors import Refused
 from atlas.model.directions import Directions
 from atlas.store.store import Part, Store
@@ -32,7 +33,7 @@ class Component:
 
     number: int
     neurons: tuple[tuple[int, float], ...]  # the largest weights; a negative one: active when the neuron is low
-    called: tuple[str, ...]  # labels of the images that activate the component most
+    called: tuple[str, ...]  # names of the images that activate the component most
     words: tuple[str, ...]  # rendered words on which the component is the strongest
     rows: tuple[int, ...]  # rows of the images that activate the component most
     share: float  # share of the images on which the component is the strongest
@@ -65,13 +66,13 @@ def factor_activations(
     D, Z = D[order], Z[:, order]
     images, own = store.positions("image"), Z.argmax(1)
     rows = images[np.argsort(-Z, 0, kind="stable")[:_SHOWN_ROWS]].T
-    labels = np.array([without_tone(label or "") for label in store.table(["label"])["label"].to_pylist()])
-    words = _words(store, model, norm, order)
+    names = RowNames(store)
+    words = _words(store, model, norm, order, names)
     found = [
         Component(
             i,
             tuple((int(j), round(float(D[i, j]), 3)) for j in np.argsort(-np.abs(D[i]))[:_SHOWN_NEURONS] if D[i, j]),
-            _first(labels[rows[i]]),
+            _first(without_tone(names[row]) for row in rows[i].tolist()),
             words[i],
             tuple(rows[i].tolist()),
             float((own == i).mean()),
@@ -114,16 +115,19 @@ def _codes(model: SparseNMF, A: Rows) -> Float[np.ndarray, "n k"]:
     return np.concatenate([model.transform(block) for block in blocks])
 
 
-def _words(store: Store, model: SparseNMF, norm: np.ndarray, order: np.ndarray) -> list[tuple[str, ...]]:
+def _words(
+    store: Store, model: SparseNMF, norm: np.ndarray, order: np.ndarray, names: RowNames
+) -> list[tuple[str, ...]]:
     """The rendered words on which each component is the strongest, without repeats."""
     if "word" not in store.counts:
         return [()] * len(order)
-    labels = np.array([label or "" for label in store.table(["label"], "word")["label"].to_pylist()])
+    words = store.positions("word")
     Z = (_codes(model, store.array("mean", "word")) * norm)[:, order]
     own = Z.argmax(1)
     ranked = np.argsort(-Z, 0, kind="stable").T
-    return [_first(labels[rows[(own[rows] == i) & (Z[rows, i] > 0)]]) for i, rows in enumerate(ranked)]
+    strongest = [words[rows[(own[rows] == i) & (Z[rows, i] > 0)]] for i, rows in enumerate(ranked)]
+    return [_first(names[row] for row in rows.tolist()) for rows in strongest]
 
 
-def _first(labels: np.ndarray) -> tuple[str, ...]:
-    return tuple(label for label in dict.fromkeys(labels.tolist()) if label)[:_SHOWN_WORDS]
+def _first(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(name for name in dict.fromkeys(names) if name)[:_SHOWN_WORDS]

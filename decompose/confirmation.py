@@ -14,6 +14,7 @@ from atlas.model.directions import Directions
 from atlas.store.originals import original_pictures
 from atlas.store.store import Store
 from decompose.attribution import check_model
+from decompose.defaults import CONCEPT_TEMPLATES, MATCHED_CONTROLS
 from decompose.labels import STRONGEST_THINGS
 from decompose.prompting import Templates
 from decompose.receipts import predictions_that_hold, receipt
@@ -37,8 +38,8 @@ def confirm_labels(
     labels: pa.Table,
     images: int = _TRIED_IMAGES,
     chosen_by: int = STRONGEST_THINGS,
-    templates: Templates = "neutral",
-    controls: int = 64,
+    templates: Templates = CONCEPT_TEMPLATES,
+    controls: int = MATCHED_CONTROLS,
     seed: int = 0,
     directions: Directions | None = None,
 ) -> pa.Table:

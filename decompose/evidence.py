@@ -1,6 +1,7 @@
 """Evidence that a neuron stands for a text: for every neuron and text a p-value, and a score that ranks the texts.
 
-Three kinds of evidence, each with a null of its own; p-values are corrected for the number of texts tested:
+Three functions for four kinds of evidence (words and captions share one), each with a null of its own. P-values are
+corrected for the number of texts tested:
 
     caption_evidence    labels among the things that activate the neuron most, against random things and directions
     image_evidence      texts near the images that activate the neuron, against random directions and random images
@@ -23,6 +24,7 @@ from atlas.analysis.significance import CosineNull, enrichment_p_values, p_value
 from atlas.errors import Refused
 from atlas.model.directions import Directions
 from atlas.vectors import Rows, scaled_rows
+from decompose.defaults import NULL_DRAWS
 from decompose.renderings import Things, strongest_things
 from decompose.responses import RESPONSE_BLOCK, Responses, picked_rows
 
@@ -88,11 +90,11 @@ def caption_evidence(
 
 @dataclass(frozen=True)
 class CaptionNull:
-    """What the labels of a neuron's strongest things are judged by.
+    """Null distributions for caption evidence.
 
     Random sets of things say what shuffled labels give. Random directions, in which every neuron counts by its
     deviation, say what likeness gives: drawings of one name look alike, so that even the neurons of an untrained
-    network answer to several of them. For a neuron the larger p counts, for each of its labels that of random sets.
+    network respond to several of them. For a neuron the larger p counts, for each of its labels that of random sets.
     """
 
     sets: Float[np.ndarray, " d"]  # -log of the smallest p of any label, of each random set, in ascending order
@@ -100,7 +102,7 @@ class CaptionNull:
 
     @classmethod
     def of(
-        cls, things: Things, concepts: Sequence[str], k: int, answers: Responses, draws: int = 10_000, seed: int = 0
+        cls, things: Things, concepts: Sequence[str], k: int, answers: Responses, draws: int = NULL_DRAWS, seed: int = 0
     ) -> "CaptionNull":
         """The null of k strongest things; of a layer of fewer than 32 live neurons, no directions are drawn."""
         random, (carries, totals) = np.random.default_rng(seed), _carriers(things, concepts)
@@ -197,7 +199,7 @@ class ImageNull:
     largest: Float[np.ndarray, "s d"]  # for each size, the largest z of each mean, in ascending order
 
     @classmethod
-    def of(cls, E: Rows, T: Float[np.ndarray, "t e"], draws: int = 10_000, seed: int = 0) -> "ImageNull":
+    def of(cls, E: Rows, T: Float[np.ndarray, "t e"], draws: int = NULL_DRAWS, seed: int = 0) -> "ImageNull":
         """The null of all t texts together. `draws`: random directions; of means there are at most 2,000 a size."""
         mean, moment, random = mean_embedding(E), np.zeros((E.shape[1],) * 2), np.random.default_rng(seed)
         for start in range(0, len(E), RESPONSE_BLOCK):
@@ -230,7 +232,7 @@ class ImageNull:
 
 
 def direction_null(
-    W: Float[np.ndarray, "u e"], T: Float[np.ndarray, "t e"], draws: int = 10_000, seed: int = 0
+    W: Float[np.ndarray, "u e"], T: Float[np.ndarray, "t e"], draws: int = NULL_DRAWS, seed: int = 0
 ) -> CosineNull:
     """The largest cosine over all texts of random directions with the second moments of the basis rows W.
 

@@ -14,11 +14,12 @@ from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score, nor
 
 from atlas.analysis.significance import enrichment_p_values, p_values, q_values
 from atlas.formatting import Record, format_p
+from decompose.defaults import FALSE_RATE
 
 _PERMUTATIONS = 999
 FAINT = 1e-3  # a word whose loadings are all smaller belongs to no factor
 _SIGNIFICANT = 0.05  # p up to which an agreement is called significant
-_MAJORITY, _NAMING_RATE = 0.5, 0.05  # share of a factor's words, and false discovery rate over the factors
+_MAJORITY = 0.5  # share of a factor's words
 
 
 def family_agreement(F: Float[np.ndarray, "t k"], families: Sequence[str], rng: np.random.Generator) -> Record:
@@ -57,7 +58,7 @@ def factor_names(truth: np.ndarray, found: Int[np.ndarray, " t"], factors: int) 
     carried = np.array([np.bincount(codes[found == factor], minlength=len(known)) for factor in range(factors)])
     p = np.stack([enrichment_p_values(row, totals, len(truth), int(row.sum())) for row in carried])
     best = p.argmin(1)
-    sure = q_values(np.minimum(p.min(1) * len(known), 1)) <= _NAMING_RATE
+    sure = q_values(np.minimum(p.min(1) * len(known), 1)) <= FALSE_RATE
     most = carried[np.arange(factors), best] >= _MAJORITY * carried.sum(1)
     return [str(known[family]) if keep else "" for family, keep in zip(best, sure & most, strict=True)]
 

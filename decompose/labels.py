@@ -138,12 +138,11 @@ def label_activations(
     `directions.basis(W)` as `W`. Raises Refused without evidence, for arrays of different lengths, and for numbers
     that are not finite.
 
-    >>> import numpy as np
-    >>> from decompose import label_activations
+    >>> import decompose, numpy as np
     >>> T = np.eye(3, dtype=np.float32)                      # texts, as far apart as can be
     >>> captions = ["cat", "dog", "sun"] * 50
     >>> A = np.tile(np.eye(3, dtype=np.float32), (50, 1))    # neuron 0 responds to cats, 1 to dogs, 2 to the sun
-    >>> label_activations(A, ["cat", "dog", "sun"], T, captions=captions)["label"].to_pylist()
+    >>> decompose.label_activations(A, ["cat", "dog", "sun"], T, captions=captions)["label"].to_pylist()
     ['cat', 'dog', 'sun']
     """
     test = LabelTest(**testing)

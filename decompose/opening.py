@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypedDict
 from atlas.console import Option, option
 from atlas.errors import Refused
 from atlas.option_types import path_name, whole_number
-from atlas.options import ATLAS_PRETRAINED
+from atlas.options import ATLAS_PRETRAINED, ATLAS_WEIGHTS
 from atlas.store.options import VERIFY_FLAG
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ _RECEIPT_IMAGES = 64  # images that receipts are measured on
 STORE_FOLDER = (option("store", type=path_name, help="folder of the Store"), VERIFY_FLAG)
 AS_JSON = option("--json", action="store_true", dest="as_json", help="print JSON instead of a table")
 SEED_NUMBER = option("--seed", type=whole_number(0, 2**32 - 1), default=0, help="seed of all random draws (0)")
+STUDY_OPTIONS = (SEED_NUMBER, ATLAS_WEIGHTS, AS_JSON)
 NEURON_NUMBER = option("neuron", type=whole_number(), help="number of the neuron")
 CONCEPT_WORDS = option("concept", nargs="+", help="a word or a sentence")
 WITH_RECEIPTS = option(

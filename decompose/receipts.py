@@ -26,6 +26,7 @@ from atlas.model.directions import Directions
 from atlas.model.layers import layer_replaced
 from atlas.vectors import scaled_rows
 from decompose.attribution import hooked_layer, silent_embedding
+from decompose.defaults import CONCEPT_TEMPLATES, FALSE_RATE, MATCHED_CONTROLS
 from decompose.matching import match_controls
 from decompose.prompting import Templates, chosen_templates, concept_embeddings
 
@@ -72,7 +73,7 @@ class Receipt:
     def confirmed(self) -> bool:
         """Whether q <= 0.05, the whole interval is on the expected side of 0, and the images are five or more."""
         beyond = min(self.low * self.expected, self.high * self.expected) > 0
-        return self.q <= 0.05 and beyond and self.images >= LEAST_IMAGES
+        return self.q <= FALSE_RATE and beyond and self.images >= LEAST_IMAGES
 
 
 def receipt(
@@ -80,9 +81,9 @@ def receipt(
     images: Pictures,
     texts: str | Sequence[str],
     directions: Directions,
-    templates: Templates = "neutral",
+    templates: Templates = CONCEPT_TEMPLATES,
     signs: Sequence[int] | None = None,
-    controls: int = 64,
+    controls: int = MATCHED_CONTROLS,
     amount: float = 3.0,
     held: Bool[np.ndarray, "n k"] | None = None,
     seed: int = 0,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from atlas.console import print_table
 from atlas.formatting import Record
+from decompose.defaults import FALSE_RATE
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 # Nothing heavy is imported here, so that `decompose --help` answers at once.
 
-_DEFAULTS = (("rate", 0.05), ("seed", 0))  # options that a recorded command leaves out
+_DEFAULTS = (("rate", FALSE_RATE), ("seed", 0))  # options that a recorded command leaves out
 
 
 # -- printed -----------------------------------------------------------------------------------------------------------

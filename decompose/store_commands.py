@@ -2,12 +2,12 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from atlas.console import option, options_changed, print_table, takes
 from atlas.option_types import path_name, real_number
 from atlas.options import ATLAS_WEIGHTS
 from atlas.store.part import option_words
+from decompose.defaults import FALSE_RATE
 from decompose.opening import (
     AS_JSON,
     AUTO,
@@ -30,12 +30,8 @@ from decompose.results import (
     write_table,
 )
 
-if TYPE_CHECKING:
-    pass
-
 # Nothing heavy is imported here, so that `decompose --help` answers at once. Each command imports what it runs.
 
-_RATE = 0.05  # false discovery rate
 _COMPONENTS_FILE = "components.safetensors"
 
 
@@ -79,8 +75,8 @@ def universality_command(
 
     found = universality(open_store(store, layer), open_store(other, other_layer), seed=seed).to_pylist()
     if not as_json:
-        kept = sum(row["q"] <= _RATE for row in found)
-        print(f"{len(found):,} neurons are each other's nearest, {kept:,} of them above chance (q <= {_RATE})\n")
+        kept = sum(row["q"] <= FALSE_RATE for row in found)
+        print(f"{len(found):,} neurons are each other's nearest, {kept:,} of them above chance (q <= {FALSE_RATE})\n")
     print_table(found[:k], as_json)
     return 0
 
@@ -122,7 +118,9 @@ def nmf_command(store: Path, k: int | str, alpha: float, seed: int, layer: str |
 @takes(
     STORE_FOLDER,
     DIRECTIONS_FILE,
-    option("--rate", type=real_number(0, 1, above=True), default=_RATE, help=f"false discovery rate ({_RATE})"),
+    option(
+        "--rate", type=real_number(0, 1, above=True), default=FALSE_RATE, help=f"false discovery rate ({FALSE_RATE})"
+    ),
     SEED_NUMBER,
     count_option(20, "labels to print"),
     ATLAS_WEIGHTS,

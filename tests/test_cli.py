@@ -6,8 +6,10 @@ import pytest
 from PIL import Image
 
 from atlas import cli
+from atlas.analysis import parts
 from atlas.console import command_line
 from atlas.errors import Refused
+from tests.fakes import fake_store
 
 
 @pytest.mark.parametrize(
@@ -55,6 +57,19 @@ def test_layers_are_listed_with_shapes(capsys: pytest.CaptureFixture[str]) -> No
     assert cli.main(["layers", "mini"]) == 0
     chosen = [line for line in capsys.readouterr().out.splitlines() if line.endswith("*")]
     assert [line.split()[:4] for line in chosen] == [["visual.layer4", "1024", "3", "3"]]
+
+
+def test_a_map_of_one_kind_prints_no_gap(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = fake_store(tmp_path / "out", images=3, words=0, texts=0, derived=False)
+    with store.deriving(parts.MAP, {"trustworthiness": 0.9, "modality_gap": {"raw": {}, "centred": {}}}):
+        pass
+    monkeypatch.setattr("atlas.analysis.derivation.draw_maps", lambda *_: [])
+    assert cli.main(["map", str(store.path)]) == 0
+    said = capsys.readouterr().out
+    assert "trustworthiness" in said
+    assert "modality_gap" not in said
 
 
 @pytest.mark.parametrize("package", ["atlas", "decompose"])

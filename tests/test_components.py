@@ -1,6 +1,7 @@
 """NMF components of a Store: planted groups of neurons come back, with the rows that they fire on."""
 
 import shutil
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from atlas.analysis.naming import RowNames
 from atlas.errors import Refused
 from atlas.store.store import Store
 from decompose.components import choose_components, factor_activations
@@ -51,6 +53,22 @@ def test_planted_groups_come_back_with_their_images_and_words(store: Store) -> N
     for one in found:
         assert one.called == tuple(dict.fromkeys(names[list(one.rows)].tolist()))[:12]
     assert len(directions) == 2
+
+
+def test_the_name_of_a_folder_names_no_component(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Store.table
+
+    def table(self: Store, columns: Sequence[str], kind: str | None = None) -> pa.Table:
+        found = real(self, columns, kind).to_pydict()
+        if "label" in found and kind is None:
+            found["label"] = ["photos"] * 150 + found["label"][150:]
+        return pa.table(found)
+
+    monkeypatch.setattr(Store, "table", table)
+    names = RowNames(store)
+    for one in factor_activations(store, 2)[1]:
+        assert one.called == tuple(dict.fromkeys(names[row] for row in one.rows))[:12]
+        assert "photos" not in one.called
 
 
 @pytest.fixture

@@ -129,10 +129,9 @@ def test_components_of_a_store_stand_where_neurons_do(store: Path, capsys: pytes
     assert main(["nmf", str(store), "-k", "3"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 4
     file = store / "neurons/components/components.safetensors"
-    for command in (["search", "happy"], ["nearest", str(store), "2"], ["texts", "2"], ["label", str(store)]):
+    for command in (["search", "happy"], ["nearest", str(store), "2"], ["texts", "2"]):
         assert main([*command, "-k", "2", "--json", "--directions", str(file)]) == 0
         json.loads(capsys.readouterr().out)
-    assert not Store.open(store).has(part("neurons/labels"))  # which are of neurons
 
 
 @pytest.fixture
@@ -213,7 +212,7 @@ def test_equations_are_printed_and_become_a_page(store: Path, capsys: pytest.Cap
 
 @pytest.mark.slow
 def test_equations_bring_their_receipts(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["equation", "happy", "very sad", "--store", str(store), "-k", "2", "--receipts"]) == 0
+    assert main(["equation", "very sad", "--store", str(store), "-k", "2", "--receipts"]) == 0
     out = capsys.readouterr().out
     assert "raise" in out
     assert "ablate" in out
@@ -240,14 +239,20 @@ def test_nmf_label_and_emotions_become_pages_of_the_site(
     lines = capsys.readouterr().out.splitlines()
     assert "neurons have a label; the most significant:" in lines[0]
     assert lines[2].split() == in_readme("decompose label")[1].split()
+    found = {
+        name: pq.read_table(Store.open(store).derived(part(f"neurons/{name}")) / f"{name}.parquet")
+        for name in ("labels", "receipts", "facets")
+    }
+    receipts = found["receipts"]
+    assert receipts.schema.equals(RECEIPT_COLUMNS)
+    monkeypatch.setattr("decompose.labels.label_neurons", lambda *_, **__: found["labels"])
+    monkeypatch.setattr("decompose.confirmation.confirm_labels", lambda *_, **__: receipts)
+    monkeypatch.setattr("decompose.facets.split_neurons", lambda *_, **__: found["facets"])
     assert main(["label", str(store), "-k", "5", "--rate", "0.9", "--json"]) == 0
     surest = json.loads(capsys.readouterr().out)
     assert [str(row["neuron"]) for row in surest] == [line.split()[0] for line in lines[3:]]
     assert [row["q"] for row in surest] == sorted(row["q"] for row in surest)
-    receipts = pq.read_table(Store.open(store).derived(part("neurons/receipts")) / "receipts.parquet")
-    assert receipts.schema.equals(RECEIPT_COLUMNS)
-    labels = pq.read_table(Store.open(store).derived(part("neurons/labels")) / "labels.parquet").to_pylist()
-    given = [(row["neuron"], row["label"]) for row in labels if row["label"] != "none"]
+    given = [(row["neuron"], row["label"]) for row in found["labels"].to_pylist() if row["label"] != "none"]
     assert given
     assert [(row["neuron"], row["concept"]) for row in receipts.to_pylist()][::2] == given
     write_site(opened := Store.open(store))
@@ -261,18 +266,18 @@ def test_nmf_label_and_emotions_become_pages_of_the_site(
 @pytest.mark.parametrize(
     ("command", "line"),
     [
-        (["search", ""], "an empty text"),
+        (["search", ""], "the text is empty"),
         (["search", "x" * 10_000], "the text ('xxxxxxxxxxxxxxxxxxxx'...) has 10,000 characters"),
         (["search", "happy", "--by", "response"], "needs a Store"),
         (["texts", "99999"], "neuron 99999"),
         (["equation", "happy", "--receipts"], "need images"),
         (["emotions", "--words", "nowhere.txt"], "is not a file"),
         (["nmf", "nowhere"], "nowhere"),
-        (["search", "happy", "--templates", ""], "an empty text"),
+        (["search", "happy", "--templates", ""], "the text is empty"),
         (["search", "happy", "-k", "-1"], "no whole number from 1 on"),
         (["search", "happy", "--sae", "nowhere"], "cannot read nowhere: there is no such file or folder"),
         (["equation", "happy", "-k", "99999"], "99999"),
-        (["equation", " "], "an empty text"),
+        (["equation", " "], "the text is empty"),
         (["compare", "happy"], "needs two"),
         (["texts", "-1"], "no whole number from 0 on"),
         (["texts", "3", "-k", "0"], "no whole number from 1 on"),
@@ -355,12 +360,14 @@ def test_every_command_works_on_a_vit(vit: Path, capsys: pytest.CaptureFixture[s
         ["equation", "cat", "-k", "2", "--receipts", *own],
         ["nmf", str(vit), "-k", "2"],
         ["nearest", str(vit), "3", "-k", "2"],
-        ["label", str(vit), "-k", "2", *own[2:]],
         ["label", str(vit), "-k", "2", "--directions", components, *own[2:]],
+        ["label", str(vit), "-k", "2", *own[2:]],
         ["search", "cat", "-k", "1", "--directions", components, *own],
     ):
         assert main([*command, "--json"]) == 0, command
         assert isinstance(json.loads(capsys.readouterr().out), list)
+        of_neurons = command[0] == "label" and "--directions" not in command
+        assert Store.open(vit).has(part("neurons/labels")) == of_neurons or command[0] == "search"
     assert "component 1" in (vit / "site-fragments/directions/page.html").read_text("utf-8")
     assert main(["compare", "cat", "dog", *own]) == 0
     assert "not optimal" not in capsys.readouterr().err

@@ -16,7 +16,7 @@ NEURONS, KEPT, BLOCK = 16, 30, 5
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     store = fake_store(tmp_path_factory.mktemp("run") / "demo", neurons=NEURONS)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(drivers, "MOST_DRIVERS", KEPT)
+        patch.setattr(drivers, "MOST_LIT", KEPT)
         patch.setattr(drivers, "NEURONS_A_SCRIPT", BLOCK)
         write_site(store)
     return store
@@ -82,7 +82,7 @@ def test_only_the_block_of_a_neuron_is_read_and_the_last_pick_counts(visit: Visi
 
 
 def test_more_neurons_keep_fewer_rows() -> None:
-    assert drivers.drivers_per_neuron(1024) == drivers.MOST_DRIVERS
-    assert drivers.LEAST_DRIVERS < drivers.drivers_per_neuron(4096) < drivers.MOST_DRIVERS
+    assert drivers.drivers_per_neuron(1024) == drivers.MOST_LIT
+    assert drivers.LEAST_DRIVERS < drivers.drivers_per_neuron(4096) < drivers.MOST_LIT
     assert drivers.drivers_per_neuron(100_000) == drivers.LEAST_DRIVERS
     assert drivers.drivers_bytes(4096) < 1.1 * drivers.DRIVERS_ROOM

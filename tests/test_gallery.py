@@ -195,6 +195,10 @@ def test_cells_have_icons_and_a_run_goes_on(store, clip, monkeypatch):
     path = store.derived(part("layout/icons")) / "icons.parquet"
     kept = pq.read_table(path)
     assert kept.schema.equals(ICONS_SCHEMA)
+    assert (
+        json.loads((path.parent / "made.json").read_text())["command"]
+        == f"atlas dream {{store}} --cells --steps {STEPS}"
+    )
     with store.deriving(part("layout/icons"), {}, of=[part("layout/cells")]) as folder:
         pq.write_table(kept.slice(0, 1), folder / "icons.parquet")
     again = draw_cells(store, clip, steps=STEPS)
@@ -213,7 +217,7 @@ def test_cells_have_icons_and_a_run_goes_on(store, clip, monkeypatch):
         (("3", "--steps", "0"), "'0' is no whole number from 1 on"),
         (("3", "--text", "cat"), "name neurons, as in 12 40-47, or ask for --all of them, for --text or for --cells"),
         (("--text", "cat", "--theme", "sea"), "--theme and --strength are of neurons; leave them out"),
-        (("--text", " "), "an empty text"),
+        (("--text", " "), "the text is empty"),
         (("--cells", "--repeats", "2"), "a cell has one icon; leave --repeats out"),
         (("--cells",), "atlas map"),
         (("9-3",), "'9-3' is neither a number nor a span such as 40-47"),

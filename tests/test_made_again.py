@@ -1,9 +1,11 @@
 """A derived part that is stale names the command that makes it again, with the options it was made with."""
 
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -11,19 +13,26 @@ from PIL import Image
 import atlas
 import decompose.cli
 from atlas.analysis import parts
-from atlas.analysis.derivation import index_embeddings, lay_out_rows
+from atlas.analysis.derivation import (
+    MapOptions,
+    index_embeddings,
+    relate_neurons,
+    relate_texts,
+    summarise_neurons,
+)
 from atlas.cli import main
 from atlas.console import command_line, options_changed
 from atlas.dream.gallery import DRAWINGS_FILE, write_drawings
 from atlas.errors import Refused
 from atlas.pages.fragments import fragment_part
-from atlas.pages.site import SITE
+from atlas.pages.site import SINGLE_FILE, SITE
 from atlas.store.files import read_json
 from atlas.store.part import Part, option_words
 from atlas.store.store import Store
 from decompose import store_commands
 from decompose.components import COMPONENTS
 from decompose.lookup import TEXT_BANK
+from decompose.results import write_table
 from decompose.studies import commands
 
 PROGRAMS = {"atlas": main, "decompose": decompose.cli.main}
@@ -66,8 +75,6 @@ def test_an_index_and_maps_keep_the_options_that_differ_from_the_defaults(store,
     index_embeddings(store)
     assert stale(store, parts.EMBEDDINGS, monkeypatch) == f"atlas index {out}"
     index_embeddings(store, seed=3)
-    lay_out_rows(store)
-    assert stale(store, parts.MAP, monkeypatch) == f"atlas map {out}"
     assert main(["stats", str(store.path)]) == 0
     options = ["--neighbors", "5", "--min-dist", "0.3", "--raw", "--columns", "2", "--seed", "4"]
     assert main(["map", str(store.path), *options]) == 0
@@ -77,6 +84,12 @@ def test_an_index_and_maps_keep_the_options_that_differ_from_the_defaults(store,
     run(named[parts.MAP])
     run(stale(store, parts.EMBEDDINGS, monkeypatch))
     assert {part: (store.derived(part) / "made.json").read_bytes() for part in before} == before
+
+
+def test_default_options_are_not_recorded() -> None:
+    assert parts.MAP.made_with(**MapOptions().changed).command == "atlas map {store}"
+    changed = MapOptions(columns=3, centre=False).changed
+    assert parts.MAP.made_with(**changed).command == "atlas map {store} --raw --columns 3"
 
 
 @pytest.mark.slow
@@ -155,7 +168,42 @@ def test_every_option_of_a_command_can_be_recorded() -> None:
         assert option_words(**options_changed(command, directions=Path("a b"))) == ["--directions", "a b"]
 
 
-def test_a_stale_site_names_its_command(store, monkeypatch) -> None:
-    with store.deriving(SITE, {}) as folder:
+@pytest.mark.parametrize(("made", "words"), [(SITE, ""), (SINGLE_FILE, " --single-file")])
+def test_a_stale_site_names_its_command(store, made, words, monkeypatch) -> None:
+    with store.deriving(made, {}) as folder:
         (Path(folder) / "index.html").write_text("a page")
-    assert stale(store, SITE, monkeypatch) == f"atlas page {shlex.quote(str(store.path))}"
+    assert stale(store, made, monkeypatch) == f"atlas page {shlex.quote(str(store.path))}{words}"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"rate": 0.05, "seed": 0}, ""), ({"rate": 0.01, "seed": 3}, " --rate 0.01 --seed 3")],
+)
+@pytest.mark.parametrize("made", [parts.LABELS, parts.FACETS, parts.RECEIPTS], ids=lambda part: part.name)
+def test_stale_labels_name_their_command_with_its_options(store, made, options, words, monkeypatch) -> None:
+    write_table(store, made, options, pa.table({"neuron": [3], "label": ["cat"]}))
+    assert stale(store, made, monkeypatch) == f"decompose label {shlex.quote(str(store.path))}{words}"
+    shutil.rmtree(store.path / made.name)
+
+
+def test_what_stats_makes_names_stats(store, clip, monkeypatch) -> None:
+    monkeypatch.setattr("atlas.sources.vocabulary.picture_words", lambda: tuple(f"word {i}" for i in range(40)))
+    summarise_neurons(store)
+    relate_neurons(store, clip)
+    relate_texts(store, clip)
+    for made in (parts.STATS, parts.BASIS, parts.NEIGHBOURS, parts.TEXTS, parts.TERMS):
+        assert stale(store, made, monkeypatch) == f"atlas stats {shlex.quote(str(store.path))}"
+
+
+def test_stale_names_are_refused_before_anything_is_drawn(store, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("atlas.dream.gallery.visualise", lambda *_, **__: pytest.fail("drawn all the same"))
+    labels = pa.table({"neuron": [3], "label": ["cat"]})
+    for again in (False, True):
+        with store.deriving(parts.STATS, {"again": again}):
+            pass
+        if not again:
+            write_table(store, parts.LABELS, {}, labels, of=(parts.STATS,))
+    assert main(["dream", str(store.path), "3"]) == 1
+    assert "make it again: decompose label" in capsys.readouterr().err
+    for made in (parts.LABELS, parts.STATS):
+        shutil.rmtree(store.path / made.name)

@@ -74,7 +74,6 @@ INK = """async ([url, blank]) => {
 
 def shot(page: Any) -> str:
     page.evaluate(DRAWN)
-    page.wait_for_timeout(100)
     return f"data:image/png;base64,{b64encode(page.locator('.plot').screenshot()).decode()}"
 
 

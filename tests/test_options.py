@@ -11,6 +11,7 @@ from atlas.analysis import derivation, queries
 from atlas.cli import ATLAS_COMMANDS
 from atlas.dream.gallery import write_drawings
 from atlas.pages.figure import write_figure
+from atlas.pages.mapfigure import write_map_figure
 from atlas.pages.site import write_site
 from atlas.sources.look import look_at
 
@@ -20,10 +21,10 @@ CALLED: dict[str, tuple[Callable, ...]] = {
     "look": (look_at,),
     "collect": (atlas.collect, atlas.Clip),
     "index": (derivation.index_embeddings,),
-    "map": (derivation.draw_maps,),
+    "map": (derivation.MapOptions,),
     "dream": (write_drawings,),
     "page": (write_site,),
-    "figure": (write_figure,),
+    "figure": (write_figure, write_map_figure),
     "near": (queries.neurons_near, queries.rows_near),
     "layers": (atlas.Clip,),
 }
@@ -55,7 +56,7 @@ def test_help_names_the_default_of_the_function(command: str, option: str, setti
         assert str(settings["default"]) == named
         return
     assert defaults
-    assert {str(default) for default in defaults} == {named}
+    assert {str(default) for default in defaults} == set(named.split(", "))
     assert settings.get("default") in (None, *defaults), "a default that is repeated must be the same"
 
 

@@ -1,4 +1,4 @@
-"""Whether a model joins images and texts at all on given data: names of images beside names by chance.
+"""Whether a model tells the given images apart by text, compared with chance.
 
     E (n, e) embeddings of images;  T (t, e) embeddings of texts
 
@@ -43,7 +43,8 @@ class Alignment:
     def sentence(self) -> str:
         """What was found, in one line."""
         figures = (
-            f"{self.share:.0%} of {self.images:,} pictures lie nearer to a text than to texts turned around at random "
+            f"{self.share:.0%} of {self.images:,} pictures lie nearer to a text than to the same texts with "
+            f"random signs on their principal axes "
             f"({LEVEL:.0%} by chance)"
         )
         if self.sees:

@@ -250,7 +250,7 @@ def _names_met(
 def _nearest(
     found: tuple[np.ndarray, np.ndarray], start: int | None
 ) -> tuple[Int64[np.ndarray, "m k"], Float32[np.ndarray, "m k"]]:
-    """Ids and cosines of a search, without the rows themselves where they were asked about (`start`: the first one)."""
+    """Ids and cosines of a search, without each query row itself (`start`: the first of them)."""
     scores, ids = found
     if start is None:
         return ids.astype(np.int64), scores

@@ -6,6 +6,7 @@ which records parents, parameters and the command that makes the part again. `de
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -175,57 +176,45 @@ def open_index(store: Store, kind: str) -> Index:
     return Index.open(store.derived(parts.EMBEDDINGS) / kind)
 
 
-def draw_maps(
-    store: Store,
-    n_neighbors: int = layout.N_NEIGHBORS,
-    min_dist: float = layout.MIN_DIST,
-    centre: bool = True,
-    columns: int | None = None,
-    seed: int = 0,
-    balanced: bool = True,
-) -> list[Path]:
+@dataclass(frozen=True)
+class MapOptions:
+    """What `atlas map` was asked for."""
+
+    n_neighbors: int = layout.N_NEIGHBORS
+    min_dist: float = layout.MIN_DIST
+    centre: bool = True  # close the modality gap
+    balanced: bool = True  # give every row neighbours of every kind too
+    columns: int | None = None  # of the activation atlas; None: by the number of patches
+    seed: int = 0
+
+    @property
+    def changed(self) -> Record:
+        """The options of the recorded command that differ from their defaults."""
+        return {
+            "neighbors": None if self.n_neighbors == layout.N_NEIGHBORS else self.n_neighbors,
+            "min_dist": None if self.min_dist == layout.MIN_DIST else self.min_dist,
+            "raw": not self.centre,
+            "centred": self.centre and not self.balanced,
+            "columns": self.columns,
+            "seed": self.seed or None,
+        }
+
+
+_DEFAULT_MAP = MapOptions()
+
+
+def draw_maps(store: Store, options: MapOptions = _DEFAULT_MAP) -> list[Path]:
     """Make layout/map, layout/neurons and layout/cells (if there are images), as `atlas map` does."""
-    options = _map_options(n_neighbors, min_dist, centre, columns, seed, balanced)
-    made = [lay_out_rows(store, seed, centre, n_neighbors, min_dist, options, balanced)]
-    made.append(lay_out_neurons(store, seed, options))
-    return made + ([lay_out_cells(store, columns, seed=seed, options=options)] if "image" in store.counts else [])
+    made = [lay_out_rows(store, options), lay_out_neurons(store, options)]
+    if "image" in store.counts:
+        made.append(lay_out_cells(store, options.columns, seed=options.seed, options=options.changed))
+    return made
 
 
-def _map_options(
-    n_neighbors: int = layout.N_NEIGHBORS,
-    min_dist: float = layout.MIN_DIST,
-    centre: bool = True,
-    columns: int | None = None,
-    seed: int = 0,
-    balanced: bool = True,
-) -> Record:
-    """The options of `atlas map` that differ from their defaults."""
-    return {
-        "neighbors": None if n_neighbors == layout.N_NEIGHBORS else n_neighbors,
-        "min_dist": None if min_dist == layout.MIN_DIST else min_dist,
-        "raw": not centre,
-        "centred": centre and not balanced,
-        "columns": columns,
-        "seed": seed or None,
-    }
-
-
-def lay_out_rows(
-    store: Store,
-    seed: int = 0,
-    centre: bool = True,
-    n_neighbors: int = layout.N_NEIGHBORS,
-    min_dist: float = layout.MIN_DIST,
-    options: Record | None = None,
-    balanced: bool = True,
-) -> Path:
-    """Make layout/map: the place of every row, its 8 nearest rows of all kinds, and the map's quality (quality.json).
-
-    `centre`: close the modality gap. `balanced`: give every row neighbours of every kind too. `options`: those of the
-    recorded `atlas map` command; by default those given here.
-    """
-    balanced = balanced and centre
-    given = options or _map_options(n_neighbors, min_dist, centre, seed=seed, balanced=balanced)
+def lay_out_rows(store: Store, options: MapOptions = _DEFAULT_MAP) -> Path:
+    """Make layout/map: places of all rows, their 8 nearest rows of all kinds, the map's quality (quality.json)."""
+    n_neighbors, min_dist, centre, seed = options.n_neighbors, options.min_dist, options.centre, options.seed
+    balanced = options.balanced and centre
     vectors, rows = store.array("embedding"), store.table(["kind", "label"])
     kinds, labels = np.array(rows["kind"].to_pylist()), [label or "" for label in rows["label"].to_pylist()]
     measured = layout.Centred(vectors, kinds) if centre else vectors
@@ -247,7 +236,7 @@ def lay_out_rows(
         },
         **_words_meet_drawings(store),
     }
-    with store.deriving(parts.MAP.made_with(**given), {"umap": umap, **quality}) as folder:
+    with store.deriving(parts.MAP.made_with(**options.changed), {"umap": umap, **quality}) as folder:
         columns = {"row": np.arange(len(store)), "x": places[:, 0], "y": places[:, 1], "preservation": kept}
         pq.write_table(pa.table(columns), folder / "points.parquet")
         save_array(folder / "near.npy", graph[0][:, 1:9].astype(np.uint32))
@@ -268,18 +257,15 @@ def _words_meet_drawings(store: Store) -> Record:
     return {} if np.isnan(found["raw"]) else {"word_meets_drawing": found}  # no image has a word in its label
 
 
-def lay_out_neurons(store: Store, seed: int = 0, options: Record | None = None) -> Path:
-    """Make layout/neurons: a map of the neurons by the correlation of their responses to images.
-
-    `options`: those of the recorded `atlas map` command; by default those given here.
-    """
+def lay_out_neurons(store: Store, options: MapOptions = _DEFAULT_MAP) -> Path:
+    """Make layout/neurons: a map of the neurons by the correlation of their responses to images."""
     correlation = np.load(store.derived(parts.STATS) / "correlation.npy")
     np.fill_diagonal(correlation, 1.0)  # constant neurons have 0 there
     spread = {"n_neighbors": layout.NEURON_NEIGHBORS, "min_dist": layout.NEURON_MIN_DIST}
-    places = layout.project(correlation, **spread, seed=seed)
+    places = layout.project(correlation, **spread, seed=options.seed)
     columns = {"neuron": np.arange(len(places)), "x": places[:, 0], "y": places[:, 1]}
-    part = parts.NEURON_MAP.made_with(**(options or _map_options(seed=seed)))
-    with store.deriving(part, {"seed": seed}, of=(parts.STATS,)) as folder:
+    part = parts.NEURON_MAP.made_with(**options.changed)
+    with store.deriving(part, {"seed": options.seed}, of=(parts.STATS,)) as folder:
         pq.write_table(pa.table(columns), folder / "points.parquet")
     return store.derived(parts.NEURON_MAP)
 
@@ -293,7 +279,7 @@ def lay_out_cells(
     `columns`: of one grid; by default there are up to four, by the number of patches (`cells.grid_columns`).
     `minimum`: things in a cell. `options`: those of the recorded `atlas map` command; by default those given here.
     """
-    part = parts.CELLS.made_with(**(options or _map_options(columns=columns, seed=seed)))
+    part = parts.CELLS.made_with(**(options or MapOptions(columns=columns, seed=seed).changed))
     texts = _texts(store, "label") if store.has(parts.BASIS) else None
     return make_cells(store, part, texts, columns, minimum, seed)
 

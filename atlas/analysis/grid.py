@@ -1,4 +1,4 @@
-"""Places of a layout moved to the squares of a grid, each square to one point, so that no point covers another."""
+"""Places of a layout moved to grid squares, one point per square, so that no point covers another."""
 
 from math import ceil, sqrt
 

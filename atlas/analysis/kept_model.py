@@ -1,4 +1,4 @@
-"""What is kept on disk of a Store's model, so that it answers without being loaded."""
+"""Basis and text embeddings saved from a model, so that queries need not load it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -264,7 +264,8 @@ def place_new_rows(
 def place_by_matches(
     new: Float[np.ndarray, "m d"], vectors: Rows | Index, layout: Layout, k: int = 5
 ) -> Float32[np.ndarray, "m 2"]:
-    """Places (m, 2) of new vectors on a balanced map: that of the match, of k, with most weight near it on the map.
+    """Places (m, 2) of new vectors on a balanced map: the place of one of the k matches: the one
+    with most weight near it on the map.
 
     A mean would lie between the places of two meanings, where neither is. Weights are 1 / cosine distance^2 relative
     to the best match, and a copy of a mapped vector gets its place.

@@ -31,7 +31,7 @@ from atlas.store.options import STORE_READ
         metavar="T",
         help="themes (facets): any texts, each learnt from its nearest images; or `words`, for rendered words",
     ),
-    option("--strength", type=real_number(0), help="weight of the theme at first (1.0)"),
+    option("--strength", type=real_number(0), help="initial weight of the theme (1.0)"),
     option("--repeats", type=whole_number(1, 1000), help="different images of each neuron (1)"),
     option("--steps", type=whole_number(1), help="steps of optimisation (200)"),
     ATLAS_SEED,
@@ -53,18 +53,16 @@ def dream_command(
 ) -> int:
     """Make feature visualisations, images optimised to activate a neuron, for the cards; or of texts, or of cells."""
     from atlas.analysis.derivation import clip_of
+    from atlas.analysis.naming import NeuronNames
     from atlas.dream import scenes
     from atlas.dream.gallery import drawn_rows, write_drawings
     from atlas.store.store import Store
 
     if (bool(neuron), every, bool(text), cells).count(True) != 1:
         raise Misuse("name neurons, as in 12 40-47, or ask for --all of them, for --text or for --cells")
-    if (text or cells) and (theme or options["strength"] is not None):
-        raise Misuse("--theme and --strength are of neurons; leave them out")
+    _check_theme(theme, bool(text) or cells, options["strength"])
     if cells and options["repeats"] is not None:
         raise Misuse("a cell has one icon; leave --repeats out")
-    if theme and not any(map(str.strip, theme)):
-        raise Misuse("--theme is empty; leave it out for plain visualisations")
     store = Store.open(out)
     clip = clip_of(store, pretrained, device)
     if beyond := [span[-1] for span in neuron if span[-1] >= clip.neurons]:
@@ -73,8 +71,16 @@ def dream_command(
     if text or cells:
         found = scenes.draw_texts(store, clip, text, **given) if text else scenes.draw_cells(store, clip, **given)
     else:
+        NeuronNames.read(store)  # refuses stale names before anything is drawn
         chosen = range(clip.neurons) if every else [number for span in neuron for number in span]
         found = write_drawings(store, clip, chosen, theme or ("",), **given)
     print_table(drawn_rows(store, found), as_json)
     print(f"atlas page {out} puts them on the pages", file=sys.stderr)
     return 0
+
+
+def _check_theme(theme: list[str] | None, other_things: bool, strength: float | None) -> None:
+    if other_things and (theme or strength is not None):
+        raise Misuse("--theme and --strength are of neurons; leave them out")
+    if theme and not any(map(str.strip, theme)):
+        raise Misuse("--theme is empty; leave it out for plain visualisations")

@@ -126,7 +126,8 @@ def encode_webp(image: UInt8[np.ndarray, "h w 3"]) -> bytes:
 
 def drawn_rows(store: Store, found: list[Record]) -> list[Record]:
     """What `atlas dream` prints of drawings: what was drawn, what it reached, and as a multiple of the best image."""
-    names, rows = NeuronNames.read(store), []
+    names = NeuronNames.read(store) if any("neuron" in row for row in found) else {}
+    rows: list[Record] = []
     for row in found:
         shown = {name: row[name] for name in ("neuron", "text", "cell", "theme", "repeat") if name in row}
         shown |= {name: row[name] for name in ("reached", "strongest", "kept", "seen") if row.get(name) is not None}

@@ -26,8 +26,8 @@ any judgement of people: it has seen emoji, icons, clip art and printed words, a
 
 **Limits.** Tokens that no caption used mean nothing to it. It reads {nouns:.0%} of nouns that were never rendered in
 training; of a neutral word it tells the ink, one of eight, in {ink:.0%}. Its text embeddings tell the feeling wheel's
-families with an NMI of {nmi:.2f} ({nmi_by_chance:.2f} by chance). A name stuck upon a drawing takes the drawn class,
-of twenty, from {without:.0%} to {stuck:.0%}.
+families with an NMI of {nmi:.2f} ({nmi_by_chance:.2f} by chance). A name pasted on a drawing lowers its
+accuracy among twenty classes from {without:.0%} to {stuck:.0%}.
 
 **Data.** {drawings:,} drawings, {read:,} words of the reading list and {more:,} other words rendered now and
 then, in {fonts} open font families.

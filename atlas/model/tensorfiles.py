@@ -17,7 +17,6 @@ from atlas.sources.signatures import advice_on, head_of, kind_of_file
 
 _LARGE = 2**30  # bytes that any file may unpack to
 _MOST_TIMES = 100  # and beyond that, times its own size
-TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".tar")
 
 
 def tensor_file(path: Path, skip_line: bool = False) -> Mapping[str, object]:
@@ -163,7 +162,7 @@ def _objects(path: Path) -> Refused:
 
 
 def _refuse_repeated(content: Mapping[str, object], path: Path) -> None:
-    """Raise `Refused` for a tensor with strides of 0 that stands for much more numbers than it holds."""
+    """Raise `Refused` for a tensor with strides of 0 that represents many more numbers than it stores."""
     for name, each in content.items():
         if isinstance(each, Mapping):
             _refuse_repeated(each, path)

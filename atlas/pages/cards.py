@@ -8,8 +8,8 @@ from pathlib import Path
 
 from atlas.analysis.naming import NONE
 from atlas.formatting import Record, display_text
-from atlas.pages.evidence import evidence_shard, write_evidence
-from atlas.pages.frame import MAP_PAGE, Page, StoreFrame, card_file
+from atlas.pages.evidence import write_evidence
+from atlas.pages.frame import MAP_PAGE, Page, StoreFrame, card_file, card_table
 from atlas.pages.neurons import Neurons
 from atlas.pages.poster import poster_pictures, poster_sides, poster_ticks
 
@@ -24,7 +24,7 @@ def write_cards(frame: StoreFrame, neurons: Neurons) -> None:
         context: dict[str, object] = {
             "neuron": neuron,
             "last": len(neurons) - 1,
-            "shard": evidence_shard(neuron),
+            "shard": card_table(neuron),
             "map_page": MAP_PAGE,
         }
         context["drawings"] = _drawing_entries(frame, neurons, neuron)

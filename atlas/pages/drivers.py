@@ -7,13 +7,13 @@ import numpy as np
 from atlas.analysis.stats import strongest_rows
 from atlas.console import track
 from atlas.pages.columns import smallest_unsigned
-from atlas.pages.frame import StoreFrame
+from atlas.pages.frame import MOST_LIT, StoreFrame
 from atlas.pages.rows import PageRows
 from atlas.pages.settings import Drivers
 from atlas.store.store import Store
 
 NEURONS_A_SCRIPT = 64  # picking a neuron reads one script
-MOST_DRIVERS, LEAST_DRIVERS = 400, 24  # rows a neuron: where there are few neurons, and where there are many
+LEAST_DRIVERS = 24  # rows a neuron where there are many neurons; MOST_LIT where there are few
 STRIP_ROWS = 24  # of them, shown beside the map: each thing once
 NO_ROW = 65535  # fills up a strip
 DRIVER_BYTES = 1.8  # bytes that a row of a neuron takes in a script
@@ -23,7 +23,7 @@ ACTIVATION_LEVELS = 32  # steps of an activation between the weakest and the str
 
 def drivers_per_neuron(neurons: int) -> int:
     """How many rows of each neuron are stored, so that all take about the same room for any number of neurons."""
-    return int(np.clip(DRIVERS_ROOM / DRIVER_BYTES / max(neurons, 1), LEAST_DRIVERS, MOST_DRIVERS))
+    return int(np.clip(DRIVERS_ROOM / DRIVER_BYTES / max(neurons, 1), LEAST_DRIVERS, MOST_LIT))
 
 
 def drivers_bytes(neurons: int) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 from atlas.analysis.stats import PER_BUCKET
 from atlas.formatting import Record, display_text, format_difference, format_p, json_number
 from atlas.pages import columns
-from atlas.pages.frame import CARD_DIGITS, CARDS_A_SCRIPT, StoreFrame
+from atlas.pages.frame import CARDS_A_SCRIPT, StoreFrame, card_file, card_table
 from atlas.pages.neurons import Neurons
 from atlas.pages.provenance import model_text, rebuild_command, store_place
 from atlas.pages.thumbnails import pictured_shards
@@ -35,18 +35,13 @@ _RECEIPT_FIELDS = {"concept", "act", "effect", "low", "high", "p", "control", "c
 ACT_TEXTS = {"raise": "raised", "ablate": "silenced"}
 
 
-def evidence_shard(neuron: int) -> str:
-    """The name of the data file, data/NAME.js, that a neuron is in."""
-    return f"cards-{neuron // CARDS_A_SCRIPT:03d}"
-
-
 def write_evidence(frame: StoreFrame, neurons: Neurons) -> None:
     """Write data/cards-000.js and so on."""
     about = json.dumps(shared_facts(frame, neurons), ensure_ascii=False)
     for start in range(0, len(neurons), CARDS_A_SCRIPT):
         cards = [evidence_card(neurons, i) for i in range(start, min(start + CARDS_A_SCRIPT, len(neurons)))]
         texts = [json.dumps(one, ensure_ascii=False, separators=(",", ":"), allow_nan=False) for one in cards]
-        frame.write_data(evidence_shard(start), {"card": texts, "about": [about], **mentioned_rows(neurons, cards)})
+        frame.write_data(card_table(start), {"card": texts, "about": [about], **mentioned_rows(neurons, cards)})
 
 
 def shared_facts(frame: StoreFrame, neurons: Neurons) -> Record:
@@ -67,7 +62,7 @@ def shared_facts(frame: StoreFrame, neurons: Neurons) -> Record:
         "commands": [rebuild_command(store), f"python -c {shlex.quote(python)}", figure],
         "absent": missing_parts(neurons, shlex.quote(place)),
     }
-    layout = {"shard": CARDS_A_SCRIPT, "starts": starts, "digits": CARD_DIGITS, "pictured": ROW_COLUMNS}
+    layout = {"shard": CARDS_A_SCRIPT, "starts": starts, "file": card_file(0), "pictured": ROW_COLUMNS}
     return found | layout | {"exact": PER_BUCKET}  # counts up to PER_BUCKET are exact
 
 

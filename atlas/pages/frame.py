@@ -53,7 +53,8 @@ STUDIES_PAGE = "studies.html"  # lists the pages that other packages add, where 
 NAVIGATION = {START_PAGE: "Map", MAP_PAGE: "Map", NEURONS_PAGE: "Neurons", CELLS_PAGE: "Activations"}
 NAVIGATION |= {DRAWINGS_PAGE: "Drawings", ABOUT_PAGE: "About"}
 CARDS_A_SCRIPT = 64  # cards that share a data file: opening a card reads one file
-CARD_DIGITS = 4  # digits of a neuron in the name of its card: neurons/0012.html
+CARD_DIGITS, TABLE_DIGITS = 4, 3  # digits of a neuron in the name of its card (0012.html), and of a table of cards
+MOST_LIT = 400  # highlighted points that are shown by their thumbnails
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,8 @@ class Frame:
             cite=self.facts.cite,
             sheet=SHEET_COLUMNS,
             front=len(self.facts.sheets) - 1,
-            digits=CARD_DIGITS,
+            card=f"neurons/{card_file(0)}",
+            lit=MOST_LIT,
             zoom=1 if self.facts.grid == (1, 1) else PATCH_ZOOM,
             mark=MARK,
             palette=PALETTE,
@@ -151,7 +153,7 @@ class Frame:
             colour=own.get("colour"),
             mask=own.get("mask", []),
             drivers=own.get("drivers"),
-            cards={"shard": CARDS_A_SCRIPT} if "cards-000" in self.tables else None,
+            cards={"shard": CARDS_A_SCRIPT, "first": card_table(0)} if card_table(0) in self.tables else None,
         )
 
     def render(self, page: Page) -> None:
@@ -200,6 +202,11 @@ class StoreFrame(Frame):
         """Write the sheets of the pictures that pages show first, once all pages have added theirs."""
         for sheet in (self.front, self.covers):
             sheet.write(self.folder / "assets")
+
+
+def card_table(neuron: int) -> str:
+    """The name of the table, data/NAME.js, that a neuron's card is in."""
+    return f"cards-{neuron // CARDS_A_SCRIPT:0{TABLE_DIGITS}d}"
 
 
 def card_file(neuron: int) -> str:

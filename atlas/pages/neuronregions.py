@@ -60,7 +60,7 @@ def name_neuron_regions(
 def outline(squares: Float[np.ndarray, "n 2"], cluster: Int64[np.ndarray, " c"]) -> Float32[np.ndarray, "s 4"]:
     """Sides (x, y to x, y) of the squares of a cluster, in squares of the grid, beyond which none of its own lies.
 
-    >>> len(outline(np.array([[0, 0], [1, 0], [5, 5]]), np.array([0, 1])))
+    >>> len(outline(np.array([[0.0, 0.0], [1.0, 0.0], [5.0, 5.0]]), np.array([0, 1])))
     6
     """
     own = {(int(x), int(y)) for x, y in squares[cluster]}

@@ -18,7 +18,7 @@ HOVER_SIZE = ThumbnailSize(48, 60)  # thumbnails of the figure
 
 
 def map_figure(store: Store, rows: int = 5000, size: int = 640, seed: int = 0) -> bokeh_figure:
-    """The map as a Bokeh figure, with thumbnail and caption on hover: `bokeh.io.show(figure(store))`.
+    """The map as a Bokeh figure, with thumbnail and caption on hover: `bokeh.io.show(map_figure(store))`.
 
     `rows`: how many rows are shown at most, a sample by `seed`, because a notebook stores every thumbnail (about 0.5 kB
     each). `size`: the side of the figure in pixels. Raises `Refused` where there is no map.

@@ -56,9 +56,10 @@ class Drivers(TypedDict):
 
 
 class CardFiles(TypedDict):
-    """How the cards of neurons are stored: `shard` cards in each of the tables cards-000, cards-001 and so on."""
+    """How the cards of neurons are stored: `shard` cards in a table; `first` is the name of the first, cards-000."""
 
     shard: int
+    first: str
 
 
 class PageSettings(TypedDict):
@@ -82,7 +83,8 @@ class Settings(TypedDict):
     cite: str
     sheet: int
     front: int
-    digits: int
+    card: str
+    lit: int
     zoom: int
     mark: str
     palette: tuple[str, ...]

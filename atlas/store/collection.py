@@ -48,7 +48,7 @@ from atlas.store.manifest import (
     settle,
 )
 from atlas.store.ray_engine import make_shards_on_ray
-from atlas.store.shard_writer import CollectOptions, make_shards
+from atlas.store.shard_writer import THUMB_SIDE, CollectOptions, make_shards
 from atlas.store.shards import KINDS, REJECT_SCHEMA
 from atlas.store.store import Store
 
@@ -64,7 +64,7 @@ def collect(
     out: str | Path,
     *,
     seed: int = 0,
-    thumb: int = 64,
+    thumb: int = THUMB_SIDE,
     batch: int = 64,
     engine: str = "local",
     append: bool = False,

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 
 _LARGEST = 65504.0  # of half precision
+THUMB_SIDE = 64  # pixels along the longest side of a thumbnail
 _ITEMS_A_THREAD = 32  # items that a thread takes at a time
 
 
@@ -40,7 +41,7 @@ class CollectOptions:
     """Options that decide the content of a Store, besides the model and the sources."""
 
     seed: int = 0
-    thumb: int = 64
+    thumb: int = THUMB_SIDE
     """Longest side of a thumbnail, in pixels."""
 
     def __post_init__(self) -> None:

@@ -15,14 +15,14 @@ from atlas.sources.textfiles import read_given_json
 from atlas.sources.word_images import render_word
 from atlas.store.originals import original_pictures
 from atlas.store.store import Store
-from decompose.associations import association_test
+from decompose.association import association_test
+from decompose.defaults import CONCEPT_TEMPLATES
 from decompose.prompting import Templates, concept_embeddings
 from decompose.renderings import display_texts, without_tone
 
 SHIPPED_TESTS = Path(__file__).with_name("association_lists.json")
 SETS = ("X", "Y", "A", "B")
 _FONTS = ("open-sans", "pt-serif")
-_DRAWS = 10_000
 
 
 class AssociationLists(TypedDict):
@@ -72,7 +72,7 @@ def study_associations(
     clip: Clip,
     tests: Sequence[AssociationLists],
     store: Store | None = None,
-    templates: Templates = "neutral",
+    templates: Templates = CONCEPT_TEMPLATES,
     seed: int = 0,
     read: bool = False,
 ) -> list[Record]:
@@ -92,7 +92,7 @@ def beside_untrained_tests(
     clip: Clip,
     tests: Sequence[AssociationLists],
     store: Store | None = None,
-    templates: Templates = "neutral",
+    templates: Templates = CONCEPT_TEMPLATES,
     seed: int = 0,
 ) -> list[Record]:
     """The rows of `study_associations`, each with the effect and p of a network with random weights."""
@@ -115,7 +115,8 @@ def _tested(test: AssociationLists, space: _Space, seed: int) -> Record:
     row: Record = {"test": test["name"], "space": space.name, "words": "/".join(str(len(each)) for each in sets)}
     if min(map(len, sets)) < 2:
         return row | {"effect": None, "p": None, "source": test["source"]}
-    found = association_test(*(np.stack(each) for each in sets), draws=_DRAWS, seed=seed)
+    X, Y, A, B = (np.stack(each) for each in sets)
+    found = association_test(X, Y, A, B, seed=seed)
     return row | {"effect": found.effect, "p": found.p, "source": test["source"]}
 
 

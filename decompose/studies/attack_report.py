@@ -13,6 +13,7 @@ from atlas.model.untrained import untrained_clip
 from atlas.store.originals import original_pictures
 from atlas.store.store import Store
 from decompose.attribution import check_model
+from decompose.defaults import PICTURE_TEMPLATES
 from decompose.prompting import Templates
 from decompose.renderings import display_texts
 from decompose.studies.attacks import AttackStudy, Target, overlaid, rank_texts, study_attacks, success_rate, try_texts
@@ -68,7 +69,7 @@ def report_attacks(
     targets: Sequence[tuple[str, str]] = (),
     by: str = "label",
     single: bool = False,
-    templates: Templates = "drawing",
+    templates: Templates = PICTURE_TEMPLATES,
     search: int = 0,
     k: int = 10,
     seed: int = 0,
@@ -106,7 +107,7 @@ def untrained_attack(
     classes: Sequence[str],
     targets: Sequence[Target],
     single: bool = False,
-    templates: Templates = "drawing",
+    templates: Templates = PICTURE_TEMPLATES,
     seed: int = 0,
 ) -> Record:
     """Accuracy, and success over all targets, of an untrained network on the first images."""

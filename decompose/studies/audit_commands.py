@@ -2,18 +2,17 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
-from atlas.console import option, options_changed, options_given, print_table, takes
+from atlas.console import Option, option, options_changed, options_given, print_table, takes
 from atlas.errors import Refused
 from atlas.formatting import Record
 from atlas.option_types import path_name, real_number, whole_number
-from atlas.options import ATLAS_WEIGHTS
 from atlas.store.part import option_words
+from decompose.defaults import PICTURE_TEMPLATES
 from decompose.opening import (
-    AS_JSON,
-    SEED_NUMBER,
     STORE_FOLDER,
+    STUDY_OPTIONS,
     count_option,
     open_with_model,
     templates_option,
@@ -26,6 +25,32 @@ if TYPE_CHECKING:
 # Nothing heavy is imported here, so that `decompose --help` answers at once.
 
 
+class LimitsGiven(TypedDict):
+    """The limits that an audit may be held to; None for those not given."""
+
+    max_attack: float | None
+    max_changed: float | None
+    max_stroop: float | None
+    max_association: float | None
+
+
+def _limit(name: str, what: str) -> Option:
+    return option(f"--max-{name}", type=real_number(0, 1), metavar="SHARE", help=f"fail above this share of {what}")
+
+
+_LIMIT_OPTIONS = (
+    _limit("attack", "attacks that succeed"),
+    _limit("changed", "right answers that text loses"),
+    _limit("stroop", "words that win over their ink"),
+    option(
+        "--max-association",
+        type=real_number(0),
+        metavar="D",
+        help="fail above this effect size, where p is at most .05",
+    ),
+)
+
+
 @takes(
     STORE_FOLDER,
     option("--by", choices=("label", "group"), default="label", help="what an image's class is (label)"),
@@ -35,32 +60,10 @@ if TYPE_CHECKING:
     option(
         "--patch", type=path_name, metavar="FILE", help="write a checkpoint with these neurons silenced, and judge it"
     ),
-    option(
-        "--max-attack", type=real_number(0, 1), metavar="SHARE", help="fail above this share of attacks that succeed"
-    ),
-    option(
-        "--max-changed",
-        type=real_number(0, 1),
-        metavar="SHARE",
-        help="fail above this share of right answers that text loses",
-    ),
-    option(
-        "--max-stroop",
-        type=real_number(0, 1),
-        metavar="SHARE",
-        help="fail above this share of words that win over their ink",
-    ),
-    option(
-        "--max-association",
-        type=real_number(0),
-        metavar="D",
-        help="fail above this effect size, where p is at most .05",
-    ),
+    _LIMIT_OPTIONS,
     count_option(10, "neurons to silence"),
-    templates_option("drawing"),
-    SEED_NUMBER,
-    ATLAS_WEIGHTS,
-    AS_JSON,
+    templates_option(PICTURE_TEMPLATES),
+    STUDY_OPTIONS,
 )
 def audit_command(
     store: Path,
@@ -69,15 +72,12 @@ def audit_command(
     images: int,
     tests: Path | None,
     patch: Path | None,
-    max_attack: float | None,
-    max_changed: float | None,
-    max_stroop: float | None,
-    max_association: float | None,
     k: int,
     templates: str | None,
     seed: int,
     pretrained: str | None,
     as_json: bool,
+    **limits: Unpack[LimitsGiven],
 ) -> int:
     """Audit a model on a Store's own images; exit code 1 if a limit does not hold; also a page of the site."""
     from decompose.pages.audit import AUDIT_PAGE, audit_page
@@ -86,19 +86,20 @@ def audit_command(
 
     if images < 2:
         raise Refused(f"--images {images}: at least 2")
-    limits: dict[str, float] = options_given(
-        attack=max_attack, changed=max_changed, stroop=max_stroop, association=max_association
-    )
+    given: dict[str, float] = options_given(**limits)
+    judged = {name.removeprefix("max_"): most for name, most in given.items()}
     lists = read_association_lists(tests)
     opened, clip = open_with_model(store, pretrained)
-    found = report_audit(opened, clip, lists, limits, patch, by, classes, images, k, templates or "drawing", seed)
+    found = report_audit(
+        opened, clip, lists, judged, patch, by, classes, images, k, templates or PICTURE_TEMPLATES, seed
+    )
     if as_json:
         print(json.dumps(audit_record(found), ensure_ascii=False, indent=1))
     else:
         _print_audit(found)
     options = options_changed(
         audit_command, by=by, classes=classes, images=images, tests=tests, patch=patch, k=k, templates=templates,
-        seed=seed, **{f"max_{name}": most for name, most in limits.items()},
+        seed=seed, **given,
     )  # fmt: skip
     write_page(opened, AUDIT_PAGE, "Audit", audit_page(found), ["audit", "{store}", *option_words(**options)])
     return 0 if found.passed else 1

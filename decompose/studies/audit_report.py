@@ -18,6 +18,7 @@ from atlas.model.untrained import untrained_clip
 from atlas.store.originals import original_pictures
 from atlas.store.store import Store
 from decompose.attribution import check_model
+from decompose.defaults import PICTURE_TEMPLATES
 from decompose.prompting import Templates
 from decompose.studies.association_study import AssociationLists, beside_untrained_tests, study_associations
 from decompose.studies.attack_report import attack_carriers, attack_targets
@@ -106,7 +107,7 @@ def report_audit(
     classes: Sequence[str] = (),
     images: int = 60,
     k: int = 10,
-    templates: Templates = "drawing",
+    templates: Templates = PICTURE_TEMPLATES,
     seed: int = 0,
 ) -> AuditReport:
     """Measure a model on a Store's own images. `limits`: the most that attack, changed, stroop and association may be.
@@ -142,7 +143,7 @@ def measured(
     clip: Clip,
     pixels: UInt8[np.ndarray, "n s s 3"],
     rows: LabelledRows,
-    templates: Templates = "drawing",
+    templates: Templates = PICTURE_TEMPLATES,
     k: int = 10,
     seed: int = 0,
 ) -> Measured:

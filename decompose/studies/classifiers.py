@@ -103,7 +103,8 @@ def labelled_rows(
         elif classes:
             raise Refused(f"{name!r} is the {by} of {len(own)} images; a class needs {_FEWEST_ROWS}")
     if len(parts) < 2:
-        raise Refused(f"{store.path} has {len(parts)} classes with {_FEWEST_ROWS} images by {by}; two are needed")
+        needed = f"at least two classes with {_FEWEST_ROWS} images each are needed"
+        raise Refused(f"{store.path}: {needed}; by {by} there {'is 1' if parts else 'are none'}")
     order = rng.permutation(len(parts)) if classes else np.sort(rng.permutation(len(parts))[:count])
     chosen = [list(parts)[i] for i in (range(len(parts)) if classes else order)]
     fit = [parts[name][: (len(parts[name]) + 1) // 2] for name in chosen]

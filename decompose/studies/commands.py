@@ -9,13 +9,12 @@ from atlas.console import option, options_changed, print_table, takes
 from atlas.errors import Refused
 from atlas.formatting import Record
 from atlas.option_types import path_name, whole_number
-from atlas.options import ATLAS_WEIGHTS
 from atlas.store.part import option_words
+from decompose.defaults import CONCEPT_TEMPLATES, PICTURE_TEMPLATES
 from decompose.opening import (
-    AS_JSON,
     NEURON_NUMBER,
-    SEED_NUMBER,
     STORE_FOLDER,
+    STUDY_OPTIONS,
     count_option,
     open_with_model,
     templates_option,
@@ -44,13 +43,7 @@ _SHOWN = ("classifier", "target", "text", "success", "nonsense", "accuracy", "ac
     STORE_FOLDER,
     option("--by", choices=("label", "group"), default="label", help="what an image's class is (label)"),
     option("--classes", nargs="+", default=[], metavar="NAME", help="the classes (50 drawn at random)"),
-    option(
-        "--target",
-        nargs="+",
-        default=[],
-        metavar="NAME[=TEXT]",
-        help="classes to aim at, and the text to draw",
-    ),
+    option("--target", nargs="+", default=[], metavar="NAME[=TEXT]", help="classes to aim at, and the text to draw"),
     option("--single", action="store_true", help="one sticker in the middle, in place of eight copies of the text"),
     option(
         "--search", type=whole_number(), default=0, metavar="N", help="try N of the Store's words for each target (0)"
@@ -58,10 +51,8 @@ _SHOWN = ("classifier", "target", "text", "success", "nonsense", "accuracy", "ac
     option("--images", type=whole_number(2), default=100, help="held-out images to attack (100)"),
     option("--stroop", action="store_true", help="the Stroop test instead: names of colours in other colours"),
     count_option(10, "neurons to ablate"),
-    templates_option("drawing"),
-    SEED_NUMBER,
-    ATLAS_WEIGHTS,
-    AS_JSON,
+    templates_option(PICTURE_TEMPLATES),
+    STUDY_OPTIONS,
 )
 def attack_command(
     store: Path,
@@ -105,27 +96,26 @@ def attack_command(
     return write_page(opened, ATTACK_PAGE, "Attacks", body, ["attack", "{store}", *option_words(**options)], beside)
 
 
+_CATEGORY_WORDS = option(
+    "--categories",
+    nargs="+",
+    default=[],
+    metavar="WORD",
+    help="categories for zero-shot classification, or for the labelling page",
+)
+
+
 @takes(
     STORE_FOLDER,
     NEURON_NUMBER,
     option("--by", choices=("label", "group"), default="label", help="what an image's category is (label)"),
-    option(
-        "--categories",
-        nargs="+",
-        default=[],
-        metavar="WORD",
-        help="categories: by zero-shot, or of the page",
-    ),
+    _CATEGORY_WORDS,
     option(
         "--labelling-page", type=path_name, metavar="FILE", help="write a page on which a person labels the stimuli"
     ),
-    option(
-        "--labels", type=path_name, nargs="+", default=[], metavar="FILE", help="answers of one labeller, or of two"
-    ),
-    templates_option("neutral"),
-    SEED_NUMBER,
-    ATLAS_WEIGHTS,
-    AS_JSON,
+    option("--labels", type=path_name, nargs="+", default=[], metavar="FILE", help="answers of one labeller, or two"),
+    templates_option(CONCEPT_TEMPLATES),
+    STUDY_OPTIONS,
 )
 def conditional_command(
     store: Path,
@@ -165,22 +155,24 @@ def conditional_command(
         source = f"by the {by} of each image"
     found = conditional_shares(stimuli.bucket, numbers, stimuli.edges, stimuli.deviation, names, seed)
     found = beside_untrained(found, opened, stimuli, numbers, seed)
+    _print_shares(found, neuron, source, kappa, as_json)
+    body = conditional_page(found, neuron, opened.request["model"]["name"], source, kappa)
+    given = {"by": by, "categories": categories, "labels": labels, "templates": templates, "seed": seed}
+    again = ["conditional", "{store}", neuron, *option_words(**options_changed(conditional_command, **given))]
+    return write_page(opened, CONDITIONAL_PAGE, "Conditional", body, again)
+
+
+def _print_shares(found: "Conditional", neuron: int, source: str, kappa: float | None, as_json: bool) -> None:
     if as_json:
         about = {"neuron": neuron, "source": source, "p": found.p, "kappa": kappa, "deviation": found.deviation}
         about |= {"bits": found.information, "bits_shuffled": found.shuffled, "bits_untrained": found.untrained}
         print(json.dumps(about | {"edges": found.edges.tolist(), "shares": found.rows()}, ensure_ascii=False, indent=1))
-    else:
-        print_table(bucket_rows(found))
-        print(f"p of no relation {found.p:.3f}" + ("" if kappa is None else f"; kappa of the labellers {kappa:.2f}"))
-        median, most = found.untrained or (0.0, 0.0)
-        nulls = f"{found.shuffled:.2f} shuffled, {median:.2f} untrained (95 % below {most:.2f})"
-        print(f"{found.information:.2f} bits about the category; {nulls}")
-    body = conditional_page(found, neuron, opened.request["model"]["name"], source, kappa)
-    options = options_changed(
-        conditional_command, by=by, categories=categories, labels=labels, templates=templates, seed=seed
-    )
-    again = ["conditional", "{store}", neuron, *option_words(**options)]
-    return write_page(opened, CONDITIONAL_PAGE, "Conditional", body, again)
+        return
+    print_table(bucket_rows(found))
+    print(f"p of no relation {found.p:.3f}" + ("" if kappa is None else f"; kappa of the labellers {kappa:.2f}"))
+    median, most = found.untrained or (0.0, 0.0)
+    nulls = f"{found.shuffled:.2f} shuffled, {median:.2f} untrained (95 % below {most:.2f})"
+    print(f"{found.information:.2f} bits about the category; {nulls}")
 
 
 def bucket_rows(found: "Conditional") -> list[Record]:

@@ -15,6 +15,7 @@ from scipy.stats import rankdata
 
 from atlas.analysis.significance import p_values, q_values
 from atlas.formatting import Record
+from decompose.defaults import FALSE_RATE
 
 UNLIKE = 0.5  # two words are unlike in spelling below this likeness
 PEAKS = 5  # words of each neuron from which distances are measured
@@ -45,7 +46,7 @@ def lexicographic_neurons(
     A: Float[np.ndarray, "m u"],
     S: Float[np.ndarray, "m m"],
     M: Float[np.ndarray, "m m"],
-    rate: float = 0.05,
+    rate: float = FALSE_RATE,
     seed: int = 0,
 ) -> list[Record]:
     """The lexicographic neurons, most significant first: rank correlation with spelling and with meaning, and q.

@@ -13,7 +13,13 @@ from decompose.results import write_page
 @takes(
     STORE_FOLDER,
     NEURON_NUMBER,
-    option("--names", nargs="+", default=[], metavar="NAME", help="persons or classes (those at both ends)"),
+    option(
+        "--names",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="persons or classes (by default those with the largest and the smallest medians)",
+    ),
     option("--by", choices=("label", "group"), default="label", help="what an image's class is (label)"),
     SEED_NUMBER,
     AS_JSON,

@@ -24,6 +24,7 @@ from atlas.sources.word_images import render_word
 from atlas.store.store import Store
 from atlas.vectors import scaled_rows
 from decompose.attribution import check_model
+from decompose.defaults import CONCEPT_TEMPLATES
 from decompose.prompting import Templates, concept_embeddings
 from decompose.renderings import display_texts
 
@@ -59,7 +60,7 @@ def word_embeddings(
     store: Store,
     clip: Clip,
     more: Sequence[str] = (),
-    templates: Templates = "neutral",
+    templates: Templates = CONCEPT_TEMPLATES,
     centre: int = CENTRE_WORDS,
 ) -> WordEmbeddings:
     """Embeddings of a Store's rendered words, and of `more` words, which are rendered in the same fonts.

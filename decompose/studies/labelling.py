@@ -7,6 +7,7 @@ moves on, answers stay in the browser and are exported as JSON.
 import base64
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 from jaxtyping import Int
@@ -16,10 +17,19 @@ from atlas.formatting import Record, display_text
 from atlas.pages.columns import safe_json
 from atlas.sources.textfiles import read_given_json
 from atlas.store.store import Store
-from decompose.pages.fragment import render_fragment
+from decompose.pages.fragment import TEMPLATES_OF_FRAGMENTS, render_fragment
 from decompose.studies.conditional import Stimuli
 
 MOST_CATEGORIES = 9  # one a digit key
+
+
+class LabellingData(TypedDict):
+    """What the page's script reads: each stimulus has its row and its picture. labelling.js has the same fields."""
+
+    store: str
+    neuron: int
+    categories: list[str]
+    stimuli: list[Record]
 
 
 def labelling_page(store: Store, stimuli: Stimuli, categories: Sequence[str], seed: int = 0) -> str:
@@ -27,17 +37,17 @@ def labelling_page(store: Store, stimuli: Stimuli, categories: Sequence[str], se
     if not 2 <= len(categories) <= MOST_CATEGORIES or len(set(categories)) < len(categories):
         raise Refused(f"{len(categories)} categories: give 2 to {MOST_CATEGORIES} different ones, a key each")
     order = np.random.default_rng(seed).permutation(len(stimuli.rows))
-    shown = [
+    shown: list[Record] = [
         {"row": int(row), "picture": f"data:image/webp;base64,{base64.b64encode(store.thumb(int(row))).decode()}"}
         for row in stimuli.rows[order]
     ]
-    facts = {"store": store.digest, "neuron": stimuli.neuron, "categories": list(categories)}
+    data = LabellingData(store=store.digest, neuron=stimuli.neuron, categories=list(categories), stimuli=shown)
     return render_fragment(
         "labelling.html",
         title=f"Neuron {stimuli.neuron}",
         categories=[display_text(name) for name in categories],
-        facts=safe_json(facts),
-        stimuli=safe_json(shown),
+        data=safe_json(data),
+        script=(TEMPLATES_OF_FRAGMENTS / "labelling.js").read_text("utf-8"),
     )
 
 

@@ -22,6 +22,7 @@ from atlas.formatting import Record
 from atlas.model.clip import Clip
 from atlas.sources.decoding import Unreadable
 from atlas.sources.word_images import render_word
+from decompose.defaults import FALSE_RATE
 from decompose.studies.gazetteer import map_places
 
 TOP_WORDS = 5
@@ -235,7 +236,9 @@ def cities_agree(
 # -- parents and children ----------------------------------------------------------------------------------------------
 
 
-def parents_and_children(names: Float[np.ndarray, "c u"], regions: Sequence[str], rate: float = 0.05) -> list[Record]:
+def parents_and_children(
+    names: Float[np.ndarray, "c u"], regions: Sequence[str], rate: float = FALSE_RATE
+) -> list[Record]:
     """Pairs of a parent, which responds to a region, and a child, whose strongest name is in it and leaves it silent.
 
     A parent has more of its ten strongest names in one region than chance allows (hypergeometric, corrected for the

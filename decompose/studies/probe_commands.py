@@ -8,9 +8,8 @@ from atlas.console import option, options_changed, print_table, takes
 from atlas.errors import Refused
 from atlas.formatting import Record
 from atlas.option_types import whole_number
-from atlas.options import ATLAS_WEIGHTS
 from atlas.store.part import option_words
-from decompose.opening import AS_JSON, SEED_NUMBER, STORE_FOLDER, count_option, open_with_model
+from decompose.opening import STORE_FOLDER, STUDY_OPTIONS, count_option, open_with_model
 from decompose.results import write_page
 
 if TYPE_CHECKING:
@@ -25,9 +24,7 @@ if TYPE_CHECKING:
     option("--classes", nargs="+", default=[], metavar="NAME", help="the classes (drawn at random)"),
     option("--count", type=whole_number(2, 100_000), default=50, help="how many classes to draw (50)"),
     count_option(3, "neurons a class, at most"),
-    SEED_NUMBER,
-    ATLAS_WEIGHTS,
-    AS_JSON,
+    STUDY_OPTIONS,
 )
 def probe_command(
     store: Path, by: str, classes: list[str], count: int, k: int, seed: int, pretrained: str | None, as_json: bool

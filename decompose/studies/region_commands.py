@@ -5,9 +5,8 @@ from pathlib import Path
 
 from atlas.console import option, options_changed, print_table, takes
 from atlas.option_types import whole_number
-from atlas.options import ATLAS_WEIGHTS
 from atlas.store.part import option_words
-from decompose.opening import AS_JSON, SEED_NUMBER, STORE_FOLDER, count_option, open_with_model
+from decompose.opening import STORE_FOLDER, STUDY_OPTIONS, count_option, open_with_model
 from decompose.results import write_page
 
 # Nothing heavy is imported here, so that `decompose --help` answers at once.
@@ -24,9 +23,7 @@ from decompose.results import write_page
         help="neurons on the maps (the most regional)",
     ),
     count_option(10),
-    SEED_NUMBER,
-    ATLAS_WEIGHTS,
-    AS_JSON,
+    STUDY_OPTIONS,
 )
 def regions_command(store: Path, neurons: list[int], k: int, seed: int, pretrained: str | None, as_json: bool) -> int:
     """Region neurons: places among words, names and flags of countries, the world map; also a page of the site."""

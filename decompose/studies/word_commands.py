@@ -8,9 +8,9 @@ from atlas.console import option, options_changed, print_table, takes
 from atlas.errors import Refused
 from atlas.formatting import Record
 from atlas.option_types import whole_number
-from atlas.options import ATLAS_WEIGHTS
 from atlas.store.part import option_words
-from decompose.opening import AS_JSON, SEED_NUMBER, STORE_FOLDER, open_with_model, templates_option
+from decompose.defaults import CONCEPT_TEMPLATES
+from decompose.opening import STORE_FOLDER, STUDY_OPTIONS, open_with_model, templates_option
 from decompose.results import write_page
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @takes(
     STORE_FOLDER,
-    option("word", nargs="*", help="words whose neighbours are shown (the paper's three, and two)"),
+    option("word", nargs="*", help="words whose neighbours are shown (default: five examples)"),
     option(
         "--sum",
         nargs="+",
@@ -37,10 +37,8 @@ if TYPE_CHECKING:
         metavar="N",
         help="frequent words whose mean is subtracted (2000)",
     ),
-    templates_option("neutral"),
-    SEED_NUMBER,
-    ATLAS_WEIGHTS,
-    AS_JSON,
+    templates_option(CONCEPT_TEMPLATES),
+    STUDY_OPTIONS,
 )
 def words_command(
     store: Path,
@@ -59,7 +57,9 @@ def words_command(
     if centre < 2:
         raise Refused(f"--centre {centre}: a mean needs two words or more")
     opened, clip = open_with_model(store, pretrained)
-    found = report_words(opened, clip, word or ASKED_WORDS, sums or WORD_SUMS, templates or "neutral", centre, seed)
+    found = report_words(
+        opened, clip, word or ASKED_WORDS, sums or WORD_SUMS, templates or CONCEPT_TEMPLATES, centre, seed
+    )
     if as_json:
         print(json.dumps(vars(found), ensure_ascii=False, indent=1))
     else:

@@ -14,6 +14,8 @@ from atlas.formatting import Record
 from atlas.model.clip import Clip
 from atlas.model.untrained import untrained_clip
 from atlas.store.store import Store
+from atlas.vectors import scaled_rows
+from decompose.defaults import CONCEPT_TEMPLATES
 from decompose.prompting import Templates, concept_embeddings
 from decompose.studies.edits import UNLIKE, lexicographic_neurons, spelling_likeness
 from decompose.studies.image_words import (
@@ -58,7 +60,7 @@ def report_words(
     clip: Clip,
     asked: Sequence[str] = ASKED_WORDS,
     sums: Sequence[str] = WORD_SUMS,
-    templates: Templates = "neutral",
+    templates: Templates = CONCEPT_TEMPLATES,
     centre: int = CENTRE_WORDS,
     seed: int = 0,
 ) -> WordReport:
@@ -135,8 +137,7 @@ def meaning_figures(
     some = np.sort(rng.permutation(len(found.words))[:_UNTRAINED_WORDS])
     pages = [(found.words[i], found.fonts[0]) for i in some]
     A = word_activations(untrained_clip(clip, seed), pages)
-    X = A - A.mean(0)
-    X /= np.maximum(np.linalg.norm(X, axis=1, keepdims=True), 1e-9)
+    X = scaled_rows(A - A.mean(0))
     here = np.ix_(some, some)
     for unlike in (False, True):
         near = _near_words(X, S[here], unlike)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Lasso
 
-from decompose.coding import kkt_violation, solve_sparse
+from decompose.coding import solve_sparse
+from tests.optimality import kkt_violation
 
 TARGETS, CONCEPTS, DIMS, SAMPLE = 10_000, 10_000, 512, 40
 

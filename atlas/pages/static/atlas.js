@@ -288,7 +288,8 @@ const atlas = (() => {
     if (here) nav.scrollLeft = here.offsetLeft - nav.offsetLeft - (nav.clientWidth - here.offsetWidth) / 2;
   });
 
-  const address = (neuron) => `neurons/${String(neuron).padStart(settings().digits, "0")}.html`;
+  const numbered = (first, number) => first.replace(/0+/, (zeros) => String(number).padStart(zeros.length, "0"));
+  const address = (neuron) => numbered(settings().card, neuron);
   const words = (text) => text.toLowerCase().split(/\s+/).filter(Boolean);
   return {
     data,
@@ -307,6 +308,7 @@ const atlas = (() => {
     hide,
     reveal,
     address,
+    numbered,
     words,
   };
 })();

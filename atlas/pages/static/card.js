@@ -222,13 +222,7 @@
       element(
         "li",
         {},
-        element(
-          "a",
-          { href: `${String(n).padStart(about.digits, "0")}.html` },
-          thumb(row),
-          String(n),
-          element("small", {}, label),
-        ),
+        element("a", { href: atlas.numbered(about.file, n) }, thumb(row), String(n), element("small", {}, label)),
       );
     return (
       card.near &&

@@ -20,9 +20,8 @@ atlas.lit = (page) => {
   // -- from weakest to strongest: the tenths of its range, which its card has too -------------------------------------
 
   async function card(neuron) {
-    const { shard } = settings.cards,
-      name = `cards-${String(Math.floor(neuron / shard)).padStart(3, "0")}`;
-    const table = await atlas.table(name);
+    const { shard, first } = settings.cards;
+    const table = await atlas.table(atlas.numbered(first, Math.floor(neuron / shard)));
     return JSON.parse(table.card.at(neuron % shard));
   }
   function slider(neuron, strip, strongest) {

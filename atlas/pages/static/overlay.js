@@ -18,7 +18,6 @@ atlas.overlay = (stage, points, options, repaint) => {
   const writer = atlas.writer(stage, points, options);
   const ROOM = 7000, // pixels of the view for each word, where pictures are few and where they stand for others
     SPARSE = 60_000;
-  const LIT = 400; // up to so many highlighted points are shown by their thumbnails
 
   // -- thumbnails -----------------------------------------------------------------------------------------------------
 
@@ -141,7 +140,7 @@ atlas.overlay = (stage, points, options, repaint) => {
   function thumbnails(pen, view, pictures, marked, lit) {
     const { w, h, x0, x1, y0, y1 } = view,
       placed = (i) => [i, view.toX(points.x[i]), view.toY(points.y[i])];
-    if (lit && lit.length <= LIT) {
+    if (lit && lit.length <= settings.lit) {
       // highlighted points are shown by thumbnails at any scale
       const places = [...marked, ...lit].map(placed);
       const drawn = apart(
@@ -269,7 +268,7 @@ atlas.overlay = (stage, points, options, repaint) => {
     const pen = canvas.getContext("2d");
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
     pen.clearRect(0, 0, w, h);
-    const few = lit && lit.length <= LIT,
+    const few = lit && lit.length <= settings.lit,
       boxes = (entries) => entries.map((entry) => entry.box);
     const fitting = thumbnails(pen, view, pictures, marked, lit),
       write = (taken, side, room) => writer.find(pen, view, writing, marked, few ? lit : null, taken, side, room);

@@ -12,7 +12,8 @@
  * @property {string} cite a line that identifies the model, the layer and the data
  * @property {number} sheet thumbnails in a row of a sheet
  * @property {number} front the sheet of the pictures that are shown first; -1 where there is none
- * @property {number} digits digits of a neuron in the name of its card
+ * @property {string} card the card of neuron 0; `numbered` gives those of the others
+ * @property {number} lit up to so many highlighted points are shown by their thumbnails
  * @property {number} zoom how much larger than its thumbnail a patch is shown
  * @property {string} mark the colour of what is chosen
  * @property {string[]} palette colours of classes; codes of colours count through palette, ramp and heat
@@ -61,7 +62,8 @@
 /**
  * How the cards of neurons are stored.
  * @typedef {object} CardFiles
- * @property {number} shard cards in each of the tables cards-000, cards-001 and so on
+ * @property {number} shard cards in a table
+ * @property {string} first the first table, cards-000; `numbered` gives the names of the others
  */
 
 /** @typedef {Record<string, any>} Table columns by name: typed arrays with a `width`, or texts with at(i) and all() */
@@ -294,6 +296,7 @@
  * @property {() => void} hide
  * @property {(part: HTMLElement) => void} reveal
  * @property {(neuron: number) => string} address
+ * @property {(first: string, number: number) => string} numbered the name of a number's file, from that of number 0
  * @property {(text: string) => string[]} words
  * @property {Promise<void>} [library] resolves when BokehJS is there
  * @property {(wanted: string[]) => (text: string) => number} [rank]

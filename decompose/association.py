@@ -17,6 +17,7 @@ from jaxtyping import Float
 from atlas.arrays import accepts
 from atlas.errors import Refused
 from atlas.vectors import cosines
+from decompose.defaults import NULL_DRAWS
 
 MOST_EXACT_PARTITIONS = 20_000  # with fewer partitions than this, all are counted
 _ROUNDING = 1e-9  # two partitions whose statistics differ by less are equal
@@ -47,7 +48,7 @@ def association_test(
     Y: Float[np.ndarray, "m _"],
     A: Float[np.ndarray, "a _"],
     B: Float[np.ndarray, "b _"],
-    draws: int = 100_000,
+    draws: int = NULL_DRAWS,
     seed: int = 0,
 ) -> Association:
     """Whether X is nearer to A and Y nearer to B than the other way round, in plain embeddings (any lengths).
