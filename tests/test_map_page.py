@@ -182,6 +182,8 @@ def test_a_search_respects_the_legend_and_says_when_it_answers_another_question(
     offered = page.locator("#phrases option").evaluate_all("all => all.map((option) => option.value)")
     assert offered
     assert all(text.casefold().startswith("ca") or " ca" in text.casefold() for text in offered)
+    page.get_by_placeholder("Search by meaning").fill("big cat")  # the model knows but one of the words
+    page.wait_for_function("document.getElementById('found').textContent.includes('“big cat” is not among')")
     page.locator(".entry", has_text="image").click()
     page.get_by_placeholder("Search by meaning").fill("cat")
     page.wait_for_function("document.getElementById('found').textContent.includes('hidden by the legend')")
@@ -189,6 +191,19 @@ def test_a_search_respects_the_legend_and_says_when_it_answers_another_question(
     kinds = page.evaluate("atlas.page.finder.hits().map((i) => atlas.page.rows.kind[atlas.page.points.row[i]])")
     assert kinds
     assert 0 not in kinds
+
+
+def test_a_link_to_a_view_is_copied_without_a_pick_and_the_command_of_its_figure_follows_it(visit: Visit) -> None:
+    page = visit.open("map.html")
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.evaluate("atlas.page.scatter.look(100, -200, 9000)")
+    page.get_by_label("Copy a link to this view").first.click()
+    page.wait_for_function("document.getElementById('live').textContent === 'Link copied'")
+    link = page.evaluate("navigator.clipboard.readText()")
+    page.get_by_text("This view as a figure").click()
+    assert link.partition("#")[2] == page.evaluate("location.hash.slice(1)")
+    assert page.locator("#figure").inner_text().count(f"'{page.evaluate('location.hash')}'") == 1
+    assert page.locator("#figure").evaluate("(code) => code.getBoundingClientRect().bottom <= innerHeight")
 
 
 def test_a_search_says_when_what_it_found_lies_out_of_view(visit: Visit) -> None:

@@ -14,9 +14,10 @@ from atlas.pages.columns import Column, place_steps, quantised_places, smallest_
 from atlas.pages.frame import NEURONS_PAGE, Page, StoreFrame
 from atlas.pages.front import COVERS_SHEET, FRONT_CELLS
 from atlas.pages.map import map_settings
-from atlas.pages.neuronregions import Family, name_neuron_regions, outline
+from atlas.pages.neuronregions import name_neuron_regions, outline
 from atlas.pages.neurons import Neurons
 from atlas.pages.picture import still_picture
+from atlas.pages.regions import Region
 from atlas.pages.settings import PageSettings
 from atlas.pages.traits import Trait, neuron_traits
 
@@ -110,7 +111,7 @@ def trait_columns(found: list[Trait]) -> dict[str, Column]:
     return columns | {f"{trait.name}.values": trait.values for trait in found if trait.values is not None}
 
 
-def neuron_region_columns(places: np.ndarray, regions: list[Family]) -> dict[str, Column]:
+def neuron_region_columns(places: np.ndarray, regions: list[Region]) -> dict[str, Column]:
     """The columns of data/regions.js: place, level, number of neurons and text of each name, and whose name it is.
 
     `of` (u, levels): the number of each neuron's name at each level, counted from 1; 0 where it has none.
@@ -129,10 +130,10 @@ def neuron_region_columns(places: np.ndarray, regions: list[Family]) -> dict[str
     }
 
 
-def outline_columns(drawn: Float32[np.ndarray, "u 2"], regions: list[Family]) -> dict[str, Column]:
-    """The columns of data/outlines.js: the sides that bound each region on the grid, in steps, and whose they are."""
+def outline_columns(drawn: Float32[np.ndarray, "u 2"], regions: list[Region]) -> dict[str, Column]:
+    """The columns of data/outlines.js: the sides that bound the members of each region on the grid, in steps."""
     x, y, step = place_steps(drawn)
-    found = [outline(drawn, region.cluster) for region in regions]
+    found = [outline(drawn, region.members) for region in regions]
     sides = np.concatenate([np.zeros((0, 4), np.float32), *found])
     return {
         "sides": np.round((sides - np.array([x, y, x, y])) / step).astype(np.float32),  # int16 ends at the last square
@@ -140,9 +141,9 @@ def outline_columns(drawn: Float32[np.ndarray, "u 2"], regions: list[Family]) ->
     }
 
 
-def largest_regions(regions: list[Family]) -> list[Family]:
+def largest_regions(regions: list[Region]) -> list[Region]:
     """The regions to list: the largest one of every name."""
-    found: dict[str, Family] = {}
+    found: dict[str, Region] = {}
     for region in regions:
         found.setdefault(region.text, region)
     return list(found.values())

@@ -8,7 +8,6 @@ clusters of k-means, because the map of neurons has few gaps.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float, Float32, Int64
@@ -25,16 +24,9 @@ FALSE_NAMES = 0.5  # expected names of a level, at most, if labels were at rando
 NAME_TERMS = 2  # terms in a name, at most
 
 
-@dataclass(frozen=True, slots=True)
-class Family(Region):
-    """A named region of neurons: its members are those that carry its name, its `cluster` all that lie in it."""
-
-    cluster: Int64[np.ndarray, " c"] = field(repr=False, compare=False)
-
-
 def name_neuron_regions(
     layout: Float[np.ndarray, "u 2"], labels: Sequence[Sequence[str]], seed: int = 0
-) -> list[Family]:
+) -> list[Region]:
     """Regions of a map of neurons at three levels, the largest first, from the `labels` of every neuron.
 
     The members of a region are the neurons that have its name, which is drawn in their middle.
@@ -49,21 +41,20 @@ def name_neuron_regions(
         codes = means.fit_predict(np.asarray(layout, np.float64)).astype(np.int64)
         for c, chosen in enumerate(region_terms(codes, carried, terms)):
             carry = np.asarray(carried[:, chosen].sum(axis=1)).ravel() > 0
-            cluster = np.flatnonzero(codes == c)
-            members = cluster[carry[cluster]]
+            members = np.flatnonzero((codes == c) & carry)
             if chosen:
                 text = ", ".join(terms[t] for t in chosen)
-                found.append(Family(text, central_member(layout, members), level, members, cluster))
+                found.append(Region(text, central_member(layout, members), level, members))
     return sorted(found, key=lambda label: -label.count)
 
 
-def outline(squares: Float[np.ndarray, "n 2"], cluster: Int64[np.ndarray, " c"]) -> Float32[np.ndarray, "s 4"]:
-    """Sides (x, y to x, y) of the squares of a cluster, in squares of the grid, beyond which none of its own lies.
+def outline(squares: Float[np.ndarray, "n 2"], members: Int64[np.ndarray, " m"]) -> Float32[np.ndarray, "s 4"]:
+    """Sides (x, y to x, y) of the squares of some members, in squares of the grid, beyond which none of them lies.
 
     >>> len(outline(np.array([[0.0, 0.0], [1.0, 0.0], [5.0, 5.0]]), np.array([0, 1])))
     6
     """
-    own = {(int(x), int(y)) for x, y in squares[cluster]}
+    own = {(int(x), int(y)) for x, y in squares[members]}
     sides = []
     for x, y in sorted(own):
         for right, up in ((1, 0), (-1, 0), (0, 1), (0, -1)):

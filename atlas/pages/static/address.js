@@ -77,6 +77,20 @@ atlas.remember = (page) => {
   addEventListener("hashchange", () => {
     if (location.hash !== own) read();
   });
+  const figure = atlas.byId("figure")?.closest("details");
+  figure?.addEventListener("toggle", () => figure.open && figure.scrollIntoView({ block: "nearest" }));
+  atlas.one("[data-link]")?.addEventListener("click", ({ currentTarget }) => {
+    write();
+    const { left, top } = currentTarget.getBoundingClientRect();
+    navigator.clipboard?.writeText(location.href).then(
+      () => {
+        atlas.byId("live").textContent = "Link copied";
+        atlas.show(left - 120, top - 8, false, atlas.element("span", {}, "Link copied"));
+        setTimeout(atlas.hide, 1200);
+      },
+      () => {},
+    );
+  });
   new MutationObserver(later).observe(root, { attributeFilter: ["data-theme"] });
   return { read, write, later };
 };

@@ -53,7 +53,8 @@ atlas.find = (page) => {
       }
     const found = [...scores.keys()].sort((a, b) => scores.get(b) - scores.get(a));
     const asked = of.map((t) => meaning.all[t]),
-      typed = asked.every((text) => wanted.includes(text.toLowerCase()) || text.toLowerCase() === wanted.join(" "));
+      whole = asked.length === 1 && asked[0].toLowerCase() === wanted.join(" "),
+      typed = whole || (asked.length === wanted.length && asked.every((text) => wanted.includes(text.toLowerCase())));
     return { found, of: asked, typed, score: (i) => (scores.get(i) / of.length / 100).toFixed(2) };
   }
 
@@ -158,7 +159,13 @@ atlas.find = (page) => {
         `Nearest in meaning to ${meant.of.map((text) => `“${text}”`).join(" and ")}, by the model; with ` +
         (meant.of.length > 1 ? "mean cosines (0 for a word that does not list the row)." : "cosines.")
       );
-    if (!found.length && origin) return "0 found in captions, and the model does not know the words.";
+    if (!found.length && origin) {
+      const near = phrases(wanted.at(-1).slice(0, 3), 5);
+      return (
+        "0 found in captions, and the model does not know the words." +
+        (near.length ? ` Did you mean: ${near.join(", ")}?` : "")
+      );
+    }
     return `${found.length.toLocaleString("en")} found${found.length > LISTED ? `, the first ${LISTED} listed` : ""}`;
   }
   const unseen = (all, found) =>

@@ -74,6 +74,13 @@ atlas.overlay = (stage, points, options, repaint) => {
     pen.strokeStyle = marked ? mark : hue(points.code[i]);
     pen.stroke();
   }
+  // Where the small map lies over the large one, nothing is written.
+  const mini = /** @type {HTMLElement | null} */ (stage.querySelector(".minimap"));
+  const covered = () => {
+    if (!mini || mini.hidden) return [];
+    const { offsetLeft: left, offsetTop: top, offsetWidth: w, offsetHeight: h } = mini;
+    return [[left, top, left + w, top + h]];
+  };
   // Where not all pictures fit, some stand for those around them: one in each square of a grid that lies on the map, so
   // that it moves with the map. Those that overlap move apart, by less than a picture.
   const SQUARE = 27, // pixels of a square where the whole map is seen; it grows to 1.4 times that, then it is cut
@@ -226,7 +233,7 @@ atlas.overlay = (stage, points, options, repaint) => {
     }
   }
 
-  // The bounds of the regions that are named at this scale.
+  // The bounds of the neurons that carry the names of this scale.
   function drawOutlines(pen, view, placed) {
     if (!labels?.outlines || !placed.length) return;
     const { sides, region } = labels.outlines,
@@ -276,12 +283,12 @@ atlas.overlay = (stage, points, options, repaint) => {
       const half = fitting.side / 2;
       return [x - half, y - half, x + half, y + half];
     });
-    const named = findNames(pen, view, few ? squares : []);
+    const named = findNames(pen, view, [...covered(), ...(few ? squares : [])]);
     // where pictures stand for others, a few words come first, and the pictures leave them their room
     const sparse = !fitting && !lit && options.front ? write(boxes(named), 0, SPARSE) : [];
     const { drawn, side } = fitting || standing(pen, view, marked, lit, boxes(sparse));
     const full = fitting || !options.front,
-      words = lit && !few ? [] : full ? write([...squares, ...boxes(named)], side, ROOM) : sparse;
+      words = lit && !few ? [] : full ? write([...covered(), ...squares, ...boxes(named)], side, ROOM) : sparse;
     writer.draw(pen, words, marked);
     drawOutlines(pen, view, named);
     drawNames(pen, named, drawn.length > 0 && !few);
