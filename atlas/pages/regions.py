@@ -26,7 +26,7 @@ from atlas.vectors import scaled_rows, unit_blocks
 
 CLUSTER_SHARES = (1 / 30, 1 / 100, 1 / 350)  # of all points: the smallest cluster of each level, coarse to fine
 CLUSTERED_POINTS = 10_000  # points that are clustered; others join the cluster of the nearest
-LEAST_COVER = 0.025  # a candidate is carried by this share of a cluster's rows at least
+LEAST_COVER = 0.04  # a candidate is carried by this share of a cluster's rows at least
 LOW_COVER = 0.1  # below this share, the name of the kind is preferred to a term
 OWN_TERM_SCORE = 0.5  # share of the cluster's best score that a name has at least, by the rows' labels
 SECOND_TERM_SCORE = 0.7  # share of the best score that a second term has at least
