@@ -11,6 +11,7 @@ from atlas.analysis.naming import Name
 from atlas.analysis.phrases import runs_of_labels
 from atlas.pages import front, write_site
 from atlas.pages import map as map_page
+from atlas.pages.evidence import evidence_card
 from atlas.pages.examples import Example, choose_examples
 from atlas.pages.frame import StoreFrame
 from atlas.pages.front import FrontSheet, standing_points
@@ -87,6 +88,17 @@ def test_a_name_that_pictures_and_words_do_not_give_is_a_guess(planted: Neurons)
     }
     planted.__dict__["names"] = {n: Name((THING,), "label") for n in (2, 5)}
     assert [poster_name(planted, n) for n in (2, 5)] == [THING, f"perhaps {THING}"]
+
+
+def test_a_card_shows_each_thing_once_and_says_its_rank(planted: Neurons) -> None:
+    rows, top = planted.rows, planted.stats["image"][4]["top"]
+    for at, row in enumerate(top):
+        rows.labels[row] = "owl" if at < 5 else f"thing {'abcdefghijklmnopqrstuvwxyz'[at]}"
+    rows.__dict__.pop("things", None)
+    shown = evidence_card(planted, 4)["kinds"]["image"]["top"]
+    assert [entry[3] for entry in shown] == [1, *range(6, len(top) + 1)]
+    assert [entry[0] for entry in shown] == [top[0], *top[5:]]
+    assert [picture.row for picture in planted.pictures("image", 4, 2)] == [top[0], top[5]]
 
 
 def test_styles_tones_and_aliases_of_one_thing_are_one(planted: Neurons) -> None:
