@@ -14,8 +14,11 @@ from PIL import Image
 
 from atlas.errors import Refused
 from atlas.pages import columns, thumbnails, write_site
+from atlas.pages.cells import write_cells
+from atlas.pages.frame import StoreFrame
 from atlas.pages.provenance import DerivedParts, store_provenance
 from atlas.pages.rows import PageRows
+from atlas.pages.site import about_page
 from atlas.sources.word_images import render_word
 from atlas.store.store import Store
 from tests.browsing import PLACE, Visit
@@ -117,8 +120,11 @@ def test_pages_say_the_same_of_cells_and_which_layer_would_do(tmp_path: Path, na
     cells = pq.read_table(store.derived(part("layout/cells")) / "cells.parquet")
     with store.deriving(part("layout/cells"), {"named_by": "members"} if named else {}) as folder:
         pq.write_table(cells, folder / "cells.parquet")
-    site = write_site(store).parent
-    about, activations = ((site / name).read_text("utf-8") for name in ("about.html", "activations.html"))
+    frame = StoreFrame(store, tmp_path, [], {})
+    for page in (write_cells(frame, PageRows(store)), about_page(frame)):
+        assert page
+        frame.render(page)
+    about, activations = ((tmp_path / name).read_text("utf-8") for name in ("about.html", "activations.html"))
     assert ("more of its members share" in about, "nearest to the embedding of that mean" in about) == (
         named,
         not named,
@@ -126,13 +132,12 @@ def test_pages_say_the_same_of_cells_and_which_layer_would_do(tmp_path: Path, na
     assert ("more of its things share" in activations) == named
     assert f"<code>atlas layers {store.request['model']['name']}</code>" in activations
     assert "--layer LAYER</code>" in activations
-    assert "drawings.html" not in about
 
 
 def test_drawings_of_neurons_alone_are_read_from_their_cards(tmp_path: Path) -> None:
     store = fake_store(tmp_path / "run", images=30, words=0, texts=0, neurons=4)
     drawn = {"neuron": 1, "theme": "", "image": b"", "reached": 2.0, "strongest": 1.0, "kept": None, "seen": None}
-    with store.deriving(part("drawings/neurons"), {}) as folder:
+    with store.deriving(part("neurons/drawings"), {}) as folder:
         pq.write_table(pa.Table.from_pylist([drawn]), folder / "drawings.parquet")
     site = write_site(store).parent
     assert ">Drawings</a>" not in (site / "index.html").read_text("utf-8")

@@ -56,7 +56,7 @@ def write_cells(frame: StoreFrame, rows: PageRows) -> Page | None:
         "named": named,
         "grid": frame.facts.grid,
     }
-    context |= {"layers": layers_command(frame.store), "contents": cell_contents(shown)}
+    context |= {"layers": layer_commands(frame.store), "contents": cell_contents(shown)}
     return Page("activations.html", CELLS_PAGE, {**context, "icons": _icon_columns(frame, shown)})
 
 
@@ -115,7 +115,7 @@ def _cell(number: int, cell: Record, rows: PageRows, corner: np.ndarray) -> Reco
     }
 
 
-def layers_command(store: Store) -> tuple[str, str]:
+def layer_commands(store: Store) -> tuple[str, str]:
     """The command that lists the layers of a Store's model, and the one that makes an atlas of another layer."""
     model, place = store.request["model"], store_place(store)
     words = [model["name"], "--pretrained", model["pretrained"]] if model.get("pretrained") else [model["name"]]
