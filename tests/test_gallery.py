@@ -287,7 +287,7 @@ def test_the_page_of_drawings_and_the_icons_of_cells(tmp_path, browser):
     ]
     assert page.locator(".drawn i.t").count() == 2
     text = page.locator("article").inner_text()
-    assert "1 drawings of texts: 0 of 1 exceed" in text
+    assert "1 drawing of texts: 0 of 1 exceed" in text
     assert f"{cells} drawings of cells: {cells} of {cells} exceed the best real image; the median is 3.00" in text
     page.goto((site / "activations.html").as_uri())
     page.wait_for_selector("body[data-ready]")

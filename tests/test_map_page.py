@@ -459,10 +459,21 @@ def test_without_javascript_there_is_a_picture_and_a_table(store: Store, browser
     page.goto((store.derived(part("site")) / "map.html").as_uri())
     assert page.locator("#still").evaluate("image => image.naturalWidth") == 900
     assert "still picture" in page.locator("main").inner_text()
+    entries = page.locator("noscript .entry").all_inner_texts()
+    assert [entry.split("\n") for entry in entries] == [[kind, f"{n:,}"] for kind, n in store.counts.items()]
     html = (store.derived(part("site")) / "map.html").read_text("utf-8")
     assert html.count("data-region=") > 3
     assert "trustworthiness" in html
     page.context.close()
+
+
+def test_a_printed_map_has_plates_of_names_its_sentence_and_its_colours(visit: Visit) -> None:
+    page = visit.open("map.html")
+    page.emulate_media(media="print")
+    ground = page.locator(".stage").evaluate("stage => getComputedStyle(stage).backgroundColor")
+    assert ground == page.evaluate("getComputedStyle(document.body).backgroundColor") != "rgba(0, 0, 0, 0)"
+    assert page.locator(".by button:visible").all_inner_texts() == ["Kind"]
+    page.emulate_media(media="screen")
 
 
 INK = """async (address) => { // how much of a picture has a colour

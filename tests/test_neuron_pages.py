@@ -23,6 +23,7 @@ from tests.fakes import HOSTILE, fake_store, part
 
 NEURONS = 70  # more than a shard of evidence holds
 LABEL = HOSTILE[1]
+UNBROKEN = "cells => cells.length > 0 && cells.every((cell) => getComputedStyle(cell).overflowWrap === 'normal')"
 
 
 @pytest.fixture
@@ -53,8 +54,8 @@ def test_a_card_shows_everything_that_is_known(visit: Visit, store: Store) -> No
     assert page.locator(".claims").inner_text() == f"{LABEL} p 4e-4, q 0.010 · words"
     top = pq.read_table(store.derived(part("neurons/stats")) / "image.parquet").to_pylist()[3]
     tiles = page.locator("#top li")
-    assert tiles.count() == 24
-    assert tiles.first.inner_text() == f"{top['top_value'][0]:#.3g}"
+    assert tiles.count() == len({store.rows["label"][row].as_py() for row in top["top"]})
+    assert tiles.first.inner_text().split() == ["1.", f"{(top['top_value'][0] - top['mean']) / top['std']:+.1f}", "std"]
     assert tiles.first.locator("a").get_attribute("href") == f"../map.html#{top['top'][0]}"
     words = pq.read_table(store.derived(part("neurons/stats")) / "word.parquet").to_pylist()[3]
     strongest = store.rows["label"][words["top"][0]].as_py()
@@ -72,6 +73,7 @@ def test_a_card_shows_everything_that_is_known(visit: Visit, store: Store) -> No
     ]  # fmt: skip
     assert table.locator("tbody tr").nth(1).inner_text().split("\t")[:2] == ["rain", "silenced"]
     assert page.locator(".absent li").count() == 0
+    assert page.locator(".scroll :is(th, td, td bdi)").evaluate_all(UNBROKEN)
 
 
 def test_a_card_says_what_was_not_made_and_how_to_make_it(tmp_path: Path, browser: Any) -> None:
@@ -147,6 +149,7 @@ def test_without_javascript_the_neuron_atlas_is_a_picture_and_a_table(store: Sto
     page.goto(f"{store.derived(part('site')).as_uri()}/neurons.html")
     assert page.locator("#still").evaluate("image => image.naturalWidth") == 900
     assert page.locator("tbody th a").first.is_visible()
+    assert page.locator("noscript .entry").all_inner_texts()[0].split("\n")[0] in ("image", "word")
     for dead in (".tools", ".zoom", ".search", ".by"):
         assert page.locator(dead).first.is_hidden()
     page.close()

@@ -7,12 +7,18 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from atlas.errors import Refused
 from atlas.pages import columns, thumbnails, write_site
+from atlas.pages.cells import write_cells
+from atlas.pages.frame import StoreFrame
+from atlas.pages.provenance import DerivedParts, store_provenance
 from atlas.pages.rows import PageRows
+from atlas.pages.site import about_page
 from atlas.sources.word_images import render_word
 from atlas.store.store import Store
 from tests.browsing import PLACE, Visit
@@ -106,6 +112,45 @@ def test_every_card_exists_and_every_link_resolves(store: Store) -> None:
     assert card.count('class="t s') >= 12
     assert "--m:" in card
     assert len(card) < 3_072
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_pages_say_the_same_of_cells_and_which_layer_would_do(tmp_path: Path, named: bool) -> None:
+    store = fake_store(tmp_path / "run", images=30, words=0, texts=0, neurons=4)
+    cells = pq.read_table(store.derived(part("layout/cells")) / "cells.parquet")
+    with store.deriving(part("layout/cells"), {"named_by": "members"} if named else {}) as folder:
+        pq.write_table(cells, folder / "cells.parquet")
+    frame = StoreFrame(store, tmp_path, [], {})
+    for page in (write_cells(frame, PageRows(store)), about_page(frame)):
+        assert page
+        frame.render(page)
+    about, activations = ((tmp_path / name).read_text("utf-8") for name in ("about.html", "activations.html"))
+    assert ("more of its members share" in about, "nearest to the embedding of that mean" in about) == (
+        named,
+        not named,
+    )
+    assert ("more of its things share" in activations) == named
+    assert f"<code>atlas layers {store.request['model']['name']}</code>" in activations
+    assert "--layer LAYER</code>" in activations
+
+
+def test_drawings_of_neurons_alone_are_read_from_their_cards(tmp_path: Path) -> None:
+    store = fake_store(tmp_path / "run", images=30, words=0, texts=0, neurons=4)
+    drawn = {"neuron": 1, "theme": "", "image": b"", "reached": 2.0, "strongest": 1.0, "kept": None, "seen": None}
+    with store.deriving(part("neurons/drawings"), {}) as folder:
+        pq.write_table(pa.Table.from_pylist([drawn]), folder / "drawings.parquet")
+    site = write_site(store).parent
+    assert ">Drawings</a>" not in (site / "index.html").read_text("utf-8")
+    assert "1 drawing of neurons: 1 of 1 exceeds the best" in (site / "drawings.html").read_text("utf-8")
+    assert 'href="../drawings.html"' in (site / "neurons" / "0001.html").read_text("utf-8")
+
+
+def test_two_measures_of_words_and_drawings_say_what_each_is_of(tmp_path: Path) -> None:
+    store = fake_store(tmp_path / "run", images=30, words=8, texts=0, neurons=4)
+    derived = DerivedParts(store)
+    derived.recipe = lambda part: {"word_meets_drawing": {"raw": 0.28, "centred": float("nan")}}  # type: ignore[method-assign]
+    said = store_provenance(store, derived)["Words meet drawings"]
+    assert said.startswith("28% raw: how often, in the model's space, ")
 
 
 def test_nothing_derived_still_makes_a_site(tmp_path: Path) -> None:

@@ -8,13 +8,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from atlas.analysis.naming import Name
+from atlas.analysis.phrases import runs_of_labels
 from atlas.pages import front, write_site
 from atlas.pages import map as map_page
-from atlas.pages.examples import Example, choose_examples, runs_of_labels
+from atlas.pages.evidence import evidence_card
+from atlas.pages.examples import Example, choose_examples
 from atlas.pages.frame import StoreFrame
 from atlas.pages.front import FrontSheet, standing_points
 from atlas.pages.neurons import Neurons
-from atlas.pages.poster import poster_ticks
+from atlas.pages.poster import Tick, poster_name, poster_ticks, poster_verdict
 from atlas.pages.rows import PageRows
 from atlas.pages.start import switching_sentence
 from atlas.store.store import Store
@@ -59,10 +61,44 @@ def test_a_card_checks_a_name_by_pictures_words_and_switching(planted: Neurons) 
     effect = {"concept": THING, "act": "raise", "effect": 0.3, "control": 0.0}
     planted.receipts = {2: [effect | {"confirmed": True}], 5: [effect | {"confirmed": False}]}
     found = {n: [tick.holds for tick in poster_ticks(planted, n)] for n in (2, 4, 5)}
-    assert found == {2: [True, True, True], 4: [False, False, None], 5: [False, True, False]}
-    assert poster_ticks(planted, 2)[0].text == f"6 of its 24 strongest pictures show “{THING}”"
+    assert found == {2: [True, True, True], 4: [None, False, None], 5: [False, True, False]}
+    assert poster_ticks(planted, 2)[0].text == f"6 of its strongest pictures show “{THING}”, of 6 that could"
     planted.__dict__["names"] = {2: Name(("neuron 2",), "number")}
     assert poster_ticks(planted, 2) == []
+
+
+@pytest.mark.parametrize(
+    ("checks", "said"),
+    [
+        ((True, True, True), "All 3 checks hold: this name is well founded"),
+        ((True, True, False), "2 of 3 checks hold: this name is likely"),
+        ((False, True, False), "1 of 3 checks holds: doubt this name"),
+        ((None, True, None), "1 of 1 check holds: doubt this name"),
+        ((None, False, False), "None of 2 checks holds: doubt this name"),
+        ((None, None, None), ""),
+    ],
+)
+def test_the_checks_of_a_name_have_one_verdict(checks: tuple[bool | None, ...], said: str) -> None:
+    assert poster_verdict([Tick(holds, "") for holds in checks]) == said
+
+
+def test_a_name_that_pictures_and_words_do_not_give_is_a_guess(planted: Neurons) -> None:
+    planted.claims = {
+        n: [{"label": THING, "responds_to": said, "writes": THING}] for n, said in ((2, THING), (5, None))
+    }
+    planted.__dict__["names"] = {n: Name((THING,), "label") for n in (2, 5)}
+    assert [poster_name(planted, n) for n in (2, 5)] == [THING, f"perhaps {THING}"]
+
+
+def test_a_card_shows_each_thing_once_and_says_its_rank(planted: Neurons) -> None:
+    rows, top = planted.rows, planted.stats["image"][4]["top"]
+    for at, row in enumerate(top):
+        rows.labels[row] = "owl" if at < 5 else f"thing {'abcdefghijklmnopqrstuvwxyz'[at]}"
+    rows.__dict__.pop("things", None)
+    shown = evidence_card(planted, 4)["kinds"]["image"]["top"]
+    assert [entry[3] for entry in shown] == [1, *range(6, len(top) + 1)]
+    assert [entry[0] for entry in shown] == [top[0], *top[5:]]
+    assert [picture.row for picture in planted.pictures("image", 4, 2)] == [top[0], top[5]]
 
 
 def test_styles_tones_and_aliases_of_one_thing_are_one(planted: Neurons) -> None:

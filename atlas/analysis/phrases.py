@@ -147,3 +147,11 @@ def variations(labels: Collection[str]) -> list[str]:
         for tail, count in spare.items()
         if count >= max(LEAST_VARIANTS, VARIED_SHARE * len(labels), LONGER_SHARE * last[tail])
     ]
+
+
+def runs_of_labels(labels: Iterable[str]) -> Counter[str]:
+    """How many labels have each run of words."""
+    counts: Counter[str] = Counter()
+    for label, count in Counter(labels).items():
+        counts.update(dict.fromkeys(word_runs(label), count))
+    return counts

@@ -11,7 +11,7 @@ from atlas.formatting import Record, display_text
 from atlas.pages.evidence import write_evidence
 from atlas.pages.frame import MAP_PAGE, Page, StoreFrame, card_file, card_table
 from atlas.pages.neurons import Neurons
-from atlas.pages.poster import poster_pictures, poster_sides, poster_ticks
+from atlas.pages.poster import poster_name, poster_pictures, poster_sides, poster_ticks, poster_verdict
 
 CARD_IMAGES, CARD_WORDS, CARD_NEIGHBOURS = 12, 12, 5  # how many the page itself shows
 DRAWN_FOLDER, MEASURED_COLUMNS = "drawn", ("reached", "strongest", "kept", "seen")
@@ -38,10 +38,12 @@ def card_context(neurons: Neurons, neuron: int) -> dict[str, object]:
     near = neurons.near[neuron]["by_response"][:CARD_NEIGHBOURS] if neurons.near else []
     return {
         "label": neurons.label(neuron),
+        "name": poster_name(neurons, neuron),
         "claims": None if claims is None else [_claim(row) for row in claims if row["label"] not in (None, "", NONE)],
         "three": poster_pictures(neurons, neuron),
         "sides": poster_sides(neurons, neuron),
-        "ticks": poster_ticks(neurons, neuron),
+        "ticks": (ticks := poster_ticks(neurons, neuron)),
+        "verdict": poster_verdict(ticks),
         "kind": neurons.kind,
         "pictures": neurons.pictures(neurons.kind, neuron, CARD_IMAGES),
         "words": neurons.named("word", neuron, CARD_WORDS) if "word" in neurons.stats else [],

@@ -1,5 +1,7 @@
 """The page of the activation atlas: cells of patches with similar activations, each shown by a drawing or a patch."""
 
+import shlex
+from collections import Counter
 from collections.abc import Sequence
 from io import BytesIO
 from math import ceil, sqrt
@@ -15,8 +17,10 @@ from atlas.analysis.cells import first_grid, patch_corner
 from atlas.formatting import Record, display_text
 from atlas.pages.columns import Column, encode_levels
 from atlas.pages.frame import CELLS_PAGE, Page, StoreFrame
+from atlas.pages.provenance import DerivedParts, store_place
 from atlas.pages.rows import PageRows
 from atlas.pages.thumbnails import SHEET_COLUMNS
+from atlas.store.store import Store
 
 CELL_MEMBERS, ICON_QUALITY = 12, 80  # patches listed of a cell; of the sheet of icons
 
@@ -30,7 +34,7 @@ def write_cells(frame: StoreFrame, rows: PageRows) -> Page | None:
     if folder is None:
         return None
     cells = read_cells(folder).to_pylist()
-    patches, named = _patches(frame), frame.derived.recipe(parts.CELLS).get("named_by") == "members"
+    patches, named = _patches(frame), named_by_members(frame.derived)
     members = np.full((len(cells), CELL_MEMBERS), -1, np.int32)
     for i, cell in enumerate(cells):
         members[i, : len(cell["members"][:CELL_MEMBERS])] = cell["members"][:CELL_MEMBERS]
@@ -45,8 +49,20 @@ def write_cells(frame: StoreFrame, rows: PageRows) -> Page | None:
     grids = sorted({cell["grid"] for cell in cells})
     first = first_grid(grids)
     shown = [_cell(i, cell, rows, corners[i, 0]) for i, cell in enumerate(cells) if cell["grid"] == first]
-    context = {"cells": shown, "columns": first, "grids": grids, "named": named, "grid": frame.facts.grid}
+    context: dict[str, object] = {
+        "cells": shown,
+        "columns": first,
+        "grids": grids,
+        "named": named,
+        "grid": frame.facts.grid,
+    }
+    context |= {"layers": layer_commands(frame.store), "contents": cell_contents(shown)}
     return Page("activations.html", CELLS_PAGE, {**context, "icons": _icon_columns(frame, shown)})
+
+
+def named_by_members(derived: DerivedParts) -> bool:
+    """Whether cells are named by what their members share, not by the text nearest to their mean."""
+    return derived.recipe(parts.CELLS).get("named_by") == "members"
 
 
 def _icon_columns(frame: StoreFrame, shown: Sequence[Record]) -> int | None:
@@ -97,3 +113,19 @@ def _cell(number: int, cell: Record, rows: PageRows, corner: np.ndarray) -> Reco
         "x": picture.cell % SHEET_COLUMNS + float(corner[1]),
         "y": picture.cell // SHEET_COLUMNS + float(corner[0]),
     }
+
+
+def layer_commands(store: Store) -> tuple[str, str]:
+    """The command that lists the layers of a Store's model, and the one that makes an atlas of another layer."""
+    model, place = store.request["model"], store_place(store)
+    words = [model["name"], "--pretrained", model["pretrained"]] if model.get("pretrained") else [model["name"]]
+    again = ["atlas", "build", *store.request["sources"], f"{place}-layer", "--model", *words, "--layer"]
+    return shlex.join(["atlas", "layers", *words]), f"{shlex.join(again)} LAYER"
+
+
+def cell_contents(cells: Sequence[Record]) -> list[tuple[str, int]]:
+    """The names of cells with how many things the cells of each have, the largest first."""
+    found: Counter[str] = Counter()
+    for cell in cells:
+        found[cell["label"]] += cell["count"]
+    return [(name, count) for name, count in found.most_common() if name]

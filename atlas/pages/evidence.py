@@ -132,7 +132,7 @@ def receipt_entry(row: Record) -> Record:
 
 
 def _kind(neurons: Neurons, kind: str, stat: Record) -> Record:
-    shown = (
+    lengths = (
         {"top": STRONGEST_SHOWN, "bottom": WEAKEST_SHOWN}
         if kind == "image"
         else {"top": WORDS_SHOWN, "bottom": WORDS_SHOWN}
@@ -143,10 +143,17 @@ def _kind(neurons: Neurons, kind: str, stat: Record) -> Record:
     found["counts"] = (
         counts.reshape(HISTOGRAM_BARS, -1).sum(1).tolist() if len(counts) % HISTOGRAM_BARS == 0 else counts.tolist()
     )
-    for tail, k in shown.items():
-        rows, values = stat[tail][:k], map(json_number, stat[f"{tail}_value"][:k])
-        at = (neurons.position(row, stat["neuron"]) if kind == "image" else None for row in rows)
-        found[tail] = [list(entry) for entry in zip(rows, values, at, strict=True)]
+    for tail, k in lengths.items():
+        shown = neurons.rows.distinct(stat[tail], k) if kind == "image" else range(min(k, len(stat[tail])))
+        found[tail] = [
+            [
+                row := stat[tail][at],
+                json_number(stat[f"{tail}_value"][at]),
+                neurons.position(row, stat["neuron"]) if kind == "image" else None,
+                at + 1,
+            ]
+            for at in shown
+        ]
     found["bands"] = [
         {"rows": rows[:BAND_SHOWN], "count": len(rows) if len(rows) < PER_BUCKET else max(PER_BUCKET, round(about))}
         for rows, about in zip(stat["reservoir"], rebin_counts(counts, len(stat["reservoir"])), strict=True)

@@ -1,7 +1,5 @@
 """The neurons that the opening page shows, chosen by evidence: each responds to one thing drawn, written and told."""
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +8,7 @@ from jaxtyping import Float
 from atlas.analysis.phrases import word_runs
 from atlas.formatting import display_text
 from atlas.pages.neurons import Neurons
+from atlas.pages.poster import pictures_of
 
 EXAMPLES = 6
 _CANDIDATES = 80  # the neurons with the most evidence, of which those farthest apart are shown
@@ -65,9 +64,7 @@ def choose_examples(neurons: Neurons, places: Float[np.ndarray, "u 2"] | None = 
     """
     if neurons.kind != "image" or not neurons.rows.names.telling:
         return []
-    rows = neurons.rows
-    available = runs_of_labels(rows.labels[row] for row in rows.store.positions("image").tolist())
-    found = [example for i in range(len(neurons)) if (example := find_example(neurons, i, available))]
+    found = [example for i in range(len(neurons)) if (example := find_example(neurons, i))]
     found = sorted(found, key=lambda example: -example.evidence)[:_CANDIDATES]
     chosen: list[Example] = []
     while found and len(chosen) < EXAMPLES:
@@ -84,32 +81,20 @@ def _distance(one: Example, chosen: list[Example], places: Float[np.ndarray, "u 
     return float(np.linalg.norm(places[[other.neuron for other in chosen]] - places[one.neuron], axis=1).min())
 
 
-def find_example(neurons: Neurons, neuron: int, available: Mapping[str, int]) -> Example | None:
-    """The thing with the most evidence for a neuron; None where none has enough.
-
-    `available`: of `runs_of_labels`, how many pictures show each thing.
-    """
-    top = [word_runs(neurons.rows.labels[row]) for row in neurons.stats["image"][neuron]["top"]]
+def find_example(neurons: Neurons, neuron: int) -> Example | None:
+    """The thing with the most evidence for a neuron; None where none has enough."""
     words = [word.casefold() for word in _listed_words(neurons, neuron)]
     texts = [text.casefold() for text in neurons.texts[neuron]["texts"][:_FIRST_TEXTS]] if neurons.texts else []
     things = [name.casefold() for name in neurons.significant(neuron)] + words
     things += [neurons.rows.labels[row].casefold() for row in neurons.stats["image"][neuron]["top"][:1]]
     found = []
     for thing in dict.fromkeys(things):
-        drawn, most = sum(thing in runs for runs in top), min(len(top), available.get(thing, 0))
+        drawn, most = pictures_of(neurons, neuron, thing)
         word = words.index(thing) + 1 if thing in words else 0
         text = next((rank for rank, name in enumerate(texts, 1) if thing in word_runs(name)), 0)
         if len(thing) > 2 and drawn >= max(_FEWEST_DRAWN, _LEAST_DRAWN * most) and (word or text):
             found.append(Example(neuron, thing, drawn, most, word, text, _switching(neurons, neuron, thing)))
     return max(found, key=lambda example: example.evidence, default=None)
-
-
-def runs_of_labels(labels: Iterable[str]) -> Counter[str]:
-    """How many labels have each run of words."""
-    counts: Counter[str] = Counter()
-    for label, count in Counter(labels).items():
-        counts.update(dict.fromkeys(word_runs(label), count))
-    return counts
 
 
 def _listed_words(neurons: Neurons, neuron: int) -> list[str]:

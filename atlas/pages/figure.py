@@ -17,7 +17,7 @@ from atlas.errors import Misuse, Refused
 from atlas.formatting import display_text, escape_controls
 from atlas.pages.frame import StoreFrame
 from atlas.pages.neurons import Neurons
-from atlas.pages.poster import poster_sides, poster_ticks
+from atlas.pages.poster import poster_name, poster_sides, poster_ticks, poster_verdict
 from atlas.pages.rows import PageRows
 from atlas.store.files import disk_faults, replace_file
 from atlas.store.store import Store
@@ -88,10 +88,12 @@ def _draw_neuron(figure: "Figure", found: Neurons, neuron: int, top: float) -> N
         figure.text(*at, text, style, va="top", parse_math=False)
 
     say(f"Neuron {neuron}", 0.0, size=8.0, color="#666")
-    say(text_lines(found.label(neuron), 34, 1), 0.16, size=11.0, weight="bold")
+    say(text_lines(poster_name(found, neuron), 34, 1), 0.16, size=11.0, weight="bold")
     said = [f"{title}: {text_lines(text, _LINE - len(title), 1)}" for title, text in poster_sides(found, neuron)]
     marks = {True: "yes", False: "no", None: "–"}
-    said += [f"{marks[tick.holds]}: {text_lines(tick.text, _LINE, 1)}" for tick in poster_ticks(found, neuron)]
+    ticks = poster_ticks(found, neuron)
+    said += [poster_verdict(ticks)] if ticks else []
+    said += [f"{marks[tick.holds]}: {text_lines(tick.text, _LINE, 1)}" for tick in ticks]
     say("\n".join(said), 0.42, size=6.5, color="#333")
     for place, picture in enumerate(_pictures(found, neuron)):
         box = (_LEFT + place % _PICTURES * (_SIDE + _GAP), top - 0.1 - _SIDE, _SIDE, _SIDE)

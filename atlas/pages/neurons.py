@@ -98,10 +98,13 @@ class Neurons:
         return list(dict.fromkeys(self.rows.names[row] for row in rows))[:k]
 
     def pictures(self, kind: str, neuron: int, k: int) -> list[Thumbnail]:
-        """The k strongest rows, with their activations and the positions of these."""
+        """The k strongest rows, each thing once, with their activations and the positions of these."""
         stat = self.stats[kind][neuron]
-        rows, values = stat["top"][:k], stat["top_value"][:k]
-        return [self.rows.picture(row, v, self.position(row, neuron)) for row, v in zip(rows, values, strict=True)]
+        rows, values = stat["top"], stat["top_value"]
+        return [
+            self.rows.picture(rows[at], values[at], self.position(rows[at], neuron))
+            for at in self.rows.distinct(rows, k)
+        ]
 
     def position(self, row: int, neuron: int) -> int | None:
         """The position in the layer's map, row by row, with the largest activation; None if there is one position."""

@@ -14,7 +14,7 @@ from atlas.pages.rows import Thumbnail
 
 POSTER_PICTURES, POSTER_NAMES = 3, 3
 TICK_WORDS = 12  # the name must be among so many of its strongest words
-TICK_SHARE = 0.25  # and be shown by this share of its strongest pictures
+TICK_SHARE, TICK_PICTURES = 0.25, 2  # share of the pictures that could show it, and how many at least where there are
 _NOTHING = "nothing that is significant"
 
 
@@ -24,6 +24,14 @@ class Tick:
 
     holds: bool | None
     text: str
+
+
+def poster_name(neurons: Neurons, neuron: int) -> str:
+    """The name of a neuron, as a guess where labels were tested and none holds by pictures and words."""
+    claims = (neurons.claims or {}).get(neuron)
+    guessed = claims and "responds_to" in claims[0] and not claims[0]["responds_to"]
+    number = neurons.names[neuron].source == "number"
+    return f"perhaps {neurons.label(neuron)}" if guessed and not number else neurons.label(neuron)
 
 
 def poster_pictures(neurons: Neurons, neuron: int) -> list[Thumbnail]:
@@ -61,12 +69,33 @@ def poster_ticks(neurons: Neurons, neuron: int) -> list[Tick]:
     return [_pictured(neurons, neuron, thing), _written(neurons, neuron, thing), _switched(neurons, neuron, thing)]
 
 
+def poster_verdict(ticks: list[Tick]) -> str:
+    """What the checks say of a neuron's name together, in one line; empty where none could be made."""
+    made = [tick.holds for tick in ticks if tick.holds is not None]
+    if not made:
+        return ""
+    held, known = sum(made), f"{len(made)} check{'s' if len(made) > 1 else ''}"
+    if held == len(made) > 1:
+        return f"All {known} hold: this name is well founded"
+    count = f"{held or 'None'} of {known} {'hold' if held > 1 else 'holds'}"
+    return f"{count}: {'this name is likely' if 2 * held > len(made) > 1 else 'doubt this name'}"
+
+
+def pictures_of(neurons: Neurons, neuron: int, thing: str) -> tuple[int, int]:
+    """How many of a neuron's strongest pictures show a thing, and how many could: as many as there are of it."""
+    top = neurons.stats["image"][neuron]["top"]
+    shown = sum(thing in word_runs(neurons.rows.names[row]) for row in top)
+    return shown, min(len(top), neurons.rows.depicted[thing])
+
+
 def _pictured(neurons: Neurons, neuron: int, thing: str) -> Tick:
     if neurons.kind != "image" or not neurons.rows.names.telling:
         return Tick(None, "pictures: without names")
-    top = neurons.stats["image"][neuron]["top"]
-    shown = sum(thing in word_runs(neurons.rows.names[row].casefold()) for row in top)
-    return Tick(shown >= TICK_SHARE * len(top), f"{shown} of its {len(top)} strongest pictures show “{thing}”")
+    shown, could = pictures_of(neurons, neuron, thing)
+    if not could:
+        return Tick(None, f"pictures: none of “{thing}” in this atlas")
+    holds = shown >= max(TICK_SHARE * could, min(could, TICK_PICTURES))
+    return Tick(holds, f"{shown} of its strongest pictures show “{thing}”, of {could} that could")
 
 
 def _written(neurons: Neurons, neuron: int, thing: str) -> Tick:

@@ -158,5 +158,8 @@ def _map_facts(recipe: Record) -> dict[str, str]:
         known = {how: share for how, share in meets.items() if isinstance(share, float) and math.isfinite(share)}
         shares = ", ".join(f"{share:.0%} {how}" for how, share in known.items())
         if shares:
-            found["Words meet drawings"] = f"{shares}: how often the drawing nearest to a word carries its name"
+            found["Words meet drawings"] = (
+                f"{shares}: how often, in the model's space, the drawing nearest to a word carries its name; over all "
+                "words that name a drawing, each font counted"
+            )
     return found

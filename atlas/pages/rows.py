@@ -1,6 +1,7 @@
 """Rows of a Store as pages show them: caption, kind, style, and the place of the thumbnail."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,7 +10,7 @@ import numpy as np
 from jaxtyping import Int, Int32, UInt8
 
 from atlas.analysis.naming import RowNames
-from atlas.analysis.phrases import plain_names
+from atlas.analysis.phrases import plain_names, runs_of_labels
 from atlas.formatting import display_text
 from atlas.pages.columns import Column, encode_levels
 from atlas.pages.files import file_addresses
@@ -69,6 +70,11 @@ class PageRows:
         """A code of what every row shows: rows that differ in style, skin tone or an alias share one."""
         plain = plain_names([_ALIAS.sub("", self.names[row]) for row in range(len(self))])
         return np.unique([name.lower() for name in plain], return_inverse=True)[1].reshape(-1)
+
+    @cached_property
+    def depicted(self) -> Counter[str]:
+        """How many pictures have each run of words in their names: as many could show the thing."""
+        return runs_of_labels(self.names[row] for row in self.store.positions("image").tolist())
 
     def name(self, row: int) -> str:
         """Name and style of a row, in one line."""

@@ -9,7 +9,7 @@ from atlas.errors import Refused
 from atlas.pages import budget, thumbnails
 from atlas.pages.bundle import inline_assets
 from atlas.pages.cards import write_cards
-from atlas.pages.cells import write_cells
+from atlas.pages.cells import named_by_members, write_cells
 from atlas.pages.dreams import DRAWN_PARTS, write_drawn
 from atlas.pages.fragments import derived_fragments, read_fragments, write_fragments
 from atlas.pages.frame import (
@@ -93,7 +93,7 @@ def write_pages(store: Store, folder: Path, rows: PageRows, map_alone: bool = Fa
         return
     titles = read_fragments(store)
     own = [MAP_PAGE] + [NEURONS_PAGE] * store.has(parts.STATS) + [CELLS_PAGE] * store.has(parts.CELLS)
-    own += [DRAWINGS_PAGE] * any(map(store.has, DRAWN_PARTS))
+    own += [DRAWINGS_PAGE] * store.has(parts.TEXT_DRAWINGS)  # without drawings of texts only cards lead there
     frame = StoreFrame(store, folder, [*own, *titles, ABOUT_PAGE], titles)
     frame.write_assets()
     neurons = Neurons.read(frame, rows)
@@ -117,7 +117,7 @@ def write_pages(store: Store, folder: Path, rows: PageRows, map_alone: bool = Fa
 def about_page(frame: StoreFrame) -> Page:
     """The page that explains the site."""
     centred = is_centred(frame.derived) if frame.facts.has_map else None
-    return Page("about.html", ABOUT_PAGE, {"centred": centred})
+    return Page("about.html", ABOUT_PAGE, {"centred": centred, "named": named_by_members(frame.derived)})
 
 
 def fit_sheets(store: Store, folder: Path, limit: int) -> thumbnails.ThumbnailSize:

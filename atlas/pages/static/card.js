@@ -42,12 +42,21 @@
   }
   const linked = (row, place = null) =>
     thumb(row, "a", { href: `${map}#${row}`, title: known(row).name, "aria-label": known(row).name }, place);
-  const tiles = (entries, id) =>
+  // An activation in standard deviations from the mean: what it means needs no other number.
+  const signed = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(1)} std`;
+  const distance = (stat, value) =>
+    stat.std && value !== null ? signed((value - stat.mean) / stat.std) : figure(value);
+  const tiles = (stat, tail, id) =>
     element(
       "ol.tiles",
       { id },
-      ...entries.map(([row, value, place]) =>
-        element("li", {}, linked(row, place), element("small", {}, figure(value))),
+      ...stat[tail].map(([row, value, place, rank]) =>
+        element(
+          "li",
+          { value: rank, title: `${known(row).name}: rank ${rank}, activation ${figure(value)}` },
+          linked(row, place),
+          element("small", {}, `${rank}.`, element("span", {}, distance(stat, value))),
+        ),
       ),
     );
   // All but the pictures is folded; what the address names is opened, and everything for print.
@@ -64,7 +73,7 @@
       element(
         "ol.words",
         {},
-        ...entries.map(([text, value]) => element("li", {}, text, " ", element("small", {}, figure(value)))),
+        ...entries.map(([text, said]) => element("li", {}, text, " ", element("small", {}, said))),
       ),
     );
 
@@ -104,7 +113,6 @@
   const edges = (stat, i) => [i, i + 1].map((edge) => stat.min + (edge * (stat.max - stat.min)) / stat.bands.length);
   const middle = (stat, i) =>
     stat.std ? (edges(stat, i)[0] + (stat.max - stat.min) / stat.bands.length / 2 - stat.mean) / stat.std : 0;
-  const signed = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(1)} std`;
   const count = (stat, band, kind) =>
     `${band.count > about.exact ? "about " : ""}${many(band.count)} of ${many(stat.count)} ${kind}s`;
 
@@ -304,11 +312,13 @@
   const { image, word } = card.kinds;
   if (image)
     byId("top").replaceWith(
-      tiles(image.top, "top"),
+      tiles(image, "top", "top"),
       element(
         "p.note",
         {},
-        "A frame marks the position with the largest activation. An image links to its place on the map.",
+        "Its strongest images by rank, each thing once, whatever its skin tone or vendor. Below each: by how many " +
+          "standard deviations it lies above the mean of all images. A frame marks the position with the largest " +
+          "activation. An image links to its place on the map.",
       ),
     );
   const words =
@@ -321,7 +331,7 @@
         ...["top", "bottom"].map((tail) =>
           list(
             tail === "top" ? "Most" : "Least",
-            word[tail].map(([row, value]) => [known(row).name, value]),
+            word[tail].map(([row, value]) => [known(row).name, distance(word, value)]),
           ),
         ),
       ),
@@ -332,10 +342,17 @@
     ...[
       words,
       spread(),
-      image && section("Images that activate it least", tiles(image.bottom)),
+      image && section("Images that activate it least", tiles(image, "bottom")),
       near(),
       card.texts &&
-        section("What it tells the rest of the model: texts nearest to its basis row", list("", card.texts)),
+        section(
+          "What it tells the rest of the model: texts nearest to its basis row",
+          list(
+            "",
+            card.texts.map(([text, value]) => [text, value === null ? "–" : value.toFixed(2).replace("-", "−")]),
+          ),
+          element("p.note", {}, "The number is the cosine of the text and the basis row: 1 is the same direction."),
+        ),
       table(
         "Facets",
         card.facets,
