@@ -214,7 +214,7 @@ def factor_codes(codes: Float[np.ndarray, "t u"], k: int) -> Factors:
 def _equation(
     word: str, code: Float[np.ndarray, " u"], names: Mapping[int, str], x: Float[np.ndarray, " u"]
 ) -> Equation:
-    """The equation as the paper prints it; `kept` is the cosine of code and centred attribution."""
+    """The equation of at most four terms, as the paper's; `kept` is the cosine of code and centred attribution."""
     norms = float(np.linalg.norm(code) * np.linalg.norm(x))
     kept = float(code @ x) / norms if norms else 0.0
     return Equation(word, printed_terms(dict(enumerate(code.tolist())), names), kept, "logistic")
