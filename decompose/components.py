@@ -18,10 +18,11 @@ from atlas.model.directions import Directions
 from atlas.store.store import Part, Store
 from atlas.vectors import Rows
 from decompose.nmf import Choice, SparseNMF, choose_n_components
-from decompose.renderings import without_tone
+from decompose.renderings import things_of, without_tone
 
 COMPONENTS = Part("neurons/components", "decompose nmf {store}")
 _SHOWN_NEURONS, _SHOWN_WORDS, _SHOWN_ROWS = 6, 12, 16  # neurons, words and images that a component is shown with
+_NAMES = 3  # of images, in a component's name
 _CODE_BLOCK = 4096  # rows read at a time
 _TRIED_NUMBERS = (2, 4, 8, 16, 32)  # of components, to choose from
 _CHOICE_IMAGES = 2000  # images that the number of components is chosen on
@@ -35,7 +36,7 @@ class Component:
     neurons: tuple[tuple[int, float], ...]  # the largest weights; a negative one: active when the neuron is low
     called: tuple[str, ...]  # names of the images that activate the component most
     words: tuple[str, ...]  # rendered words on which the component is the strongest
-    rows: tuple[int, ...]  # rows of the images that activate the component most
+    rows: tuple[int, ...]  # rows of the images that activate the component most, renderings of one thing once
     share: float  # share of the images on which the component is the strongest
     own: Int[np.ndarray, " m"] = field(repr=False, compare=False)  # rows of all images on which it is the strongest
 
@@ -65,7 +66,8 @@ def factor_activations(
     order = np.argsort(-np.bincount(Z.argmax(1), minlength=k), kind="stable")
     D, Z = D[order], Z[:, order]
     images, own = store.positions("image"), Z.argmax(1)
-    rows = images[np.argsort(-Z, 0, kind="stable")[:_SHOWN_ROWS]].T
+    thing = things_of(store, "image").of
+    rows = [images[_of_different_things(ranked, thing)] for ranked in np.argsort(-Z, 0, kind="stable").T]
     names = RowNames(store)
     words = _words(store, model, norm, order, names)
     found = [
@@ -81,6 +83,15 @@ def factor_activations(
         for i in range(k)
     ]
     return Directions.components(D), found
+
+
+def telling_names(names: Sequence[str]) -> list[str]:
+    """The first three names of which none begins with another: "kiss person" and "kiss" say one thing."""
+    chosen: list[str] = []
+    for name in names:
+        if not any(f"{name} ".startswith(f"{each} ") or f"{each} ".startswith(f"{name} ") for each in chosen):
+            chosen.append(name)
+    return chosen[:_NAMES]
 
 
 def choose_components(store: Store, tried: Sequence[int] = _TRIED_NUMBERS, alpha: float = 0.0, seed: int = 0) -> Choice:
@@ -127,6 +138,16 @@ def _words(
     ranked = np.argsort(-Z, 0, kind="stable").T
     strongest = [words[rows[(own[rows] == i) & (Z[rows, i] > 0)]] for i, rows in enumerate(ranked)]
     return [_first(names[row] for row in rows.tolist()) for rows in strongest]
+
+
+def _of_different_things(ranked: Int[np.ndarray, " n"], thing: Int[np.ndarray, " n"]) -> list[int]:
+    """The first of some images, of which no two are renderings of one thing. `thing`: the thing of each image."""
+    found: dict[int, int] = {}
+    for at in ranked.tolist():
+        found.setdefault(int(thing[at]), at)
+        if len(found) == _SHOWN_ROWS:
+            break
+    return list(found.values())
 
 
 def _first(names: Iterable[str]) -> tuple[str, ...]:

@@ -47,6 +47,7 @@ SPARSITY_LEVELS = (
 _FACTORED_LEVEL = 2  # index of the level that is factored: the published atlas is made from the third
 _LEAST_PENALTY, _LARGEST_PENALTY, _BISECTIONS = 1e-5, 0.1, 8  # range and steps of the search for a level's penalty
 _NMF_SWEEPS = 1000  # of NMF, at most; the published factors do not change after 200
+CELL_ASPECT = 1.75  # width of a word's cell in the disc, relative to its height
 RANDOM_BASES = 20  # random bases that the neurons are compared with
 
 
@@ -214,7 +215,7 @@ def factor_codes(codes: Float[np.ndarray, "t u"], k: int) -> Factors:
 def _equation(
     word: str, code: Float[np.ndarray, " u"], names: Mapping[int, str], x: Float[np.ndarray, " u"]
 ) -> Equation:
-    """The equation as the paper prints it; `kept` is the cosine of code and centred attribution."""
+    """The equation of at most four terms, as the paper's; `kept` is the cosine of code and centred attribution."""
     norms = float(np.linalg.norm(code) * np.linalg.norm(x))
     kept = float(code @ x) / norms if norms else 0.0
     return Equation(word, printed_terms(dict(enumerate(code.tolist())), names), kept, "logistic")
@@ -226,23 +227,25 @@ def _equation(
 def disc_cells(E: Float[np.ndarray, "t e"], seed: int = 0) -> Int[np.ndarray, "t 2"]:
     """A cell of a disc for each word, as column and row from 0, with similar words in nearby cells.
 
-    UMAP in two dimensions, then the assignment of words to cells with the least total squared distance.
+    UMAP in two dimensions, then the assignment of words to cells with the least total squared distance. Cells are
+    CELL_ASPECT times as wide as tall, as words are.
     """
     cells = _cells(len(E))
     flat = project(E, n_neighbors=min(10, len(E) - 1), seed=seed)
     flat = (flat - np.median(flat, 0)) / np.maximum(np.ptp(flat, 0), 1e-9)
     radius = np.linalg.norm(flat, axis=1)
     spread_out = flat / np.maximum(radius, 1e-9)[:, None] * np.sqrt(radius.argsort().argsort() / len(E))[:, None]
-    target = (cells - cells.mean(0)) / (np.linalg.norm(cells - cells.mean(0), axis=1).max() + 0.5)
+    target = (cells - cells.mean(0)) * (CELL_ASPECT, 1)
+    target = target / (np.linalg.norm(target, axis=1).max() + 0.5)
     _, chosen = linear_sum_assignment(cdist(spread_out, target, "sqeuclidean"))
     return cells[chosen]
 
 
 def _cells(count: int) -> Int[np.ndarray, "t 2"]:
-    """The `count` cells of a square grid nearest to the middle of one cell: roughly a disc."""
-    side = int(np.ceil(np.sqrt(count))) // 2 * 2 + 5
+    """The `count` cells nearest to the middle of one cell: roughly a disc, of fewer columns than rows."""
+    side = int(np.ceil(np.sqrt(CELL_ASPECT * count))) // 2 * 2 + 5
     grid = np.stack(np.meshgrid(np.arange(side), np.arange(side)), -1).reshape(-1, 2)
-    nearest = np.argsort(((grid - side // 2) ** 2).sum(1), kind="stable")[:count]
+    nearest = np.argsort((((grid - side // 2) * (CELL_ASPECT, 1)) ** 2).sum(1), kind="stable")[:count]
     picked = grid[np.sort(nearest)]
     return picked - picked.min(0)
 

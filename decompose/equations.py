@@ -40,7 +40,7 @@ class Term:
     """One term of an equation: a neuron, or a direction, by number."""
 
     neuron: int
-    weight: float  # relative to the largest positive one
+    weight: float  # relative to the largest, whatever its sign
     label: str
 
 
@@ -160,20 +160,24 @@ def printed_terms(
     removed: Sequence[int] = (),
     limit: int = _PRINTED_TERMS,
     least: float = _FAINTEST_PRINTED,
+    by_positive: bool = False,
 ) -> tuple[Term, ...]:
-    """The terms of an equation as Goh et al. 2021 print them (figures 9 to 12), from the weights of the neurons.
+    """The terms of an equation from the weights of the neurons: the `limit` largest, positive ones first.
 
-    `removed` neurons are left out (in the paper, neurons that read letters). Weights are divided by the largest one.
-    Positive terms come first, the largest first, then negative terms, the most negative first. Of the first `limit`
-    terms, those larger than `least` in magnitude are kept. If no weight is positive, or the largest is below `least` of
-    the largest magnitude, weights are divided by the largest magnitude. Neurons without a name are shown by number.
+    `removed` neurons are left out (in the paper, neurons that read letters). Weights are divided by the largest
+    magnitude; those larger than `least` are kept. Within each sign the largest come first. Neurons without a name are
+    shown by number. `by_positive`: the rule by which Goh et al. 2021 print figures 9 to 12. It divides by the largest
+    positive weight (if there is one, not below `least` of the largest magnitude), so a negative weight may be larger
+    than 1; and if there are more than `limit` terms, negative ones are left out first.
     """
     left = {neuron: weight for neuron, weight in weights.items() if neuron not in removed and weight}
     if not left:
         return ()
-    largest, lowest = max(left.values()), min(left.values())
-    scale = largest if largest > max(-least * lowest, 0) else -lowest  # else a term could read -1,437 times a neuron
-    ordered = sorted(left.items(), key=lambda item: (item[1] < 0, -abs(item[1])))
+    positive, scale = max(left.values()), max(map(abs, left.values()))
+    by_size = sorted(left.items(), key=lambda item: -abs(item[1]))
+    ordered = sorted(by_size if by_positive else by_size[:limit], key=lambda item: item[1] < 0)  # a stable sort
+    if by_positive and positive > max(least * scale, 0):  # else a term could read -1,437 times a neuron
+        scale = positive
     terms = (Term(i, weight / scale, names.get(i, f"neuron {i}")) for i, weight in ordered[:limit])
     return tuple(term for term in terms if abs(term.weight) > least)
 

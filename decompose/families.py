@@ -19,6 +19,7 @@ from decompose.defaults import FALSE_RATE
 _PERMUTATIONS = 999
 FAINT = 1e-3  # a word whose loadings are all smaller belongs to no factor
 _SIGNIFICANT = 0.05  # p up to which an agreement is called significant
+_STRENGTHS = ((0.5, "clearly"), (0.2, "partly"), (-1.0, "weakly"))  # AMI from which groups are said to agree so
 _MAJORITY = 0.5  # share of a factor's words
 
 
@@ -64,6 +65,23 @@ def factor_names(truth: np.ndarray, found: Int[np.ndarray, " t"], factors: int) 
 
 
 def verdict(agreements: Sequence[Record]) -> str:
+    """A short sentence without figures: do the neurons group the words by family, how well, and do controls too?"""
+    own, *controls = agreements
+    if not own["words"]:
+        return verdict_in_figures(agreements)
+    grouped = "The neurons group these words by family"
+    if own["p"] > _SIGNIFICANT:
+        return f"{grouped} no better than chance."
+    how = next(word for least, word in _STRENGTHS if own["ami"] >= least)
+    equal = [row for row in controls if row["high"] >= own["ami"]]
+    if any(row["p"] <= _SIGNIFICANT for row in equal):
+        return f"{grouped} {how}, and the text tower alone does no less."
+    link = "but" if how == _STRENGTHS[-1][1] else "and"
+    beside = f", though the {' and the '.join(row['method'] for row in equal)} may do so too" if equal else ""
+    return f"{grouped} {how}, {link} more than chance{beside}."
+
+
+def verdict_in_figures(agreements: Sequence[Record]) -> str:
     """A sentence: do the factors of neurons agree with the families beyond chance, and do those of controls too?"""
     own, *controls = agreements
     if not own["words"]:

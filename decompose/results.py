@@ -49,11 +49,13 @@ def print_equations(found: Sequence["Equation"], shares: Sequence[float | None],
 
 def component_row(found: "Component") -> Record:
     """A component as a row of the printed table."""
+    from decompose.components import telling_names
+
     return {
         "component": found.number,
         "share of images": found.share,
         "neurons": ", ".join(f"{'not ' if weight < 0 else ''}{neuron}" for neuron, weight in found.neurons),
-        "images": ", ".join(found.called[:3]),
+        "images": ", ".join(telling_names(found.called)),
         "words": ", ".join(found.words[:6]),
     }
 
@@ -67,7 +69,7 @@ def short_receipts(rows: Sequence[Record]) -> list[Record]:
 
 def print_study(found: "Study", as_json: bool) -> None:
     """Print a study of emotions: equations, agreement with the families, valence and arousal."""
-    from decompose.families import verdict
+    from decompose.families import verdict, verdict_in_figures
 
     agreements, affect = (table.to_pylist() if table else [] for table in (found.agreements, found.affect))
     if as_json:
@@ -82,7 +84,8 @@ def print_study(found: "Study", as_json: bool) -> None:
         print(each)
     print()
     print_table(agreements)
-    print(verdict(agreements), end="\n\n")
+    print(verdict(agreements))
+    print(verdict_in_figures(agreements), end="\n\n")
     if affect:
         print_table([_affect_row(row) for row in affect])
     else:

@@ -15,9 +15,10 @@ from PIL import Image
 from atlas.analysis.naming import RowNames
 from atlas.errors import Refused
 from atlas.store.store import Store
-from decompose.components import choose_components, factor_activations
+from decompose.components import choose_components, factor_activations, telling_names
 from decompose.pages import components_page, write_fragment
 from decompose.pages.components import component_colours, components_map
+from decompose.renderings import tell_things
 from tests.fakes import fake_store, part
 
 
@@ -53,6 +54,21 @@ def test_planted_groups_come_back_with_their_images_and_words(store: Store) -> N
     for one in found:
         assert one.called == tuple(dict.fromkeys(names[list(one.rows)].tolist()))[:12]
     assert len(directions) == 2
+
+
+def test_a_component_shows_renderings_of_one_thing_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    tones = ("light", "medium-light", "medium", "medium-dark", "dark")
+    things = tell_things([f"person {i // 5} {tones[i % 5]} skin tone" for i in range(150)], [""] * 150)
+    monkeypatch.setattr("decompose.components.things_of", lambda *_: things)
+    image = {row: i for i, row in enumerate(store.positions("image").tolist())}
+    for one in factor_activations(store, 2)[1]:
+        assert len(one.rows) == len({image[row] // 5 for row in one.rows}) == 16
+
+
+def test_a_component_is_named_by_three_different_things() -> None:
+    called = ("kiss person", "couple with heart person", "couple with heart", "kiss", "ring", "bouquet")
+    assert telling_names(called) == ["kiss person", "couple with heart person", "ring"]
+    assert telling_names(("cat", "cats", "cat face")) == ["cat", "cats"]
 
 
 def test_the_name_of_a_folder_names_no_component(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

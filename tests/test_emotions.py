@@ -20,8 +20,9 @@ from decompose.emotions import (
     random_bases,
     study_emotions,
 )
-from decompose.families import verdict
+from decompose.families import verdict, verdict_in_figures
 from decompose.pages import emotions_page
+from decompose.pages.emotions import factor_hues
 
 DATA = Path(__file__).parent / "data"
 WORDS = ("sad", "happy", "angry", "afraid", "tired", "proud", "calm", "bored", "jealous", "loving")
@@ -71,6 +72,21 @@ def test_a_disc_has_a_cell_for_each_word_and_neighbours_are_alike() -> None:
     assert apart.max() < 12  # a disc, not a line
     same = groups[:, None] == groups[None]
     assert apart[same].mean() < 0.75 * apart[~same].mean()
+
+
+@pytest.mark.parametrize("factors", [2, 7, 20])
+def test_letters_stand_out_from_every_hue(factors: int) -> None:
+    for hues in (factor_hues(i, factors) for i in range(factors)):
+        for hue, letters in zip(hues, ("#1d1c1a", "#f2f1ee"), strict=True):
+            light, dark = sorted((_luminance(hue), _luminance(letters)), reverse=True)
+            assert (light + 0.05) / (dark + 0.05) >= 4.5
+        assert _luminance(hues[1]) < 0.15  # no glare on a dark page
+
+
+def _luminance(colour: str) -> float:
+    parts = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
 
 
 @pytest.mark.slow
@@ -135,6 +151,8 @@ def test_a_study_of_any_words_and_its_page(monkeypatch: pytest.MonkeyPatch) -> N
     assert "<b>&" not in page
     assert "i am {}" in page
     assert f'<p class="lead">{escape(verdict(found.agreements.to_pylist()))}</p>' in page
+    assert escape(verdict_in_figures(found.agreements.to_pylist())) in page
+    assert "textLength" not in page, "no word is squeezed"
 
 
 def test_too_few_words_are_refused_in_a_line() -> None:

@@ -71,22 +71,40 @@ def test_the_papers_equations_are_printed_exactly():
     names = {int(neuron): name for neuron, name in weights["neuron_names"].items()}
     for emotion, expected in figures.items():
         level = {neuron: weight for weight, neuron in weights["levels"]["40"][emotion]}
-        found = printed_terms(level, names, removed=weights["text_neurons"])
+        found = printed_terms(level, names, removed=weights["text_neurons"], by_positive=True)
         assert [{"weight": round(t.weight, 4), "unit": t.neuron, "name": t.label} for t in found] == expected, emotion
     assert len(figures) == 16
 
 
-def test_the_rule_of_printing():
+def test_the_papers_rule_of_printing():
+    weights = {1: 2.0, 2: 4.0, 3: -8.0, 4: 0.1, 5: -1.0, 6: 9.0, 7: 3.0}
+    found = printed_terms(weights, {2: "two", 3: "three"}, removed=[6], by_positive=True)
+    assert found == (Term(2, 1.0, "two"), Term(7, 0.75, "neuron 7"), Term(1, 0.5, "neuron 1"))  # of four one is faint
+    found = printed_terms(weights, {}, removed=[6], limit=9, least=0.0, by_positive=True)
+    assert [t.neuron for t in found] == [2, 7, 1, 4, 3, 5]
+    assert [t.weight for t in printed_terms({1: -4.0, 2: -2.0}, {}, by_positive=True)] == [-1, -0.5]
+    found = printed_terms({1: 0.001, 2: -4.0}, {}, by_positive=True)
+    assert [(t.neuron, t.weight) for t in found] == [(2, -1)]  # not 1 less 4,000 times 2
+
+
+def test_weights_are_relative_to_the_largest_whatever_its_sign():
     weights = {1: 2.0, 2: 4.0, 3: -8.0, 4: 0.1, 5: -1.0, 6: 9.0, 7: 3.0}
     found = printed_terms(weights, {2: "two", 3: "three"}, removed=[6])
-    assert found == (Term(2, 1.0, "two"), Term(7, 0.75, "neuron 7"), Term(1, 0.5, "neuron 1"))  # of four one is faint
+    assert found == (
+        Term(2, 0.5, "two"),
+        Term(7, 0.375, "neuron 7"),
+        Term(1, 0.25, "neuron 1"),
+        Term(3, -1.0, "three"),
+    )  # the largest term is among the four
     found = printed_terms(weights, {}, removed=[6], limit=9, least=0.0)
     assert [t.neuron for t in found] == [2, 7, 1, 4, 3, 5]
-    assert [t.weight for t in printed_terms({1: -4.0, 2: -2.0}, {})] == [-1, -0.5]
-    assert [(t.neuron, t.weight) for t in printed_terms({1: 0.001, 2: -4.0}, {})] == [
-        (2, -1)
-    ]  # not 1 less 4,000 times 2
     assert printed_terms({6: 1.0, 2: 0.0}, {}, removed=[6]) == ()
+
+
+@pytest.mark.parametrize("method", ["omp", "lasso", "iht", "logistic"])
+def test_no_weight_is_larger_than_1(clip, method):
+    found = compose(clip, WORDS, 5, method=method)
+    assert all(max(abs(t.weight) for t in each.terms) == pytest.approx(1) for each in found)
 
 
 def terms(*parts: tuple[float, str]) -> tuple[Term, ...]:

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from atlas.formatting import format_p
-from decompose.families import factor_names, family_agreement, verdict
+from atlas.formatting import Record, format_p
+from decompose.families import factor_names, family_agreement, verdict, verdict_in_figures
 
 FAMILIES = ["joy", "anger", "fear"] * 10
 
@@ -58,12 +58,16 @@ def test_the_verdict_says_when_the_text_tower_does_as_well() -> None:
 
 
 def said(*figures: tuple[float, float], words: int = 20, high: float | None = None) -> str:
+    return verdict_in_figures(agreements(*figures, words=words, high=high))
+
+
+def agreements(*figures: tuple[float, float], words: int = 20, high: float | None = None) -> list[Record]:
     """Of neurons, of the random basis (whose draws reach as far as `high`) and of the text embeddings: AMI and p."""
     names, rows = ("neurons", "random basis", "text embeddings"), []
     for name, (ami, p) in zip(names, figures, strict=True):
         rows.append({"method": name, "draws": 1, "words": words, "ami": ami, "low": ami, "high": ami, "p": p})
     rows[1] |= {"draws": 20, "low": 0.05, "high": figures[1][0] if high is None else high}
-    return verdict(rows)
+    return rows
 
 
 @pytest.mark.parametrize(
@@ -107,3 +111,23 @@ def test_a_random_basis_is_surpassed_where_its_draws_are() -> None:
 
 def test_without_families_nothing_is_claimed() -> None:
     assert "were not compared" in said((0.0, 1.0), (0.0, 1.0), (0.0, 1.0), words=0)
+
+
+@pytest.mark.parametrize(
+    ("own", "random", "text", "says"),
+    [
+        ((0.30, 0.40), (0.5, 0.01), (0.1, 0.50), " no better than chance."),
+        ((0.09, 0.01), (0.0, 0.30), (0.05, 0.01), " weakly, but more than chance."),
+        ((0.30, 0.01), (0.0, 0.30), (0.1, 0.50), " partly, and more than chance."),
+        (
+            (0.60, 0.01),
+            (0.7, 0.30),
+            (0.1, 0.50),
+            " clearly, and more than chance, though the random basis may do so too.",
+        ),
+        ((0.09, 0.01), (0.0, 0.30), (0.1, 0.03), " weakly, and the text tower alone does no less."),
+    ],
+)
+def test_the_verdict_is_one_line_without_figures(own, random, text, says) -> None:
+    sentence = verdict(agreements(own, random, text))
+    assert sentence == f"The neurons group these words by family{says}"

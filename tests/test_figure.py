@@ -2,15 +2,22 @@
 
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from atlas.analysis import parts
+from atlas.analysis.naming import RowNames
 from atlas.cli import main
 from atlas.errors import Misuse
 from atlas.pages.figure import write_figure
+from atlas.pages.fragments import picture_tag
 from atlas.pages.mapfigure import write_map_figure
 from atlas.store.store import Store
 from decompose.equations import Equation, Term
+from decompose.evidence import concepts_in
+from decompose.pages import covers, equations_page
+from decompose.pages.shown import shown_rows
 from decompose.pages.sum_figure import write_sum_figure
 from tests.fakes import HOSTILE, fake_store
 
@@ -72,6 +79,30 @@ def test_equations_are_drawn_as_sums_of_pictures(told_store: Store, tmp_path: Pa
         write_sum_figure(told_store, found * 21, tmp_path / "b.svg")
     with pytest.raises(Misuse, match="is inside the Store"):
         write_sum_figure(told_store, found, told_store.path / "b.svg")
+
+
+def test_a_sum_shows_only_pictures_that_its_names_are_true_of(told_store: Store, tmp_path: Path) -> None:
+    names, cover, shown = RowNames(told_store), covers(told_store), shown_rows(told_store)
+    tops = {kind: _tops(told_store, kind)[4] for kind in ("image", "word")}
+    pictured, written = (
+        next(names[row] for row in tops[kind][::-1] if names[row] not in {names[each] for each in tops[other]})
+        for kind, other in (("image", "word"), ("word", "image"))
+    )
+    for name, kind in ((pictured, "image"), (written, "word")):
+        row = next(row for row in tops[kind] if name.casefold() in concepts_in(names[row]))
+        assert shown(Term(4, 1.0, name)) == (row, name)
+        assert cover(Term(4, 1.0, name)) == (picture_tag(told_store, row, name, "neurons/0004.html"), name)
+    nowhere = Term(4, 1.0, "xylophone")
+    assert shown(nowhere) == (tops["image"][0], "neuron 4")
+    assert "<small><bdi>neuron 4</bdi></small>" in equations_page([Equation("a", (nowhere,), 0.5, "omp")], cover=cover)
+    text = write_sum_figure(told_store, [Equation("a", (nowhere,), 0.5, "omp")], tmp_path / "a.svg").read_text("utf-8")
+    assert "neuron 4" in text
+    assert "xylophone" not in text
+
+
+def _tops(store: Store, kind: str) -> dict[int, list[int]]:
+    table = pq.read_table(store.derived(parts.STATS) / f"{kind}.parquet", columns=["neuron", "top"])
+    return dict(zip(table["neuron"].to_pylist(), table["top"].to_pylist(), strict=True))
 
 
 def test_no_view_is_one_line(told_store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

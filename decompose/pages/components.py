@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from atlas.analysis import parts
 from atlas.pages.fragments import picture_tag
 from atlas.store.store import Store
-from decompose.components import Component
+from decompose.components import Component, telling_names
 from decompose.pages.fragment import render_fragment
 
 MAP_FILE, OTHER_ROWS_COLOUR = (
@@ -27,7 +27,7 @@ def components_page(store: Store, found: Sequence[Component], with_map: bool = F
     return render_fragment(
         "components.html",
         components=found,
-        names=[", ".join((each.called or each.words)[:3]) or f"set {each.number}" for each in found],
+        names=[", ".join(telling_names(each.called or each.words)) or f"set {each.number}" for each in found],
         least=min(each.share for each in found),
         most=max(each.share for each in found),
         signed=any(weight < 0 for each in found for _, weight in each.neurons),

@@ -1,17 +1,18 @@
 """The page of the emotion atlas: words in a disc, coloured by their factors, with their equations."""
 
 import colorsys
-from collections.abc import Sequence
-
-import numpy as np
+import textwrap
 
 from atlas.formatting import Record
-from decompose.emotions import Factors, Study
-from decompose.families import FAINT, verdict
+from decompose.emotions import CELL_ASPECT, Factors, Study
+from decompose.families import FAINT, verdict, verdict_in_figures
 from decompose.pages.fragment import Cover, no_cover, render_fragment
 
-WORD_CELL = 54  # pixels of a word's cell
-FIRST_HUE, SATURATION = 91, 0.32  # degrees; the paper's hues of factors (Goh et al. 2021, figure 13), calmer
+CELL_HEIGHT = 48  # pixels of a word's cell
+CELL_WIDTH = round(CELL_ASPECT * CELL_HEIGHT)
+LINE_LETTERS = 13  # of a word, in a line of its cell
+FIRST_HUE = 91  # degrees; the paper's hues of factors (Goh et al. 2021, figure 13)
+LIGHT, DARK = (0.24, 0.93), (0.42, 0.4)  # saturation and value of the hues below dark and below light letters
 
 
 def emotions_page(found: Study, model: str, cover: Cover = no_cover) -> str:
@@ -22,49 +23,46 @@ def emotions_page(found: Study, model: str, cover: Cover = no_cover) -> str:
     if not any(each.terms for each in found.equations):
         return ""
     k = max(found.factors)
-    factors = found.factors[k]
+    factors, agreements = found.factors[k], found.agreements.to_pylist()
+    columns, rows = (int(most) + 1 for most in found.places.max(0))
     return render_fragment(
         "emotions.html",
         study=found,
         model=model,
         cells=_cells(found, factors),
-        factors=[(factor_hue(i, k), words) for i, words in enumerate(factors.members(found.words))],
+        hues=[factor_hues(i, k) for i in range(k)],
+        factors=factors.members(found.words),
         fewer=[(number, each.members(found.words)) for number, each in found.factors.items() if number != k],
         cover=cover,
-        agreements=found.agreements.to_pylist(),
-        verdict=verdict(found.agreements.to_pylist()),
+        agreements=agreements,
+        verdict=verdict(agreements),
+        figures=verdict_in_figures(agreements),
         fewest=min(found.factors),
         affect=[] if found.affect is None else found.affect.to_pylist(),
-        side=(int(found.places.max()) + 1) * WORD_CELL,
-        size=WORD_CELL,
+        cell_size=(CELL_WIDTH, CELL_HEIGHT),
+        disc=(columns * CELL_WIDTH, rows * CELL_HEIGHT),
     )
 
 
-def factor_hue(factor: int, factors: int) -> str:
-    """The colour of one of so many factors, as in the paper, as #rrggbb."""
-    rgb = colorsys.hsv_to_rgb((360 / factors * factor + FIRST_HUE) % 360 / 360, SATURATION, 1)
+def factor_hues(factor: int, factors: int) -> tuple[str, str]:
+    """The colour of one of so many factors on light and on dark pages, as #rrggbb; the hue is the paper's."""
+    hue = (360 / factors * factor + FIRST_HUE) % 360 / 360
+    light, dark = (colorsys.hsv_to_rgb(hue, *tone) for tone in (LIGHT, DARK))
+    return _hex(light), _hex(dark)
+
+
+def _hex(rgb: tuple[float, float, float]) -> str:
     return "#" + "".join(f"{round(255 * part):02x}" for part in rgb)
 
 
 def _cells(found: Study, factors: Factors) -> list[Record]:
-    """Place, colours and equation of each word; a word without factors has no colour."""
-    k = factors.words.shape[1]
+    """Place, lines, factors with their shares, and equation of each word; a word without factors has no colour."""
     cells = []
     for word, place, weights, equation in zip(found.words, found.places, factors.words, found.equations, strict=True):
         total = max(float(weights.sum()), 1e-12)
-        layers = [(factor_hue(i, k), round(float(w) / total, 3)) for i, w in enumerate(weights) if w / total > FAINT]
-        x, y = (int(coordinate) * WORD_CELL for coordinate in place)
-        cells.append(
-            {"word": word, "x": x, "y": y, "layers": layers if weights.max() > FAINT else [], "said": equation}
-            | {"dark": _is_dark(layers)}
-        )
+        layers = [(i, round(float(w) / total, 3)) for i, w in enumerate(weights) if w / total > FAINT]
+        x, y = (int(coordinate) * size for coordinate, size in zip(place, (CELL_WIDTH, CELL_HEIGHT), strict=True))
+        lines = textwrap.wrap(word, LINE_LETTERS, max_lines=2, placeholder="…")
+        coloured = layers if weights.max() > FAINT else []
+        cells.append({"x": x, "y": y, "lines": lines, "layers": coloured, "said": equation})
     return cells
-
-
-def _is_dark(layers: Sequence[tuple[str, float]]) -> bool:
-    """Whether a cell of these colours over white needs white letters (WCAG's relative luminance)."""
-    colour = np.ones(3)
-    for name, share in layers:
-        colour = (1 - share) * colour + share * np.array([int(name[i : i + 2], 16) / 255 for i in (1, 3, 5)])
-    linear = np.where(colour <= 0.04045, colour / 12.92, ((colour + 0.055) / 1.055) ** 2.4)
-    return bool(linear @ [0.2126, 0.7152, 0.0722] < 0.179)

@@ -6,19 +6,18 @@ The page appears in the navigation the next time that the site is written.
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import pyarrow.parquet as pq
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from atlas.analysis import parts
 from atlas.formatting import format_p, format_signed
 from atlas.pages.fragments import FRAGMENT_FILE, fragment_part, picture_tag
 from atlas.pages.frame import card_file
 from atlas.store.store import Store
 from decompose.equations import Term
+from decompose.pages.shown import shown_rows
 
 TEMPLATES_OF_FRAGMENTS = Path(__file__).parent
-Cover = Callable[[Term], Markup]  # gives the picture that a term's neuron is shown by
+Cover = Callable[[Term], tuple[Markup, str]]  # gives the picture that shows a term's neuron, and its caption
 
 
 def write_fragment(
@@ -54,19 +53,23 @@ def render_fragment(template: str, **names: object) -> str:
     return environment.get_template(template).render(**names)
 
 
-def no_cover(term: Term) -> Markup:
-    """The number of a term's neuron as a link to its card, where there are no pictures."""
-    return Markup('<a href="neurons/{}">{}</a>').format(card_file(term.neuron), term.neuron)
+def no_cover(term: Term) -> tuple[Markup, str]:
+    """The number of a term's neuron as a link to its card, and the term's label, where there are no pictures."""
+    return Markup('<a href="neurons/{}">{}</a>').format(card_file(term.neuron), term.neuron), term.label
 
 
 def covers(store: Store) -> Cover:
-    """What gives the picture of the row that activates a term's neuron most, as a link to the neuron's card."""
-    kind = "image" if "image" in store.counts else "word"
-    if not store.current(parts.STATS) or kind not in store.counts:
-        return no_cover
-    table = pq.read_table(store.derived(parts.STATS) / f"{kind}.parquet", columns=["neuron", "top"])
-    rows = {row["neuron"]: row["top"][0] for row in table.to_pylist()}
-    return lambda term: picture_tag(store, rows[term.neuron], term.label, f"neurons/{card_file(term.neuron)}")
+    """What gives the picture that shows a term's neuron (`shown_rows`), as a link to its card, and the caption."""
+    find = shown_rows(store)
+
+    def cover(term: Term) -> tuple[Markup, str]:
+        row, caption = find(term)
+        if row is None:
+            return no_cover(term)
+        name = caption if caption == term.label else f"{caption}, named {term.label}"
+        return picture_tag(store, row, name, f"neurons/{card_file(term.neuron)}"), caption
+
+    return cover
 
 
 def term_coefficient(term: Term, first: bool) -> str:

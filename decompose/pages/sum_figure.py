@@ -1,20 +1,19 @@
-"""Equations as a figure: each concept as a sum of pictures with weights and names, in PDF, SVG or PNG."""
+"""Equations as a figure: each concept as a sum of pictures with weights and captions, in PDF, SVG or PNG."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pyarrow.parquet as pq
 from PIL import Image
 
-from atlas.analysis import parts
 from atlas.errors import Misuse
 from atlas.pages.figure import check_target, new_figure, save_figure, text_lines, write_source
 from atlas.pages.frame import StoreFrame
 from atlas.store.store import Store
 from decompose.equations import Equation, Term
 from decompose.pages.fragment import term_coefficient
+from decompose.pages.shown import Shown, shown_rows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,23 +35,14 @@ def write_sum_figure(store: Store, found: Sequence[Equation], file: str | Path, 
         raise Misuse(f"{len(found)} equations; a figure shows 1 to {MOST_EQUATIONS}")
     height = _BAND * len(found) + _FOOT
     figure = new_figure(_WIDTH, height)
-    shown = _shown_rows(store)
+    shown = shown_rows(store)
     for place, equation in enumerate(found):
         _draw(figure, store, equation, shown, height - _BAND * place - 0.25)
     write_source(figure, StoreFrame(store, path.parent, [], {}).facts.cite)
     return save_figure(figure, path, dpi)
 
 
-def _shown_rows(store: Store) -> dict[int, int]:
-    """The row that each neuron is shown by: the one that activates it most; empty where none was computed."""
-    kind = "image" if "image" in store.counts else "word"
-    if not store.current(parts.STATS) or kind not in store.counts:
-        return {}
-    table = pq.read_table(store.derived(parts.STATS) / f"{kind}.parquet", columns=["neuron", "top"])
-    return {row["neuron"]: row["top"][0] for row in table.to_pylist()}
-
-
-def _draw(figure: "Figure", store: Store, equation: Equation, shown: dict[int, int], top: float) -> None:
+def _draw(figure: "Figure", store: Store, equation: Equation, shown: Callable[[Term], Shown], top: float) -> None:
     """An equation's band, whose upper edge lies `top` inches above the figure's lower edge."""
     _, height = figure.get_size_inches()
 
@@ -68,16 +58,16 @@ def _draw(figure: "Figure", store: Store, equation: Equation, shown: dict[int, i
         x = _LEFT + k * _STEP
         say(term_coefficient(term, k == 0).strip(), x - 0.28, 0.31, size=8.0, align="center")
         middle = x + _SIDE / 2
-        say(text_lines(term.label, 15, 2), middle, 0.14 + _SIDE, size=6.5, align="center", color="#333")
-        _picture(figure, store, term, shown, (middle - _SIDE / 2, top - 0.06 - _SIDE))
+        row, caption = shown(term)
+        say(text_lines(caption, 15, 2), middle, 0.14 + _SIDE, size=6.5, align="center", color="#333")
+        _picture(figure, None if row is None else store.thumb(row), (middle - _SIDE / 2, top - 0.06 - _SIDE))
     if not terms:
         say("nothing", _LEFT - 0.2, 0.29, size=9.0, color="#666")
 
 
-def _picture(figure: "Figure", store: Store, term: Term, shown: dict[int, int], corner: tuple[float, float]) -> None:
-    """The picture of a term's neuron in a square of which the lower left corner is given in inches."""
+def _picture(figure: "Figure", content: bytes | None, corner: tuple[float, float]) -> None:
+    """A thumbnail in a square of which the lower left corner is given in inches; nothing without content."""
     _, height = figure.get_size_inches()
-    content = store.thumb(shown[term.neuron]) if term.neuron in shown else None
     if content:
         axes = figure.add_axes((corner[0] / _WIDTH, corner[1] / height, _SIDE / _WIDTH, _SIDE / height))
         axes.imshow(Image.open(io.BytesIO(content)).convert("RGB"), interpolation="lanczos")
