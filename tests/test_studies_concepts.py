@@ -53,14 +53,27 @@ def test_a_neuron_planted_in_every_kind_comes_first_and_holds() -> None:
     assert first["neuron"] in (3, 5)
 
 
-def test_q_and_held_out_areas_are_those_of_chance_where_nothing_is_planted() -> None:
+@pytest.mark.parametrize("own", [EACH, 3, 2])
+def test_q_and_held_out_areas_are_those_of_chance_where_nothing_is_planted(own: int) -> None:
+    """Also where the asked concept has fewer stimuli than the others."""
     rng, held, significant = np.random.default_rng(1), [], 0
     for seed in range(40):
-        rows = concept_table({"images": Stimulated(*responses(rng, {}), CONCEPTS)}, k=NEURONS, seed=seed)
+        A, concept = (each[EACH - own :] for each in responses(rng, {}))
+        rows = concept_table({"images": Stimulated(A, concept, CONCEPTS)}, k=NEURONS, seed=seed)
         held += [row["images_held"] for row in rows[:5]]  # of the best five by the other half
         significant += any(row["images_q"] <= 0.05 for row in rows)
-    assert np.mean(held) == pytest.approx(0.5, abs=0.04)
+    assert np.mean(held) == pytest.approx(0.5, abs=0.04 if own == EACH else 0.07)
     assert significant <= 7  # of 40, at 5 %
+
+
+def test_smaller_concepts_are_left_out_unless_few_would_remain() -> None:
+    sizes = [3, 2, *[3] * 19, 5]
+    concept = np.repeat(np.arange(22), sizes)
+    found = Stimulated(np.zeros((len(concept), 1), np.float32), concept, 22).of_one_size()
+    assert np.bincount(found.concept).tolist() == [3] * 21
+    kept = concept < 21
+    found = Stimulated(np.zeros((kept.sum(), 1), np.float32), concept[kept], 21).of_one_size()
+    assert np.bincount(found.concept).tolist() == sizes[:21]
 
 
 def test_one_stimulus_has_nothing_held_out() -> None:
