@@ -16,8 +16,10 @@ from atlas.pages.fragments import check_fragment
 from atlas.store.store import Store
 from decompose.cli import main
 from decompose.pages.conditional import stacked_bars
+from decompose.studies import untrained_nulls
 from decompose.studies.conditional import (
     Conditional,
+    Stimuli,
     cohen_kappa,
     conditional_shares,
     frequent_categories,
@@ -167,8 +169,8 @@ def test_the_command_by_labels_words_and_people(
     assert main([*command, "--labelling-page", str(file), "--categories", "red", HOSTILE]) == 0
     text = file.read_text("utf-8")
     assert HOSTILE not in text
-    facts = json.loads(re.search(r"const facts = (\{.*?\}), stimuli", text)[1])  # type: ignore[index]
-    shown = json.loads(re.search(r"stimuli = (\[.*?\]);\n", text)[1])  # type: ignore[index]
+    facts = json.loads(re.search(r'id="data">(.*?)</script>', text)[1])  # type: ignore[index]
+    shown = facts.pop("stimuli")
     stimuli = neuron_stimuli(made, int(neuron))
     assert sorted(one["row"] for one in shown) == sorted(stimuli.rows.tolist())
     assert [one["row"] for one in shown] != stimuli.rows.tolist()  # shuffled
@@ -217,6 +219,23 @@ def test_an_untrained_neuron_tells_what_its_order_tells() -> None:
     own = mutual_information(np.array([[60, 0], [0, 40]]))
     assert found[0] == pytest.approx(own)
     assert found[1:].max() < own / 5
+
+
+@pytest.mark.parametrize(("ordered", "most", "least"), [(True, 1 / 50, 1 / 50), (False, 1, 0.1)])
+def test_p_is_the_rank_among_untrained_neurons_where_stimuli_are_alike(
+    made: Store, monkeypatch: pytest.MonkeyPatch, ordered: bool, most: float, least: float
+) -> None:
+    """An ordinary neuron whose responses follow groups of copies has p .001 by shuffles, and no small rank."""
+    rng, category = np.random.default_rng(0), np.repeat(np.arange(10) % 2, 6)
+    A = np.repeat(rng.normal(size=(10, 50)), 6, axis=0).astype(np.float32)
+    bucket = category if ordered else np.argsort(np.argsort(A[:, 0], kind="stable")) // 12
+    edges = np.arange(float(bucket.max()) + 2)
+    monkeypatch.setattr(untrained_nulls, "untrained_responses", lambda *_: A[:, 1:])
+    found = conditional_shares(bucket, category, edges, 1.0, ["a", "b"])
+    beside = untrained_nulls.beside_untrained(found, made, Stimuli(0, np.arange(60), bucket, edges, 1.0), category)
+    assert found.p == 0.001
+    assert beside.p_untrained is not None
+    assert least <= beside.p_untrained <= most
 
 
 @pytest.mark.browser
