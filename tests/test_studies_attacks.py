@@ -317,6 +317,7 @@ def test_the_stroop_command_writes_its_page(made: Path, capsys: pytest.CaptureFi
     assert "incongruent" in capsys.readouterr().out
     page = Store.open(made).path / "site-fragments" / "stroop" / "page.html"
     check_fragment(page.read_text("utf-8"), page)
+    assert "written in the color …”" in page.read_text("utf-8")
 
 
 @pytest.mark.parametrize(

@@ -189,18 +189,21 @@ def test_refusals(made: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str
     stimuli = neuron_stimuli(made, neuron)
     with pytest.raises(Refused, match="out of range"):
         neuron_stimuli(made, 5000)
-    with pytest.raises(Refused, match="2 to 9 different"):
+    with pytest.raises(Refused, match="needs --categories: 2 to 9 different"):
         labelling_page(made, stimuli, ["one"])
     good = {"store": made.digest, "neuron": neuron, "categories": ["a", "b"], "answers": {}}
     faults = {
         "is no file that": "[]",
-        "another Store": json.dumps(good | {"store": "0"}),
+        "was labelled with another Store": json.dumps(good | {"store": "0"}),
+        f"has labels of neuron {neuron + 1}; asked is neuron {neuron}": json.dumps(good | {"neuron": neuron + 1}),
         "is none of the 2": json.dumps(good | {"answers": {"0": 7}}),
     }
     for said, content in faults.items():
         (tmp_path / "bad.json").write_text(content)
         with pytest.raises(Refused, match=said):
             read_answers(tmp_path / "bad.json", made, stimuli)
+    with pytest.raises(Refused, match="there is no file"):
+        read_answers(tmp_path / "not there.json", made, stimuli)
     (tmp_path / "none.json").write_text(json.dumps(good))
     assert main(["conditional", str(made.path), str(neuron), "--labels", str(tmp_path / "none.json")]) == 1
     assert "no stimulus has a category" in capsys.readouterr().err
