@@ -18,6 +18,7 @@ from atlas.pages.fragments import check_fragment
 from atlas.store.store import Store
 from decompose.attribution import hooked_layer
 from decompose.cli import main
+from decompose.studies import audit_report
 from decompose.studies.association_study import read_association_lists, study_associations
 from decompose.studies.audit_report import Measured, verdicts
 from decompose.studies.rates import Rate
@@ -162,8 +163,17 @@ def test_the_command_and_its_exit_code(made: Path, tmp_path: Path, capsys: pytes
 
 @pytest.mark.parametrize(
     ("words", "said"),
-    [(["--tests", "/no/such"], "cannot read"), (["--classes", "no"], "needs 2")],
+    [
+        (["--tests", "/no/such"], "cannot read"),
+        (["--classes", "no"], "needs 2"),
+        (["--patch", "a.pt"], "is not called"),
+        (["--patch", "/no/a.safetensors"], "is no folder"),
+    ],
 )
-def test_refusals(made: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_refusals(
+    made: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All before anything is measured."""
+    monkeypatch.setattr(audit_report, "measured", None)
     assert main(["audit", str(made), "--by", "group", *words]) == 1
     assert said in capsys.readouterr().err

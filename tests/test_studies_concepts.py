@@ -14,6 +14,8 @@ from atlas.model.clip import Clip
 from atlas.pages.fragments import check_fragment
 from atlas.store.store import Store
 from decompose.cli import main
+from decompose.studies import concept_stimuli, concepts
+from decompose.studies.concept_stimuli import concept_kinds
 from decompose.studies.concepts import (
     MOST_OTHERS,
     Stimulated,
@@ -147,6 +149,27 @@ def test_few_stimuli_are_those_of_the_concept_and_two_of_each_other() -> None:
     assert counts.pop("red") == 24
     assert set(counts.values()) == {2}
     assert len(counts) == 100
+
+
+def test_a_group_is_a_concept_where_no_row_has_its_name(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store.open(made)
+    kinds = concept_kinds(store, None, "red", None, None, [])
+    assert {name: each.own for name, each in kinds.items()} == {"images": 4, "words": 4}
+    monkeypatch.setattr(concepts, "display_texts", lambda table: ["a name"] * len(table))
+    assert concept_kinds(store, None, "red", None, None, [])["images"].own == 4
+    assert not concept_kinds(store, None, "Google", None, None, [])
+
+
+def test_words_are_split_at_commas(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+
+    def asked(clip: Clip, words: list[str]) -> np.ndarray:
+        seen.extend(words)
+        raise Refused("enough")
+
+    monkeypatch.setattr(concept_stimuli, "word_responses", asked)
+    assert main(["concept", str(made), "red", "--words", "rouge,rot", "rosso, "]) == 1
+    assert seen == ["rouge", "rot", "rosso"]
 
 
 @pytest.mark.slow

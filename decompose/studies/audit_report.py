@@ -26,7 +26,7 @@ from decompose.studies.attacks import AttackStudy, study_attacks
 from decompose.studies.carriers import Carriers
 from decompose.studies.classifiers import LabelledRows, LinearClassifier, labelled_rows, zero_shot
 from decompose.studies.rates import Rate
-from decompose.studies.silencing import changed_weights, stored_weights, write_silenced
+from decompose.studies.silencing import changed_weights, check_patch, stored_weights, write_silenced
 from decompose.studies.stroop import study_stroop
 
 _SIGNIFICANT = 0.05
@@ -116,6 +116,8 @@ def report_audit(
     then for that checkpoint, which is read from the file again.
     """
     check_model(store, clip)
+    if patch is not None:
+        check_patch(clip, patch)
     rows = labelled_rows(store, by, classes, images=images, seed=seed)
     pixels = original_pictures(store, clip, rows.held)
     before = measured(clip, pixels, rows, templates, k, seed)

@@ -120,10 +120,15 @@ def _halves(given: Stimulated, seed: int) -> tuple[Int[np.ndarray, " a"], Int[np
 # -- from a Store ------------------------------------------------------------------------------------------------------
 
 
-def named_rows(store: Store, kind: str) -> tuple[Float[np.ndarray, "n u"], list[str]]:
-    """Responses of a Store's neurons to the rows of a kind, and the concept of each row: its name without skin tone."""
-    table = store.table(["label", "caption"]).take(store.positions(kind))
-    names = [without_tone(name) for name in display_texts(table)]
+def named_rows(store: Store, kind: str, concept: str = "") -> tuple[Float[np.ndarray, "n u"], list[str]]:
+    """Responses of a Store's neurons to the rows of a kind, and the concept of each row: its name without skin tone.
+
+    Where `concept` is no such name, and is a group of the Store's, concepts are the groups.
+    """
+    table = store.table(["label", "caption", "group"]).take(store.positions(kind))
+    names, groups = [without_tone(name) for name in display_texts(table)], table["group"].to_pylist()
+    if concept and concept not in names and concept in groups:
+        names = [group or "" for group in groups]
     return np.asarray(store.array("max", kind), np.float32), names
 
 

@@ -61,9 +61,7 @@ class RegionReport:
     pairs: list[Record]  # neuron, country, both areas
     secondary: list[Record]
     tests: list[Record]  # how many neurons pass each test of the second place
-    cities: (
-        Record  # neurons that respond to names of countries as to those of their cities; untrained ones too
-    )
+    cities: Record  # neurons that respond to names of countries as to those of their cities; untrained ones too
     parents: list[Record]
     parents_shuffled: int
     shown: list[ShownNeuron]

@@ -71,7 +71,7 @@ def untrained_concept(store: Store, name: str, k: int = 10, seed: int = 0) -> Re
     for kind in ("image", "word"):
         if kind not in store.counts:
             continue
-        A, names = named_rows(store, kind)
+        A, names = named_rows(store, kind, name)
         few = few_stimuli(names, name, rng)
         some = [names[i] for i in few]
         if name not in some or len(set(some)) < _FEWEST_CONCEPTS:
