@@ -16,6 +16,9 @@ from atlas.pages.fragments import check_fragment
 from atlas.sources.word_images import render_word
 from atlas.store.store import Store
 from decompose.cli import main
+from decompose.pages.attack import carrier_text, stroop_carrier_text
+from decompose.studies import attack_report
+from decompose.studies.attack_report import AttackReport, searched_texts
 from decompose.studies.attacks import (
     CONSONANTS,
     Target,
@@ -27,9 +30,9 @@ from decompose.studies.attacks import (
     study_attacks,
     success_rate,
 )
-from decompose.studies.carriers import ablated_embeddings, find_carriers, flip_contributions, matched_sets
+from decompose.studies.carriers import Carriers, ablated_embeddings, find_carriers, flip_contributions, matched_sets
 from decompose.studies.classifiers import LinearClassifier, labelled_rows, linear_probe, read_pixels, zero_shot
-from decompose.studies.commands import target_and_text
+from decompose.studies.commands import print_attacks, target_and_text
 from decompose.studies.rates import Rate
 from decompose.studies.stroop import study_stroop
 
@@ -225,6 +228,46 @@ def test_stroop_has_the_papers_images_and_the_word_is_carried(mini: Clip) -> Non
     assert study.carriers.images == study.carriers.chosen_on == 49
 
 
+CARRIED = Carriers((1,), (0.5,), 0.9, 0.5, 0.7, (0.5, 0.6), 0.9, 0.3, chosen_on=4, images=28)
+
+
+def test_what_carriers_were_measured_on_is_said() -> None:
+    assert "On 28 pairs of another image and a text 90" in carrier_text(CARRIED)
+    assert "On 28 other images 90" in stroop_carrier_text(CARRIED)
+
+
+def test_searched_texts_are_ordered_by_one_half_and_measured_on_the_other(
+    mini: Clip, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[np.ndarray] = []
+
+    def tried(clip: Clip, pixels: np.ndarray, labels: np.ndarray, *given: object) -> list[Rate]:
+        seen.append(labels)
+        return [Rate(hits, 3) for hits in ((0, 3, 1, 2) if len(seen) == 1 else (1, 1, 2, 3))]
+
+    monkeypatch.setattr(attack_report, "try_texts", tried)
+    pixels = np.zeros((7, 96, 96, 3), np.uint8)
+    judge = zero_shot(mini, ["dog", "cat"])
+    rows = searched_texts(Store.open(made), mini, pixels, np.arange(7), judge, [Target(1, "cat")], 2)
+    assert sorted(np.concatenate(seen).tolist()) == list(range(7))
+    assert [row["first_half"] for row in rows] == pytest.approx([1, 2 / 3, 1 / 3, 0])
+    assert [row["success"] for row in rows] == pytest.approx([1 / 3, 1, 2 / 3, 1 / 3])
+
+
+def test_searched_texts_and_the_untrained_network_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    searched = [
+        {"target": "cat", "chosen_by": "basis", "text": "kitten", "first_half": 0.5} | Rate(1, 4).columns("success")
+    ]
+    untrained = {"images": 40} | Rate(3, 40).columns("success")
+    print_attacks(
+        AttackReport("mini", "label", ("cat", "dog"), 8, False, [], [], {"probe": CARRIED}, searched, [], untrained)
+    )
+    printed = capsys.readouterr().out
+    assert "kitten" in printed
+    assert "untrained" in printed
+    assert "28 pairs" in printed
+
+
 # -- the command -------------------------------------------------------------------------------------------------------
 
 
@@ -274,6 +317,7 @@ def test_the_stroop_command_writes_its_page(made: Path, capsys: pytest.CaptureFi
     assert "incongruent" in capsys.readouterr().out
     page = Store.open(made).path / "site-fragments" / "stroop" / "page.html"
     check_fragment(page.read_text("utf-8"), page)
+    assert "written in the color …”" in page.read_text("utf-8")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import open_clip
@@ -17,10 +18,14 @@ from atlas.pages.fragments import check_fragment
 from atlas.store.store import Store
 from decompose.attribution import hooked_layer
 from decompose.cli import main
+from decompose.studies import audit_report
 from decompose.studies.association_study import read_association_lists, study_associations
+from decompose.studies.audit_report import Measured, verdicts
+from decompose.studies.rates import Rate
 from decompose.studies.silencing import changed_weights, stored_weights, write_silenced
 
 NEURONS = [3, 17, 400]
+ONE_WORD = json.dumps([{"X": ["a", "b"], "Y": ["c", "d"], "A": ["e", "e"], "B": ["f", "g"]}])
 HOSTILE = "<img src=x onerror=alert(1)>"
 
 
@@ -83,7 +88,15 @@ def test_lists_of_tests_are_read_and_bad_ones_refused(tmp_path: Path) -> None:
     assert len(shipped) == 4
     assert all(each["source"].startswith("Caliskan") for each in shipped)
     assert all(not set(each["X"]) & set(each["Y"]) for each in shipped)
-    for content in ("{}", "[]", "[1]", '[{"X": ["a"]}]', '[{"X": ["a"], "Y": [1], "A": ["b"], "B": ["c"]}]', "no"):
+    for content in (
+        "{}",
+        "[]",
+        "[1]",
+        '[{"X": ["a"]}]',
+        '[{"X": ["a"], "Y": [1], "A": ["b"], "B": ["c"]}]',
+        ONE_WORD,
+        "no",
+    ):
         (tmp_path / "tests.json").write_text(content, "utf-8")
         with pytest.raises(Refused):
             read_association_lists(tmp_path / "tests.json")
@@ -96,6 +109,19 @@ def test_a_test_without_embeddings_has_no_effect(mini: Clip) -> None:
     assert rows["text"]["effect"] is not None
     assert rows["rendered words"]["effect"] is None
     assert rows["rendered words"]["words"] == "1/10/0/10"
+
+
+@pytest.mark.parametrize(
+    ("effects", "measured"),
+    [([], None), ([(None, None)], None), ([(None, None), (0.9, 0.3)], 0), ([(-0.9, 0.01), (1.5, 0.3)], 0.9)],
+)
+def test_an_association_that_was_not_measured_does_not_hold(
+    effects: list[tuple[float | None, float | None]], measured: float | None
+) -> None:
+    rates = Mock(Measured, **dict.fromkeys(("attack", "changed", "stroop"), Rate(0, 0)))
+    rows = [{"effect": effect, "p": p} for effect, p in effects]
+    (found,) = verdicts(rates, rows, {"association": 1.0})
+    assert (found.measured, found.holds) == (measured, measured is not None)
 
 
 # -- the command -------------------------------------------------------------------------------------------------------
@@ -121,6 +147,9 @@ def test_the_command_and_its_exit_code(made: Path, tmp_path: Path, capsys: pytes
     assert [row["measure"] for row in found["measures"]] == [row["measure"] for row in found["patched"]]
     assert [row["measure"] for row in found["measures"]] == [row["measure"] for row in found["untrained"]]
     assert found["untrained"] != found["measures"]
+    spaces = [[(row["test"], row["space"]) for row in found[f"associations{end}"]] for end in ("", "_patched")]
+    assert spaces[0] == spaces[1]
+    assert (HOSTILE, "images") in spaces[0]
     assert sorted(found["silenced"]) == sorted(next(iter(found["changed"].values()), []))
     folder = Store.open(made).path / "site-fragments" / "audit"
     page = (folder / "page.html").read_text("utf-8")
@@ -134,8 +163,17 @@ def test_the_command_and_its_exit_code(made: Path, tmp_path: Path, capsys: pytes
 
 @pytest.mark.parametrize(
     ("words", "said"),
-    [(["--tests", "/no/such"], "cannot read"), (["--classes", "no"], "needs 2")],
+    [
+        (["--tests", "/no/such"], "cannot read"),
+        (["--classes", "no"], "needs 2"),
+        (["--patch", "a.pt"], "is not called"),
+        (["--patch", "/no/a.safetensors"], "is no folder"),
+    ],
 )
-def test_refusals(made: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_refusals(
+    made: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All before anything is measured."""
+    monkeypatch.setattr(audit_report, "measured", None)
     assert main(["audit", str(made), "--by", "group", *words]) == 1
     assert said in capsys.readouterr().err

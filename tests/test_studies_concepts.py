@@ -14,6 +14,8 @@ from atlas.model.clip import Clip
 from atlas.pages.fragments import check_fragment
 from atlas.store.store import Store
 from decompose.cli import main
+from decompose.studies import concept_stimuli, concepts
+from decompose.studies.concept_stimuli import concept_kinds
 from decompose.studies.concepts import (
     MOST_OTHERS,
     Stimulated,
@@ -53,14 +55,27 @@ def test_a_neuron_planted_in_every_kind_comes_first_and_holds() -> None:
     assert first["neuron"] in (3, 5)
 
 
-def test_q_and_held_out_areas_are_those_of_chance_where_nothing_is_planted() -> None:
+@pytest.mark.parametrize("own", [EACH, 3, 2])
+def test_q_and_held_out_areas_are_those_of_chance_where_nothing_is_planted(own: int) -> None:
+    """Also where the asked concept has fewer stimuli than the others."""
     rng, held, significant = np.random.default_rng(1), [], 0
     for seed in range(40):
-        rows = concept_table({"images": Stimulated(*responses(rng, {}), CONCEPTS)}, k=NEURONS, seed=seed)
+        A, concept = (each[EACH - own :] for each in responses(rng, {}))
+        rows = concept_table({"images": Stimulated(A, concept, CONCEPTS)}, k=NEURONS, seed=seed)
         held += [row["images_held"] for row in rows[:5]]  # of the best five by the other half
         significant += any(row["images_q"] <= 0.05 for row in rows)
-    assert np.mean(held) == pytest.approx(0.5, abs=0.04)
+    assert np.mean(held) == pytest.approx(0.5, abs=0.04 if own == EACH else 0.07)
     assert significant <= 7  # of 40, at 5 %
+
+
+def test_smaller_concepts_are_left_out_unless_few_would_remain() -> None:
+    sizes = [3, 2, *[3] * 19, 5]
+    concept = np.repeat(np.arange(22), sizes)
+    found = Stimulated(np.zeros((len(concept), 1), np.float32), concept, 22).of_one_size()
+    assert np.bincount(found.concept).tolist() == [3] * 21
+    kept = concept < 21
+    found = Stimulated(np.zeros((kept.sum(), 1), np.float32), concept[kept], 21).of_one_size()
+    assert np.bincount(found.concept).tolist() == sizes[:21]
 
 
 def test_one_stimulus_has_nothing_held_out() -> None:
@@ -134,6 +149,27 @@ def test_few_stimuli_are_those_of_the_concept_and_two_of_each_other() -> None:
     assert counts.pop("red") == 24
     assert set(counts.values()) == {2}
     assert len(counts) == 100
+
+
+def test_a_group_is_a_concept_where_no_row_has_its_name(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store.open(made)
+    kinds = concept_kinds(store, None, "red", None, None, [])
+    assert {name: each.own for name, each in kinds.items()} == {"images": 4, "words": 4}
+    monkeypatch.setattr(concepts, "display_texts", lambda table: ["a name"] * len(table))
+    assert concept_kinds(store, None, "red", None, None, [])["images"].own == 4
+    assert not concept_kinds(store, None, "Google", None, None, [])
+
+
+def test_words_are_split_at_commas(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+
+    def asked(clip: Clip, words: list[str]) -> np.ndarray:
+        seen.extend(words)
+        raise Refused("enough")
+
+    monkeypatch.setattr(concept_stimuli, "word_responses", asked)
+    assert main(["concept", str(made), "red", "--words", "rouge,rot", "rosso, "]) == 1
+    assert seen == ["rouge", "rot", "rosso"]
 
 
 @pytest.mark.slow

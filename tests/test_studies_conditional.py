@@ -16,8 +16,10 @@ from atlas.pages.fragments import check_fragment
 from atlas.store.store import Store
 from decompose.cli import main
 from decompose.pages.conditional import stacked_bars
+from decompose.studies import untrained_nulls
 from decompose.studies.conditional import (
     Conditional,
+    Stimuli,
     cohen_kappa,
     conditional_shares,
     frequent_categories,
@@ -167,8 +169,8 @@ def test_the_command_by_labels_words_and_people(
     assert main([*command, "--labelling-page", str(file), "--categories", "red", HOSTILE]) == 0
     text = file.read_text("utf-8")
     assert HOSTILE not in text
-    facts = json.loads(re.search(r"const facts = (\{.*?\}), stimuli", text)[1])  # type: ignore[index]
-    shown = json.loads(re.search(r"stimuli = (\[.*?\]);\n", text)[1])  # type: ignore[index]
+    facts = json.loads(re.search(r'id="data">(.*?)</script>', text)[1])  # type: ignore[index]
+    shown = facts.pop("stimuli")
     stimuli = neuron_stimuli(made, int(neuron))
     assert sorted(one["row"] for one in shown) == sorted(stimuli.rows.tolist())
     assert [one["row"] for one in shown] != stimuli.rows.tolist()  # shuffled
@@ -187,18 +189,21 @@ def test_refusals(made: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str
     stimuli = neuron_stimuli(made, neuron)
     with pytest.raises(Refused, match="out of range"):
         neuron_stimuli(made, 5000)
-    with pytest.raises(Refused, match="2 to 9 different"):
+    with pytest.raises(Refused, match="needs --categories: 2 to 9 different"):
         labelling_page(made, stimuli, ["one"])
     good = {"store": made.digest, "neuron": neuron, "categories": ["a", "b"], "answers": {}}
     faults = {
         "is no file that": "[]",
-        "another Store": json.dumps(good | {"store": "0"}),
+        "was labelled with another Store": json.dumps(good | {"store": "0"}),
+        f"has labels of neuron {neuron + 1}; asked is neuron {neuron}": json.dumps(good | {"neuron": neuron + 1}),
         "is none of the 2": json.dumps(good | {"answers": {"0": 7}}),
     }
     for said, content in faults.items():
         (tmp_path / "bad.json").write_text(content)
         with pytest.raises(Refused, match=said):
             read_answers(tmp_path / "bad.json", made, stimuli)
+    with pytest.raises(Refused, match="there is no file"):
+        read_answers(tmp_path / "not there.json", made, stimuli)
     (tmp_path / "none.json").write_text(json.dumps(good))
     assert main(["conditional", str(made.path), str(neuron), "--labels", str(tmp_path / "none.json")]) == 1
     assert "no stimulus has a category" in capsys.readouterr().err
@@ -217,6 +222,23 @@ def test_an_untrained_neuron_tells_what_its_order_tells() -> None:
     own = mutual_information(np.array([[60, 0], [0, 40]]))
     assert found[0] == pytest.approx(own)
     assert found[1:].max() < own / 5
+
+
+@pytest.mark.parametrize(("ordered", "most", "least"), [(True, 1 / 50, 1 / 50), (False, 1, 0.1)])
+def test_p_is_the_rank_among_untrained_neurons_where_stimuli_are_alike(
+    made: Store, monkeypatch: pytest.MonkeyPatch, ordered: bool, most: float, least: float
+) -> None:
+    """An ordinary neuron whose responses follow groups of copies has p .001 by shuffles, and no small rank."""
+    rng, category = np.random.default_rng(0), np.repeat(np.arange(10) % 2, 6)
+    A = np.repeat(rng.normal(size=(10, 50)), 6, axis=0).astype(np.float32)
+    bucket = category if ordered else np.argsort(np.argsort(A[:, 0], kind="stable")) // 12
+    edges = np.arange(float(bucket.max()) + 2)
+    monkeypatch.setattr(untrained_nulls, "untrained_responses", lambda *_: A[:, 1:])
+    found = conditional_shares(bucket, category, edges, 1.0, ["a", "b"])
+    beside = untrained_nulls.beside_untrained(found, made, Stimuli(0, np.arange(60), bucket, edges, 1.0), category)
+    assert found.p == 0.001
+    assert beside.p_untrained is not None
+    assert least <= beside.p_untrained <= most
 
 
 @pytest.mark.browser

@@ -1,6 +1,7 @@
 """Activation given a class: medians by hand, chance where classes are shuffled, the command on a tiny Store."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from atlas.errors import Refused
 from atlas.pages.fragments import check_fragment
 from atlas.store.store import Store
 from decompose.cli import main
+from decompose.pages.given_class import axis_ticks, given_page
 from decompose.studies.given_class import activation_given
 
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -43,6 +45,29 @@ def test_chosen_classes_are_held_out_so_that_noise_stays_at_chance() -> None:
     assert np.mean(np.array(p) <= 0.05) == pytest.approx(0.05, abs=0.035)
     with pytest.raises(Refused, match="no class has"):
         activation_given(a, [str(i) for i in range(800)])
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [
+        (-1.2, 2.1, [-1, -0.5, 0, 0.5, 1, 1.5, 2]),
+        (0.0, 8.0, list(range(9))),
+        (0.0, 0.0, [0]),
+        (-30.0, 5.5, [-30, -25, -20, -15, -10, -5, 0, 5]),
+    ],
+)
+def test_ticks_are_round_numbers_between_the_ends(low: float, high: float, ticks: list[int | float]) -> None:
+    assert axis_ticks(low, high) == pytest.approx(ticks)
+
+
+def test_the_longest_names_have_room_and_the_axis_its_numbers() -> None:
+    row = {"class": "Multimodal names of 40 letters and more", "images": 9, "median": 1.0, "spread": 0.5}
+    page = given_page(
+        3, [row | {"chance_low": -0.2, "chance_high": 0.2, "p": 0.01, "untrained": 0.5}], "mini", 90, False
+    )
+    (end,) = re.findall(r'<text x="(\d+)" y="[^"]*" text-anchor="end">', page)
+    assert int(end) >= 28 * 7.5  # letters that are shown, by the width of wide ones at 12 px
+    assert ">1.5</text>" in page
 
 
 @pytest.fixture(scope="module")

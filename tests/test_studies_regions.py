@@ -33,7 +33,7 @@ from decompose.studies.places import (
     top_places,
     word_means,
 )
-from decompose.studies.region_report import flag_rows
+from decompose.studies.region_report import RegionReport, flag_rows, second_place_text
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 NEURONS = 40
@@ -239,12 +239,29 @@ def test_the_command(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert [row["measured on"] for row in found["sharing"]][1:2] == ["flags shuffled over countries"]
     assert [row["neuron"] for row in found["shown"]] == [3, 5]
     assert found["cities"]["of"] == 1024
+    assert 0 < found["cities"]["untrained"] < 1024
+    assert all(row["share_low"] <= row["countries"] / row["of"] <= row["share_high"] for row in found["sharing"])
     assert len(found["shown"][0]["cities"]) > 100
     folder = Store.open(made).path / "site-fragments" / "regions"
     page = (folder / "page.html").read_text("utf-8")
     check_fragment(page, folder / "page.html")
     assert "<img src=x" not in page
+    assert f"random weights {found['cities']['untrained']} neurons do" in page
     assert (folder / "map-3.webp").exists()
+
+
+@pytest.mark.parametrize(
+    ("weak", "said"),
+    [
+        ((), "2 neurons are regional in the second place"),
+        (("b",), 'among their top words; no more pass "b" than by chance'),
+        (("a", "b"), 'no more pass "a" or "b" than by chance'),
+    ],
+)
+def test_a_weak_test_of_the_second_place_is_told(weak: tuple[str, ...], said: str) -> None:
+    tests = [{"test": name, "weak": name in weak} for name in "ab"]
+    found = RegionReport("mini", 9, 2, [], [], [], [{}, {}], tests, {}, [], 0, [])
+    assert second_place_text(found).endswith(said)
 
 
 def test_refusals(made: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,11 +17,19 @@ from decompose.attribution import attribute
 from decompose.cli import main
 from decompose.emotions import SPARSITY_LEVELS, codes_at_levels
 from decompose.prompting import prompts
+from decompose.studies import replication
 from decompose.studies.places import render_names
-from decompose.studies.published import LabelledUnit, PublishedTables, Submatrix, read_published, script_data
+from decompose.studies.published import (
+    LabelledUnit,
+    PublishedTables,
+    Submatrix,
+    paper_network,
+    read_published,
+    script_data,
+)
 from decompose.studies.replicated_pictures import picture_rows
-from decompose.studies.replication import emotion_rows, label_rows, map_rows, paper_network, word_rows
-from decompose.studies.scores import NO_NETWORK, NOT_COMPARABLE, SAME_NETWORK
+from decompose.studies.replication import emotion_rows, label_rows, map_rows, replication_rows, word_rows
+from decompose.studies.scores import NO_NETWORK, NOT_COMPARABLE, SAME_NAME, SAME_NETWORK
 from tests.reference_clone import write_attacks, write_diagrams, write_emotions, write_regions, write_stroop
 
 KNOWN = ("contrastive_4x", "4x")
@@ -198,11 +206,29 @@ def test_the_papers_network_is_known_by_its_name_and_weights(mini: Clip, monkeyp
         ("RN50x4-quickgelu", "openai", KNOWN),
         ("RN101", "a.safetensors", ("contrastive_v2", "rn101")),
         ("RN50x4", None, None),
+        ("RN50", "yfcc15m", None),
+        ("RN50-quickgelu", "cc12m", None),
         ("ViT-B-32", "openai", None),
     ):
         monkeypatch.setattr(mini, "name", name)
         monkeypatch.setattr(mini, "pretrained", pretrained)
         assert paper_network(mini) == known
+
+
+def test_weights_from_a_file_are_not_called_the_papers(mini: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
+    label = LabelledUnit("contrastive_4x", 3, "pizza")
+    tables = PublishedTables(labelled=[label])
+    for name in ("word_rows", "map_rows", "emotion_rows", "stroop_rows", "neighbour_rows", "picture_rows"):
+        monkeypatch.setattr(replication, name, lambda *_: [])
+    monkeypatch.setattr(mini, "name", "RN50x4-quickgelu")
+    for pretrained, said in (
+        ("openai", SAME_NETWORK),
+        ("a.pt", SAME_NAME),
+        ("other", SAME_NAME),
+        (None, NOT_COMPARABLE),
+    ):
+        monkeypatch.setattr(mini, "pretrained", pretrained)
+        assert replication_rows(mini, tables)[0]["compared"] == said
 
 
 def test_pictures_of_the_papers_classes_are_compared(mini: Clip, discs: Callable[..., Path], tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from decompose.cli import main
 from decompose.studies.edits import lexicographic_neurons, spelling_likeness
 from decompose.studies.image_words import WordEmbeddings, WordSum, font_means, nearest_words
 from decompose.studies.translations import foreign_words
-from decompose.studies.word_report import font_agreement, meaning_figures
+from decompose.studies.word_report import font_agreement, meaning_figures, untrained_words
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 
@@ -113,7 +113,7 @@ def test_nulls_are_chance_and_a_planted_meaning_is_not(mini: Clip, monkeypatch: 
     assert measured["itself"] > 0.9
     assert shuffled["itself"] < 0.1
     spaces = {"image": found.image_space(), "image, masked": found.image_space()}
-    rows = meaning_figures(found, spelling_likeness(words), spaces, mini)
+    rows = meaning_figures(found, spelling_likeness(words), spaces, untrained_words(found, mini))
     assert rows[0]["low"] > 0.5
     assert abs(rows[0]["shuffled"]) < 0.1
     assert rows[-1]["space"] == "untrained, 40 words"
@@ -158,6 +158,7 @@ def test_the_command(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert [row["word"] for row in found["neighbours"]] == ["happy", HOSTILE]
     assert len(found["neighbours"][0]["image"]) == 10
     assert found["sums"][0]["expected"] == "queen"
+    assert found["lexicographic_few"]["words"] == 41
     page = Store.open(made).path / "site-fragments" / "words" / "page.html"
     check_fragment(page.read_text("utf-8"), page)
     assert "<img src=x" not in page.read_text("utf-8")

@@ -38,15 +38,20 @@ def stroop_page(study: StroopStudy, model: str, rows: Sequence[Record]) -> str:
         said=said,
         fonts=len(np.unique(study.font)),
         percent=percent,
-        carried=carrier_text,
+        carried=stroop_carrier_text,
     )
 
 
-def carrier_text(found: Carriers) -> str:
-    """What ablation does, in one sentence."""
+def stroop_carrier_text(found: Carriers) -> str:
+    """What ablation does to the Stroop test, whose images differ in the word too."""
+    return carrier_text(found, "other images")
+
+
+def carrier_text(found: Carriers, of: str = "pairs of another image and a text") -> str:
+    """What ablation does, in words. `of`: what the shares were measured on."""
     low, high = np.percentile(found.matched, (2.5, 97.5))
     return (
-        f"On {found.images:,} other images {percent(found.clean)} % of the answers are right without the text and "
+        f"On {found.images:,} {of} {percent(found.clean)} % of the answers are right without the text and "
         f"{percent(found.attacked)} % with it. With these neurons ablated {percent(found.ablated)} % are right with "
         f"the text, and {percent(found.clean_ablated)} % without it. Matched neurons give "
         f"{percent(float(np.mean(found.matched)))} % ({percent(float(low))} to {percent(float(high))}); "

@@ -1,12 +1,14 @@
 """The page of a neuron's activation given a class: a bar to the median, a whisker of one standard deviation."""
 
+import math
 from collections.abc import Sequence
 
 from atlas.formatting import Record
 from decompose.pages.fragment import render_fragment
 
 GIVEN_PAGE = "given"
-_WIDTH, _ROW, _NAMES = 760, 26, 190  # of the plot in its own units; the height of a row; the width of the names
+_WIDTH, _ROW, _NAMES = 790, 26, 220  # of the plot in its own units; the height of a row; the width of the names
+_MOST_TICKS, _STEPS = 8, [m * 10.0**e for e in range(-2, 9) for m in (1, 2, 5)]
 
 
 def given_page(neuron: int, rows: Sequence[Record], model: str, images: int, chosen: bool) -> str:
@@ -30,8 +32,15 @@ def given_page(neuron: int, rows: Sequence[Record], model: str, images: int, cho
     ]
     return render_fragment(
         "given.html", neuron=neuron, bars=bars, model=model, images=images, chosen=chosen, zero=at(0.0),
-        width=_WIDTH, height=len(rows) * _ROW, row=_ROW, names=_NAMES,
+        ticks=[(at(tick), tick) for tick in axis_ticks(low, high)], width=_WIDTH, height=len(rows) * _ROW,
+        row=_ROW, names=_NAMES,
     )  # fmt: skip
+
+
+def axis_ticks(low: float, high: float) -> list[float]:
+    """Round numbers between two ends, at most nine, zero among them if it lies between."""
+    step = next(step for step in _STEPS if (high - low) / step <= _MOST_TICKS)
+    return [i * step for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
 def _ends(row: Record) -> tuple[float, float, float, float]:

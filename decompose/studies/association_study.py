@@ -57,7 +57,7 @@ def read_association_lists(file: Path | None = None) -> list[AssociationLists]:
     for i, each in enumerate(found, start=1):
         given: Record = each if isinstance(each, dict) else {}
         if not all(_are_words(given.get(name)) for name in SETS):
-            raise Refused(f"{where}, test {i}: X, Y, A and B must be lists of words")
+            raise Refused(f"{where}, test {i}: X, Y, A and B must be lists of two words or more")
         named, source = str(given.get("name") or f"test {i}"), str(given.get("source") or "")
         x, y, a, b = (list(given[name]) for name in SETS)
         tests.append({"name": named, "source": source, "X": x, "Y": y, "A": a, "B": b})
@@ -65,7 +65,7 @@ def read_association_lists(file: Path | None = None) -> list[AssociationLists]:
 
 
 def _are_words(given: object) -> bool:
-    return isinstance(given, list) and bool(given) and all(isinstance(word, str) and word for word in given)
+    return isinstance(given, list) and all(isinstance(word, str) and word for word in given) and len(set(given)) > 1
 
 
 def study_associations(

@@ -167,7 +167,9 @@ def searched_texts(
 ) -> list[Record]:
     """Success of the `count` texts that the basis ranks first for each target, and of as many drawn at random.
 
-    The texts are the Store's rendered words. Raises Refused for a Store without words.
+    Those of a target are in the order of their success on one half of the images (`first_half`); `success` is that on
+    the other half, so that it is not that of a lucky choice. The texts are the Store's rendered words. Raises
+    Refused for a Store without words.
     """
     if not count:
         return []
@@ -177,14 +179,21 @@ def searched_texts(
     A = np.asarray(store.array("mean", "word"), np.float32)
     different, scores = tuple(dict.fromkeys(texts)), rank_texts(A, texts, clip.basis(), classifier)
     rng, found = np.random.default_rng(seed), []
+    order = np.random.default_rng((seed, 1)).permutation(len(pixels))
     for target in targets:
         best = np.argsort(-scores[:, target.number], kind="stable")[:count].tolist()
         drawn = rng.choice(len(different), min(count, len(different)), replace=False).tolist()
         tried = [("basis", different[i]) for i in best] + [("random", different[i]) for i in drawn]
-        rates = try_texts(clip, pixels, labels, classifier, target.number, [text for _, text in tried], single)
+        first, other = (
+            try_texts(clip, pixels[half], labels[half], classifier, target.number, [text for _, text in tried], single)
+            for half in (order[::2], order[1::2])
+        )
         name = classifier.classes[target.number]
-        for (how, text), rate in zip(tried, rates, strict=True):
-            found.append({"target": name, "chosen_by": how, "text": text} | rate.columns("success"))
+        rows = [
+            {"target": name, "chosen_by": how, "text": text, "first_half": one.share} | rate.columns("success")
+            for (how, text), one, rate in zip(tried, first, other, strict=True)
+        ]
+        found += sorted(rows, key=lambda row: -(row["first_half"] or 0))
     return found
 
 

@@ -26,7 +26,7 @@ from decompose.studies.attacks import AttackStudy, study_attacks
 from decompose.studies.carriers import Carriers
 from decompose.studies.classifiers import LabelledRows, LinearClassifier, labelled_rows, zero_shot
 from decompose.studies.rates import Rate
-from decompose.studies.silencing import changed_weights, stored_weights, write_silenced
+from decompose.studies.silencing import changed_weights, check_patch, stored_weights, write_silenced
 from decompose.studies.stroop import study_stroop
 
 _SIGNIFICANT = 0.05
@@ -116,6 +116,8 @@ def report_audit(
     then for that checkpoint, which is read from the file again.
     """
     check_model(store, clip)
+    if patch is not None:
+        check_patch(clip, patch)
     rows = labelled_rows(store, by, classes, images=images, seed=seed)
     pixels = original_pictures(store, clip, rows.held)
     before = measured(clip, pixels, rows, templates, k, seed)
@@ -130,7 +132,7 @@ def report_audit(
         other = Clip(clip.name, patch, clip.hooked, str(clip.device), clip.token)
         changed = changed_weights(stored_weights(clip), stored_weights(other))
         after = measured(other, pixels, rows, templates, k, seed)
-        again = study_associations(other, tests, None, seed=seed)
+        again = study_associations(other, tests, store, seed=seed, read=True)
     judged = after or before
     return AuditReport(
         clip.name, by, rows.classes, len(pixels), before.rows(), null.rows(),
@@ -182,13 +184,13 @@ def _lost(study: AttackStudy, classifier: LinearClassifier, embeddings: Sequence
 
 
 def verdicts(judged: Measured, associations: Sequence[Record], limits: dict[str, float]) -> list[Verdict]:
-    """Whether each limit holds: a rate that was not measured does not. Associations count if p is at most .05."""
-    significant = [abs(row["effect"]) for row in associations if row["effect"] is not None and row["p"] <= _SIGNIFICANT]
+    """Whether each limit holds: what was not measured does not. Associations count if p is at most .05."""
+    tested = [row for row in associations if row["effect"] is not None]
     values = {
         "attack": judged.attack.share,
         "changed": judged.changed.share,
         "stroop": judged.stroop.share,
-        "association": max(significant, default=0.0),
+        "association": max((abs(row["effect"]) * (row["p"] <= _SIGNIFICANT) for row in tested), default=None),
     }
     found = []
     for name, most in limits.items():

@@ -35,7 +35,7 @@ class Carriers:
     clean_ablated: float  # share right without the text, with the neurons ablated
     p: float  # rank of `ablated` among the matched sets
     chosen_on: int  # wrong answers that the neurons were chosen on
-    images: int  # other images, on which all shares were measured
+    images: int  # other ones, on which all shares were measured; of attacks, pairs of an image and a text
 
     @property
     def regained(self) -> float | None:

@@ -31,6 +31,7 @@ from decompose.studies.word_commands import words_command
 if TYPE_CHECKING:
     from atlas.model.clip import Clip
     from atlas.store.store import Store
+    from decompose.studies.attack_report import AttackReport
     from decompose.studies.conditional import Conditional
 
 # Nothing heavy is imported here, so that `decompose --help` answers at once.
@@ -70,7 +71,7 @@ def attack_command(
     as_json: bool,
 ) -> int:
     """Typographic attacks: text on the images of a Store, and the neurons that carry it; also a page of its site."""
-    from decompose.pages.attack import ATTACK_PAGE, attack_page, carrier_text
+    from decompose.pages.attack import ATTACK_PAGE, attack_page
     from decompose.studies.attack_report import attack_records, report_attacks
     from decompose.studies.classifiers import labelled_rows
 
@@ -83,17 +84,29 @@ def attack_command(
     if as_json:
         print(json.dumps(attack_records(found), ensure_ascii=False, indent=1))
     else:
-        print_table(found.baseline)
-        print()
-        print_table([{name: row[name] for name in _SHOWN} for row in found.rows])
-        for name, each in found.carriers.items():
-            print(f"\n{name}: {carrier_text(each) if each else 'no answer was changed'}")
+        print_attacks(found)
     body, beside = attack_page(found)
     options = options_changed(
         attack_command, by=by, classes=classes, target=target, single=single, search=search, images=images, k=k,
         templates=templates, seed=seed,
     )  # fmt: skip
     return write_page(opened, ATTACK_PAGE, "Attacks", body, ["attack", "{store}", *option_words(**options)], beside)
+
+
+def print_attacks(found: "AttackReport") -> None:
+    """Print what `decompose attack` found: rates, the searched texts, an untrained network, and the carriers."""
+    from decompose.pages.attack import carrier_text
+
+    print_table(found.baseline)
+    print()
+    print_table([{name: row[name] for name in _SHOWN} for row in found.rows])
+    if found.searched:
+        print("\nother texts, in the order of their success on one half of the images; success is on the other half")
+        print_table([{name: row[name] for name in row if name != "success_of"} for row in found.searched])
+    print("\nan untrained network")
+    print_table([found.untrained])
+    for name, each in found.carriers.items():
+        print(f"\n{name}: {carrier_text(each) if each else 'no answer was changed'}")
 
 
 _CATEGORY_WORDS = option(
@@ -164,12 +177,23 @@ def conditional_command(
 
 def _print_shares(found: "Conditional", neuron: int, source: str, kappa: float | None, as_json: bool) -> None:
     if as_json:
-        about = {"neuron": neuron, "source": source, "p": found.p, "kappa": kappa, "deviation": found.deviation}
+        about = {
+            "neuron": neuron,
+            "source": source,
+            "p": found.p,
+            "p_untrained": found.p_untrained,
+            "kappa": kappa,
+            "deviation": found.deviation,
+        }
         about |= {"bits": found.information, "bits_shuffled": found.shuffled, "bits_untrained": found.untrained}
         print(json.dumps(about | {"edges": found.edges.tolist(), "shares": found.rows()}, ensure_ascii=False, indent=1))
         return
     print_table(bucket_rows(found))
-    print(f"p of no relation {found.p:.3f}" + ("" if kappa is None else f"; kappa of the labellers {kappa:.2f}"))
+    if kappa is not None:
+        print(f"kappa of the labellers {kappa:.2f}")
+    print(f"p {found.p:.3f} by shuffled categories; it is too small where images resemble one another")
+    if found.p_untrained is not None:
+        print(f"p {found.p_untrained:.3f} among the neurons of an untrained network")
     median, most = found.untrained or (0.0, 0.0)
     nulls = f"{found.shuffled:.2f} shuffled, {median:.2f} untrained (95 % below {most:.2f})"
     print(f"{found.information:.2f} bits about the category; {nulls}")
@@ -194,7 +218,7 @@ def target_and_text(asked: str) -> tuple[str, str]:
 
 def _stroop(store: "Store", clip: "Clip", k: int, seed: int, as_json: bool) -> int:
     from atlas.model.untrained import untrained_clip
-    from decompose.pages.attack import STROOP_PAGE, carrier_text, stroop_page
+    from decompose.pages.attack import STROOP_PAGE, stroop_carrier_text, stroop_page
     from decompose.studies.stroop import study_stroop
 
     found = study_stroop(clip, k=k, seed=seed)
@@ -202,7 +226,7 @@ def _stroop(store: "Store", clip: "Clip", k: int, seed: int, as_json: bool) -> i
     rows = [*found.rows(), *(row | {"subset": f"{row['subset']}, untrained"} for row in null.rows())]
     print_table(rows, as_json)
     if found.carriers:
-        print(carrier_text(found.carriers), file=sys.stderr)
+        print(stroop_carrier_text(found.carriers), file=sys.stderr)
     options = options_changed(attack_command, stroop=True, k=k, seed=seed)
     again = ["attack", "{store}", *option_words(**options)]
     return write_page(store, STROOP_PAGE, "Stroop", stroop_page(found, clip.name, rows), again)

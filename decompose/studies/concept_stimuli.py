@@ -28,7 +28,7 @@ _FONTS = ("open-sans", "pt-serif", "roboto-slab", "fira-code")
 
 @takes(
     STORE_FOLDER,
-    option("name", nargs="?", help="the concept; without it, the list of all multimodal neurons"),
+    option("name", nargs="?", help="the concept, by label or group; without it, the list of all multimodal neurons"),
     option("--images", type=path_name, metavar="FOLDER", help="photographs of the concept"),
     option("--drawings", type=path_name, metavar="FOLDER", help="drawings of it (the Store's images of this name)"),
     option(
@@ -36,7 +36,7 @@ _FONTS = ("open-sans", "pt-serif", "roboto-slab", "fira-code")
         nargs="+",
         default=[],
         metavar="WORD",
-        help="its written names (the Store's words of this name)",
+        help="its written names, apart or with commas between (the Store's words of this name)",
     ),
     ATLAS_WEIGHTS,
     SEED_NUMBER,
@@ -61,6 +61,7 @@ def concept_command(
     from decompose.studies.untrained_nulls import untrained_concept
 
     opened, clip = Store.open(store), None
+    words = [word.strip() for each in words for word in each.split(",") if word.strip()]
     if name is None:
         if images or drawings or words:
             raise Refused("--images, --drawings and --words are of one concept; name it")
@@ -98,14 +99,14 @@ def concept_kinds(
 
     kinds: dict[str, Stimulated] = {}
     if "image" in store.counts:
-        A, names = named_rows(store, "image")
+        A, names = named_rows(store, "image", name)
         for kind, folder in (("photographs", images), ("drawings", drawings)):
             if folder is not None and clip is not None:
                 kinds[kind] = against_others(A, names, name, folder_responses(clip, folder), seed)
         if "drawings" not in kinds and name in names:
             kinds["drawings" if images else "images"] = against_others(A, names, name, seed=seed)
     if "word" in store.counts:
-        A, names = named_rows(store, "word")
+        A, names = named_rows(store, "word", name)
         if words and clip is not None:
             kinds["words"] = against_others(A, names, name, word_responses(clip, words), seed)
         elif name in names:

@@ -1,7 +1,8 @@
 """Which neurons respond to a concept's photographs, its drawings and its written name (Goh et al. 2021, opening table).
 
 For each kind of stimulus a neuron's area under the ROC curve says how well its response tells the concept's stimuli
-from those of other concepts. Its p-value is the rank of the area among those of all other concepts, over all neurons.
+from those of other concepts. Its p-value is the rank of the area among those of all other concepts, over all
+neurons, by as many stimuli of each: areas by fewer stimuli vary more.
 Neurons are chosen on one half of the concept's stimuli and measured again on the other.
 
     A (n, u) responses to n stimuli    c concepts, the asked one first
@@ -27,6 +28,7 @@ from decompose.renderings import display_texts, without_tone
 
 SIGNIFICANT_Q = 0.05  # up to which a neuron is called significant
 MOST_OTHERS = 200  # concepts that one concept is compared with
+_FEWEST_OTHERS = 20  # concepts with as many stimuli as the asked one; below this, those with fewer count too
 _SAMPLED, _SAMPLED_EACH = 200, 4  # concepts that an untrained network sees, and stimuli of each in each kind
 _FEWEST_EACH = 2  # stimuli of a concept in each kind, for the list of multimodal neurons
 
@@ -44,6 +46,29 @@ class Stimulated:
         """The number of stimuli of the asked concept."""
         return int((self.concept == 0).sum())
 
+    def of_one_size(self, seed: int = 0) -> "Stimulated":
+        """The same with as many stimuli of every concept as of the asked one, drawn at random.
+
+        Concepts with fewer are left out. Where fewer than 20 others would remain they stay as they are, which makes
+        p-values too large, never too small.
+        """
+        size, place = np.bincount(self.concept, minlength=self.concepts), shuffled_places(self.concept, seed)
+        enough = size >= self.own
+        if enough.sum() <= _FEWEST_OTHERS:
+            enough = size > 0
+        kept = (place < self.own) & enough[self.concept]
+        there, concept = np.unique(self.concept[kept], return_inverse=True)
+        return Stimulated(self.A[kept], concept, len(there))
+
+
+def shuffled_places(concept: Int[np.ndarray, " n"], seed: int) -> Int[np.ndarray, " n"]:
+    """The place of each stimulus among those of its concept, in random order."""
+    order = np.random.default_rng(seed).permutation(len(concept))
+    order = order[np.argsort(concept[order], kind="stable")]
+    size, places = np.bincount(concept), np.empty(len(order), np.int64)
+    places[order] = np.arange(len(order)) - np.repeat(np.cumsum(size) - size, size)
+    return places
+
 
 def concept_table(kinds: Mapping[str, Stimulated], k: int = 10, seed: int = 0) -> list[Record]:
     """The k neurons that respond to the concept most, best first: by the least of their areas over the kinds.
@@ -55,9 +80,12 @@ def concept_table(kinds: Mapping[str, Stimulated], k: int = 10, seed: int = 0) -
     if not kinds:
         raise Refused("no kind of stimuli; give images, drawings or words")
     found: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray | None]] = {}
-    for name, each in kinds.items():
-        if not each.own or each.concepts < 3:
-            raise Refused(f"{name}: {each.own} stimuli of the concept, {each.concepts - 1} others; 1 and 2 are needed")
+    for name, given in kinds.items():
+        if not given.own or given.concepts < 3:
+            raise Refused(
+                f"{name}: {given.own} stimuli of the concept, {given.concepts - 1} others; 1 and 2 are needed"
+            )
+        each = given.of_one_size(seed)
         chosen, held = _halves(each, seed)
         first = areas(each.A[chosen], each.concept[chosen], each.concepts)
         q = q_values(p_values(first[:, 0], first[:, 1:]))
@@ -84,23 +112,23 @@ def _halves(given: Stimulated, seed: int) -> tuple[Int[np.ndarray, " a"], Int[np
 
     A concept with one stimulus is in both halves.
     """
-    rng = np.random.default_rng(seed)
-    order = rng.permutation(len(given.concept))
-    order = order[np.argsort(given.concept[order], kind="stable")]
-    concept = given.concept[order]
-    size = np.bincount(concept, minlength=given.concepts)
-    place = np.arange(len(order)) - (np.cumsum(size) - size)[concept]
-    first, alone = place % 2 == 0, size[concept] == 1
-    return np.sort(order[first]), np.sort(order[~first | alone])
+    first = shuffled_places(given.concept, seed) % 2 == 0
+    alone = np.bincount(given.concept, minlength=given.concepts)[given.concept] == 1
+    return np.flatnonzero(first), np.flatnonzero(~first | alone)
 
 
 # -- from a Store ------------------------------------------------------------------------------------------------------
 
 
-def named_rows(store: Store, kind: str) -> tuple[Float[np.ndarray, "n u"], list[str]]:
-    """Responses of a Store's neurons to the rows of a kind, and the concept of each row: its name without skin tone."""
-    table = store.table(["label", "caption"]).take(store.positions(kind))
-    names = [without_tone(name) for name in display_texts(table)]
+def named_rows(store: Store, kind: str, concept: str = "") -> tuple[Float[np.ndarray, "n u"], list[str]]:
+    """Responses of a Store's neurons to the rows of a kind, and the concept of each row: its name without skin tone.
+
+    Where `concept` is no such name, and is a group of the Store's, concepts are the groups.
+    """
+    table = store.table(["label", "caption", "group"]).take(store.positions(kind))
+    names, groups = [without_tone(name) for name in display_texts(table)], table["group"].to_pylist()
+    if concept and concept not in names and concept in groups:
+        names = [group or "" for group in groups]
     return np.asarray(store.array("max", kind), np.float32), names
 
 

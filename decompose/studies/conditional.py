@@ -36,6 +36,7 @@ class Conditional:
     p: float | None = None  # of no relation between category and bucket, by shuffles; None where only counts are known
     shuffled: float | None = None  # mean information with the categories shuffled
     untrained: tuple[float, float] | None = None  # information: median and 95th percentile of an untrained network's
+    p_untrained: float | None = None  # rank of the information among an untrained network's neurons
 
     @property
     def totals(self) -> Int[np.ndarray, " b"]:
@@ -103,8 +104,9 @@ def conditional_shares(
 ) -> Conditional:
     """Counts and P(category | bucket) of stimuli, with p from shuffles of the categories over the stimuli.
 
-    The statistic is the mutual information of bucket and category. A category of -1 (unlabelled) is left out. Raises
-    Refused if nothing is left, and for a neuron that does not vary.
+    The statistic is the mutual information of bucket and category. p is too small where stimuli resemble one another:
+    any neuron, an untrained one too, responds alike to images that are alike. A category of -1 (unlabelled) is left
+    out. Raises Refused if nothing is left, and for a neuron that does not vary.
     """
     if not deviation > 0:
         raise Refused("this neuron has the same activation everywhere, so there are no buckets")

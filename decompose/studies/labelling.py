@@ -35,7 +35,7 @@ class LabellingData(TypedDict):
 def labelling_page(store: Store, stimuli: Stimuli, categories: Sequence[str], seed: int = 0) -> str:
     """The HTML of the page. Raises Refused for fewer than two categories, more than nine, and repeated ones."""
     if not 2 <= len(categories) <= MOST_CATEGORIES or len(set(categories)) < len(categories):
-        raise Refused(f"{len(categories)} categories: give 2 to {MOST_CATEGORIES} different ones, a key each")
+        raise Refused(f"--labelling-page needs --categories: 2 to {MOST_CATEGORIES} different ones, a key each")
     order = np.random.default_rng(seed).permutation(len(stimuli.rows))
     shown: list[Record] = [
         {"row": int(row), "picture": f"data:image/webp;base64,{base64.b64encode(store.thumb(int(row))).decode()}"}
@@ -56,16 +56,20 @@ def read_answers(file: Path, store: Store, stimuli: Stimuli) -> tuple[Int[np.nda
 
     Raises Refused for a file of another form, of another Store or neuron, and for answers that are no categories.
     """
+    if not file.exists():
+        raise Refused(f"there is no file {file}")
     try:
         content = read_given_json(file)
         found: Record = content if isinstance(content, dict) else {}
-        facts = found["store"], found["neuron"]
+        labelled, neuron = found["store"], found["neuron"]
         categories, answers = [str(name) for name in found["categories"]], dict(found["answers"])
         given = {int(row): int(answer) for row, answer in answers.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Refused(f"{file} is no file that the labelling page exported ({type(error).__name__})") from None
-    if facts != (store.digest, stimuli.neuron):
-        raise Refused(f"{file} has labels of neuron {facts[1]} of another Store or neuron than {stimuli.neuron}")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise Refused(f"{file} is no file that the labelling page exported") from None
+    if labelled != store.digest:
+        raise Refused(f"{file} was labelled with another Store")
+    if neuron != stimuli.neuron:
+        raise Refused(f"{file} has labels of neuron {neuron}; asked is neuron {stimuli.neuron}")
     if wrong := [answer for answer in given.values() if not 0 <= answer < len(categories)]:
         raise Refused(f"{file}: answer {wrong[0]} is none of the {len(categories)} categories")
     return np.array([given.get(int(row), -1) for row in stimuli.rows], np.int64), categories

@@ -13,9 +13,11 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Float, UInt8
+from open_clip import list_pretrained_tags_by_model
 
 from atlas.errors import Refused
 from atlas.formatting import Record
+from atlas.model.clip import Clip
 from atlas.sources.textfiles import MAX_RECORDS, check_regular
 
 ARTICLE = "https://github.com/distillpub/post--multimodal"
@@ -24,10 +26,26 @@ PAPER_NETWORKS = {  # name in open_clip: names in the article's tables
     "RN101": ("contrastive_v2", "rn101"),
     "RN50": ("contrastive_rn50", "rn50"),
 }
+PAPER_WEIGHTS = "openai"  # open_clip's tag of the article's weights
+_LAYER = "visual.layer4"  # of these networks, in open_clip's names
 _FOLDERS = ("static", "src", "public")  # where a file is looked for, in this order
 _FAMILY = re.compile(r'"?model"?:\s*"(\w+)",\s*"?unit"?:\s*(\d+),\s*"?title"?:\s*"((?:[^"\\]|\\.)*)"')
 _NEIGHBOURS = re.compile(r"<span>([^<]*)</span>\s*<span>([^<]*)</span>\s*<span>([^<]*)</span>")
 _T = TypeVar("_T")
+
+
+def paper_network(clip: Clip) -> tuple[str, str] | None:
+    """The names that the article's tables have for this network; None for another one, and for untrained weights.
+
+    The weights are those that open_clip calls openai, or a file, of which nobody knows.
+    """
+    known = PAPER_NETWORKS.get(clip.name.removesuffix("-quickgelu"))
+    return known if clip.layer == _LAYER and (clip.pretrained == PAPER_WEIGHTS or _from_file(clip)) else None
+
+
+def _from_file(clip: Clip) -> bool:
+    """Whether the weights come from a file, and not from a tag of open_clip's."""
+    return bool(clip.pretrained) and str(clip.pretrained) not in list_pretrained_tags_by_model(clip.name)
 
 
 class LabelledUnit(NamedTuple):

@@ -28,7 +28,7 @@ from decompose.results import write_page
 def regions_command(store: Path, neurons: list[int], k: int, seed: int, pretrained: str | None, as_json: bool) -> int:
     """Region neurons: places among words, names and flags of countries, the world map; also a page of the site."""
     from decompose.pages.regions import REGIONS_PAGE, regions_page
-    from decompose.studies.region_report import region_record, report_regions
+    from decompose.studies.region_report import region_record, report_regions, second_place_text
 
     opened, clip = open_with_model(store, pretrained)
     found = report_regions(opened, clip, neurons, seed)
@@ -42,7 +42,8 @@ def regions_command(store: Path, neurons: list[int], k: int, seed: int, pretrain
             print_table(rows)
         print()
         print_table([found.cities])
-        print(f"\n{len(found.secondary):,} neurons are regional in the second place\n")
+        print("names that are drawn alike suffice for this: compare the neurons of an untrained network")
+        print(f"\n{second_place_text(found)}\n")
         print_table(
             [row | {name: ", ".join(row[name]) for name in ("words", "countries")} for row in found.secondary[:k]]
         )

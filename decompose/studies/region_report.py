@@ -31,6 +31,7 @@ from decompose.studies.places import (
     top_places,
     word_means,
 )
+from decompose.studies.rates import Rate
 
 SHOWN = 6  # neurons on the page
 _FEW_FLAGS = 2  # of a country, for the comparison with an untrained network
@@ -60,7 +61,7 @@ class RegionReport:
     pairs: list[Record]  # neuron, country, both areas
     secondary: list[Record]
     tests: list[Record]  # how many neurons pass each test of the second place
-    cities: Record  # how many neurons respond to names of countries as to those of their cities
+    cities: Record  # neurons that respond to names of countries as to those of their cities; untrained ones too
     parents: list[Record]
     parents_shuffled: int
     shown: list[ShownNeuron]
@@ -85,7 +86,9 @@ def report_regions(store: Store, clip: Clip, neurons: Sequence[int] = (), seed: 
     grids = [map_responses(clip, world_map(1440, outlined)) for outlined in (False, True)]
     secondary, tests = second_place(counts, grids, country_cells([land.shape for land in lands]), names, seed)
     flags, country = flag_rows(store)
-    sharing, pairs = sharing_figures(store, clip, flags, country, rendered, lands, seed)
+    other = untrained_clip(clip, seed)
+    null_names = render_names(other, [land.name for land in lands])
+    sharing, pairs = sharing_figures(store, clip, flags, country, rendered, lands, other, null_names, seed)
     regions = [land.region for land in lands]
     parents = parents_and_children(names, regions)
     for row in parents:
@@ -95,14 +98,33 @@ def report_regions(store: Store, clip: Clip, neurons: Sequence[int] = (), seed: 
         row["countries"] = _strongest(np.nan_to_num(names[:, row["neuron"]], nan=-np.inf), [x.name for x in lands], 3)
     chosen = list(neurons) or _most_regional(counts, names)
     towns = all_cities()
-    apart = [i for i, town in enumerate(towns) if not _spelled_alike(town.name, lands[town.country].name)]
     of_cities = render_names(clip, [town.name for town in towns]).means(len(towns))
     return RegionReport(
         clip.name, len(words), int(place.sum()), place_shares(A, place, seed), sharing, pairs, secondary, tests,
-        cities_agree(names, of_cities[apart], [towns[i].country for i in apart], seed),
+        city_figures(names, of_cities, null_names.means(len(lands)), other, lands, seed),
         parents, shuffled_parents(names, regions, seed),
         _shown(store, chosen, words, A, names, of_cities, grids, flags, country, lands),
     )  # fmt: skip
+
+
+def city_figures(
+    names: Float[np.ndarray, "c u"],
+    cities: Float[np.ndarray, "t u"],
+    null_names: Float[np.ndarray, "c u"],
+    other: Clip,
+    lands: Sequence[Country],
+    seed: int = 0,
+) -> Record:
+    """How many neurons respond to names of countries as to those of their cities that are spelled otherwise.
+
+    `untrained`: how many neurons of the network `other` with random weights do. Names that are drawn alike suffice.
+    """
+    towns = all_cities()
+    apart = [i for i, town in enumerate(towns) if not _spelled_alike(town.name, lands[town.country].name)]
+    country = [towns[i].country for i in apart]
+    null_cities = render_names(other, [towns[i].name for i in apart]).means(len(apart))
+    null = cities_agree(null_names, null_cities, country, seed)
+    return cities_agree(names, cities[apart], country, seed) | {"untrained": null["neurons"]}
 
 
 def _spelled_alike(one: str, other: str) -> bool:
@@ -136,11 +158,14 @@ def sharing_figures(
     country: Int[np.ndarray, " n"],
     rendered: Rendered,
     lands: Sequence[Country],
+    other: Clip,
+    null_names: Rendered,
     seed: int = 0,
 ) -> tuple[list[Record], list[Record]]:
     """How many countries have a neuron that responds to their flags and their rendered name, beside nulls.
 
-    The nulls are flags shuffled over countries and an untrained network, which is compared on two flags a country.
+    The nulls are flags shuffled over countries and the untrained network `other`, which is compared on two flags a
+    country. `null_names`: its responses to the names.
     Empty where the Store holds the flags of fewer than three countries.
     """
     if len(np.unique(country)) < 3:
@@ -154,10 +179,9 @@ def sharing_figures(
     rows.append(
         _sharing("model, two flags each", len(np.unique(least.concept)), len(np.unique(least.neuron)), both, len(few))
     )
-    other = untrained_clip(clip, seed)
     pixels = original_pictures(store, clip, store.positions("image")[flags[few]])
     drawn = np.concatenate([other.activations(pixels[i : i + 64]).max((2, 3)) for i in range(0, len(pixels), 64)])
-    null, _, both, _ = shared_neurons(drawn, country[few], render_names(other, [land.name for land in lands]), seed)
+    null, _, both, _ = shared_neurons(drawn, country[few], null_names, seed)
     rows.append(
         _sharing("untrained, two flags each", len(np.unique(null.concept)), len(np.unique(null.neuron)), both, len(few))
     )
@@ -169,7 +193,17 @@ def sharing_figures(
 
 
 def _sharing(name: str, countries: int, neurons: int | None, of: int, flags: int) -> Record:
-    return {"measured on": name, "countries": countries, "of": of, "neurons": neurons, "flags": flags}
+    low, high = Rate(countries, of).interval
+    found = {"measured on": name, "countries": countries, "of": of, "share_low": low, "share_high": high}
+    return found | {"neurons": neurons, "flags": flags}
+
+
+def second_place_text(found: RegionReport) -> str:
+    """How many neurons are regional in the second place; where a test finds nothing, that the count says nothing."""
+    if weak := [f'"{row["test"]}"' for row in found.tests if row["weak"]]:
+        passed = f"{len(found.secondary):,} neurons pass both tests and have at most one place among their top words"
+        return f"{passed}; no more pass {' or '.join(weak)} than by chance"
+    return f"{len(found.secondary):,} neurons are regional in the second place"
 
 
 def _few_of_each(country: Int[np.ndarray, " n"]) -> Int[np.ndarray, " m"]:

@@ -1,7 +1,8 @@
 """The scorecard of Goh et al. 2021: every published table beside what a model gives by the same procedure.
 
-A row is compared in one of four ways: with the paper's own network; with another network, so that the figures need not
-agree; with no network, where the published figures are rebuilt from other published ones; or not at all, and says why.
+A row is compared in one of five ways: with the paper's own network; with a file of weights of that architecture, which
+may be the paper's; with another network, so that the figures need not agree; with no network, where the published
+figures are rebuilt from other published ones; or not at all, and says why.
 
     A (n, u) responses to n rendered words    W (u, e) basis
 """
@@ -26,23 +27,17 @@ from decompose.prompting import prompts
 from decompose.studies.gazetteer import place_words, world_map
 from decompose.studies.image_words import word_activations
 from decompose.studies.places import TOP_WORDS, map_responses, place_shares, rank_correlations, render_names
-from decompose.studies.published import PAPER_NETWORKS, PublishedTables
+from decompose.studies.published import PAPER_NETWORKS, PAPER_WEIGHTS, PublishedTables, paper_network
 from decompose.studies.replicated_pictures import picture_rows
-from decompose.studies.scores import ANOTHER_NETWORK, NO_NETWORK, SAME_NETWORK, not_compared, score_row
+from decompose.studies.scores import ANOTHER_NETWORK, NO_NETWORK, SAME_NAME, SAME_NETWORK, not_compared, score_row
 from decompose.studies.stroop import STROOP_FONTS, study_stroop
 
 SCANNED_WORDS = 2000  # frequent English words that neurons are scanned with; the paper took 10,000
-_FONT, _LAYER = "open-sans", "visual.layer4"  # of the article's networks, in open_clip's names
+_FONT = "open-sans"
 _FOUND_WITHIN = 10  # a labelled neuron is found if it is among so many
 _FACTORED, _PRINTED = "30", "40"  # levels of the published emotion equations: factored, and printed
 _COSINE = ("terrorist", "muslims", 0.52)  # centred on the mean over words, as the article's text says
 _PLACES_SHARE = "2.5 % (64 of 2,560)"  # as the article's text says
-
-
-def paper_network(clip: Clip) -> tuple[str, str] | None:
-    """The names that the article's tables have for this network; None for another one, and for untrained weights."""
-    known = PAPER_NETWORKS.get(clip.name.removesuffix("-quickgelu"))
-    return known if clip.pretrained and clip.layer == _LAYER else None
 
 
 def replication_rows(
@@ -51,7 +46,7 @@ def replication_rows(
     """The scorecard. `store`: pictures by their classes, for the attacks and the sparse probe."""
     known = paper_network(clip)
     network = SAME_NETWORK if known else ANOTHER_NETWORK
-    return [
+    rows = [
         *word_rows(clip, tables, known, network, words),
         *map_rows(clip, tables, known),
         *label_rows(clip, tables, known),
@@ -64,12 +59,15 @@ def replication_rows(
         ),
         not_compared("activation given a person, eleven persons", "medians", "the photographs are not published"),
     ]
+    unsure = known is not None and clip.pretrained != PAPER_WEIGHTS
+    return [row | {"compared": SAME_NAME} if unsure and row["compared"] == SAME_NETWORK else row for row in rows]
 
 
 def _foreign(clip: Clip, tables: PublishedTables) -> str:
     """Why the numbers of neurons in the tables mean nothing here."""
     networks = ", ".join(sorted({network.removeprefix("contrastive_") for network, _ in tables.units})) or "4x"
-    how = "has random weights" if not clip.pretrained and clip.name != "mini" else "is another network"
+    other = "has other weights" if clip.name.removesuffix("-quickgelu") in PAPER_NETWORKS else "is another network"
+    how = "has random weights" if not clip.pretrained and clip.name != "mini" else other
     return f"the neurons are those of the article's networks ({networks}); {clip.name} {how}"
 
 

@@ -3,6 +3,7 @@
 from atlas.formatting import Record
 
 SAME_NETWORK = "the paper's network"
+SAME_NAME = "a network of this name; not known whether the paper's"
 ANOTHER_NETWORK = "another network"
 NO_NETWORK = "published figures alone"
 NOT_COMPARABLE = "not comparable"

@@ -31,16 +31,23 @@ def reading_matrices(clip: Clip) -> list[str]:
     raise Refused(f"{clip.layer} of {clip.name}: neurons can be silenced in a ResNet's layer4 and in a ViT's MLP alone")
 
 
+def check_patch(clip: Clip, file: Path) -> None:
+    """Raise Refused where `write_silenced` could not write the file, so that nothing is measured in vain."""
+    reading_matrices(clip)
+    if file.suffix != ".safetensors":
+        raise Refused(f"{file} is not called .safetensors, by which open_clip knows the format")
+    if not file.parent.is_dir():
+        raise Refused(f"cannot write {file}: {file.parent} is no folder")
+
+
 def write_silenced(clip: Clip, neurons: Sequence[int], file: Path) -> None:
     """Write the model's weights with these neurons silenced, as safetensors. Raises Refused if it cannot be written."""
     if bad := [n for n in neurons if not 0 <= n < clip.neurons]:
         raise Refused(f"neuron {bad[0]} is out of range: {clip.name} has neurons 0 to {clip.neurons - 1}")
-    matrices = reading_matrices(clip)
+    check_patch(clip, file)
     state = stored_weights(clip)
-    for name in matrices:
+    for name in reading_matrices(clip):
         state[name][:, list(neurons)] = 0
-    if file.suffix != ".safetensors":
-        raise Refused(f"{file} is not called .safetensors, by which open_clip knows the format")
     try:
         save_file(state, file, {"silenced": " ".join(map(str, neurons)), "layer": clip.layer})
     except OSError as error:

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float, Int
 
+from atlas.analysis.significance import p_values
 from atlas.console import track
 from atlas.formatting import Record
 from atlas.model.untrained import untrained_model
@@ -53,10 +54,12 @@ def untrained_information(
 def beside_untrained(
     found: Conditional, store: Store, stimuli: Stimuli, category: Int[np.ndarray, " n"], seed: int = 0
 ) -> Conditional:
-    """The same with the information that an untrained network's neurons give on these stimuli, in bits."""
+    """The same with the information that an untrained network's neurons give on these stimuli, in bits, and p: the rank
+    among them."""
     A = untrained_responses(store, stimuli.rows, seed)
     bits = untrained_information(A, stimuli.bucket, category) / np.log(2)
-    return replace(found, untrained=(float(np.median(bits)), float(np.percentile(bits, 95))))
+    p = float(p_values(np.array([found.information - 1e-9]), bits)[0])
+    return replace(found, untrained=(float(np.median(bits)), float(np.percentile(bits, 95))), p_untrained=p)
 
 
 def untrained_concept(store: Store, name: str, k: int = 10, seed: int = 0) -> Record | None:
@@ -68,7 +71,7 @@ def untrained_concept(store: Store, name: str, k: int = 10, seed: int = 0) -> Re
     for kind in ("image", "word"):
         if kind not in store.counts:
             continue
-        A, names = named_rows(store, kind)
+        A, names = named_rows(store, kind, name)
         few = few_stimuli(names, name, rng)
         some = [names[i] for i in few]
         if name not in some or len(set(some)) < _FEWEST_CONCEPTS:

@@ -80,6 +80,11 @@ def _print_report(found: "WordReport") -> None:
     print_table([{name: row[name] for name in ranks} for row in found.sums])
     print(f"\n{len(found.lexicographic)} neurons respond to spelling:\n")
     print_table([row | {"words": ", ".join(row["words"])} for row in found.lexicographic[:10]])
+    print(
+        "\nthe same in one font: {model} of the model, {untrained} of an untrained network".format(
+            **found.lexicographic_few
+        )
+    )
     for rows in (found.fonts_agree, found.meaning, found.languages):
         print()
         print_table(rows)

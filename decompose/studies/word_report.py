@@ -6,9 +6,10 @@ model: how near to a word, there, are its neighbours in image space.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from atlas.formatting import Record
 from atlas.model.clip import Clip
@@ -39,6 +40,20 @@ WORD_SUMS = (
 _DRAWS, _UNTRAINED_WORDS = 200, 400
 
 
+class UntrainedWords(NamedTuple):
+    """Some of the words, by number, and what an untrained network responds to their renderings in the first font."""
+
+    words: Int[np.ndarray, " n"]
+    A: Float[np.ndarray, "n u"]
+
+
+def untrained_words(found: WordEmbeddings, clip: Clip, seed: int = 0) -> UntrainedWords:
+    """Render at most 400 of the words for an untrained network of the model's architecture."""
+    some = np.sort(np.random.default_rng(seed).permutation(len(found.words))[:_UNTRAINED_WORDS])
+    pages = [(found.words[i], found.fonts[0]) for i in some]
+    return UntrainedWords(some, word_activations(untrained_clip(clip, seed), pages))
+
+
 @dataclass(frozen=True)
 class WordReport:
     """Everything that `decompose words` found."""
@@ -49,6 +64,7 @@ class WordReport:
     centred_on: int
     neighbours: list[Record]  # of each asked word in image space and in text space
     lexicographic: list[Record]
+    lexicographic_few: dict[str, int]  # by one font, on the words that an untrained network reads: the model's, its own
     sums: list[Record]
     fonts_agree: list[Record]  # a word's nearest in another font is itself, and with fonts shuffled
     meaning: list[Record]  # mean cosine in text space of neighbours, and what nulls give
@@ -74,6 +90,7 @@ def report_words(
     for row in lexicographic:
         row["words"] = [found.words[i] for i in row["words"]]
     masked = [row["neuron"] for row in lexicographic]
+    few = untrained_words(found, clip, seed)
     spaces = {"image": found.image_space(), "image, masked": found.image_space(masked), "text": found.T}
     return WordReport(
         clip.name,
@@ -82,9 +99,10 @@ def report_words(
         found.centred_on,
         [_neighbours(found, spaces, word) for word in asked],
         lexicographic,
+        few_lexicographic(found, S, few, seed),
         [_summed(found, spaces, each) for each in given],
         font_agreement(found, seed),
-        meaning_figures(found, S, spaces, clip, seed),
+        meaning_figures(found, S, spaces, few, seed),
         language_figures(found, clip, templates, seed),
     )
 
@@ -119,7 +137,11 @@ def font_agreement(found: WordEmbeddings, seed: int = 0) -> list[Record]:
 
 
 def meaning_figures(
-    found: WordEmbeddings, S: Float[np.ndarray, "m m"], spaces: dict[str, np.ndarray], clip: Clip, seed: int = 0
+    found: WordEmbeddings,
+    S: Float[np.ndarray, "m m"],
+    spaces: dict[str, np.ndarray],
+    few: UntrainedWords,
+    seed: int = 0,
 ) -> list[Record]:
     """How near in text space a word's neighbours in image space are: mean cosine, beside nulls.
 
@@ -134,16 +156,24 @@ def meaning_figures(
             rows.append(
                 {"space": name, "neighbours": "unlike in spelling" if unlike else "all"} | _nearness(M, near, rng)
             )
-    some = np.sort(rng.permutation(len(found.words))[:_UNTRAINED_WORDS])
-    pages = [(found.words[i], found.fonts[0]) for i in some]
-    A = word_activations(untrained_clip(clip, seed), pages)
-    X = scaled_rows(A - A.mean(0))
+    some, X = few.words, scaled_rows(few.A - few.A.mean(0))
     here = np.ix_(some, some)
     for unlike in (False, True):
         near = _near_words(X, S[here], unlike)
         kind = "unlike in spelling" if unlike else "all"
         rows.append({"space": f"untrained, {len(some)} words", "neighbours": kind} | _nearness(M[here], near, rng))
     return rows
+
+
+def few_lexicographic(
+    found: WordEmbeddings, S: Float[np.ndarray, "m m"], few: UntrainedWords, seed: int = 0
+) -> dict[str, int]:
+    """How many neurons respond to spelling, of the model and of an untrained network, on the same few renderings."""
+    here = np.ix_(few.words, few.words)
+    likeness, meaning = S[here], (found.T @ found.T.T)[here]
+    each = {"model": found.A[few.words, 0], "untrained": few.A}
+    counts = {name: len(lexicographic_neurons(A, likeness, meaning, seed=seed)) for name, A in each.items()}
+    return counts | {"words": len(few.words)}
 
 
 def _near_words(X: Float[np.ndarray, "m d"], S: Float[np.ndarray, "m m"], unlike: bool) -> np.ndarray:
