@@ -143,7 +143,15 @@ def draw_choropleths(browser: object) -> list[Image.Image]:
         ShownNeuron(number, ["word"], [], countries, cities, np.zeros(GRID))
         for number, (countries, cities) in enumerate(choropleth_fixtures())
     ]
-    cities = {"neurons": 0, "of": 1, "countries": 1, "by chance": 0.0, "median": 0.0, "median_other": 0.0}
+    cities = {
+        "neurons": 0,
+        "of": 1,
+        "countries": 1,
+        "by chance": 0.0,
+        "untrained": 0,
+        "median": 0.0,
+        "median_other": 0.0,
+    }
     body, _ = regions_page(RegionReport("mini", 1, 1, [], [], [], [], [], cities, [], 0, shown))
     return shots(browser, body, ".g-many svg", (900, 700))
 
