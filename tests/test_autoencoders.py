@@ -167,7 +167,7 @@ OPEN = {  # what the tensors alone leave open, and what then closes it
     "AutoEncoderTopK": (r'may be TopK or BatchTopK.*kind="topk"', {"kind": "topk"}),
     "BatchTopKSAE": (r'may be TopK or BatchTopK.*kind="topk"', {"kind": "batchtopk"}),
     "AutoEncoderNew": (r'does not say how many.*kind="standard"', {"kind": "standard"}),
-    "JumpReluAutoEncoder": (r"whether its encoder subtracts.*centred=True or False", {"centred": False}),
+    "JumpReluAutoEncoder": (r"whether its encoder subtracts.*centred=True or centred=False", {"centred": False}),
 }
 
 
@@ -380,10 +380,18 @@ def test_an_entry_that_is_not_understood_is_named(tmp_path, a, architecture, ent
 CONTRADICTORY = [
     ({"architecture": "standard", "k": 4}, (), "is standard, and its configuration says k = 4"),
     ({"architecture": "jumprelu", "k": 4}, ("threshold",), "is jumprelu, and its configuration says k = 4"),
-    ({"architecture": "standard"}, ("threshold",), "is standard, and the tensor threshold is not understood"),
-    ({"architecture": "topk", "k": 4}, ("threshold",), "is topk, and the tensor threshold is not understood"),
-    ({"architecture": "standard"}, ("b_gate",), "is standard, and the tensor b_gate is not understood"),
-    ({"architecture": "gated"}, ("b_gate",), "is gated, and the tensor b_enc is not understood"),
+    (
+        {"architecture": "standard"},
+        ("threshold",),
+        "is standard, and holds a tensor threshold that this kind does not use",
+    ),
+    (
+        {"architecture": "topk", "k": 4},
+        ("threshold",),
+        "is topk, and holds a tensor threshold that this kind does not use",
+    ),
+    ({"architecture": "standard"}, ("b_gate",), "is standard, and holds a tensor b_gate that this kind does not use"),
+    ({"architecture": "gated"}, ("b_gate",), "is gated, and holds a tensor b_enc that this kind does not use"),
     ({"architecture": "gated", "activation_fn": "topk"}, (), "gated contradicts the activation function topk"),
     ({"architecture": "topk", "k": 4, "top_k": 5}, (), "by top_k = 5 k is 5, by another entry 4"),
     ({"architecture": "topk", "k": 11}, (), "k = 11, and there are 10 latents"),

@@ -110,6 +110,8 @@ def test_no_view_is_one_line(told_store: Store, tmp_path: Path, capsys: pytest.C
         "v=1,2 is no view; copy the address of map.html": ["--view", "#v=1,2"],
         "v=1,2,-3 is no view": ["--view", "#v=1,2,-3"],
         "v=nan,2,3 is no view": ["--view", "#v=nan,2,3"],
+        "foo is no address of map.html": ["--view", "foo"],
+        "c=evidence is no colouring of this map; it has kind, group": ["--view", "#c=evidence"],
         "leave one of them out": ["3", "--view", "#v=1,2,3"],
     }
     for said, words in cases.items():

@@ -24,11 +24,11 @@ from webdataset.tariterators import group_by_keys
 
 from atlas.cli import main
 from atlas.errors import Refused
-from atlas.sources.cells import decode_cell
 from atlas.sources.decoding import Unreadable
 from atlas.sources.look import look_at
 from atlas.sources.spec import parse
 from atlas.sources.summary import Tallied
+from atlas.sources.tablepictures import decode_cell
 from atlas.sources.values import cell_texts, decode_text
 
 EXAMPLES = settings(

@@ -92,9 +92,7 @@ def test_where_nothing_holds_no_region_has_a_name() -> None:
     layout, labels = islands()
     rng = np.random.default_rng(1)
     found = [neuronregions.name_neuron_regions(rng.permutation(layout), labels) for _ in range(10)]
-    assert (
-        sum(map(len, found)) <= 10 * 3 * neuronregions.FALSE_NAMES / 2
-    )  # half of what may be expected, at three levels
+    assert sum(map(len, found)) <= 10 * 3 * phrases.FALSE_NAMES / 2  # half of what may be expected, at three levels
     assert neuronregions.name_neuron_regions(layout, [[] for _ in range(U)]) == []
     assert neuronregions.name_neuron_regions(layout[:5], labels[:5]) == []
 

@@ -70,11 +70,11 @@ def test_a_card_checks_a_name_by_pictures_words_and_switching(planted: Neurons) 
 @pytest.mark.parametrize(
     ("checks", "said"),
     [
-        ((True, True, True), "All 3 checks hold: this name is well founded"),
-        ((True, True, False), "2 of 3 checks hold: this name is likely"),
-        ((False, True, False), "1 of 3 checks holds: doubt this name"),
-        ((None, True, None), "1 of 1 check holds: doubt this name"),
-        ((None, False, False), "None of 2 checks holds: doubt this name"),
+        ((True, True, True), "All 3 checks speak for this name"),
+        ((True, True, False), "2 of 3 checks speak for this name"),
+        ((False, True, False), "1 of 3 checks speaks for this name: doubt it"),
+        ((None, True, None), "1 of 1 check speaks for this name: doubt it"),
+        ((None, False, False), "None of 2 checks speaks for this name: doubt it"),
         ((None, None, None), ""),
     ],
 )

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Int, Int64
 from PIL import Image
 
-from atlas.analysis.phrases import term_carriers, term_enrichment
+from atlas.analysis.phrases import FALSE_NAMES, FEWEST_NAMED, term_carriers, term_enrichment
 from atlas.errors import Refused
 from atlas.vectors import BLOCK_ROWS, Rows, scaled_rows
 
@@ -23,7 +23,7 @@ _EVEN, _LEAST_CONTENT = 16, 0.1  # levels of 255 within which colours are one; t
 GRIDS = (160, 80, 40, 20, 10, 5)  # columns of the grids, of which up to four are made (Carter et al. 2019: 20 to 160)
 _MOST_GRIDS, _FEW_GRIDS, _FIRST_COLUMNS = 4, 3, 20
 _PATCHES_A_SQUARE, _FEW_PATCHES = 10, 5  # of the finest grid on average, at least; where there are few patches
-_FALSE_NAMES, _NAMED_THINGS, _COVER = 0.5, 3, 0.25  # of a grid, expected by chance; of a cell's things with its name
+_COVER = 0.25  # the share of a cell's things that has its name, at least
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -176,10 +176,10 @@ def name_cells(
 ) -> tuple[list[str], Float32[np.ndarray, " c"]]:
     """Name each cell by the term that is most its own among the labels of its rows; returns names, and their cover.
 
-    `of`: the cell of each row, -1 for none. A row of a thing counts once in a cell. The p-value of a term is
-    hypergeometric: the probability that as many of the cell's things have it by chance. A name has so small a one that
-    less than one of two grids would have a false name, three things or more, and a quarter of the cell's (its cover);
-    else the name is "" and the cover 0.
+    `of`: the cell of each row, -1 for none. A thing counts once in a cell. The p-value of a term is hypergeometric: the
+    probability that as many of the cell's things have it by chance. A term is a name if three of the cell's things and
+    a quarter of them have it (the cover), and if its p-value is so small that chance would name half a cell of the
+    grid. A cell without such a term has the name "" and the cover 0.
     """
     pairs, first = np.unique(np.stack([of, things], 1)[of >= 0], axis=0, return_index=True)
     rows = np.flatnonzero(of >= 0)[first]
@@ -190,7 +190,7 @@ def name_cells(
         return names, cover
     there, p = term_enrichment(pairs[:, 0], carried)
     share = there / size[:, None]
-    p = np.where((p * p.size < _FALSE_NAMES) & (there >= _NAMED_THINGS) & (share >= _COVER), p, np.inf)
+    p = np.where((p * p.size < FALSE_NAMES) & (there >= FEWEST_NAMED) & (share >= _COVER), p, np.inf)
     for cell, term in enumerate(p.argmin(axis=1).tolist()):
         if np.isfinite(p[cell, term]):
             names[cell], cover[cell] = terms[term], share[cell, term]

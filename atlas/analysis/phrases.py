@@ -21,6 +21,8 @@ LONGER_SHARE = 0.9  # a longer term replaces one if this share of its rows carry
 LEAST_VARIANTS, VARIED_SHARE = 10, 0.01  # a variation is found in so many labels, and this share of all
 SAMPLED_LABELS = 50_000  # distinct labels that terms are taken from
 MOST_TERMS = 20_000  # the most frequent terms are used
+FALSE_NAMES = 0.5  # names of groups by enrichment that chance would give, at most
+FEWEST_NAMED = 3  # members of a group with a term at least, for it to be a name
 PREPOSITIONS = frozenset(
     {"at", "behind", "by", "for", "from", "in", "of", "on", "to", "with", "without"}
 )  # a thing ends here

@@ -86,13 +86,13 @@ def _kind(
         raise Refused(f"{path} is said to be {kind}, and has no {SAE_PARTS[needed][0]}")
     for part in ("gate", "magnitude", "threshold", "k"):
         if part in parts and (part not in _USED[kind] or (kind == "topk" and "k" not in parts)):
-            raise Refused(f"{path} is {kind}, and the tensor {parts[part]} is not understood beside it")
+            raise Refused(f"{path} is {kind}, and holds a tensor {parts[part]} that this kind does not use")
     if (parts.get("inner") in ("b_mag", "mag_bias")) != (kind == "gated") and "inner" in parts:
-        raise Refused(f"{path} is {kind}, and the tensor {parts['inner']} is not understood beside it")
+        raise Refused(f"{path} is {kind}, and holds a tensor {parts['inner']} that this kind does not use")
     if stated.k and kind not in ("topk", "batchtopk"):
         raise Refused(f"{path} is {kind}, and its configuration says k = {stated.k}, which would make it topk")
     if stated.rescaled and kind not in ("topk", "batchtopk"):
-        raise Refused(f"{path} is {kind}, and rescale_acts_by_decoder_norm is not understood beside it")
+        raise Refused(f"{path} is {kind}, and only topk and batchtopk have rescale_acts_by_decoder_norm")
     return kind
 
 
@@ -122,7 +122,8 @@ def _kind_of_tensors(
         return "standard"  # of dictionary_learning and OpenAI by its names; of others where no activation is stated
     raise Refused(
         f"{path} does not say how many of its latents are active, and a ReLU and TopK are written alike: "
-        'put its cfg.json beside it, or say kind="standard"; for TopK write its k into a cfg.json beside it'
+        'put its cfg.json into the same folder. Without one, kind="standard" reads it as a ReLU; for TopK, write '
+        '{"k": 32} into a cfg.json'
     )
 
 
@@ -196,7 +197,7 @@ def _centred(parts: Mapping[str, str], kind: str, stated: StatedEncoder, file: P
     if stated.unsure:
         raise Refused(
             f"{file} does not say whether its encoder subtracts the decoder's bias, and those of its layout differ: "
-            'write {"apply_b_dec_to_input": true} into a cfg.json beside it, or false; or say centred=True or False'
+            'give centred=True or centred=False, or write {"apply_b_dec_to_input": true} (or false) into a cfg.json'
         )
     return True
 

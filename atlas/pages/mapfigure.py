@@ -50,8 +50,10 @@ class MapView:
 
     @classmethod
     def read(cls, address: str) -> "MapView":
-        """Read an address, or its part after the #. Raises `Misuse` where v is not x, y and a width."""
+        """Read an address, or its part after the #. Raises `Misuse` for another text."""
         fields = {name: values[-1] for name, values in parse_qs(address.rpartition("#")[2]).items()}
+        if not fields and address and not address.rstrip("#").endswith(".html"):
+            raise Misuse(f"{display_text(address)[:40]} is no address of map.html; copy it: #v=x,y,width")
         place = None
         if "v" in fields:
             numbers = fields["v"].split(",")
@@ -95,7 +97,10 @@ class _Drawing:
         self.at = np.asarray(data["row"])
         columns = rows.columns()
         schemes = row_schemes(data, columns, frame.facts.kinds)
-        self.scheme: Scheme = next((s for s in schemes if s["name"] == view.colour), first_scheme(schemes))
+        named = {scheme["name"]: scheme for scheme in schemes}
+        if view.colour and view.colour not in named:
+            raise Misuse(f"c={display_text(view.colour)[:40]} is no colouring of this map; it has {', '.join(named)}")
+        self.scheme: Scheme = named[view.colour] if view.colour else first_scheme(schemes)
         entries = legend_entries(schemes, data, columns)
         self.entry = entries[self.scheme["name"]]
         self.shown: Bool[np.ndarray, " n"] = np.ones(len(xy), bool)

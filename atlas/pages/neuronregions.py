@@ -14,13 +14,11 @@ from jaxtyping import Float, Float32, Int64
 from scipy.sparse import csr_matrix
 from sklearn.cluster import KMeans
 
-from atlas.analysis.phrases import term_carriers, term_enrichment
+from atlas.analysis.phrases import FALSE_NAMES, FEWEST_NAMED, term_carriers, term_enrichment
 from atlas.pages.regions import Region, central_member
 
 REGIONS_A_LEVEL = (8, 24, 80)  # regions at each level, coarse to fine
 REGION_NEURONS = 6  # neurons in a region at least, on average
-NAMED_NEURONS = 3  # neurons with a term at least, for it to be a name
-FALSE_NAMES = 0.5  # expected names of a level, at most, if labels were at random
 NAME_TERMS = 2  # terms in a name, at most
 
 
@@ -71,14 +69,14 @@ def terms_of_neurons(labels: Sequence[Sequence[str]]) -> tuple[csr_matrix, list[
     carried, terms = term_carriers(flat)
     owns = csr_matrix((np.ones(len(flat), np.float32), (owner, np.arange(len(flat)))), (len(labels), len(flat)))
     found = csr_matrix(csr_matrix(owns @ carried).minimum(1))
-    enough = np.flatnonzero(np.asarray(found.sum(axis=0)).ravel() >= NAMED_NEURONS)
+    enough = np.flatnonzero(np.asarray(found.sum(axis=0)).ravel() >= FEWEST_NAMED)
     return found[:, enough], [terms[t] for t in enough]
 
 
 def region_terms(codes: Int64[np.ndarray, " u"], carried: csr_matrix, terms: list[str]) -> list[list[int]]:
     """The terms that name every region of a level, none where none is significant; no two regions share a word."""
     there, p = term_enrichment(codes, carried)
-    own = (p * p.size < FALSE_NAMES) & (there >= NAMED_NEURONS)
+    own = (p * p.size < FALSE_NAMES) & (there >= FEWEST_NAMED)
     found: list[list[int]] = [[] for _ in p]
     taken: set[str] = set()
     for c, t in sorted(zip(*np.nonzero(own), strict=True), key=lambda at: (p[at], terms[at[1]])):

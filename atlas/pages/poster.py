@@ -74,11 +74,12 @@ def poster_verdict(ticks: list[Tick]) -> str:
     made = [tick.holds for tick in ticks if tick.holds is not None]
     if not made:
         return ""
-    held, known = sum(made), f"{len(made)} check{'s' if len(made) > 1 else ''}"
+    held, of = sum(made), f"of {len(made)} check{'s' if len(made) > 1 else ''}"
+    speaks = f"speak{'' if held > 1 else 's'} for this name"
     if held == len(made) > 1:
-        return f"All {known} hold: this name is well founded"
-    count = f"{held or 'None'} of {known} {'hold' if held > 1 else 'holds'}"
-    return f"{count}: {'this name is likely' if 2 * held > len(made) > 1 else 'doubt this name'}"
+        return f"All {len(made)} checks speak for this name"
+    doubt = "" if 2 * held > len(made) > 1 else ": doubt it"
+    return f"{held or 'None'} {of} {speaks}{doubt}"
 
 
 def pictures_of(neurons: Neurons, neuron: int, thing: str) -> tuple[int, int]:

@@ -15,11 +15,11 @@ from PIL import Image
 
 from atlas.errors import Refused
 from atlas.sources.archives import split_of_path
-from atlas.sources.cells import BYTES_NAMES, PATH_NAMES, decode_cell, decode_encoded, holds_encoded
 from atlas.sources.columns import column_roles, plain_name, roles_in_words
 from atlas.sources.decoding import Unreadable, free_memory
 from atlas.sources.imagefile import PathFinder, image_file_item
 from atlas.sources.items import Item, Note, image_item, only_items, printable_line, refused_item, size_and_mtime
+from atlas.sources.tablepictures import BYTES_NAMES, PATH_NAMES, decode_cell, decode_encoded, holds_encoded
 from atlas.sources.values import cell_texts
 
 COLUMNAR_SUFFIXES = (".parquet", ".pq", ".arrow", ".feather")

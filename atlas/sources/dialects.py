@@ -6,11 +6,11 @@ Every row of the file is a row or a reject with its line number: none is lost, a
 import csv
 import re
 import sys
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import StringIO
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 
 from atlas.sources.columns import ROLES, is_address, looks_like_picture, plain_name
@@ -129,11 +129,10 @@ def _csv_rows(file: Path, layout: Dialect) -> Iterator[tuple[int, Row]]:
 
 def _distinct_names(columns: list[str]) -> list[str]:
     """The names of the columns; a repeated one gets a number, so that no column hides another."""
-    seen: Counter[str] = Counter()
-    named = []
+    named: list[str] = []
     for column in columns:
-        seen[column] += 1
-        named.append(f"{column} ({seen[column]})" if column and seen[column] > 1 else column)
+        numbers = (f"{column} ({number})" for number in count(2))
+        named.append(next(name for name in numbers if name not in columns + named) if column in named else column)
     return named
 
 

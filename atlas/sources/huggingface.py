@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from atlas.errors import Refused
-from atlas.sources.cells import decode_cell
 from atlas.sources.columns import column_roles, roles_in_words
 from atlas.sources.items import Item, Note, image_item, only_items, printable_line
+from atlas.sources.tablepictures import decode_cell
 from atlas.sources.values import cell_texts
 
 if TYPE_CHECKING:

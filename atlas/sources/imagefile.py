@@ -29,9 +29,9 @@ def image_file_item(id: str, spec: str, path: Path, texts: Mapping[str, Sequence
 
 
 class PathFinder:
-    """Finds the files that a table names: in the table's folder, in a folder inside that, or in a folder beside it.
+    """Finds the files that a table names. They lie in its folder, in a folder inside it, or in one beside it.
 
-    Names may lack their suffix, be written on another system, or as addresses of files.
+    A name may lack its suffix, be written as on another system, or be the address of a file (file://).
     """
 
     def __init__(self, home: Path):

@@ -9,12 +9,12 @@ from functools import partial
 from pathlib import Path
 
 from atlas.errors import Refused
-from atlas.sources.cells import cell_of_struct, decode_encoded, holds_encoded
 from atlas.sources.columns import IDS, ROLES, column_roles, is_address, looks_like_picture, plain_name, roles_in_words
 from atlas.sources.dialects import SEPARATORS, Dialect, names_columns, quoted_cells, table_dialect, table_rows
 from atlas.sources.imagefile import PathFinder, image_file_item
 from atlas.sources.items import Distinct, Item, Note, image_item, only_items, printable_line, refused_item
 from atlas.sources.records import BadRow, Row
+from atlas.sources.tablepictures import cell_of_struct, decode_encoded, holds_encoded
 from atlas.sources.textfiles import read_lines
 from atlas.sources.values import cell_texts, first_text
 

@@ -189,7 +189,7 @@
   function center(i) {
     view.x = (cells.column[i] + 0.5) / cells.grid[i];
     view.y = (cells.row[i] + 0.5) / cells.grid[i];
-    stage.scrollTo(0, 0);
+    stage.scrollTo(0, 0); // browsers scroll to what has the focus, and the stage moves by itself
     show();
   }
 
