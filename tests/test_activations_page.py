@@ -47,10 +47,14 @@ def test_zooming_in_shows_a_finer_grid_and_the_address_keeps_it(visit: Visit) ->
     box = page.locator(".stage").bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     under = "([x, y]) => document.elementFromPoint(x, y).getAttribute('aria-label')"
+    share = """(x) => { const { left, width } = document.querySelector(".grid").getBoundingClientRect();
+      return (x - left) / width; }"""
+    pointed = page.evaluate(share, x - 100)
     for _ in range(6):
         page.mouse.move(x - 100, y)
         page.mouse.wheel(0, -200)
     page.wait_for_function(f"{SHOWN}[0] === 1600")
+    assert page.evaluate(share, x - 100) == pytest.approx(pointed, abs=0.002), "what is under the pointer stays there"
     written(page, "v=")
     seen = page.evaluate(under, [x, y])
     again = visit.open(f"activations.html{page.evaluate('location.hash')}")

@@ -141,6 +141,12 @@ def test_cells_are_named_by_what_their_things_share_and_no_others():
     assert "wolf" in names[0]
     assert cover[0] >= 0.3
     assert not any(names[1:]), "chance names nothing"
+    few = [
+        *[f"{('white', 'grey', 'red', 'old')[i]} wolf" for i in range(4)],
+        *[f"ship {i}" for i in range(26)],
+        *labels[30:],
+    ]
+    assert "wolf" not in name_cells(of, few, things)[0], "all wolves are in the first cell, but most of it is ships"
     worlds = [name_cells(of, rng.permutation(labels).tolist(), things)[0] for _ in range(20)]
     assert sum(any(names) for names in worlds) <= 4  # half of a name is expected in all cells of a world, at most
     alike = name_cells(of, labels, np.where(things < 30, 0, things))  # the thirty are variants of one thing

@@ -119,6 +119,15 @@ def test_few_images_have_cells_too(images: int, tmp_path: Path) -> None:
     assert min(cell["count"] for cell in cells) >= min(images, 5)
 
 
+def test_blank_patches_are_left_out_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = fake_store(tmp_path / "half", images=40, words=0, texts=0, derived=False)
+    blank = {store.thumb(row) for row in store.positions("image").tolist()[::2]}
+    monkeypatch.setattr("atlas.analysis.cells.is_blank", lambda thumb, *_: thumb in blank)
+    cells = pq.read_table(derivation.lay_out_cells(store) / "cells.parquet")["members"].to_pylist()
+    assert store.recipe(part("layout/cells"))["blank"] >= 20
+    assert not [row for members in cells for row in members if store.thumb(row) in blank]
+
+
 def test_nothing_current_is_derived_again(store: atlas.Store, clip: atlas.Clip) -> None:
     assert derivation.derive(store, clip) == []
 

@@ -49,6 +49,11 @@ def test_two_selections_are_compared_and_an_address_keeps_both(visit: Visit) -> 
     heads.nth(1).wait_for()
     assert page.get_by_text(f"Beside the {first} selected earlier").is_visible()
     said = page.locator(".apart").inner_text()
+    beyond = """(each) => { each.textContent = "10,411 of 12,345, by chance 1,234";
+      return each.getBoundingClientRect().right > each.closest(".apart > div").getBoundingClientRect().right + 1; }"""
+    lines = page.locator(".apart .line small")
+    assert lines.count() > 2
+    assert not any(line.evaluate(beyond) for line in lines.all()), "no figure runs into the other column"
     page = visit.open(f"map.html{shown_hash(page)}")
     heads.nth(1).wait_for()
     assert page.locator(".apart").inner_text() == said

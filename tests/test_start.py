@@ -68,6 +68,26 @@ def test_a_card_checks_a_name_by_pictures_words_and_switching(planted: Neurons) 
 
 
 @pytest.mark.parametrize(
+    ("shown", "could", "holds"),
+    [
+        (0, 0, None),
+        (1, 1, True),
+        (1, 7, False),
+        (2, 7, True),
+        (1, 8, False),
+        (2, 8, True),
+        (5, 24, False),
+        (6, 24, True),
+    ],
+)
+def test_a_quarter_of_the_pictures_that_could_show_a_thing_is_asked(
+    planted: Neurons, monkeypatch: pytest.MonkeyPatch, shown: int, could: int, holds: bool | None
+) -> None:
+    monkeypatch.setattr("atlas.pages.poster.pictures_of", lambda *_: (shown, could))
+    assert poster_ticks(planted, 2)[0].holds is holds
+
+
+@pytest.mark.parametrize(
     ("checks", "said"),
     [
         ((True, True, True), "All 3 checks speak for this name"),
