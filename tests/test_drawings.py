@@ -197,7 +197,9 @@ def tiles(whole: Image.Image, name: str) -> np.ndarray:
     return np.stack([a[y : y + h, x : x + w] for y, x in corners])
 
 
-@pytest.mark.parametrize("name", list(DRAWINGS))
+@pytest.mark.parametrize(
+    "name", [name if name in ("map", "table") else pytest.param(name, marks=pytest.mark.slow) for name in DRAWINGS]
+)
 def test_drawings_look_as_they_did(name: str, request: pytest.FixtureRequest) -> None:
     browser = None if name == "map" else request.getfixturevalue("browser")
     kept = Image.open(PICTURES / f"{name}.webp").convert("RGB")

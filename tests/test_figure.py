@@ -22,7 +22,7 @@ from decompose.pages.sum_figure import write_sum_figure
 from tests.fakes import HOSTILE, fake_store
 
 
-@pytest.mark.parametrize("kind", ["pdf", "svg", "png"])
+@pytest.mark.parametrize("kind", [pytest.param("pdf", marks=pytest.mark.slow), "svg", "png"])
 def test_a_figure_is_the_same_again(told_store: Store, tmp_path: Path, kind: str) -> None:
     file = write_figure(told_store, [3, 4, 3], tmp_path / f"a.{kind}", dpi=50)
     before = file.read_bytes()

@@ -51,6 +51,7 @@ def without_the_model(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
+@pytest.mark.slow
 def test_the_second_answer_is_the_first_and_needs_no_model(
     place: Path, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
 ) -> None:

@@ -111,6 +111,7 @@ def test_the_sentence_has_the_figures_of_the_layout() -> None:
     assert joined_sentence({}) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kinds", [{"words": 0, "texts": 0}])
 def test_pictures_alone_have_no_words(tmp_path: Any, browser: Any, kinds: dict[str, int]) -> None:
     site = write_site(fake_store(tmp_path / "alone", images=20, **kinds)).parent

@@ -76,6 +76,7 @@ def test_a_card_shows_everything_that_is_known(visit: Visit, store: Store) -> No
     assert page.locator(".scroll :is(th, td, td bdi)").evaluate_all(UNBROKEN)
 
 
+@pytest.mark.slow
 def test_a_card_says_what_was_not_made_and_how_to_make_it(tmp_path: Path, browser: Any) -> None:
     store = fake_store(tmp_path / "demo", texts=0, neurons=2)
     page = browser.new_page()

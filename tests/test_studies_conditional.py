@@ -241,6 +241,7 @@ def test_p_is_the_rank_among_untrained_neurons_where_stimuli_are_alike(
     assert least <= beside.p_untrained <= most
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_the_labelling_page_by_keyboard(
     made: Store, tmp_path: Path, browser: object, capsys: pytest.CaptureFixture[str]

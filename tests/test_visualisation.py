@@ -59,6 +59,7 @@ def test_a_drawing_is_the_same_again_and_beside_others(clip):
     assert alike(alone, visualise(clip, NEURONS[1], **few, seed=1)[0]) < 0.92
 
 
+@pytest.mark.slow
 def test_a_direction_of_any_length_is_drawn_as_its_neuron_is(clip):
     few = {"steps": 3 * EARLY, "style": LIGHT}
     D = np.zeros((1, clip.neurons), np.float32)
