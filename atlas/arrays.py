@@ -2,8 +2,9 @@
 
 import functools
 import inspect
+import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar, get_args
 
 import numpy as np
 
@@ -12,25 +13,28 @@ from atlas.errors import Refused
 P = ParamSpec("P")
 R = TypeVar("R")
 Numbers = Literal[1, 2, "positions", "marks", "whole numbers"]
-Wanted = Numbers | Literal["texts", "whole number"]
+Number = Literal["number", "whole number"]
+Wanted = Numbers | Number | Literal["texts"]
 _TWO = "two axes, rows and columns"
 _AXES = {1: "one axis", "marks": "one axis", "whole numbers": "one axis", 2: _TWO, "positions": _TWO}
 
 
 def accepts(**wanted: Wanted) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Decorator: these arguments may be anything that holds numbers (with one or two axes), positions (two axes), whole
-    numbers (one axis), one whole number, marks (true or false, one axis) or texts.
+    numbers (one axis), one number, one whole number, marks (true or false, one axis) or texts.
 
-    The function gets NumPy arrays and lists of text. An argument that cannot be one is refused, and named.
+    The function gets NumPy arrays and lists of text. An argument that cannot be one is refused, and named; so is one
+    that the signature calls an int or a float and that is none.
     """
 
     def mark(function: Callable[P, R]) -> Callable[P, R]:
         signature = inspect.signature(function)
+        kinds = _single_numbers(signature) | wanted
 
         @functools.wraps(function)
         def call(*args: P.args, **options: P.kwargs) -> R:
             given = signature.bind(*args, **options)
-            for name, kind in wanted.items():
+            for name, kind in kinds.items():
                 value = given.arguments.get(name)
                 if value is not None or (name in given.arguments and signature.parameters[name].default is not None):
                     given.arguments[name] = _given(value, kind, name)
@@ -41,10 +45,20 @@ def accepts(**wanted: Wanted) -> Callable[[Callable[P, R]], Callable[P, R]]:
     return mark
 
 
+def _single_numbers(signature: inspect.Signature) -> dict[str, Wanted]:
+    """The arguments that are annotated as int or float, or as one of them or None."""
+    found: dict[str, Wanted] = {}
+    for name, parameter in signature.parameters.items():
+        types = {*(get_args(parameter.annotation) or [parameter.annotation])} - {type(None)}
+        if types and types <= {int, float}:
+            found[name] = "number" if float in types else "whole number"
+    return found
+
+
 def _given(value: object, kind: Wanted, name: str) -> object:
     if kind == "texts":
         return given_texts(value, name)
-    return given_number(value, name) if kind == "whole number" else given_array(value, kind, name)
+    return given_number(value, kind, name) if kind in ("number", "whole number") else given_array(value, kind, name)
 
 
 def given_array(value: object, kind: Numbers, name: str) -> object:
@@ -81,14 +95,15 @@ def _with_axes(found: object, kind: Numbers, name: str) -> object:
     return found
 
 
-def given_number(value: object, name: str) -> Any:
-    """A single whole number, of Python, NumPy or torch, as an int; objects that are no number as they are."""
+def given_number(value: object, kind: Number, name: str) -> Any:
+    """A single number, of Python, NumPy or torch, as one of Python; objects that are no number as they are."""
     found = without_tensor(value)
     found = found.item() if isinstance(found, np.ndarray | np.generic) and found.size == 1 else found
-    if isinstance(found, int) and not isinstance(found, bool):
+    fits = isinstance(found, int) or (kind == "number" and isinstance(found, float) and not math.isnan(found))
+    if fits and not isinstance(found, bool):
         return found
     if found is None or isinstance(found, str | bytes | bool | float | list | tuple | dict | np.ndarray):
-        raise Refused(f"{name} is {str(value)[:40]!r}, and a whole number is needed")
+        raise Refused(f"{name} is {str(value)[:40]!r}, and a {kind} is needed")
     return value
 
 

@@ -103,7 +103,7 @@ def match_neurons(A: Rows, B: Rows, shuffles: int = _ROW_SHUFFLES, seed: int = 0
 
 def checked_neuron(neuron: int, count: int, where: str, what: str = "neuron") -> int:
     """The neuron's number. Raises Refused if there is no such neuron."""
-    neuron = given_number(neuron, what)
+    neuron = given_number(neuron, "whole number", what)
     if not 0 <= neuron < count:
         raise Refused(f"{what} {neuron} is out of range: {where} has {what}s 0 to {count - 1}")
     return neuron

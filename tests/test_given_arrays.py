@@ -252,6 +252,33 @@ def test_numbers_of_factors_neurons_and_folds(A):
         Directions.neurons([1.7], 8)
 
 
+NUMBERS = {  # by argument: a call that takes it, and what it needs
+    "max_mb": (lambda A, x: atlas.pages.write_points("page.html", A[:, :2], ["a"] * 40, max_mb=x), "number"),
+    "min_dist": (lambda A, x: atlas.project(A, min_dist=x), "number"),
+    "n_neighbors": (lambda A, x: atlas.project(A, n_neighbors=x), "whole number"),
+    "penalty": (lambda A, x: decompose.solve_sparse(A, A, penalty=x), "number"),
+    "k": (lambda A, x: decompose.compare_neurons(A, 1, k=x), "whole number"),
+    "folds": (lambda A, x: decompose.held_out(fitted_nmf(), A, x), "whole number"),
+    "scale": (lambda A, x: decompose.label_activations(A, ["a"], A[:1], A, scale=x), "number"),
+}
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_number_that_is_none_is_named(A, name):
+    call, kind = NUMBERS[name]
+    for given in ("25", float("nan"), [1, 2], True, *([2.5] if kind == "whole number" else [])):
+        with pytest.raises(Refused, match=rf"^{name} is .*, and a {kind} is needed$"):
+            call(A, given)
+
+
+def test_a_number_of_any_library_is_one(A):
+    for five in (5, np.int64(5), torch.tensor(5), np.array([5])):
+        assert decompose.compare_neurons(A, 1, k=five).num_rows == 5
+    found = decompose.solve_sparse(A[:3], A[3:], penalty=0.1)
+    for penalty in (np.float32(0.1), torch.tensor(0.1), np.float64(0.1)):
+        np.testing.assert_allclose(decompose.solve_sparse(A[:3], A[3:], penalty=penalty), found, atol=1e-6)
+
+
 @pytest.mark.parametrize("call", [
     lambda A: atlas.Index.build(A), lambda A: Directions.components(A), lambda A: decompose.held_out(fitted_nmf(), A),
     lambda A: decompose.compare_neurons(A, 1), lambda A: Directions.neurons([1], 6).activations(A),

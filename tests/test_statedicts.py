@@ -176,6 +176,24 @@ def test_a_file_that_was_cut_and_a_tokenizer_that_is_missing_are_one_line(tmp_pa
         weights.find_tokenizer("ViT-B-16-SigLIP", None)
 
 
+@pytest.mark.slow  # transformers takes seconds to import
+def test_the_files_of_a_tokenizer_lie_beside_the_checkpoint(tmp_path):
+    tokenizers, transformers = pytest.importorskip("tokenizers"), pytest.importorskip("transformers")
+    ids = {word: i for i, word in enumerate(["<pad>", "</s>", "<unk>", "a", "photo", "of", "cat", "dog"])}
+    own = tokenizers.Tokenizer(tokenizers.models.WordLevel(ids, unk_token="<unk>"))
+    own.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    special = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    transformers.PreTrainedTokenizerFast(tokenizer_object=own, **special).save_pretrained(tmp_path)
+    (tmp_path / "weights.safetensors").touch()
+    for pretrained in (tmp_path, tmp_path / "weights.safetensors"):
+        found = weights.find_tokenizer("ViT-B-16-SigLIP", pretrained)(["a photo of a dog", "cat"])
+        assert found.shape == (2, 64)
+        assert [row[row > 2].tolist() for row in found] == [[3, 4, 5, 3, 7], [6]]
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(Refused, match="no tokenizer for ViT-B-16-SigLIP"):
+        weights.find_tokenizer("ViT-B-16-SigLIP", tmp_path)
+
+
 @pytest.mark.parametrize("length", [0x0288, 0x4B50, 0x0280])  # the first bytes of msgpack, a zip and a pickle
 def test_a_safetensors_file_is_told_by_its_header_whatever_its_length_begins_with(tmp_path, length):
     header = b'{"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'.ljust(length)

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from atlas.analysis import parts
+from atlas.arrays import accepts
 from atlas.errors import Refused
 from atlas.pages import budget, thumbnails
 from atlas.pages.bundle import inline_assets
@@ -49,6 +50,7 @@ SINGLE_PAGE = "map.html"  # the map as a single file
 LISTED_BYTES = 150  # bytes of made.json for each file
 
 
+@accepts()
 def write_site(store: Store, max_mb: float | int = budget.DEFAULT_MAX_MB, single_file: bool = False) -> Path:
     """Write a Store's site: index.html, map.html, neurons.html and the neurons' cards, activations.html, about.html.
 
