@@ -183,7 +183,9 @@ def test_planted_carriers_give_the_answers_back_and_matched_neurons_do_not(mini:
     assert (found.images, found.chosen_on) == (6, 6)
     assert found.clean - found.attacked > 0.6
     assert found.ablated > np.mean(found.matched) + 0.3
-    assert found.p == 1 / 20
+    assert found.wrong > found.wrong_ablated + 0.3
+    assert found.wrong_ablated < np.mean(found.wrong_matched) - 0.3
+    assert found.p == found.p_wrong == 1 / 20
     assert found.regained == (found.ablated - found.attacked) / (found.clean - found.attacked)
     assert find_carriers(mini, pixels, attacked, A0, A1, judge, right, right, held) is None
 
@@ -228,12 +230,18 @@ def test_stroop_has_the_papers_images_and_the_word_is_carried(mini: Clip) -> Non
     assert study.carriers.images == study.carriers.chosen_on == 49
 
 
-CARRIED = Carriers((1,), (0.5,), 0.9, 0.5, 0.7, (0.5, 0.6), 0.9, 0.3, chosen_on=4, images=28)
+CARRIED = Carriers(
+    *((1,), (0.5,), 0.9, 0.5, 0.7, (0.5, 0.6), 0.9, 0.3), *(0.4, 0.1, (0.3, 0.4), 0.33), chosen_on=4, images=28
+)
 
 
 def test_what_carriers_were_measured_on_is_said() -> None:
     assert "On 28 pairs of another image and a text 90" in carrier_text(CARRIED)
-    assert "On 28 other images 90" in stroop_carrier_text(CARRIED)
+    assert "On these images 90" in (said := stroop_carrier_text(CARRIED))
+    assert said.startswith(
+        "The answer is the word in 40 % of 28 other images. With these neurons ablated it is the word"
+    )
+    assert "ablated it is the word in 10.0 %; with matched neurons in 35.0 % (30.2 to 39.8; 2 sets, p 0.330). On" in said
 
 
 def test_searched_texts_are_ordered_by_one_half_and_measured_on_the_other(

@@ -43,15 +43,22 @@ def stroop_page(study: StroopStudy, model: str, rows: Sequence[Record]) -> str:
 
 
 def stroop_carrier_text(found: Carriers) -> str:
-    """What ablation does to the Stroop test, whose images differ in the word too."""
-    return carrier_text(found, "other images")
+    """What ablation does to the answers of the Stroop test, in words: how often they are the word, and right."""
+    low, high = np.percentile(found.wrong_matched, (2.5, 97.5))
+    return (
+        f"The answer is the word in {percent(found.wrong)} % of {found.images:,} other images. With these neurons "
+        f"ablated it is the word in {percent(found.wrong_ablated)} %; with matched neurons in "
+        f"{percent(float(np.mean(found.wrong_matched)))} % ({percent(float(low))} to {percent(float(high))}; "
+        f"{len(found.wrong_matched)} sets, p {found.p_wrong:.3f}). " + carrier_text(found, "these images")
+    )
 
 
-def carrier_text(found: Carriers, of: str = "pairs of another image and a text") -> str:
-    """What ablation does, in words. `of`: what the shares were measured on."""
+def carrier_text(found: Carriers, on: str = "") -> str:
+    """What ablation does, in words. `on`: what the shares were measured on."""
+    on = on or f"{found.images:,} pairs of another image and a text"
     low, high = np.percentile(found.matched, (2.5, 97.5))
     return (
-        f"On {found.images:,} {of} {percent(found.clean)} % of the answers are right without the text and "
+        f"On {on} {percent(found.clean)} % of the answers are right without the text and "
         f"{percent(found.attacked)} % with it. With these neurons ablated {percent(found.ablated)} % are right with "
         f"the text, and {percent(found.clean_ablated)} % without it. Matched neurons give "
         f"{percent(float(np.mean(found.matched)))} % ({percent(float(low))} to {percent(float(high))}); "

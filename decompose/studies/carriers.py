@@ -25,15 +25,17 @@ class Carriers:
     """Neurons, and how many answers are right when they are ablated, beside sets of matched neurons."""
 
     neurons: tuple[int, ...]
-    contributions: tuple[
-        float, ...
-    ]  # to the wrong answer's margin, mean over the images that the neurons were chosen on
+    contributions: tuple[float, ...]  # to the wrong answer's margin, mean over the images they were chosen on
     clean: float  # share right without the text
     attacked: float  # share right with the text
     ablated: float  # share right with the text and the neurons ablated
     matched: tuple[float, ...]  # the same for each set of matched neurons
     clean_ablated: float  # share right without the text, with the neurons ablated
     p: float  # rank of `ablated` among the matched sets
+    wrong: float  # share of answers that are the wrong one, with the text
+    wrong_ablated: float  # the same with the neurons ablated
+    wrong_matched: tuple[float, ...]  # the same for each set of matched neurons
+    p_wrong: float  # rank of `wrong_ablated` among the matched sets, where a smaller share ranks higher
     chosen_on: int  # wrong answers that the neurons were chosen on
     images: int  # other ones, on which all shares were measured; of attacks, pairs of an image and a text
 
@@ -73,7 +75,8 @@ def find_carriers(
 ) -> Carriers | None:
     """The k neurons that add most to the wrong answers, and their ablation, measured on the images `held`.
 
-    `wrong`: the answer with the text, where it equals `right` the image was not flipped and nothing is chosen by it.
+    `wrong`: the answer that is given with the text, or that the text names; where it equals `right` the image was not
+    flipped, and nothing is chosen by it.
     Neurons are chosen on the flipped images outside `held`. p is never below 1 / (sets + 1). None if no image outside
     `held` was flipped, so that there is nothing to choose by.
     """
@@ -87,8 +90,9 @@ def find_carriers(
     masks = np.ones((1 + len(groups), clip.neurons), bool)
     for row, group in zip(masks[1:], groups, strict=True):
         row[group] = False
-    E = ablated_embeddings(clip, attacked[held], masks)
-    shares = (classifier.choose_classes(E) == right[held, None]).mean(0)
+    said = classifier.choose_classes(ablated_embeddings(clip, attacked[held], masks))
+    shares = (said == right[held, None]).mean(0)
+    lost = ((said == wrong[held, None]) & (wrong != right)[held, None]).mean(0)
     alone = (classifier.choose_classes(ablated_embeddings(clip, clean[held], masks[:2])) == right[held, None]).mean(0)
     return Carriers(
         tuple(top.tolist()),
@@ -99,6 +103,10 @@ def find_carriers(
         matched=tuple(shares[2:].tolist()),
         clean_ablated=float(alone[1]),
         p=float(p_values(shares[1:2], shares[2:])[0]),
+        wrong=float(lost[0]),
+        wrong_ablated=float(lost[1]),
+        wrong_matched=tuple(lost[2:].tolist()),
+        p_wrong=float(p_values(-lost[1:2], -lost[2:])[0]),
         chosen_on=int(flipped.sum()),
         images=int(held.sum()),
     )
