@@ -237,11 +237,10 @@ CARRIED = Carriers(
 
 def test_what_carriers_were_measured_on_is_said() -> None:
     assert "On 28 pairs of another image and a text 90" in carrier_text(CARRIED)
-    assert "On these images 90" in (said := stroop_carrier_text(CARRIED))
-    assert said.startswith(
-        "The answer is the word in 40 % of 28 other images. With these neurons ablated it is the word"
+    assert stroop_carrier_text(CARRIED).startswith(
+        "The answer is the word in 40.0 % of 28 other images. With these neurons ablated it is the word in 10.0 %; "
+        "with matched neurons in 35.0 % (30.2 to 39.8; 2 sets, p 0.330). On these images 90.0 % of the answers are right"
     )
-    assert "ablated it is the word in 10.0 %; with matched neurons in 35.0 % (30.2 to 39.8; 2 sets, p 0.330). On" in said
 
 
 def test_searched_texts_are_ordered_by_one_half_and_measured_on_the_other(
