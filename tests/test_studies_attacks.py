@@ -239,7 +239,7 @@ def test_what_carriers_were_measured_on_is_said() -> None:
     assert "On 28 pairs of another image and a text 90" in carrier_text(CARRIED)
     assert stroop_carrier_text(CARRIED).startswith(
         "The answer is the word in 40.0 % of 28 other images. With these neurons ablated it is the word in 10.0 %; "
-        "with matched neurons in 35.0 % (30.2 to 39.8; 2 sets, p 0.330). On these images 90.0 % of the answers are right"
+        "with matched neurons in 35.0 % (30.2 to 39.8; 2 sets, p 0.330). On these images 90.0 % of the answers are"
     )
 
 
