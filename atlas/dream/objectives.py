@@ -42,6 +42,12 @@ class ModelView:
         parts = zip(self.A.split(size), self.E.split(size), strict=True)
         return [ModelView(A, E, {}, self.rectified) for A, E in parts]
 
+    @classmethod
+    def joined(cls, parts: Sequence["ModelView"]) -> "ModelView":
+        """The views of several batches as one, without lower layers."""
+        A, E = (torch.cat([getattr(part, name) for part in parts]) for name in ("A", "E"))
+        return cls(A, E, {}, parts[0].rectified)
+
 
 _OfImages = Callable[[ModelView], Tensor]  # a number for each image (n,)
 

@@ -134,7 +134,8 @@ class Prior:
     ) -> "Prior":
         """Learn from real images `x` (0 to 1), the same number for each of k targets, seen in random views.
 
-        `objective`: of this batch. `times`: the floor, relative to the image on which the measure is largest.
+        What is learnt of a target does not depend on the others. `objective`: of this batch. `times`: the floor,
+        relative to the image on which the measure is largest.
         """
         random, found = torch.Generator().manual_seed(_SEED), dict[str, Tensor]()
         paths = [PIXELS, *prior_layers(clip)]
@@ -142,18 +143,22 @@ class Prior:
         ground = torch.tensor((style or ImageStyle()).ground, device=x.device).view(3, 1, 1)
         with torch.no_grad():
             for _ in range(_VIEWS_LEARNT):
-                views = affine_views(x, x.shape[-1], ground, torch.rand(4, len(x), generator=random))
-                seen = view_through(clip, views, tower, paths)
-                measured.append(objective.measure(seen))
-                for path, each in sort_maps(clip, seen, paths, ground).items():
-                    found[path] = found.get(path, 0) + each.unflatten(0, (k, -1)).mean(1) / _VIEWS_LEARNT
+                random_view, seen = torch.rand(4, len(x) // k, generator=random), []
+                for i, own in enumerate(
+                    x.unflatten(0, (k, -1))
+                ):  # a pass each: numbers differ with the size of a batch
+                    views = affine_views(own, x.shape[-1], ground, random_view)
+                    seen.append(view_through(clip, views, tower, paths))
+                    for path, maps in sort_maps(clip, seen[-1], paths, ground).items():
+                        found.setdefault(path, maps.new_zeros(k, *maps.shape[1:]))[i] += maps.mean(0) / _VIEWS_LEARNT
+                measured.append(objective.measure(ModelView.joined(seen)))
         best = torch.stack(measured).mean(0).unflatten(0, (k, -1)).amax(1)
         return cls(found, best, (times * best).clamp(min=_TINY), ground)
 
-    def part(self, first: int, size: int) -> "Prior":
-        """The prior of some of the targets."""
-        maps = {path: each[first : first + size] for path, each in self.sorted_maps.items()}
-        return Prior(maps, self.best[first : first + size], self.floor[first : first + size], self.ground)
+    def part(self, targets: Sequence[int]) -> "Prior":
+        """The prior of some of the targets, by their positions."""
+        maps = {path: each[targets] for path, each in self.sorted_maps.items()}
+        return Prior(maps, self.best[targets], self.floor[targets], self.ground)
 
 
 def like_real(clip: Clip, objective: ImageObjective, prior: Prior, repeats: int = 1) -> ImageObjective:
