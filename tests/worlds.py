@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.stats import binomtest, false_discovery_control
 
+from decompose.enrichment import CaptionNull
 from decompose.evidence import (
-    CaptionNull,
     Evidence,
     ImageNull,
     basis_evidence,
