@@ -84,7 +84,13 @@ def test_a_neuron_whose_things_are_alike_is_judged_beside_random_directions() ->
 
 
 def test_a_neuron_that_never_changes_shows_nothing() -> None:
-    world = planted(0)
-    silent = np.zeros((len(world.A), 40), np.float32)
-    silent[:, 1:] = world.A[:, :39]
-    assert captions_of(world, silent, silent)[0] == 1
+    """Even where all the things that stand for its strongest ones carry one label."""
+    random = np.random.default_rng(0)
+    A = random.gamma(2, size=(400, 40)).astype(np.float32)
+    A[:, 0] = 0
+    answers, rows = Responses(A), np.arange(400)
+    top = strongest_things(answers, Things("image", rows, ("",), np.zeros_like(rows)), 24)
+    things = Things("image", rows, ("cat", "dog"), np.where(np.isin(rows, top[0]), 0, 1))
+    found = caption_evidence(answers, things, top, ["cat", "dog"])
+    assert found.least[0] == 1
+    assert found.p[0].min() == 1
