@@ -24,7 +24,7 @@ def least_p(names: list[str], label: str) -> float:
     total = sum(label in name.split() for name in NAMES)
     counts = np.cumsum([label in name.split() for name in names])
     found = [hypergeom.sf(c - 1, len(NAMES), total, n) for n, c in enumerate(counts, 1) if c]
-    return min(found, default=1.0) if total > 1 else 1.0
+    return float(min(found, default=1.0)) if total > 1 else 1.0
 
 
 def test_enrichment_is_the_least_p_over_the_first_things(things: Things) -> None:
