@@ -13,7 +13,7 @@ from atlas.model.clip import Clip
 from atlas.store.store import Store
 from decompose.attribution import check_model
 from decompose.defaults import FALSE_RATE, NULL_DRAWS
-from decompose.evidence import concepts_in
+from decompose.enrichment import concepts_in
 from decompose.prompting import Templates, concept_embeddings
 from decompose.renderings import display_texts, without_tone
 from decompose.responses import check_rows

@@ -10,22 +10,20 @@ corrected for the number of texts tested:
     A (n, u) activations    E (n, e) embeddings of the rows    T (t, e) text embeddings    W (u, e) basis
 """
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.sparse import csr_array
 from scipy.special import softmax
-from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
-from atlas.analysis.significance import CosineNull, enrichment_p_values, p_values, tail_p_values
+from atlas.analysis.significance import CosineNull, tail_p_values
 from atlas.errors import Refused
-from atlas.model.directions import Directions
 from atlas.vectors import Rows, scaled_rows
 from decompose.defaults import NULL_DRAWS
-from decompose.renderings import Things, strongest_things
+from decompose.enrichment import CaptionNull, Carriers
+from decompose.renderings import Things
 from decompose.responses import RESPONSE_BLOCK, Responses, picked_rows
 
 _DRAWS_A_BLOCK = 500
@@ -33,10 +31,7 @@ _LEAST_PROBABILITY = 1e-5  # added before the logarithm: a text that no image su
 _LEAST_SHARE = 1e-4  # the same for shares of labels
 _POOL, _MEANS = 8192, 2000  # images that means of random images are drawn from, and such means of each size
 _EQUAL_ROWS = 8  # strongest rows that count alike in a mean image
-_DIRECTIONS = 2000  # random directions whose strongest things are looked at
-_LEAST_WIDTH = 32  # neurons of which random directions are drawn, at least
 _SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)  # sizes of the random sets of images
-_WORD = re.compile(r"[^\W\d_]{2,}")
 
 
 @dataclass(frozen=True)
@@ -53,84 +48,30 @@ class Evidence:
     """How far a text stands out among all texts for the neuron: standard deviations, 0 where nothing stands out."""
 
 
-def concepts_in(phrase: str) -> tuple[str, ...]:
-    """The concepts in a label: the whole label, if it is short, and its single words without stop words ("of")."""
-    words = [word for word in _WORD.findall(phrase.casefold()) if word not in ENGLISH_STOP_WORDS]
-    whole = " ".join(phrase.casefold().split())
-    return tuple(dict.fromkeys([whole] * (0 < len(whole) <= 40) + words))
-
-
 def caption_evidence(
     answers: Responses,
     things: Things,
     top: Int[np.ndarray, "u k"],
     concepts: Sequence[str],
-    null: "CaptionNull | None" = None,
+    null: CaptionNull | None = None,
 ) -> Evidence:
-    """Enrichment of labels among the strongest things, with the permutation null in closed form (hypergeometric).
+    """Enrichment of labels among the strongest things, beside random things and directions (`CaptionNull`).
 
-    A label that only one thing carries can never be significant, so it is not tested (Tarone 1990, "A modified
-    Bonferroni method for discrete data"). A neuron must have a label that is rarer in random sets of things, and among
-    the strongest things of random directions of the layer (`CaptionNull`). The score compares a label's share of the
-    neuron's activation (`weighted`) with its share of the rows, on a log scale.
+    The score compares a label's share of the neuron's activation (`weighted`) with its share of the rows, on a log
+    scale.
     """
-    (u, k), (carries, totals) = top.shape, _carriers(things, concepts)
-    null = null or CaptionNull.of(things, concepts, k, answers)
-    least, single = null.tested(_enriched(top, things, carries, totals), int((totals > 1).sum()))
-    share, alive = np.zeros((u, len(things.phrases))), np.zeros(u)
-    phrase = things.phrase[things.of]
+    carriers, phrase = Carriers.of(things, concepts), things.phrase[things.of]
+    null = null or CaptionNull.of(things, concepts, top.shape[1], answers)
+    least, single = null.tested(answers, carriers, top)
+    share, alive = np.zeros((len(top), len(things.phrases))), np.zeros(len(top))
     for rows, w in answers.weighted():
         block = csr_array((np.ones(len(rows)), (phrase[rows], np.arange(len(rows)))), (share.shape[1], len(rows)))
         share += (block @ w).T
         alive += w.sum(0)
-    share = (carries.T @ (share / np.maximum(alive, 1e-12)[:, None]).T).T
-    usual = carries.T @ np.bincount(phrase, minlength=len(things.phrases)) / len(phrase)
-    return Evidence(least, single, _standardised(np.log((share + _LEAST_SHARE) / (usual + _LEAST_SHARE)), alive > 0))
-
-
-@dataclass(frozen=True)
-class CaptionNull:
-    """Null distributions for caption evidence.
-
-    Random sets of things say what shuffled labels give. Random directions, in which every neuron counts by its
-    deviation, say what likeness gives: drawings of one name look alike, so that even the neurons of an untrained
-    network respond to several of them. For a neuron the larger p counts, for each of its labels that of random sets.
-    """
-
-    sets: Float[np.ndarray, " d"]  # -log of the smallest p of any label, of each random set, in ascending order
-    directions: Float[np.ndarray, " r"] | None  # the same of the strongest things of random directions
-
-    @classmethod
-    def of(
-        cls, things: Things, concepts: Sequence[str], k: int, answers: Responses, draws: int = NULL_DRAWS, seed: int = 0
-    ) -> "CaptionNull":
-        """The null of k strongest things; of a layer of fewer than 32 live neurons, no directions are drawn."""
-        random, (carries, totals) = np.random.default_rng(seed), _carriers(things, concepts)
-
-        def rarest(sets: Int[np.ndarray, "n k"]) -> Float[np.ndarray, " n"]:
-            return _surprise(_enriched(sets, things, carries, totals).min(1))
-
-        sizes, k = draw_blocks(draws), min(k, len(things))
-        drawn = (random.random((n, len(things)), np.float32).argpartition(k - 1, axis=1)[:, :k] for n in sizes)
-        sets = np.sort(np.concatenate([rarest(each) for each in drawn]))
-        whole = Responses(answers.array)  # `answers` may be of some neurons, or of directions
-        deviation = whole.deviation()
-        if np.count_nonzero(deviation) < _LEAST_WIDTH:
-            return cls(sets, None)
-        scale = np.divide(1, deviation, out=np.zeros_like(deviation), where=deviation > 0)
-        read = random.normal(size=(min(draws, _DIRECTIONS), len(scale))).astype(np.float32) * scale
-        some = Directions(read, read, ("",) * len(read), np.zeros(len(read), np.float32))
-        return cls(sets, np.sort(rarest(strongest_things(replace(whole, directions=some), things, k))))
-
-    def tested(
-        self, p: Float[np.ndarray, "u t"], labels: int
-    ) -> tuple[Float[np.ndarray, " u"], Float[np.ndarray, "u t"]]:
-        """p-values of neurons, and of their labels by themselves, from the hypergeometric ones. `labels`: tested."""
-        best = p.min(1)
-        least = np.minimum(p_values(_surprise(best), self.sets), np.minimum(best * max(labels, 1), 1))
-        if self.directions is None:
-            return least, p
-        return np.maximum(least, tail_p_values(_surprise(best), self.directions)), p
+    share = (carriers.by_phrase.T @ (share / np.maximum(alive, 1e-12)[:, None]).T).T
+    usual = carriers.by_phrase.T @ np.bincount(phrase, minlength=len(things.phrases)) / len(phrase)
+    score = _standardised(np.log((share + _LEAST_SHARE) / (usual + _LEAST_SHARE)), alive > 0)
+    return Evidence(np.where(alive > 0, least, 1.0), np.where(alive[:, None] > 0, single, 1.0), score)
 
 
 def image_evidence(
@@ -272,40 +213,3 @@ def mean_embedding(E: Rows) -> Float[np.ndarray, " e"]:
     if not np.isfinite(total).all():
         raise Refused("the embeddings E hold numbers that are not finite; leave those rows out")
     return (total / len(E)).astype(np.float32)
-
-
-def draw_blocks(draws: int) -> list[int]:
-    """Sizes of the blocks that the null is drawn in; the first block gives the null's mean and deviation."""
-    return [min(_DRAWS_A_BLOCK, draws - start) for start in range(0, draws, _DRAWS_A_BLOCK)]
-
-
-def _surprise(p: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
-    return -np.log(np.maximum(p, 1e-300))
-
-
-def _enriched(
-    sets: Int[np.ndarray, "u k"], things: Things, carries: csr_array, totals: Int[np.ndarray, " t"]
-) -> Float[np.ndarray, "u t"]:
-    """p-values of each label in sets of k things; 1 for a label that no thing or only one thing carries."""
-    (u, k), found = sets.shape, np.ones((len(sets), len(totals)))
-    at = things.phrase[sets.ravel()], np.arange(0, u * k + 1, k)
-    strongest = csr_array((np.ones(u * k, np.int64), *at), (u, len(things.phrases)))
-    seen = csr_array(strongest @ carries, found.shape).tocoo()
-    several = totals[seen.col] > 1
-    row, column = seen.row[several], seen.col[several]
-    found[row, column] = enrichment_p_values(seen.data[several], totals[column], len(things), k)
-    return found
-
-
-def _carriers(things: Things, concepts: Sequence[str]) -> tuple[csr_array, Int[np.ndarray, " t"]]:
-    """Which names carry which concepts, and how many things carry each concept."""
-    carries = _incidence(things.phrases, concepts)
-    return carries, carries.T @ np.bincount(things.phrase, minlength=len(things.phrases))
-
-
-def _incidence(phrases: Sequence[str], concepts: Sequence[str]) -> csr_array:
-    """Which concepts each phrase contains: (phrases, t), 0 and 1."""
-    number = {concept.casefold(): i for i, concept in enumerate(concepts)}
-    pairs = [(i, number[c]) for i, phrase in enumerate(phrases) for c in concepts_in(phrase) if c in number]
-    rows, columns = np.array(pairs, np.int64).reshape(-1, 2).T
-    return csr_array((np.ones(len(rows), np.int64), (rows, columns)), (len(phrases), len(concepts)))

@@ -21,7 +21,8 @@ from atlas.model.directions import Directions
 from atlas.store.store import Store
 from atlas.vectors import Rows, scaled_rows
 from decompose.candidates import Candidates, LabelTest, LabelTesting
-from decompose.evidence import draw_blocks, mean_embedding
+from decompose.enrichment import draw_blocks
+from decompose.evidence import mean_embedding
 from decompose.prompting import Templates
 from decompose.responses import Responses, check_rows, picked_rows
 

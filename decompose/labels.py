@@ -34,13 +34,12 @@ from atlas.model.directions import Directions
 from atlas.store.store import Store
 from atlas.vectors import Rows
 from decompose.candidates import Candidates, LabelTest, LabelTesting
+from decompose.enrichment import CaptionNull, concepts_in
 from decompose.evidence import (
-    CaptionNull,
     Evidence,
     ImageNull,
     basis_evidence,
     caption_evidence,
-    concepts_in,
     direction_null,
     image_evidence,
 )
@@ -255,9 +254,17 @@ LABEL_COLUMNS = pa.schema(
 
 
 def _adjusted(found: Sequence[Evidence]) -> Float[np.ndarray, "kinds u t"]:
-    """p-values of each kind, adjusted over all texts and kinds of a neuron together (Benjamini and Hochberg 1995)."""
+    """p-values of each kind, adjusted over all texts and kinds of a neuron together (Benjamini and Hochberg 1995).
+
+    The strongest text of each kind has the neuron's own p by this kind, times the number of kinds, if that is less: so
+    a neuron that is significant has a label that is.
+    """
     p = np.stack([each.p for each in found], axis=1)
-    return np.moveaxis(false_discovery_control(p.reshape(len(p), -1), axis=1).reshape(p.shape), 1, 0)
+    adjusted = np.moveaxis(false_discovery_control(p.reshape(len(p), -1), axis=1).reshape(p.shape), 1, 0)
+    for each, own in zip(found, adjusted, strict=True):
+        strongest = np.arange(len(own)), each.p.argmin(1)
+        own[strongest] = np.minimum(own[strongest], each.least * len(found))
+    return adjusted
 
 
 def _names(found: Mapping[str, Evidence], claims: _Claims, rate: float | int) -> Iterator[list[str]]:

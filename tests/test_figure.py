@@ -14,8 +14,8 @@ from atlas.pages.figure import write_figure
 from atlas.pages.fragments import picture_tag
 from atlas.pages.mapfigure import write_map_figure
 from atlas.store.store import Store
+from decompose.enrichment import concepts_in
 from decompose.equations import Equation, Term
-from decompose.evidence import concepts_in
 from decompose.pages import covers, equations_page
 from decompose.pages.shown import shown_rows
 from decompose.pages.sum_figure import write_sum_figure

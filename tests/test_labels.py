@@ -15,12 +15,11 @@ from atlas.model.directions import Directions
 from atlas.store.shards import ROW_SCHEMA
 from atlas.store.store import Store
 from decompose.candidates import concepts_of
+from decompose.enrichment import CaptionNull, concepts_in
 from decompose.evidence import (
-    CaptionNull,
     Evidence,
     basis_evidence,
     caption_evidence,
-    concepts_in,
     direction_null,
     image_evidence,
 )

@@ -3,8 +3,13 @@
 import numpy as np
 import pytest
 
+from atlas.model.clip import Clip
+from atlas.model.untrained import untrained_clip
+from atlas.sources.builtin import emoji_source
+from decompose.enrichment import concepts_in
 from decompose.labels import label_activations
-from tests.worlds import ANSWERING, KINDS, World, noise_texts, null_shares, planted, rotated, unit
+from decompose.receipts import mean_activations
+from tests.worlds import ANSWERING, KINDS, World, noise_texts, null_shares, other_shares, planted, rotated, unit
 
 WORLDS = 8
 
@@ -21,10 +26,12 @@ def table(world: World, **given: object) -> list[dict]:
 
 
 def test_every_null_keeps_its_level() -> None:
-    for (name, kind), share in null_shares(WORLDS).items():
+    for (name, kind), share in (null_shares(WORLDS) | other_shares(WORLDS)).items():
         allowed = 0.05 + 3 * np.sqrt(0.05 * 0.95 / share.neurons) + 0.02  # neurons of one world share their texts
         assert share.p / share.neurons <= allowed, (name, kind, share)
         assert share.q / share.neurons <= 0.07, (name, kind, share)
+        if share.neurons >= 150:  # else too few to tell
+            assert share.p / share.neurons >= 0.015, (name, kind, "is judged too strictly")
 
 
 def test_what_is_planted_is_labelled_and_the_rest_is_not(worlds: list[World]) -> None:
@@ -39,7 +46,8 @@ def test_what_is_planted_is_labelled_and_the_rest_is_not(worlds: list[World]) ->
             assert kind != "dead" or row["label"] == "none"
     assert right["mono"] >= 0.9 * 4 * WORLDS
     assert right["superposed"] >= 0.9 * 4 * WORLDS
-    assert right["or"] >= 0.4 * 4 * WORLDS  # random directions of so small a layer carry many labels too: a strict null
+    assert right["or"] >= 0.6 * 4 * WORLDS  # random directions of so small a layer carry many labels too: a strict null
+    assert right["and"] >= 0.35 * 4 * WORLDS
     assert false / given <= 0.08
 
 
@@ -67,3 +75,18 @@ def test_one_direction_is_judged_as_a_thousand_are() -> None:
     assert alone.least[0] == pytest.approx(together.least[mono[0]])
     exact = basis_evidence(unit(world.T - world.T.mean(0)), world.T, null)
     assert np.median(exact.least) < 1e-4
+
+
+def test_neurons_of_an_untrained_network_get_no_labels(clip: Clip) -> None:
+    """They respond to drawings that look alike, which lie near some of the texts whatever these are."""
+    fresh = untrained_clip(clip)
+    drawings = list(emoji_source("emoji", ("Google", "Apple"), skin=False))[::8]
+    pictures = [item.load() for item in drawings if item.load]
+    names, groups = [item.label for item in drawings], [item.group for item in drawings]
+    texts = list(dict.fromkeys(word for name in names for word in concepts_in(name)))
+    A, E, T = mean_activations(fresh, pictures), fresh.encode_images(pictures), fresh.encode_texts(texts)
+    kinds = {"captions": {"captions": names, "groups": groups}, "images": {"E": E}, "basis": {"W": fresh.basis()}}
+    kinds["all"] = {name: given for each in kinds.values() for name, given in each.items()}
+    for kind, given in kinds.items():
+        labels = label_activations(A, texts, T, **given, scale=fresh.logit_scale, draws=2000)["label"].to_pylist()
+        assert np.mean([label != "none" for label in labels]) <= 0.1, kind

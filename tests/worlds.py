@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.stats import binomtest, false_discovery_control
 
+from decompose.enrichment import CaptionNull
 from decompose.evidence import (
-    CaptionNull,
     Evidence,
     ImageNull,
     basis_evidence,
@@ -19,6 +19,9 @@ from decompose.evidence import (
     direction_null,
     image_evidence,
 )
+from decompose.facets import split_activations
+from decompose.neighbours import match_neurons
+from decompose.ranking import rank_neurons
 from decompose.renderings import strongest_things, tell_things
 from decompose.responses import Responses
 
@@ -132,6 +135,12 @@ def shuffled(world: World, random: np.random.Generator) -> World:
     return replace(world, captions=tuple(random.permutation(list(world.captions)).tolist()))
 
 
+def mixed(world: World, random: np.random.Generator) -> World:
+    """Every neuron is a random mixture of all: it responds to things that are alike, and stands for none of them."""
+    scale = np.where(world.A.std(0) > 0, world.A.std(0), 1)
+    return replace(world, A=(world.A / scale @ random.normal(size=(len(scale),) * 2)).astype(np.float32))
+
+
 def as_they_are(world: World, random: np.random.Generator) -> World:
     return world
 
@@ -145,6 +154,7 @@ NULLS: tuple[tuple[str, Change, tuple[str, ...], tuple[str, ...]], ...] = (
     ("texts rotated", rotated, ANSWERING, ("images", "basis")),
     ("texts of noise", noise_texts, ANSWERING, ("images", "basis")),
     ("captions shuffled", shuffled, ANSWERING, ("captions",)),
+    ("neurons mixed", mixed, KINDS, ("captions",)),
 )
 
 
@@ -182,4 +192,24 @@ def null_shares(worlds: int, first: int = 0) -> dict[tuple[str, str], Share]:
                 made[change] = here = change(world, random).evidence()
             for kind in evidence:
                 found.setdefault((name, kind), Share()).add(here[kind].least[world.of_kind(*kinds)])
+    return found
+
+
+def other_shares(worlds: int, first: int = 0) -> dict[tuple[str, str], Share]:
+    """The same of facets, of searches for texts that no neuron stands for, and of neurons of two models."""
+    found: dict[tuple[str, str], Share] = {}
+    for seed in range(first, first + worlds):
+        world, random = planted(seed), np.random.default_rng([seed, 2])
+        for name, change, kinds, _ in NULLS[:1] + NULLS[2:4]:
+            here = change(world, random)
+            facets = split_activations(here.A, here.E, here.texts, here.T, draws=DRAWS)
+            asked = np.isin(facets["neuron"].to_numpy(), here.of_kind(*kinds))
+            found.setdefault((name, "facets"), Share()).add(facets["p"].to_numpy()[asked])
+        X = unit(random.normal(size=(201, DIM)) * np.linspace(2, 0.5, DIM))
+        for by in ("basis", "response", "both"):
+            ranked = rank_neurons(X[0], X[1:], world.W, world.A, world.E, len(world.W), by, 40.0)
+            answering = ~np.isin(ranked["neuron"].to_numpy(), world.of_kind("dead"))
+            found.setdefault(("any text", f"search, {by}"), Share()).add(ranked["p"].to_numpy()[answering])
+        pairs = match_neurons(world.A, random.permutation(world.A))
+        found.setdefault(("rows shuffled", "universality"), Share()).add(pairs["p"].to_numpy())
     return found

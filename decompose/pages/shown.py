@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 from atlas.analysis import parts
 from atlas.analysis.naming import RowNames
 from atlas.store.store import Store
+from decompose.enrichment import concepts_in
 from decompose.equations import Term
-from decompose.evidence import concepts_in
 from decompose.renderings import without_tone
 
 

@@ -1,4 +1,4 @@
-"""What decompose finds in the embedded model, against the evidence that model carries; run with `pytest -s`.
+"""What decompose finds in the embedded model, against the evidence that model carries; run with `pytest -n 0 -s`.
 
 The multimodal neurons of evidence.json were found on images and words; here texts find them again through the basis
 alone, and forward passes on other drawings confirm the terms of equations. Beside both stands what neurons do that are

@@ -1,4 +1,4 @@
-"""Labels of known neurons, beside published ways of labelling, on the same arrays; run with `pytest -s`.
+"""Labels of known neurons, beside published ways of labelling, on the same arrays; run with `pytest -n 0 -s`.
 
 Two Stores of the embedded model: the demo (all emoji by all vendors; the weights of our order were chosen on it) and
 flags and faces alone, by two vendors, with words in other fonts, on which nothing was chosen. A label is right if
