@@ -26,6 +26,7 @@ from atlas.store.comparison import can_be_read, compare_listing
 from atlas.store.files import disk_faults, read_json, remove_if_empty, sha256, sync_folder, write_json
 from atlas.store.listing import (
     ListedJobs,
+    Stat,
     listed_before,
     listing_digest,
     refuse_damaged_listing,
@@ -176,8 +177,9 @@ class _Collection:
             finished = self._commit_listing(finished, found.touched)
         if found.added and append:
             finished, _ = self._run(self._plan(finished), finished)
-        if found.changed or (found.added and not append):
-            advice = "collect them into another folder" if found.changed else "add --append to take in added files"
+        other = found.changed or found.anew
+        if other or (found.added and not append):
+            advice = "collect them into another folder" if other else "add --append to take in added files"
             raise Refused(f"the sources of {self.out} differ from those it was begun with: {found}; {advice}")
         if found.gone:
             print(f"{len(found.gone):,} files are gone (such as {found.gone[0]}); their rows stay", file=sys.stderr)
@@ -215,11 +217,9 @@ class _Collection:
         """A run that makes again the shards whose items could not be read for a passing reason, and now can."""
         rejects = pq.read_table(self.out / REJECTS_FILE, columns=["id", "reason"]).to_pylist()
         failed = {row["id"] for row in rejects if row["reason"].endswith(TRIED_AGAIN)}
-        stats = (
-            {item.id: (item.size, item.mtime) for item in self.source if item.id in failed and can_be_read(item)}
-            if failed
-            else {}
-        )
+        if not failed:
+            return None
+        stats = {item.id: Stat.of(item) for item in self.source if item.id in failed and can_be_read(item)}
         if not stats:
             return None
         listed = pq.read_table(self.out / LISTING_FILE, columns=["id", "shard"]).to_pylist()
@@ -270,8 +270,8 @@ class _Collection:
                     progress.advance(count)
         return _commit(self.out, begun, names, total), jobs.unlisted
 
-    def _commit_listing(self, finished: Manifest, stats: Mapping[str, tuple[int, int]]) -> Manifest:
-        """Commit a finished Store with new sizes and times of some files, whose content is the same."""
+    def _commit_listing(self, finished: Manifest, stats: Mapping[str, Stat]) -> Manifest:
+        """Commit a finished Store with new times of change of some files, whose content is the same."""
         aside = self._new_pending()
         digest = restate_listing(self.out / LISTING_FILE, aside / LISTING_FILE, stats)
         files = finished.get("files", {}) | {LISTING_FILE: sha256(aside / LISTING_FILE)}
