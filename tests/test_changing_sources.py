@@ -259,6 +259,13 @@ def test_files_that_are_gone_leave_their_rows(
     assert "1 files are gone (such as photos/0-00003.png); their rows stay" in capsys.readouterr().err
 
 
+def test_a_folder_of_something_else_is_left_as_it_is(clip: atlas.Clip, folder: Path) -> None:
+    before = sorted(folder.iterdir())
+    with pytest.raises(Refused, match="is no Store"):
+        atlas.collect(str(folder), clip, folder)
+    assert sorted(folder.iterdir()) == before
+
+
 def test_names_of_shards_sort_as_their_numbers() -> None:
     numbers = [0, 9, 10, 99_999, 100_000, 123_456, 1_000_000]
     assert sorted(map(shard_name, numbers)) == [shard_name(number) for number in numbers]

@@ -14,8 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from atlas.console import Progress
-from atlas.errors import Misuse, Refused
-from atlas.formatting import Record
+from atlas.errors import Refused
 from atlas.model.clip import Clip
 from atlas.sources import spec
 from atlas.sources.decoding import TRIED_AGAIN
@@ -37,7 +36,6 @@ from atlas.store.listing import (
 from atlas.store.lock import writer_lock
 from atlas.store.manifest import (
     LISTING_FILE,
-    LOCK_FILE,
     MANIFEST_FILE,
     PARTIAL,
     PENDING,
@@ -52,9 +50,7 @@ from atlas.store.ray_engine import make_shards_on_ray
 from atlas.store.shard_writer import THUMB_SIDE, CollectOptions, make_shards
 from atlas.store.shards import KINDS, REJECT_SCHEMA
 from atlas.store.store import Store
-
-_THUMB_BYTES = 1500  # mean size of a 64-pixel WebP, rounded up; used only to estimate the space needed
-
+from atlas.store.target import check_disk, make_folder, refuse_other_content, refuse_other_request
 
 SourceOrSpec: TypeAlias = str | Path | Source  # a source, or its spec
 
@@ -100,11 +96,7 @@ def collect(
     joined = Tallied(spec.join([spec.parse(str(s)) if isinstance(s, str | Path) else s for s in given]))
     asked = {"sources": [str(s) if isinstance(s, str | Path) else s.name for s in given], "seed": seed, "thumb": thumb}
     request: Request = json.loads(json.dumps({"model": clip.describe(), **asked}))  # as read again: without tuples
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise Misuse(f"cannot make the folder {str(out)[:200]}: {reason}; name another one") from None
+    make_folder(out)
     with disk_faults(out), writer_lock(out, wait=0.0):
         _Collection(joined, request, clip, out, options, batch, engine).bring_up_to_date(append)
     store = Store.open(out)
@@ -144,9 +136,9 @@ class _Collection:
             listed, aside = self.out / PENDING / LISTING_FILE, self.out / PENDING
             refuse_damaged_listing(listed, begun["listing"], aside if finished else self.out)
         if held := begun or finished:
-            _refuse_other_request(held["request"], self.request, self.out)
-        elif others := [path.name for path in self.out.iterdir() if path.name not in (LOCK_FILE, REJECTS_FILE)]:
-            raise Refused(f"{self.out} holds {others[0]} and is no Store; name a new or empty folder")
+            refuse_other_request(held["request"], self.request, self.out)
+        else:
+            refuse_other_content(self.out)
         begun = begun or self._begin_again(finished) if held else self._plan(None)
         if begun:
             finished, unlisted = self._run(begun, finished)
@@ -258,7 +250,7 @@ class _Collection:
         wanted = {number: name for number, name in names.items() if not (shards / name).is_dir()}
         done = sum(read_json(shards / name / "shard.json")["listed"] for n, name in names.items() if n not in wanted)
         total = sum(generation.get(kind, 0) for generation in begun["generations"] for kind in KINDS)
-        _check_disk(self.out, self.clip, total - done)
+        check_disk(self.out, self.clip, total - done)
         jobs = ListedJobs(self.source, self.out / PENDING / LISTING_FILE, wanted)
         if wanted:
             if self.source.tally.kinds:  # not where a run goes on from the listing that it began with
@@ -284,27 +276,6 @@ class _Collection:
 def _names_by_number(finished: Manifest) -> dict[int, str]:
     """The folder of each shard of a finished Store."""
     return dict(enumerate(finished.get("shards", {})))
-
-
-def _refuse_other_request(held: Request, asked: Request, out: Path) -> None:
-    keys = [list(map(spec.source_key, request["sources"])) for request in (held, asked)]
-    for name in asked:
-        one, other = (cast(Record, each).get(name) for each in (held, asked))
-        if one == other or (name == "sources" and keys[0] == keys[1]):
-            continue
-        if isinstance(one, dict) and isinstance(other, dict):
-            name, one, other = next((k, one.get(k), other[k]) for k in other if one.get(k) != other[k])
-        raise Refused(f"{out} was collected with {name} = {one}, and this asks for {other}; name another folder")
-
-
-def _check_disk(out: Path, clip: Clip, rows: int) -> None:
-    numbers = clip.dim + sum(4 * layer.neurons for layer in clip.layers() if layer.path in clip.hooked)
-    need, free = rows * (2 * numbers + _THUMB_BYTES), shutil.disk_usage(out).free
-    if need > free:
-        raise Refused(
-            f"{out} needs about {need / 1e6:,.1f} MB for {rows:,} rows, and its disk has {free / 1e6:,.1f} MB free; "
-            "name a folder on a larger disk, fewer layers or fewer inputs"
-        )
 
 
 def _commit(out: Path, begun: Manifest, names: Mapping[int, str], total: int) -> Manifest:
