@@ -2,6 +2,7 @@
 
 import io
 import os
+import struct
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -213,6 +214,31 @@ def test_scans_are_bounded() -> None:
     end = whole.rindex(b"\xff\xd9")
     with pytest.raises(Unreadable, match=r"too many scans: \d+ of 4000 x 4000 pixels, the limit is"):
         decode(whole[:end] + whole[at:end] * 400 + whole[end:])
+
+
+def icon(inside: bytes) -> bytes:
+    """A Windows icon that says it is 16 pixels wide, whatever is inside."""
+    return struct.pack("<HHH", 0, 1, 1) + struct.pack("<BBBBHHII", 16, 16, 0, 0, 1, 32, len(inside), 22) + inside
+
+
+def apple_icon(inside: bytes) -> bytes:
+    """An icon of macOS that says it is 128 pixels wide, whatever is inside."""
+    return b"icns" + struct.pack(">I", 16 + len(inside)) + b"ic07" + struct.pack(">I", 8 + len(inside)) + inside
+
+
+@pytest.mark.parametrize(
+    ("wrap", "form"), [(icon, "PNG"), (icon, "BMP"), (apple_icon, "PNG"), (apple_icon, "JPEG2000")]
+)
+def test_a_picture_inside_an_icon_is_bounded_too(wrap: Callable, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.BytesIO()
+    Image.new("RGB", (300, 200)).save(out, form)
+    inside = out.getvalue()
+    if form == "BMP":  # an icon's has no file header, and is twice as high: colours, then transparency
+        inside = inside[14:22] + struct.pack("<i", 400) + inside[26:] + bytes(200 * 40)
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 50_000)
+    monkeypatch.setattr(Image, "open", None)  # Pillow decodes icons when it opens them
+    with pytest.raises(Unreadable, match="too large: 300 x 200 pixels"):
+        decode(wrap(inside))
 
 
 def test_a_decode_ends_after_its_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -228,6 +228,28 @@ def test_a_file_with_other_content_and_the_same_size_is_named(clip: atlas.Clip, 
         atlas.collect(str(folder), clip, store.path)
 
 
+def test_a_caption_that_changed_since_is_told(clip: atlas.Clip, folder: Path, tmp_path: Path) -> None:
+    caption = folder / "0-00002.txt"
+    caption.write_text("a red cat")
+    before = atlas.collect(str(folder), clip, tmp_path / "before")
+    caption.write_text("a blue dog")
+    with pytest.raises(Refused, match=r"1 with other captions or labels \(such as photos/0-00002.png\)"):
+        atlas.collect(str(folder), clip, before.path)
+    caption.write_text("a red cat")
+    assert atlas.collect(str(folder), clip, before.path).digest == before.digest
+
+
+def test_a_caption_that_changes_while_it_is_collected_is_a_reject(
+    clip: atlas.Clip, folder: Path, tmp_path: Path
+) -> None:
+    source = Changing(folder, lambda: (folder / "0-00002.txt").write_text("a blue dog"))
+    store = atlas.collect(source, clip, tmp_path / "store")
+    assert reasons(store) == {"0-00002.png": "changed since it was listed"}
+    again = atlas.collect(source, clip, store.path)
+    assert again.rows["caption"].to_pylist() == ["", "", "a blue dog", "", ""]
+    assert atlas.collect(str(folder), clip, store.path).digest == again.digest
+
+
 def test_files_that_are_gone_leave_their_rows(
     clip: atlas.Clip, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -235,6 +257,13 @@ def test_files_that_are_gone_leave_their_rows(
     (folder / "0-00003.png").unlink()
     assert atlas.collect(str(folder), clip, store.path).digest == store.digest
     assert "1 files are gone (such as photos/0-00003.png); their rows stay" in capsys.readouterr().err
+
+
+def test_a_folder_of_something_else_is_left_as_it_is(clip: atlas.Clip, folder: Path) -> None:
+    before = sorted(folder.iterdir())
+    with pytest.raises(Refused, match="is no Store"):
+        atlas.collect(str(folder), clip, folder)
+    assert sorted(folder.iterdir()) == before
 
 
 def test_names_of_shards_sort_as_their_numbers() -> None:

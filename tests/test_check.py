@@ -102,6 +102,24 @@ def test_repair_removes_what_can_be_derived_and_names_the_command(
     assert (path / "notes.txt").read_text() == "mine"
 
 
+def test_repair_names_the_commands_in_an_order_in_which_they_work(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store.open(path)
+    for name, command, of in (
+        ("layout/b", "atlas b", [ONE]),
+        ("index/a", "atlas a", [ONE]),
+        ("layout/c", "atlas a", []),
+    ):
+        with store.deriving(Part(name, f"{command} {{store}}"), {}, of) as folder:
+            (folder / "b.txt").write_text("derived\n")
+        (path / name / "b.txt").write_text("other")
+    (path / "neurons" / "one" / "a.txt").write_text("other")
+    assert cli.main(["check", str(path), "--repair"]) == 1
+    lines = [line.partition("then: ")[2] for line in capsys.readouterr().err.splitlines()]
+    assert lines == [f"atlas {name} {path}" for name in ("one", "a", "b")]
+
+
 @pytest.mark.parametrize(
     "content",
     [

@@ -21,6 +21,7 @@ import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from atlas.sources.depths import depth_of, is_deep, stretched_colours
+from atlas.sources.icons import icon_size
 from atlas.sources.signatures import RAW_SUFFIXES, advice_on, head_of, kind_of_file
 
 MAX_PIXELS = 2**27  # 400 MB as RGB: larger than any photograph, small enough for memory
@@ -105,13 +106,15 @@ def read_bytes(path: Path, limit: int = MAX_BYTES) -> bytes:
 
 
 def _decode(encoded: bytes, at_least: int | None) -> Image.Image:
-    with _opened(encoded) as image:
+    inside = icon_size(encoded)
+    _check_size(*inside)
+    with _memory.reserve(inside[0] * inside[1] * _BYTES_A_PIXEL), _opened(encoded) as image:
         _check_size(*image.size)
         if image.format in ("JPEG", "MPO"):
             _check_scans(encoded, *image.size)
             if at_least:
                 image.draft(None, (at_least, at_least))  # type: ignore[arg-type] - None: the mode stays
-        with _memory.reserve(image.width * image.height * _BYTES_A_PIXEL):
+        with _memory.reserve(0 if any(inside) else image.width * image.height * _BYTES_A_PIXEL):
             deep, bits, pixels = is_deep(image), 0, image
             image.load()
             upright = _UPRIGHT.get(_orientation(image))

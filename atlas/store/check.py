@@ -2,8 +2,9 @@
 
 import shlex
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pyarrow as pa
@@ -155,12 +156,13 @@ def checksum_faults(folder: Path, files: Mapping[str, Record]) -> Iterator[str]:
 
 def _check_derived(path: Path, manifest: Manifest, found: CheckedFolder) -> set[Path]:
     known: set[Path] = set()
-    digest = manifest_digest(manifest)
+    digest, commands, parents = manifest_digest(manifest), dict[str, str](), dict[str, list[str]]()
     for name in derived_names(path):
         folder, again = path / name, f"(the command that made {path / name})"
         known.add(folder / MADE_FILE)
         try:
             made = read_made(folder)
+            parents[name] = list(made["of"])
             again = fill_command(str(made["command"]), path) if made.get("command") else again
             known |= {folder / file for file in made["files"]}
             faults = list(checksum_faults(folder, made["files"]))
@@ -172,8 +174,21 @@ def _check_derived(path: Path, manifest: Manifest, found: CheckedFolder) -> set[
         if faults:
             found.faults += faults
             found.removable.append(folder)
-            found.commands.append(again)
+            commands[name] = again
+    found.commands += _parents_first(commands, parents)
     return known
+
+
+def _parents_first(commands: Mapping[str, str], parents: Mapping[str, Sequence[str]]) -> list[str]:
+    """The commands of parts, each after the commands that make the parents of what it makes."""
+    before: dict[str, list[str]] = {command: [] for command in commands.values()}
+    for name, command in commands.items():
+        needed = [commands[parent] for parent in parents.get(name, ()) if parent in commands]
+        before[command] += [each for each in needed if each != command]
+    try:
+        return list(TopologicalSorter(before).static_order())
+    except CycleError:  # in a made.json that someone changed
+        return list(before)
 
 
 def _name_strays(path: Path, known: set[Path], found: CheckedFolder) -> None:

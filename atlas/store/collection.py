@@ -14,8 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from atlas.console import Progress
-from atlas.errors import Misuse, Refused
-from atlas.formatting import Record
+from atlas.errors import Refused
 from atlas.model.clip import Clip
 from atlas.sources import spec
 from atlas.sources.decoding import TRIED_AGAIN
@@ -26,6 +25,7 @@ from atlas.store.comparison import can_be_read, compare_listing
 from atlas.store.files import disk_faults, read_json, remove_if_empty, sha256, sync_folder, write_json
 from atlas.store.listing import (
     ListedJobs,
+    Stat,
     listed_before,
     listing_digest,
     refuse_damaged_listing,
@@ -36,7 +36,6 @@ from atlas.store.listing import (
 from atlas.store.lock import writer_lock
 from atlas.store.manifest import (
     LISTING_FILE,
-    LOCK_FILE,
     MANIFEST_FILE,
     PARTIAL,
     PENDING,
@@ -51,9 +50,7 @@ from atlas.store.ray_engine import make_shards_on_ray
 from atlas.store.shard_writer import THUMB_SIDE, CollectOptions, make_shards
 from atlas.store.shards import KINDS, REJECT_SCHEMA
 from atlas.store.store import Store
-
-_THUMB_BYTES = 1500  # mean size of a 64-pixel WebP, rounded up; used only to estimate the space needed
-
+from atlas.store.target import check_disk, make_folder, refuse_other_content, refuse_other_request
 
 SourceOrSpec: TypeAlias = str | Path | Source  # a source, or its spec
 
@@ -99,11 +96,7 @@ def collect(
     joined = Tallied(spec.join([spec.parse(str(s)) if isinstance(s, str | Path) else s for s in given]))
     asked = {"sources": [str(s) if isinstance(s, str | Path) else s.name for s in given], "seed": seed, "thumb": thumb}
     request: Request = json.loads(json.dumps({"model": clip.describe(), **asked}))  # as read again: without tuples
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise Misuse(f"cannot make the folder {str(out)[:200]}: {reason}; name another one") from None
+    make_folder(out)
     with disk_faults(out), writer_lock(out, wait=0.0):
         _Collection(joined, request, clip, out, options, batch, engine).bring_up_to_date(append)
     store = Store.open(out)
@@ -143,9 +136,9 @@ class _Collection:
             listed, aside = self.out / PENDING / LISTING_FILE, self.out / PENDING
             refuse_damaged_listing(listed, begun["listing"], aside if finished else self.out)
         if held := begun or finished:
-            _refuse_other_request(held["request"], self.request, self.out)
-        elif others := [path.name for path in self.out.iterdir() if path.name not in (LOCK_FILE, REJECTS_FILE)]:
-            raise Refused(f"{self.out} holds {others[0]} and is no Store; name a new or empty folder")
+            refuse_other_request(held["request"], self.request, self.out)
+        else:
+            refuse_other_content(self.out)
         begun = begun or self._begin_again(finished) if held else self._plan(None)
         if begun:
             finished, unlisted = self._run(begun, finished)
@@ -176,8 +169,9 @@ class _Collection:
             finished = self._commit_listing(finished, found.touched)
         if found.added and append:
             finished, _ = self._run(self._plan(finished), finished)
-        if found.changed or (found.added and not append):
-            advice = "collect them into another folder" if found.changed else "add --append to take in added files"
+        other = found.changed or found.anew
+        if other or (found.added and not append):
+            advice = "collect them into another folder" if other else "add --append to take in added files"
             raise Refused(f"the sources of {self.out} differ from those it was begun with: {found}; {advice}")
         if found.gone:
             print(f"{len(found.gone):,} files are gone (such as {found.gone[0]}); their rows stay", file=sys.stderr)
@@ -215,11 +209,9 @@ class _Collection:
         """A run that makes again the shards whose items could not be read for a passing reason, and now can."""
         rejects = pq.read_table(self.out / REJECTS_FILE, columns=["id", "reason"]).to_pylist()
         failed = {row["id"] for row in rejects if row["reason"].endswith(TRIED_AGAIN)}
-        stats = (
-            {item.id: (item.size, item.mtime) for item in self.source if item.id in failed and can_be_read(item)}
-            if failed
-            else {}
-        )
+        if not failed:
+            return None
+        stats = {item.id: Stat.of(item) for item in self.source if item.id in failed and can_be_read(item)}
         if not stats:
             return None
         listed = pq.read_table(self.out / LISTING_FILE, columns=["id", "shard"]).to_pylist()
@@ -258,7 +250,7 @@ class _Collection:
         wanted = {number: name for number, name in names.items() if not (shards / name).is_dir()}
         done = sum(read_json(shards / name / "shard.json")["listed"] for n, name in names.items() if n not in wanted)
         total = sum(generation.get(kind, 0) for generation in begun["generations"] for kind in KINDS)
-        _check_disk(self.out, self.clip, total - done)
+        check_disk(self.out, self.clip, total - done)
         jobs = ListedJobs(self.source, self.out / PENDING / LISTING_FILE, wanted)
         if wanted:
             if self.source.tally.kinds:  # not where a run goes on from the listing that it began with
@@ -270,8 +262,8 @@ class _Collection:
                     progress.advance(count)
         return _commit(self.out, begun, names, total), jobs.unlisted
 
-    def _commit_listing(self, finished: Manifest, stats: Mapping[str, tuple[int, int]]) -> Manifest:
-        """Commit a finished Store with new sizes and times of some files, whose content is the same."""
+    def _commit_listing(self, finished: Manifest, stats: Mapping[str, Stat]) -> Manifest:
+        """Commit a finished Store with new times of change of some files, whose content is the same."""
         aside = self._new_pending()
         digest = restate_listing(self.out / LISTING_FILE, aside / LISTING_FILE, stats)
         files = finished.get("files", {}) | {LISTING_FILE: sha256(aside / LISTING_FILE)}
@@ -284,27 +276,6 @@ class _Collection:
 def _names_by_number(finished: Manifest) -> dict[int, str]:
     """The folder of each shard of a finished Store."""
     return dict(enumerate(finished.get("shards", {})))
-
-
-def _refuse_other_request(held: Request, asked: Request, out: Path) -> None:
-    keys = [list(map(spec.source_key, request["sources"])) for request in (held, asked)]
-    for name in asked:
-        one, other = (cast(Record, each).get(name) for each in (held, asked))
-        if one == other or (name == "sources" and keys[0] == keys[1]):
-            continue
-        if isinstance(one, dict) and isinstance(other, dict):
-            name, one, other = next((k, one.get(k), other[k]) for k in other if one.get(k) != other[k])
-        raise Refused(f"{out} was collected with {name} = {one}, and this asks for {other}; name another folder")
-
-
-def _check_disk(out: Path, clip: Clip, rows: int) -> None:
-    numbers = clip.dim + sum(4 * layer.neurons for layer in clip.layers() if layer.path in clip.hooked)
-    need, free = rows * (2 * numbers + _THUMB_BYTES), shutil.disk_usage(out).free
-    if need > free:
-        raise Refused(
-            f"{out} needs about {need / 1e6:,.1f} MB for {rows:,} rows, and its disk has {free / 1e6:,.1f} MB free; "
-            "name a folder on a larger disk, fewer layers or fewer inputs"
-        )
 
 
 def _commit(out: Path, begun: Manifest, names: Mapping[int, str], total: int) -> Manifest:

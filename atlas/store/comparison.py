@@ -1,52 +1,54 @@
-"""How the sources of a finished Store differ from its listing: files added, gone, touched and changed."""
+"""How the sources of a finished Store differ from its listing: items added, gone, touched, changed, described anew."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from atlas.sources.decoding import CONTENT, Unreadable
 from atlas.sources.items import Item
-from atlas.store.manifest import Manifest, stored_file
+from atlas.store.listing import Stat, listed_stats
+from atlas.store.manifest import LISTING_FILE, Manifest, stored_file
 from atlas.store.shards import open_shards
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The difference of a source from a listing: ids of the files added, changed and gone; size and time of touched.
+    """The difference of a source from a listing: ids of the files added, changed and gone; the stats of touched ones.
 
-    A touched file has another time of change, and the same content.
+    A touched file has another time of change, and the same content. An item that is described anew has another caption,
+    label, group or split.
     """
 
     added: list[str]
     changed: list[str]
+    anew: list[str]
     gone: list[str]
-    touched: Mapping[str, tuple[int, int]]
+    touched: Mapping[str, Stat]
 
     def __str__(self) -> str:
-        named = (("added", self.added), ("changed", self.changed), ("gone", self.gone))
+        anew = ("with other captions or labels", self.anew)
+        named = (("added", self.added), ("changed", self.changed), anew, ("gone", self.gone))
         return ", ".join(f"{len(ids):,} {what} (such as {ids[0]})" for what, ids in named if ids)
 
 
 def compare_listing(items: Iterable[Item], store: Path, manifest: Manifest) -> Difference:
     """Compare a source with the listing of the finished Store at `store`; contents decide where only times differ."""
-    table = pq.read_table(stored_file(store, "listing.parquet"), columns=["id", "size", "mtime"])
-    known = {row["id"]: (row["size"], row["mtime"]) for batch in table.to_batches() for row in batch.to_pylist()}
-    added, changed, doubtful = [], [], []
+    known = listed_stats(stored_file(store, LISTING_FILE))
+    added, changed, anew, doubtful = [], [], [], []
     for item in items:
-        stat = known.pop(item.id, None)
+        stat, now = known.pop(item.id, None), Stat.of(item)
         if stat is None:
             added.append(item.id)
-        elif stat != (item.size, item.mtime):
-            if stat[0] == item.size:
-                doubtful.append(item)
-            else:
-                changed.append(item.id)
+        elif stat.size != now.size:
+            changed.append(item.id)
+        elif not stat.says(now):
+            (changed if item.load is None else anew).append(item.id)
+        elif not stat.same(now):
+            doubtful.append(item)
     held = dict(_contents(store, manifest, {item.id for item in doubtful})) if doubtful else {}
-    touched = {item.id: (item.size, item.mtime) for item in doubtful if _content(item) == held.get(item.id, b"")}
+    touched = {item.id: Stat.of(item) for item in doubtful if _content(item) == held.get(item.id, b"")}
     changed += [item.id for item in doubtful if item.id not in touched]
-    return Difference(added, changed, list(known), touched)
+    return Difference(added, changed, anew, list(known), touched)
 
 
 def _contents(store: Path, manifest: Manifest, ids: set[str]) -> Iterator[tuple[str, bytes | str]]:

@@ -1,7 +1,8 @@
 """The listing of a collection's inputs, and their division into shards.
 
 The listing is written before any work is done, and the work is made from it: the same listing is divided into the same
-shards, whatever became of the sources since. A file that has changed is noticed by its size or modification time.
+shards, whatever became of the sources since. A change of an item is noticed by the size or modification time of its
+file, or by the texts that describe it.
 """
 
 import hashlib
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 import pyarrow as pa
@@ -23,11 +24,40 @@ from atlas.sources.items import Item, raise_unreadable
 from atlas.store.shards import KINDS, SHARD_ROWS
 
 _LISTING_SCHEMA = pa.schema(
-    [("id", pa.string()), ("kind", pa.string()), ("size", pa.int64()), ("mtime", pa.int64()), ("shard", pa.int32())]
+    [
+        ("id", pa.string()),
+        ("kind", pa.string()),
+        ("size", pa.int64()),
+        ("mtime", pa.int64()),
+        ("texts", pa.uint64()),
+        ("shard", pa.int32()),
+    ]
 )
 
 
 CHANGED, GONE = (f"{what} since it was listed{TRIED_AGAIN}" for what in ("changed", "gone"))
+
+
+class Stat(NamedTuple):
+    """What shows whether an item has changed: size and time of change of its file, and a hash of its texts."""
+
+    size: int
+    mtime: int
+    texts: int | None  # None in Stores of earlier versions
+
+    @classmethod
+    def of(cls, item: Item) -> "Stat":
+        """The stat of an item as it is now."""
+        said = (item.caption, item.label, item.group, item.split, item.captions)
+        return cls(item.size, item.mtime, id_hash(repr(said)))
+
+    def says(self, other: "Stat") -> bool:
+        """Whether the texts are the same, as far as is known."""
+        return None in (self.texts, other.texts) or self.texts == other.texts
+
+    def same(self, other: "Stat") -> bool:
+        """Whether nothing has changed, as far as is known."""
+        return self[:2] == other[:2] and self.says(other)
 
 
 @dataclass(frozen=True)
@@ -85,12 +115,14 @@ def write_listing(items: Iterable[Item], path: Path, earlier: Path | None = None
     counts: dict[str, int] = dict.fromkeys(KINDS, 0)
     seen, shards = array("Q"), first
     with pq.ParquetWriter(path, _LISTING_SCHEMA, compression="zstd") as writer:
-        for batch in pq.ParquetFile(earlier).iter_batches() if earlier else ():
-            writer.write_batch(batch)
-            seen.extend(id_hash(id) for id in batch["id"].to_pylist())
+        if earlier:
+            held = read_rows(earlier)
+            writer.write_table(held)
+            seen.extend(map(id_hash, _values(held["id"])))
         for job in shard_jobs(items, first):
-            columns = [[getattr(item, name) for item in job.items] for name in _LISTING_SCHEMA.names[:-1]]
-            writer.write_table(pa.table([*columns, [job.number] * len(job.items)], _LISTING_SCHEMA))
+            names = [[item.id for item in job.items], [item.kind for item in job.items]]
+            stats = zip(*map(Stat.of, job.items), strict=True)
+            writer.write_table(pa.table([*names, *map(list, stats), [job.number] * len(job.items)], _LISTING_SCHEMA))
             seen.extend(id_hash(item.id) for item in job.items)
             counts[job.kind] += len(job.items)
             shards = job.number + 1
@@ -111,7 +143,7 @@ def _refuse_repeats(hashes: np.ndarray, path: Path) -> None:
 
 def listing_digest(items: Iterable[Item]) -> str:
     """Sha256 of a listing that does not depend on the order, so that a Store after --append matches its sources."""
-    return _combined((item.id, item.kind, item.size, item.mtime) for item in items)
+    return _combined((item.id, item.kind, *Stat.of(item)) for item in items)
 
 
 def refuse_damaged_listing(path: Path, digest: str, remove: Path) -> None:
@@ -124,16 +156,31 @@ def refuse_damaged_listing(path: Path, digest: str, remove: Path) -> None:
         raise Refused(f"{path} is damaged; remove {remove}, then the same command begins again")
 
 
-def _combined(rows: Iterable[tuple[str, str, int, int]]) -> str:
+def _combined(rows: Iterable[tuple[str | int | None, ...]]) -> str:
     total = 0
     for row in rows:
-        total += int.from_bytes(hashlib.sha256(repr(row).encode()).digest(), "big")
+        known = row if row[-1] is not None else row[:-1]
+        total += int.from_bytes(hashlib.sha256(repr(known).encode()).digest(), "big")
     return f"{total % 2**256:064x}"
 
 
-def _listed(path: Path) -> Iterator[tuple[str, str, int, int]]:
-    for batch in pq.ParquetFile(path).iter_batches(columns=_LISTING_SCHEMA.names[:-1]):
-        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+def _listed(path: Path) -> Iterator[tuple[str | int | None, ...]]:
+    for batch in read_rows(path).to_batches():
+        yield from zip(*(column.to_pylist() for column in batch.columns[:-1]), strict=True)
+
+
+def read_rows(path: Path) -> pa.Table:
+    """The rows of a listing; the hashes of texts, which earlier versions lack, are null there."""
+    table = pq.read_table(path)
+    if "texts" not in table.column_names:
+        table = table.append_column("texts", pa.nulls(len(table), pa.uint64()))
+    return table.select(_LISTING_SCHEMA.names)
+
+
+def listed_stats(path: Path) -> dict[str, Stat]:
+    """What a listing knows of each item, by its id."""
+    columns = (_values(read_rows(path)[name]) for name in ("id", *Stat._fields))
+    return {id: Stat(*stat) for id, *stat in zip(*columns, strict=True)}
 
 
 @dataclass
@@ -151,9 +198,9 @@ class ListedJobs:
     unlisted: int = 0
 
     def __iter__(self) -> Iterator[ShardJob]:
-        table = pq.read_table(self.listing)
+        table = read_rows(self.listing)
         hashes = np.fromiter(map(id_hash, _values(table["id"])), np.uint64, len(table))
-        size, mtime, shard = (table[name].to_numpy() for name in ("size", "mtime", "shard"))
+        stats, shard = [table[name] for name in Stat._fields], table["shard"].to_numpy()
         order = np.argsort(hashes, kind="stable")
         hashes = hashes[order]
         starts = np.searchsorted(shard, np.arange(shard[-1] + 2))  # rows of a shard are together, in order
@@ -169,7 +216,7 @@ class ListedJobs:
             if number not in self.wanted:
                 continue
             bucket = waiting.setdefault(number, [None] * int(starts[number + 1] - starts[number]))
-            same = (item.size, item.mtime) == (size[row], mtime[row])
+            same = Stat.of(item).same(Stat(*(column[row].as_py() for column in stats)))
             place = row - int(starts[number])
             missing[number] -= bucket[place] is None
             bucket[place] = item if same else replace(item, load=_lost(CHANGED))
@@ -214,13 +261,10 @@ def listed_before(path: Path, shard: int) -> set[str]:
     return set(table["id"].to_pylist())
 
 
-def restate_listing(path: Path, target: Path, stats: Mapping[str, tuple[int, int]]) -> str:
-    """Copy a listing with new (size, mtime) for some ids; returns the listing's sha256."""
-    table = pq.read_table(path)
-    ids, found = table["id"].to_pylist(), {name: table[name].to_pylist() for name in ("size", "mtime")}
-    for row, id in enumerate(ids):
-        if id in stats:
-            found["size"][row], found["mtime"][row] = stats[id]
-    columns = [found.get(name, table[name]) for name in _LISTING_SCHEMA.names]
+def restate_listing(path: Path, target: Path, stats: Mapping[str, Stat]) -> str:
+    """Copy a listing with new stats of some ids; returns the listing's sha256."""
+    table, known = read_rows(path), {**listed_stats(path), **stats}
+    found = dict(zip(Stat._fields, zip(*(known[id] for id in _values(table["id"])), strict=True), strict=True))
+    columns = [list(found[name]) if name in found else table[name] for name in _LISTING_SCHEMA.names]
     pq.write_table(pa.table(columns, _LISTING_SCHEMA), target, compression="zstd")
     return _combined(_listed(target))

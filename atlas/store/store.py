@@ -1,7 +1,7 @@
 """Store: a collection on disk (Parquet and NumPy shards), readable without this package.
 
     store.json           the request, versions, and the sha256 of every shard
-    listing.parquet      every input: id, kind, size, mtime, shard
+    listing.parquet      every input: id, kind, size, mtime, hash of its texts, shard
     rejects.parquet      every input that was refused, with the reason
     shards/00000/        at most 1,024 rows of one kind (image | word | text)
         shard.json       kind, rows, and the size and sha256 of each file in the folder
