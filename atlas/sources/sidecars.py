@@ -27,6 +27,7 @@ _NUMBERED = re.compile(r"v?\d", re.IGNORECASE)  # such parts of a name are no ki
 _SAID = frozenset(("caption", "captions", "text", "txt", "tags", "prompt", "meta", "metadata", "info", "json"))
 _CLASSES = frozenset(("cls", "class", "label", "target"))  # middles of names, of texts that name a class: a.cls.txt
 _SAID |= _CLASSES
+_LANGUAGE = re.compile(r"([a-z]{2})([_-][a-z]{2,4})?", re.IGNORECASE)  # a.en.txt, a.pt-BR.txt
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,8 @@ def match_beside(pictures: Sequence[str], texts: Sequence[str], strict: bool) ->
         key, _, middle = stem.partition(".")
         alone = keys.get(alike(key), []) if len(keys.get(alike(key), ())) == 1 else []
         owners = exact.get(stem) or loose.get(alike(stem))
-        if not owners and middle and (middle.lower() in _SAID or (strict and not _NUMBERED.match(middle))):
+        said = middle.lower() in _SAID or _LANGUAGE.fullmatch(middle) or (strict and not _NUMBERED.match(middle))
+        if not owners and middle and said:
             owners = exact.get(key) or loose.get(alike(key)) or alone
         if not owners and strict and not middle:
             owners = alone
@@ -176,13 +178,15 @@ def read_sidecars(contents: Mapping[str, bytes], picture: str) -> SidecarTexts:
     order = {suffix: number for number, suffix in enumerate(CAPTION_SUFFIXES)}
     classes = [text for path, text in said.items() if _names_class(path, picture)]
     texts = [path for path in said if not _names_class(path, picture)]
-    written = sorted((order[end], path) for path in texts if (end := split_name(path)[2]) in order)
-    numbers = [path for _, path in written if _is_numbers(said[path])]
-    prose = [said[path] for _, path in written if path not in numbers]
+    written = sorted(
+        (order[end], not _is_english(path), path) for path in texts if (end := split_name(path)[2]) in order
+    )
+    numbers = [path for *_, path in written if _is_numbers(said[path])]
+    prose = [said[path] for *_, path in written if path not in numbers]
     captions = tuple(dict.fromkeys(line for text in (*prose, described.get("caption")) for line in cell_texts(text)))
     label = next((line for text in (*classes, described.get("label")) for line in cell_texts(text)), "")
     group, split, key = (first_text(described.get(name)) for name in ("group", "split", "key"))
-    ends = [split_name(path)[2] for _, path in written if prose] or [".json"]
+    ends = [split_name(path)[2] for *_, path in written if prose] or [".json"]
     origin = f"{ends[0]} files of the same names" if captions else ""
     return SidecarTexts(
         captions, label, group, split, key, origin, numbers="".join(numbers[:1]), broken=broken, silent=silent,
@@ -195,6 +199,12 @@ def _names_class(path: str, picture: str) -> bool:
     _, stem, suffix = split_name(path)
     middle = stem.rpartition(".")[2].lower() if "." in stem else ""
     return suffix == ".cls" or (middle in _CLASSES and suffix != ".json" and stem != split_name(picture)[1])
+
+
+def _is_english(path: str) -> bool:
+    """Whether a text names English as its language: a.en.txt, a.en-GB.txt."""
+    language = _LANGUAGE.fullmatch(split_name(path)[1].rpartition(".")[2])
+    return language is not None and language[1].lower() == "en"
 
 
 def _is_numbers(text: str) -> bool:
