@@ -67,7 +67,9 @@ def _of_object(content: Record) -> object:
         return [{"image": key, "caption": value} for key, value in content.items()]
     if isinstance(columns := content.get("columns"), list) and isinstance(rows := content.get("data"), list):
         return [dict(zip(columns, row, strict=False)) if isinstance(row, list) else row for row in rows]
-    if all(isinstance(each, list) for each in values) and _holds_image(content):  # {column: [value, ...]}
+    records = any(isinstance(each, dict) for each in content.get("images") or ())  # not a column, but a list of them
+    if not records and all(isinstance(each, list) for each in values) and _holds_image(content):
+        # {column: [value, ...]}
         longest = max(map(len, values))
         return [
             {name: column[row] if row < len(column) else None for name, column in content.items()}
