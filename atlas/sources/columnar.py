@@ -20,6 +20,7 @@ from atlas.sources.columns import column_roles, plain_name, roles_in_words
 from atlas.sources.decoding import Unreadable
 from atlas.sources.imagefile import PathFinder, image_file_item
 from atlas.sources.items import Item, Note, image_item, only_items, printable_line, refused_item, size_and_mtime
+from atlas.sources.signatures import never_arrived
 from atlas.sources.tablepictures import (
     BYTES_NAMES,
     PATH_NAMES,
@@ -61,7 +62,7 @@ class Parquet:
                     yield from self._file(inside, file, table, found)
             except (pa.ArrowException, OSError) as error:
                 kind = "a Parquet" if file.suffix.lower() in PARQUET_SUFFIXES else "an Arrow"
-                reason = f"not {kind} file that can be read ({printable_line(error)[:120]})"
+                reason = never_arrived(file) or f"not {kind} file that can be read ({printable_line(error)[:120]})"
                 if len(self.files) == 1:
                     raise Refused(f"{file}: {reason}") from None
                 yield refused_item(f"{self.name}/{inside}(rest)", self.spec, f"its file is {reason}")
