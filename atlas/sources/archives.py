@@ -1,5 +1,7 @@
 """Tar shards of images with the texts that belong to them, as webdataset, img2dataset and plain tar write them."""
 
+import os
+import re
 import tarfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +20,6 @@ from atlas.sources.items import (
     Distinct,
     Item,
     Note,
-    identifier,
     image_item,
     only_items,
     printable_line,
@@ -40,6 +41,8 @@ from atlas.sources.sidecars import (
 from atlas.sources.signatures import HEAD, is_picture_head
 from atlas.sources.tarmembers import plain_path, read_members
 from atlas.sources.textfiles import MAX_CAPTION, MAX_RECORDS
+
+_SPLIT_AT_THE_END = re.compile(rf"(?<=-)({'|'.join(SPLITS)})(?=(-\d+|-of)*$)")
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ class Tars:
             for link in members.dead:
                 if split_name(link.name)[2] in PICTURE_SUFFIXES:
                     reason = f"a link to {printable_line(link.linkname)[:80]}, which is no file of the shard"
-                    id = distinct(identifier(f"{self.name}/{inside}{plain_path(link.name)}"))
+                    id = distinct(f"{self.name}/{inside}{plain_path(link.name)}")
                     yield replace(refused_item(id, self.spec, reason), mtime=mtime)
                 else:
                     yield Note("left", "links in shards to what is no file of the shard", 1, link.name)
@@ -106,7 +109,7 @@ class Tars:
                     yield Note("taken", "labels: " + (said.named_by if said.label else "folders in the shards"))
                 described = {"caption": said.captions, "label": (said.label or folder,), "group": (said.group,)}
                 described["split"] = (said.split or split or split_of_path(inside),)
-                id = distinct(identifier(f"{self.name}/{inside}{path}"))
+                id = distinct(f"{self.name}/{inside}{path}")
                 fault = _fault(member, [named[each] for each in texts], state[0])
                 load = partial(_decode_slice, file, member.offset_data, member.size)
                 if fault:
@@ -182,8 +185,15 @@ def _matched(pictures: Sequence[str], texts: Sequence[str]) -> _Sorted:
         moved, lost = match_across(found.pictures, lost)
         for path, more in moved.items():
             found.texts[path] = [*found.texts.get(path, ()), *more]
-    found.lost = [path for path in lost if split_name(path)[2] in CAPTION_SUFFIXES]
+    keys = {_key(path) for path in pictures}
+    found.lost = [path for path in lost if split_name(path)[2] in CAPTION_SUFFIXES or _key(path) in keys]
     return found
+
+
+def _key(path: str) -> str:
+    """webdataset's key of a sample: the path up to the first dot of the name."""
+    folder, _, name = path.rpartition("/")
+    return f"{folder}/{name.partition('.')[0]}"
 
 
 def _tables(
@@ -202,11 +212,12 @@ def _tables(
 
 
 def split_of_path(path: str) -> str:
-    """The split that a shard's path names: train/00000.tar, data/validation-00000-of-00002.parquet."""
-    for part in path.lower().replace(".", "-").replace("_", "-").split("/")[::-1]:
+    """The split that a shard's path names: train/0.tar, data/validation-00000-of-00002.parquet, beans-train.arrow."""
+    stem = os.path.splitext(path.strip("/"))[0]
+    for part in stem.lower().replace(".", "-").replace("_", "-").split("/")[::-1]:
         first = part.partition("-")[0].removeprefix("split=")
-        if first in SPLITS:
-            return SPLITS[first]
+        if found := SPLITS.get(first) or SPLITS.get((_SPLIT_AT_THE_END.search(part) or [""])[0]):
+            return found
     return ""
 
 

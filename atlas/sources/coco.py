@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping
 
 from atlas.formatting import Record
 
+_NAMES = ("captions_", "instances_", "person_keypoints_", "stuff_", "panoptic_", "image_info_")
+
 
 def is_coco(content: object) -> bool:
     """Whether a JSON file's content lists images, and annotations of them, as COCO and its descendants do."""
@@ -13,7 +15,7 @@ def is_coco(content: object) -> bool:
 def is_coco_name(path: str) -> bool:
     """Whether a file is named as COCO's are: captions_val2017.json, instances_train.json, _annotations.coco.json."""
     name = path.rpartition("/")[2].lower()
-    return name.endswith(".json") and (name.startswith(("captions_", "instances_")) or "coco" in name)
+    return name.endswith(".json") and (name.startswith(_NAMES) or "coco" in name)
 
 
 def coco_records(content: Mapping[str, list[object]]) -> Iterator[Record | object]:

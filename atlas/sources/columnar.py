@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
@@ -9,20 +10,28 @@ from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.ipc
-import pyarrow.parquet as pq
 from PIL import Image
 
 from atlas.errors import Refused
+from atlas.formatting import Record
 from atlas.sources.archives import split_of_path
+from atlas.sources.columnarfile import PARQUET_SUFFIXES, ColumnarFile
 from atlas.sources.columns import column_roles, plain_name, roles_in_words
-from atlas.sources.decoding import Unreadable, free_memory
+from atlas.sources.decoding import Unreadable
 from atlas.sources.imagefile import PathFinder, image_file_item
 from atlas.sources.items import Item, Note, image_item, only_items, printable_line, refused_item, size_and_mtime
-from atlas.sources.tablepictures import BYTES_NAMES, PATH_NAMES, decode_cell, decode_encoded, holds_encoded
+from atlas.sources.signatures import never_arrived
+from atlas.sources.tablepictures import (
+    BYTES_NAMES,
+    PATH_NAMES,
+    decode_cell,
+    decode_encoded,
+    holds_encoded,
+    note_on_several,
+)
 from atlas.sources.values import cell_texts
 
-COLUMNAR_SUFFIXES = (".parquet", ".pq", ".arrow", ".feather")
+COLUMNAR_SUFFIXES = (*PARQUET_SUFFIXES, ".arrow", ".feather")
 _CELLS_AT_ONCE = 1024  # of a row group, as Python objects: equal cells share their bytes in the file, not in Python
 
 
@@ -44,16 +53,16 @@ class Parquet:
         without = list[tuple[str, Refused]]()
         for inside, file in self.files:
             try:
-                with _Columnar(file) as table:
+                with ColumnarFile(file) as table:
                     try:
-                        found = self._roles(inside, table.schema)
+                        found = self._roles(inside, table)
                     except Refused as refused:
                         without.append((inside, refused))
                         continue
                     yield from self._file(inside, file, table, found)
             except (pa.ArrowException, OSError) as error:
-                kind = "a Parquet" if file.suffix.lower() in (".parquet", ".pq") else "an Arrow"
-                reason = f"not {kind} file that can be read ({printable_line(error)[:120]})"
+                kind = "a Parquet" if file.suffix.lower() in PARQUET_SUFFIXES else "an Arrow"
+                reason = never_arrived(file) or f"not {kind} file that can be read ({printable_line(error)[:120]})"
                 if len(self.files) == 1:
                     raise Refused(f"{file}: {reason}") from None
                 yield refused_item(f"{self.name}/{inside}(rest)", self.spec, f"its file is {reason}")
@@ -65,9 +74,12 @@ class Parquet:
             )
         yield from self.beside
 
-    def _roles(self, inside: str, schema: pa.Schema) -> dict[str, str]:
+    def _roles(self, inside: str, table: ColumnarFile) -> dict[str, str]:
         """The columns by role. Raises `Refused` if none holds pictures."""
-        found = column_roles([*schema.names, *_partitions(inside)], self._asked(schema), self.spec)
+        schema = table.schema
+        sample = table.first_row([each.name for each in schema if _is_text(storage_type(each.type))])
+        asked = self._asked(schema, sample)
+        found = column_roles([*schema.names, *_partitions(inside)], asked, self.spec, sample)
         images = schema.field(found["image"])
         kind = storage_type(images.type)
         if not (_is_text(kind) or _holds_images(kind)):
@@ -78,11 +90,13 @@ class Parquet:
             raise Refused(f"{self.spec}: column {images.name!r} holds {held[:120]}")
         return found
 
-    def _file(self, inside: str, file: Path, table: "_Columnar", found: Mapping[str, str]) -> Iterator[Item | Note]:
+    def _file(self, inside: str, file: Path, table: ColumnarFile, found: Mapping[str, str]) -> Iterator[Item | Note]:
         schema, partitions = table.schema, _partitions(inside)
         images = schema.field(found["image"])
         kind = storage_type(images.type)
         yield Note("taken", roles_in_words(found, schema.names))
+        if holds_several(kind):
+            yield note_on_several(images.name)
         classes = {role: class_names(schema, column) for role, column in found.items() if role != "image"}
         paths, finder, row = _is_text(kind), PathFinder(file.parent), 0
         read = [column for role, column in found.items() if (paths or role != "image") and column not in partitions]
@@ -104,21 +118,18 @@ class Parquet:
                 row += 1
         yield from finder.notes()
 
-    def _asked(self, schema: pa.Schema) -> Mapping[str, str]:
-        """The columns that the user names, and the image column if its type alone gives it away."""
+    def _asked(self, schema: pa.Schema, sample: Record) -> Mapping[str, str]:
+        """The columns that the user names, and that of the pictures as the types and a row of the texts tell it."""
         if "image" in self.columns:
             return self.columns
-        told = [each.name for each in schema if _feature(schema, each.name).get("_type") == "Image"]
+        chosen = [each.name for each in schema if _feature(schema, each.name).get("_type") == "Image"]
         kinds = {each.name: storage_type(each.type) for each in schema}
-        try:
-            usual = column_roles(schema.names, {}, "")["image"]
-            if _is_text(kinds[usual]) or _holds_images(kinds[usual]):
-                return self.columns
-        except Refused:
-            pass
-        bytes_alone = [name for name, kind in kinds.items() if _holds_images(kind) and not pa.types.is_list(kind)]
-        chosen = (told or bytes_alone)[:1]
-        return {**self.columns, "image": chosen[0]} if chosen and len(told or bytes_alone) == 1 else self.columns
+        if len(chosen) != 1:
+            fitting = [name for name, kind in kinds.items() if _is_text(kind) or _holds_images(kind)]
+            chosen = [name for name, kind in kinds.items() if _holds_images(kind) and not pa.types.is_list(kind)]
+            with suppress(Refused):
+                chosen = [column_roles(fitting, {}, "", sample)["image"]]
+        return {**self.columns, "image": chosen[0]} if len(chosen) == 1 else self.columns
 
     def _named(self, id: str, cell: object, finder: PathFinder, texts: Mapping[str, tuple[str, ...]]) -> Item:
         """The item of a cell of text: a path, an address, or the image itself in base64."""
@@ -128,75 +139,6 @@ class Parquet:
         if holds_encoded(path):
             return image_item(id, self.spec, texts, partial(decode_encoded, path), len(path))
         return image_file_item(id, self.spec, finder.find(path), texts)
-
-
-class _Columnar:
-    """One file of columns: its schema, and its parts (row groups or record batches), read one at a time."""
-
-    def __init__(self, file: Path):
-        self._parquet = _open_parquet(file) if file.suffix.lower() in (".parquet", ".pq") else None
-        self._batches: list[pa.RecordBatch] = []  # of a stream of Arrow
-        self._arrow: pyarrow.ipc.RecordBatchFileReader | None = None
-        if self._parquet is not None:
-            self.schema = self._parquet.schema_arrow
-            return
-        self._mapped = source = pa.memory_map(str(file))
-        whole = source.read(6) == b"ARROW1"
-        source.seek(0)
-        if whole:
-            self._arrow = pyarrow.ipc.open_file(source)
-            self.schema = self._arrow.schema
-        else:
-            stream, before = pyarrow.ipc.open_stream(source), pa.total_allocated_bytes()
-            self.schema = stream.schema
-            for batch in stream:
-                self._batches.append(batch)
-                _refuse_large(pa.total_allocated_bytes() - before, "the stream")  # compressed; others stay on disk
-
-    def __enter__(self) -> "_Columnar":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        (self._parquet or self._mapped).close()
-
-    @property
-    def parts(self) -> int:
-        if self._arrow is not None:
-            return self._arrow.num_record_batches
-        return len(self._batches) if self._parquet is None else self._parquet.num_row_groups
-
-    def length(self, part: int) -> int:
-        if self._parquet is None:
-            return self._batch(part).num_rows
-        return self._parquet.metadata.row_group(part).num_rows
-
-    def read(self, part: int, columns: list[str]) -> pa.Table:
-        if self._parquet is None:
-            return pa.Table.from_batches([self._batch(part)]).select(columns)
-        about = self._parquet.metadata.row_group(part)
-        chunks = [about.column(i) for i in range(about.num_columns)]
-        size = sum(each.total_uncompressed_size for each in chunks if each.path_in_schema.split(".")[0] in columns)
-        _refuse_large(size, f"row group {part}")
-        return self._parquet.read_row_group(part, columns=columns)
-
-    def _batch(self, part: int) -> pa.RecordBatch:
-        return self._batches[part] if self._arrow is None else self._arrow.get_batch(part)
-
-
-def _open_parquet(file: Path) -> pq.ParquetFile:
-    """A Parquet file whose texts and bytes stay in dictionaries: few bytes on the disk may stand for any number."""
-    with pq.ParquetFile(file) as plain:
-        if not plain.metadata.num_row_groups:
-            return pq.ParquetFile(file)
-        first = plain.metadata.row_group(0)
-        chunks = [first.column(i) for i in range(first.num_columns)]
-    repeated = [each.path_in_schema for each in chunks if each.physical_type == "BYTE_ARRAY"]
-    return pq.ParquetFile(file, read_dictionary=repeated)
-
-
-def _refuse_large(size: int, what: str) -> None:
-    if size > free_memory() // 2:
-        raise pa.ArrowInvalid(f"{what} takes {size / 1e9:.1f} GB, more than half of the free memory")
 
 
 def _texts(
@@ -254,6 +196,12 @@ def _is_list(kind: pa.DataType) -> bool:
     return isinstance(kind, pa.ListType | pa.LargeListType | pa.FixedSizeListType | pa.ListViewType)
 
 
+def holds_several(kind: pa.DataType) -> bool:
+    """Whether a cell of this type holds a list of pictures, which are paths, bytes or structs."""
+    inner = storage_type(kind.value_type) if _is_list(kind) else None  # pyright: ignore[reportAttributeAccessIssue]
+    return inner is not None and (_is_text(inner) or (_holds_images(inner) and not _is_list(inner)))
+
+
 def _holds_images(kind: pa.DataType) -> bool:
     """Whether values may be images: bytes, structs of bytes or a path, lists of these, or pixels."""
     kind = storage_type(kind)
@@ -288,5 +236,5 @@ def _decode_cell(file: Path, part: int, offset: int, column: str) -> Image.Image
 @lru_cache(2)  # rows come in order, so each row group is read once; two entries, since threads straddle a boundary
 def _row_group(file: Path, state: tuple[int, int], part: int, column: str) -> pa.ChunkedArray:
     del state  # part of the cache's key, so that a rewritten file is read again
-    with _Columnar(file) as table:
+    with ColumnarFile(file) as table:
         return table.read(part, [column]).column(0)

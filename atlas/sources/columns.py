@@ -10,15 +10,16 @@ ROLES = {
     "image": (
         "image", "path", "file", "filename", "filepath", "imagepath", "imgpath", "img", "imagefile", "imgfile",
         "imagename", "imgname", "imagefilename", "imagefilepath", "localpath", "relpath", "relativepath", "fname",
-        "picture", "photo", "jpg", "jpeg", "png", "webp", "imagebytes", "imgbytes", "imagedata", "bytes", "src",
+        "picture", "photo", "images", "imgs", "imagepaths", "jpg", "jpeg", "png", "webp", "imagebytes", "imgbytes",
+        "imagedata", "bytes", "src",
     ),
     "caption": (
         "caption", "captions", "text", "texts", "txt", "title", "prompt", "prompts", "description", "alt", "alttext",
         "sentence", "sentences", "comment", "imagecaption", "captiontext", "longcaption", "raw", "tags",
     ),
     "label": (
-        "labelname", "classname", "categoryname", "targetname", "label", "labels", "class", "classlabel", "target",
-        "cls", "category",
+        "labelname", "labeltext", "classname", "categoryname", "targetname", "label", "labels", "class", "classlabel",
+        "target", "cls", "category",
     ),
     "group": ("group", "style"),
     "split": ("split", "partition", "fold"),
@@ -72,8 +73,9 @@ def column_roles(
     named = [column for column in found if sample and looks_like_picture(sample.get(column))]
     addresses = [column for column in named if sample and is_address(sample.get(column))]
     pictures = [column for column in named if column not in addresses]
-    if "image" not in chosen and pictures:
-        chosen["image"] = pictures[0]
+    usual = chosen.get("image")
+    if pictures and "image" not in asked and (usual is None or (sample and _names_no_file(sample.get(usual)))):
+        chosen["image"] = next((plain[name] for name in ROLES["image"] if plain.get(name) in pictures), pictures[0])
     if "image" not in chosen or _is_address_column(chosen["image"], asked, sample):
         address = next((plain[name] for name in ADDRESSES if name in plain), chosen.get("image", *addresses[:1]))
         if address is not None:
@@ -84,6 +86,11 @@ def column_roles(
         raise Refused(f"{where}: no column image, path or file; found: {there} (name it: ?image=COLUMN)")
     taken = chosen["image"]
     return {role: column for role, column in chosen.items() if role == "image" or column != taken or role in asked}
+
+
+def _names_no_file(cell: object) -> bool:
+    """Whether a cell of the usual column is a number or an address, so that another column may name the file."""
+    return is_address(cell) or isinstance(cell, int | float) or (isinstance(cell, str) and cell.strip().isdecimal())
 
 
 def _is_address_column(column: str, asked: Mapping[str, str], sample: Mapping[str, object] | None) -> bool:

@@ -10,7 +10,16 @@ from atlas.errors import Refused
 from atlas.sources.columns import PICTURE_SUFFIXES
 from atlas.sources.decoding import TRIED_AGAIN, Unreadable, read_bytes
 from atlas.sources.imagefile import image_file_item
-from atlas.sources.items import SPLITS, Item, Note, only_items, printable_line, raise_unreadable, refused_item
+from atlas.sources.items import (
+    SHELVES,
+    Item,
+    Note,
+    only_items,
+    printable_line,
+    raise_unreadable,
+    refused_item,
+    split_of_folder,
+)
 from atlas.sources.leftovers import notes_on_others
 from atlas.sources.metadata import METADATA_NAMES, FolderMetadata, read_metadata, with_rows
 from atlas.sources.sidecars import (
@@ -36,7 +45,6 @@ NOT_IMAGES = frozenset((
     ".mov", ".avi", ".mkv", ".webm", ".cls", ".caption", ".captions", ".text", ".cap", ".prompt", ".tags", ".index",
     ".id", ".url", ".lock", ".bin",
 ))  # fmt: skip
-_SHELVES = frozenset(("images", "image", "imgs", "img", "jpegimages", "jpegs", "data"))  # folders that are no class
 _Place = tuple[tuple[int, int], ...]  # device and inode of a folder and of those around it
 _SILENT = SidecarTexts()
 _DEEPEST = 100  # folders in folders
@@ -117,8 +125,9 @@ class Folder:
 
 def folder_class(folders: Sequence[str], home: str) -> tuple[str, str]:
     """Label and split of a picture by its folders: the innermost one that is neither a split nor a shelf."""
-    split = next((SPLITS[name.lower()] for name in folders if name.lower() in SPLITS), "")
-    classes = [name for name in folders if name.lower() not in SPLITS and name.lower() not in _SHELVES]
+    splits = [split_of_folder(name) for name in folders]
+    split = next(filter(None, splits), "")
+    classes = [name for name, named in zip(folders, splits, strict=True) if not named and name.lower() not in SHELVES]
     return (classes[-1] if classes else home), split
 
 

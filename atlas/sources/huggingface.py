@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from atlas.errors import Refused
+from atlas.sources.columnar import holds_several, storage_type
 from atlas.sources.columns import column_roles, roles_in_words
 from atlas.sources.items import Item, Note, image_item, only_items, printable_line
-from atlas.sources.tablepictures import decode_cell
+from atlas.sources.tablepictures import decode_cell, note_on_several
 from atlas.sources.values import cell_texts
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ class HuggingFace:
         rows = _data_set(self.data, self.split)
         found = column_roles(rows.column_names, self.columns, self.spec)
         yield Note("taken", roles_in_words(found, rows.column_names))
+        if holds_several(storage_type(rows.features.arrow_schema.field(found["image"]).type)):
+            yield note_on_several(found["image"])
         readers = {role: _reader(rows.features[column]) for role, column in found.items()}
         columns = [column for role, column in found.items() if role != "image"]
         cells = rows.select_columns(columns) if columns else repeat({}, len(rows))

@@ -17,6 +17,8 @@ SPLITS = {
     **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
     **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
 }  # one name for each split, whoever names it
+SHELVES = frozenset(("images", "image", "imgs", "img", "jpegimages", "jpegs", "data"))  # folders that are no class
+_OF_SPLITS = SHELVES | {"set", "dataset", "split"}  # what stands beside a split in a name: train_images, "test set"
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u200b\ufeff]")
 
 
@@ -70,6 +72,12 @@ class Telling(Protocol):
     def entries(self) -> Iterator[Item | Note]:
         """Items and notes, in a fixed order."""
         ...
+
+
+def split_of_folder(name: str) -> str:
+    """The split that a folder is named after: train, val2017, test_images, "Training Set"; "" for other names."""
+    words = [word for word in re.findall(r"[^\W\d_]+", name.lower()) if word not in _OF_SPLITS]
+    return SPLITS.get(words[0], "") if len(words) == 1 else ""
 
 
 def only_items(entries: Iterator[Item | Note]) -> Iterator[Item]:

@@ -9,7 +9,7 @@ from atlas.errors import Refused
 from atlas.formatting import Record
 from atlas.sources.coco import coco_records, is_coco
 from atlas.sources.columns import ROLES, looks_like_picture, plain_name
-from atlas.sources.items import printable_line
+from atlas.sources.items import SPLITS, printable_line
 from atlas.sources.textfiles import MAX_RECORDS, check_regular
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
@@ -67,7 +67,12 @@ def _of_object(content: Record) -> object:
         return [{"image": key, "caption": value} for key, value in content.items()]
     if isinstance(columns := content.get("columns"), list) and isinstance(rows := content.get("data"), list):
         return [dict(zip(columns, row, strict=False)) if isinstance(row, list) else row for row in rows]
-    if all(isinstance(each, list) for each in values) and _holds_image(content):  # {column: [value, ...]}
+    if set(map(str.lower, content)) <= set(SPLITS) and all(isinstance(each, list) for each in values):
+        rows = ((split, row) for split, each in content.items() for row in each)
+        return [{"split": split, **row} if isinstance(row, dict) else row for split, row in rows]
+    records = any(isinstance(each, dict) for each in content.get("images") or ())  # not a column, but a list of them
+    if not records and all(isinstance(each, list) for each in values) and _holds_image(content):
+        # {column: [value, ...]}
         longest = max(map(len, values))
         return [
             {name: column[row] if row < len(column) else None for name, column in content.items()}

@@ -11,6 +11,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import PurePosixPath
 
 from atlas.sources.columns import ROLES, plain_name
@@ -27,6 +28,7 @@ _NUMBERED = re.compile(r"v?\d", re.IGNORECASE)  # such parts of a name are no ki
 _SAID = frozenset(("caption", "captions", "text", "txt", "tags", "prompt", "meta", "metadata", "info", "json"))
 _CLASSES = frozenset(("cls", "class", "label", "target"))  # middles of names, of texts that name a class: a.cls.txt
 _SAID |= _CLASSES
+_LANGUAGE = re.compile(r"([a-z]{2})([_-][a-z]{2,4})?", re.IGNORECASE)  # a.en.txt, a.pt-BR.txt
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class SidecarTexts:
     numbers: str = ""  # a text that was left out, because it holds numbers alone
     broken: str = ""  # a file that is said to be JSON and is not
     encoding: str = ""  # in which its text was read, if that is not UTF-8
+    other: str = ""  # a text of another kind, left out because there is a caption
     silent: str = ""  # JSON that says nothing of the picture
     replaced: str = ""  # a text with bytes that are no letters
 
@@ -53,6 +56,8 @@ class SidecarTexts:
         if self.numbers:
             text = "texts of numbers alone, as detectors are trained on, are no captions"
             yield Note("left", text, 1, self.numbers)
+        if self.other:
+            yield Note("left", "texts of another kind, of pictures that have a caption", 1, self.other)
         if self.encoding:
             yield Note("taken", f"texts beside pictures that are not UTF-8, read as {self.encoding}")
         if self.replaced:
@@ -113,7 +118,8 @@ def match_beside(pictures: Sequence[str], texts: Sequence[str], strict: bool) ->
         key, _, middle = stem.partition(".")
         alone = keys.get(alike(key), []) if len(keys.get(alike(key), ())) == 1 else []
         owners = exact.get(stem) or loose.get(alike(stem))
-        if not owners and middle and (middle.lower() in _SAID or (strict and not _NUMBERED.match(middle))):
+        said = middle.lower() in _SAID or _LANGUAGE.fullmatch(middle) or (strict and not _NUMBERED.match(middle))
+        if not owners and middle and said:
             owners = exact.get(key) or loose.get(alike(key)) or alone
         if not owners and strict and not middle:
             owners = alone
@@ -173,20 +179,19 @@ def read_sidecars(contents: Mapping[str, bytes], picture: str) -> SidecarTexts:
             broken = path if found is None else broken
             silent = path if found is not None and not any(map(cell_texts, found.values())) else silent
             described |= {role: value for role, value in (found or {}).items() if value is not None}
-    order = {suffix: number for number, suffix in enumerate(CAPTION_SUFFIXES)}
     classes = [text for path, text in said.items() if _names_class(path, picture)]
-    texts = [path for path in said if not _names_class(path, picture)]
-    written = sorted((order[end], path) for path in texts if (end := split_name(path)[2]) in order)
-    numbers = [path for _, path in written if _is_numbers(said[path])]
-    prose = [said[path] for _, path in written if path not in numbers]
+    written = _surest_first(said, picture)
+    numbers = [path for path in written if _is_numbers(said[path])]
+    strange = [path for path in written if written[path] is _Kind.OTHER and min(written.values()) is not _Kind.OTHER]
+    prose = [said[path] for path in written if path not in numbers + strange]
     captions = tuple(dict.fromkeys(line for text in (*prose, described.get("caption")) for line in cell_texts(text)))
     label = next((line for text in (*classes, described.get("label")) for line in cell_texts(text)), "")
     group, split, key = (first_text(described.get(name)) for name in ("group", "split", "key"))
-    ends = [split_name(path)[2] for _, path in written if prose] or [".json"]
-    origin = f"{ends[0]} files of the same names" if captions else ""
+    ending = next((_ending(path, kind) for path, kind in written.items() if prose), ".json")
+    origin = f"{ending} files of the same names" if captions else ""
     return SidecarTexts(
         captions, label, group, split, key, origin, numbers="".join(numbers[:1]), broken=broken, silent=silent,
-        encoding=other, replaced=replaced,
+        other="".join(strange[:1]), encoding=other, replaced=replaced,
     )  # fmt: skip
 
 
@@ -195,6 +200,43 @@ def _names_class(path: str, picture: str) -> bool:
     _, stem, suffix = split_name(path)
     middle = stem.rpartition(".")[2].lower() if "." in stem else ""
     return suffix == ".cls" or (middle in _CLASSES and suffix != ".json" and stem != split_name(picture)[1])
+
+
+class _Kind(IntEnum):
+    """How a text's name joins it to a picture a.jpg: a.txt, a.caption.txt, or a.url.txt, which may say anything."""
+
+    OWN, USUAL, OTHER = range(3)
+
+
+def _surest_first(paths: Iterable[str], picture: str) -> dict[str, _Kind]:
+    """The texts of a picture that may be captions, the surest first, with how their names join them to it."""
+    order = {suffix: number for number, suffix in enumerate(CAPTION_SUFFIXES)}
+    kinds = {path: _kind(path, picture) for path in paths if split_name(path)[2] in order}
+    kinds = {path: kind for path, kind in kinds.items() if not _names_class(path, picture)}
+    return dict(
+        sorted(kinds.items(), key=lambda item: (item[1], order[split_name(item[0])[2]], not _is_english(item[0]), item))
+    )
+
+
+def _kind(path: str, picture: str) -> _Kind:
+    stem = split_name(path)[1]
+    middle = stem.rpartition(".")[2] if "." in stem else ""
+    if not middle or alike(stem) in (alike(split_name(picture)[1]), alike(picture.rpartition("/")[2])):
+        return _Kind.OWN
+    usual = middle.lower() in _SAID or _LANGUAGE.fullmatch(middle) or _NUMBERED.match(middle)
+    return _Kind.USUAL if usual else _Kind.OTHER
+
+
+def _ending(path: str, kind: _Kind) -> str:
+    """The suffix of a text; with the part of its name before that, if that part is unusual."""
+    _, stem, suffix = split_name(path)
+    return f".{stem.rpartition('.')[2]}{suffix}" if kind is _Kind.OTHER else suffix
+
+
+def _is_english(path: str) -> bool:
+    """Whether a text names English as its language: a.en.txt, a.en-GB.txt."""
+    language = _LANGUAGE.fullmatch(split_name(path)[1].rpartition(".")[2])
+    return language is not None and language[1].lower() == "en"
 
 
 def _is_numbers(text: str) -> bool:

@@ -112,9 +112,15 @@ def _kind_of_text(head: bytes) -> str:
     return "text" if len(decoded) > 3 and plain == len(decoded) else ""
 
 
-def advice_on(kind: str) -> str:
-    """The reason for a file of this kind, in one line, with what to do about it."""
-    return _ADVICE.get(kind, f"{kind}, not a picture")
+def advice_on(kind: str, wanted: str = "picture") -> str:
+    """The reason for a file of this kind where another is `wanted`, in one line, with what to do about it."""
+    return _ADVICE.get(kind, f"{kind}, not a picture").replace("picture", wanted)
+
+
+def never_arrived(file: Path) -> str:
+    """Why a file is not the one that was meant, if it is a pointer, a web page or zeros; "" for others."""
+    kind = kind_of_file(head_of(file))
+    return advice_on(kind, "file") if kind in ("LFS", "HTML", "zeros") else ""
 
 
 def head_of(data: bytes | Path) -> bytes:

@@ -14,6 +14,7 @@ from atlas.sources.columns import plain_name
 from atlas.sources.decoding import Unreadable, decode, said_stretched
 from atlas.sources.depths import Depth, depth_of
 from atlas.sources.imagefile import PathFinder
+from atlas.sources.items import Note, printable_line
 from atlas.sources.signatures import is_picture_head
 
 # Names inside structs, compared as names of columns are
@@ -36,6 +37,11 @@ def decode_cell(cell: object, folder: Path) -> Image.Image:
     if isinstance(cell, list) and not isinstance(cell[0], int | float | list):
         return decode_cell(cell[0], folder)
     return _of_numbers(cell)
+
+
+def note_on_several(column: str) -> Note:
+    """What to say of a column in which a row holds several pictures."""
+    return Note("taken", f"column {printable_line(column)} holds lists of pictures: the first of each row is used")
 
 
 def cell_of_struct(struct: Mapping[str, object]) -> object:

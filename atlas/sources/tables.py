@@ -14,7 +14,7 @@ from atlas.sources.dialects import SEPARATORS, Dialect, names_columns, quoted_ce
 from atlas.sources.imagefile import PathFinder, image_file_item
 from atlas.sources.items import Distinct, Item, Note, image_item, only_items, printable_line, refused_item
 from atlas.sources.records import BadRow, Row
-from atlas.sources.tablepictures import cell_of_struct, decode_encoded, holds_encoded
+from atlas.sources.tablepictures import cell_of_struct, decode_encoded, holds_encoded, note_on_several
 from atlas.sources.textfiles import read_lines
 from atlas.sources.values import cell_texts, first_text
 
@@ -118,9 +118,13 @@ class _Oddities:
     file: Path
     broken: list[int] = field(default_factory=list)  # lines with bytes that are no letters
     short: list[int] = field(default_factory=list)  # lines of a CSV that end before the caption
+    several: str = ""  # a column of lists of pictures
 
     def look(self, number: int, row: Mapping[str, object], roles: Mapping[str, str], item: Item) -> None:
         """Look at one row and its item."""
+        image = roles.get("image", "")
+        if isinstance(cell := row.get(image), list) and len(cell) > 1:
+            self.several = image
         if "\ufffd" in item.caption or "\ufffd" in item.label:
             self.broken.append(number)
         if not item.caption and roles.get("caption") and row.get(roles["caption"], "") is None and self._is_csv:
@@ -133,6 +137,8 @@ class _Oddities:
     def notes(self) -> Iterator[Note]:
         """How many there are, and where the first is."""
         name = self.file.name
+        if self.several:
+            yield note_on_several(self.several)
         if self.broken:
             text = f"rows of {name} with broken letters, shown as \ufffd"
             yield Note("left", text, len(self.broken), f"line {self.broken[0]}")

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from atlas.formatting import Record
 from atlas.sources.items import printable_line
-from atlas.sources.signatures import head_of, kind_of_file
+from atlas.sources.signatures import head_of, kind_of_file, never_arrived
 
 MAX_HEADER = 2**20  # bytes of a tar header that tells about the next member
 _ABOUT_NEXT = frozenset(
@@ -43,7 +43,7 @@ def read_members(file: Path) -> Members:
                 start = _read_part(shard, found[-1])
     except _TAR_FAULTS as error:
         kind = kind_of_file(head_of(file)) if not any(found) else ""
-        fault = f"it is {kind}" if kind else printable_line(error) or type(error).__name__
+        fault = never_arrived(file) or f"it is {kind}" if kind else printable_line(error) or type(error).__name__
     members = Members(fault=fault)
     for part in found:
         all_files = {plain_path(member.name): member for member in part if not member.issym()}
