@@ -80,6 +80,56 @@ def test_the_latest_act_stands_out(visit: Visit) -> None:
     assert page.evaluate(bright) == driven
 
 
+@pytest.mark.parametrize("name", ["map.html", "neurons.html"])
+def test_back_and_forward_walk_through_picks_and_selections(visit: Visit, name: str) -> None:
+    page = visit.open(name)
+    picked, seen = "atlas.page.card.state().p", "atlas.page.scatter.seen()"
+    page.evaluate("atlas.page.pick(3)")
+    page.evaluate("atlas.page.scatter.look(0, 0, 30000)")  # a view is kept with the step that it belongs to
+    assert "v=0,0,30000" in shown_hash(page)
+    page.evaluate("atlas.page.pick(5, true)")
+    flown = page.evaluate(seen)
+    page.evaluate(
+        f"atlas.page.selection.take({[[int(c) for c in each.split(',')] for each in SELECTION[4:].split(';')]})"
+    )
+    assert SELECTION in shown_hash(page)
+    assert page.get_by_label("Back to the previous point").is_visible()
+
+    def walk(way: str) -> None:
+        page.evaluate(f"new Promise((done) => {{ addEventListener('hashchange', done, {{ once: true }}); {way}; }})")
+        page.evaluate("atlas.page.address.read()")
+
+    walk("history.back()")
+    assert (page.evaluate(picked), page.locator("#selection").is_hidden()) == (5, True)
+    walk("history.back()")
+    assert page.evaluate(picked) == 3
+    assert page.evaluate(seen) == pytest.approx([0, 0, 30000])
+    assert page.get_by_label("Back to the previous point").count() == 0
+    walk("history.back()")
+    assert (page.evaluate(picked), page.locator("#card").is_hidden()) == (None, True)
+    for expected in (3, 5):
+        walk("history.forward()")
+        assert page.evaluate(picked) == expected
+    assert page.evaluate(seen) == pytest.approx(flown, abs=1)
+    walk("history.forward()")
+    assert page.evaluate("atlas.page.selection.chosen().length") > 0
+
+
+def test_panning_typing_and_a_key_held_down_are_no_steps_of_the_history(visit: Visit) -> None:
+    page = visit.open("map.html")
+    page.evaluate("atlas.page.pick(3)")
+    steps = page.evaluate("history.length")
+    page.evaluate("atlas.page.scatter.look(100, 0, 20000)")
+    assert "v=100,0,20000" in shown_hash(page)
+    page.get_by_placeholder("Search captions").fill("pizza")
+    page.wait_for_function("atlas.page.finder.hits()?.length")
+    assert "q=pizza" in shown_hash(page)
+    page.evaluate("atlas.page.card.pick(5, false, true)")
+    assert page.evaluate("[atlas.page.card.state().p, history.length]") == [5, steps]
+    page.evaluate("atlas.page.card.pick(6)")
+    assert page.evaluate("history.length") == steps + 1
+
+
 def test_hidden_entries_of_the_legend_are_kept(visit: Visit) -> None:
     page = visit.open("map.html")
     page.locator(".entry", has_text="image").click()

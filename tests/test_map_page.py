@@ -47,6 +47,25 @@ def test_regions_are_named_by_what_is_most_their_own() -> None:
         assert label.count > 300
 
 
+def test_a_name_is_drawn_amid_the_points_that_carry_it() -> None:
+    layout, vectors, named = planted()
+    aside = layout[:, 0] - 40 * np.round(layout[:, 0] / 40) > 0.7  # the right quarter of each island
+    named = [name if name == "thing" or beside else "thing" for name, beside in zip(named, aside, strict=True)]
+    coarse = [label for label in regions.regions_by_labels(layout, vectors, named) if label.level == 0]
+    assert len(coarse) == 5
+    for label in coarse:
+        near = np.square(layout - layout[label.point]).sum(axis=1).argsort()[:20]
+        assert np.mean([label.text.split(", ")[0] in named[row] for row in near]) > 0.3  # none around the median of all
+
+
+def test_the_middle_of_points_in_two_places_is_in_the_fuller_one() -> None:
+    rng = np.random.default_rng(0)
+    layout = (rng.normal(size=(100, 2)) + np.outer(np.arange(100) >= 60, [9, 0])).astype(np.float32)
+    assert regions.central_member(layout, np.arange(100)) < 60
+    assert regions.central_member(layout, np.arange(60, 100)) >= 60
+    assert regions.central_member(layout, np.array([7])) == 7
+
+
 def test_names_do_not_repeat_and_come_from_what_lies_there() -> None:
     layout, vectors, named = planted()
     found = regions.regions_by_labels(layout, vectors, named)

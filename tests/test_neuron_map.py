@@ -321,7 +321,7 @@ def test_squares_keep_what_lies_together_together() -> None:
     xy = (rng.standard_normal((2, 2))[np.arange(80) % 2] * 5 + rng.standard_normal((80, 2))).astype(np.float32)
     squares = snap_to_grid(xy)
     assert len(np.unique(squares, axis=0)) == 80
-    assert (np.ptp(squares, axis=0) <= 9).all()
+    assert (np.ptp(squares, axis=0) <= (10, 8)).all()  # wider than high, as a window beside a panel is
     near = np.argsort(np.square(squares[:, None] - squares[None]).sum(axis=2), axis=1)[:, 1:5]
     assert (near % 2 == np.arange(80)[:, None] % 2).mean() > 0.8
 

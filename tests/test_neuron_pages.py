@@ -16,10 +16,10 @@ from atlas.pages.evidence import rebin_counts, shared_facts
 from atlas.pages.fragments import check_fragment, with_heading
 from atlas.pages.frame import StoreFrame
 from atlas.pages.neurons import Neurons
-from atlas.pages.rows import PageRows
+from atlas.pages.rows import PageRows, Peak
 from atlas.store.store import Store
 from tests.browsing import Visit
-from tests.fakes import HOSTILE, fake_store, part
+from tests.fakes import HOSTILE, fake_store, part, write_array
 
 NEURONS = 70  # more than a shard of evidence holds
 LABEL = HOSTILE[1]
@@ -101,6 +101,37 @@ def test_commands_of_a_card_run_from_a_shell_wherever_the_store_lies(tmp_path: P
     assert program[:2] == ["python", "-c"]
     literals = [node.value for node in ast.walk(ast.parse(program[2])) if isinstance(node, ast.Constant)]
     assert place in literals
+
+
+def test_heat_is_where_an_activation_is_largest_and_as_far_as_it_lies_above_the_mean_of_the_others(
+    tmp_path: Path,
+) -> None:
+    store = fake_store(tmp_path / "demo", images=4, words=0, texts=0, neurons=4, derived=False)
+    shard = store.shard_of(0)
+    largest = {"argmax": [5, 15, 3, 2], "max": [8, 8, 0, 8], "mean": [8 / 16, (8 + 15 * 4) / 16, 0, 8]}
+    for name, values in largest.items():
+        write_array(store, shard, name, np.tile(values, (4, 1)).astype(np.uint16 if name == "argmax" else np.float16))
+    found = Neurons(StoreFrame(store, tmp_path, [], {}), PageRows(store), {})
+    assert [found.peak(0, neuron) for neuron in range(4)] == [Peak(5, 100), Peak(15, 50), None, None]
+    store.request["model"]["layers"][0]["grid"] = [1, 1]  # a CLS token
+    found = Neurons(StoreFrame(store, tmp_path, [], {}), PageRows(store), {})
+    assert found.peak(0, 0) is None
+
+
+def test_a_picture_on_a_card_is_in_colour_where_it_activates_the_neuron(visit: Visit, store: Store) -> None:
+    page = visit.open("neurons/0003.html")
+    told = page.locator("#top + .note").inner_text()
+    assert "one of 4 × 4 positions" in told
+    tile = page.locator("#top .m").first
+    opacity = "(tile) => Number(getComputedStyle(tile, '::after').opacity)"
+    heat = tile.evaluate("(tile) => Number(tile.style.getPropertyValue('--h'))")
+    assert tile.evaluate(opacity) == pytest.approx(heat / 100)
+    assert heat > 0
+    position = tile.evaluate("(tile) => Number(tile.style.getPropertyValue('--m'))")
+    mask = tile.evaluate("(tile) => getComputedStyle(tile, '::after').maskImage")
+    assert f"at {25 * (position % 4) + 12.5:g}% {25 * (position // 4) + 12.5:g}%" in mask
+    tile.hover()
+    assert tile.evaluate(opacity) == 0
 
 
 def test_bands_open_and_the_address_keeps_them(visit: Visit, store: Store) -> None:

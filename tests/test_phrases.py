@@ -98,7 +98,7 @@ def test_clusters_without_a_telling_name_have_that_of_their_kind() -> None:
     codes = np.repeat(np.arange(6), (20, 30, 40, 50, 60, 70))
     kinds = np.where(codes < 3, "word", "image")
     names = ["odd", "rare", "cat", "", "dog", "owl"]
-    regions.name_by_kind(names, codes, kinds, {0, 1, 3})
+    assert regions.name_by_kind(names, codes, kinds, {0, 1, 3}) == [1]
     assert names == ["odd", "words", "cat", "", "dog", "owl"]  # the largest of those; images are what all the map is
     regions.name_by_kind(names, codes, kinds, {0, 3})
     assert names[0] == "odd"

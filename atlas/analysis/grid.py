@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 _SPARE = 1.06  # squares for each point: a few stay empty, so that points move less far
+_ASPECT = 1.25  # width to height of the grid, as of a window beside a panel: in a square, pictures would be smaller
 
 
 def snap_to_grid(places: Float[np.ndarray, "n 2"]) -> Float32[np.ndarray, "n 2"]:
@@ -20,7 +21,7 @@ def snap_to_grid(places: Float[np.ndarray, "n 2"]) -> Float32[np.ndarray, "n 2"]
     from scipy.optimize import linear_sum_assignment
 
     n = len(places)
-    columns = ceil(sqrt(_SPARE * n))
+    columns = ceil(sqrt(_SPARE * n * _ASPECT))
     rows = ceil(_SPARE * n / columns)
     ranks = np.argsort(np.argsort(places, axis=0, kind="stable"), axis=0, kind="stable") / max(n - 1, 1)
     span = np.maximum(np.ptp(places, axis=0), 1e-9)

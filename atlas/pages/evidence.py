@@ -149,7 +149,7 @@ def _kind(neurons: Neurons, kind: str, stat: Record) -> Record:
             [
                 row := stat[tail][at],
                 json_number(stat[f"{tail}_value"][at]),
-                neurons.position(row, stat["neuron"]) if kind == "image" else None,
+                neurons.peak(row, stat["neuron"]) if kind == "image" else None,
                 at + 1,
             ]
             for at in shown

@@ -72,9 +72,8 @@ def _write_neuron_map(
 
 
 def cover_columns(neurons: Neurons) -> dict[str, Column]:
-    """Labels and words of neurons, and row, sheet, cell and position of the pictures that they are shown by (u, k)."""
+    """Labels and words of neurons, and row, sheet and cell of the pictures that they are shown by (u, k)."""
     top = np.array([table["top"][:COVER_PICTURES] for table in neurons.stats[neurons.kind]], np.int64)
-    at = [[neurons.position(row, i) for row in rows.tolist()] for i, rows in enumerate(top)]
     sheet, cell = (place[top] for place in neurons.rows.places)
     for i, row in enumerate(top[:, 0].tolist() if len(top) <= FRONT_CELLS else []):
         sheet[i, 0], cell[i, 0] = covers_number(neurons), neurons.frame.covers.add(row)
@@ -86,7 +85,6 @@ def cover_columns(neurons: Neurons) -> dict[str, Column]:
         "words": words,
         "shows": [shown_things(neurons, i) for i in range(len(neurons))],
         "top": top.astype(np.uint32),
-        "at": np.array([[-1 if m is None else m for m in row] for row in at], np.int32),
         "sheet": sheet.astype(np.int16),
         "cell": cell.astype(np.uint16),
     }

@@ -27,7 +27,7 @@ def name_neuron_regions(
 ) -> list[Region]:
     """Regions of a map of neurons at three levels, the largest first, from the `labels` of every neuron.
 
-    The members of a region are the neurons that have its name, which is drawn in their middle.
+    The members of a region are the neurons that have its name, which is drawn amid them.
     """
     carried, terms = terms_of_neurons(labels)
     found = []

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -12,7 +13,7 @@ from atlas.analysis.naming import NONE, PARTS_OF_NAME, NeuronNames
 from atlas.errors import Refused
 from atlas.formatting import Record, display_text
 from atlas.pages.frame import StoreFrame
-from atlas.pages.rows import PageRows, Thumbnail
+from atlas.pages.rows import PageRows, Peak, Thumbnail
 from atlas.store.store import Part
 
 _Table = list[Record]
@@ -44,7 +45,7 @@ class Neurons:
         return cls(frame, rows, found, near, texts, *more) if found else None
 
     def __post_init__(self) -> None:
-        self._maps: dict[int, np.ndarray] = {}  # open memory maps by shard, because all cards read the same shards
+        self._maps: dict[tuple[str, int], np.ndarray] = {}  # open memory maps: all cards read the same shards
 
     def __len__(self) -> int:
         return len(next(iter(self.stats.values())))
@@ -102,18 +103,29 @@ class Neurons:
         stat = self.stats[kind][neuron]
         rows, values = stat["top"], stat["top_value"]
         return [
-            self.rows.picture(rows[at], values[at], self.position(rows[at], neuron))
-            for at in self.rows.distinct(rows, k)
+            self.rows.picture(rows[at], values[at], self.peak(rows[at], neuron)) for at in self.rows.distinct(rows, k)
         ]
 
-    def position(self, row: int, neuron: int) -> int | None:
-        """The position in the layer's map, row by row, with the largest activation; None if there is one position."""
-        if self.frame.facts.grid == (1, 1):
+    def peak(self, row: int, neuron: int) -> Peak | None:
+        """Where in a picture the activation is largest; None where the layer has one position, or nothing stands out.
+
+        A Store keeps the largest activation, its position and the mean over positions, and not the others one by one.
+        """
+        positions = prod(self.frame.facts.grid)
+        if positions == 1:
             return None
+        largest, mean = (float(self._value(name, row, neuron)) for name in ("max", "mean"))
+        if largest <= 0:
+            return None
+        others = (positions * mean - largest) / (positions - 1)
+        heat = round(100 * min(1.0, 1 - others / largest))
+        return Peak(int(self._value("argmax", row, neuron)), heat) if heat > 0 else None
+
+    def _value(self, name: str, row: int, neuron: int) -> np.generic:
         shard = self.frame.store.shard_of(row)
-        if shard.start not in self._maps:
-            self._maps[shard.start] = shard.array("argmax")
-        return int(self._maps[shard.start][row - shard.start, neuron])
+        if (name, shard.start) not in self._maps:
+            self._maps[name, shard.start] = shard.array(name)
+        return self._maps[name, shard.start][row - shard.start, neuron]
 
 
 def _table(frame: StoreFrame, part: Part, file: str) -> _Table | None:

@@ -6,7 +6,8 @@ A term is a label or a word in a label; its embedding is the mean of the rows th
 are the terms that occur in the cluster. The score of a term is its cosine with the cluster's mean, less its mean
 cosine with the other clusters, weighted by the share of the cluster that carries it.
 
-Where rows have no words of their own, each carries the terms of a given vocabulary that are nearest to it.
+Where rows have no words of their own, each carries the terms of a given vocabulary that are nearest to it. A name is
+drawn amid the rows that carry it.
 """
 
 from collections.abc import Sequence
@@ -33,6 +34,7 @@ SECOND_TERM_SCORE = 0.7  # share of the best score that a second term has at lea
 LONGEST_PAIR = 32  # letters of two terms together
 ONE_KIND_SHARE = 0.9  # share of a cluster that must be of a kind to be named by the kind
 TERMS_A_ROW = 3  # terms of a vocabulary that a row carries
+CENTRE_MEMBERS, CROWDED = 2000, 1.5  # members of a region among which the place of its name is sought, and how crowded
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +119,11 @@ def _named(
             names = [", ".join(of.texts[t] for t in chosen) for chosen in terms]
             if kinds is not None:
                 spare = {c for c, chosen in enumerate(terms) if not chosen or cover[c, chosen[0]] < LOW_COVER}
-                name_by_kind(names, codes, np.asarray(kinds, dtype=object).astype(str), spare)
-            members = [(text, np.flatnonzero(codes == c)) for c, text in enumerate(names) if text]
-            found += [Region(text, central_member(layout, rows), level, rows) for text, rows in members]
+                for c in name_by_kind(names, codes, np.asarray(kinds, dtype=object).astype(str), spare):
+                    terms[c] = []
+            for c in (c for c, text in enumerate(names) if text):
+                rows = np.flatnonzero(codes == c)
+                found.append(Region(names[c], central_member(layout, carriers(rows, terms[c], of)), level, rows))
     return sorted(found, key=lambda label: -label.count)
 
 
@@ -219,19 +223,37 @@ def adds_meaning(term: str, first: str) -> bool:
     return not stems[0] & stems[1] and len(term) + len(first) <= LONGEST_PAIR
 
 
-def name_by_kind(names: list[str], codes: Int64[np.ndarray, " n"], kinds: np.ndarray, spare: set[int]) -> None:
-    """Name the largest `spare` cluster of each kind by the kind, in place, unless most rows are of that kind."""
+def carriers(rows: Int64[np.ndarray, " m"], chosen: Sequence[int], of: RegionTerms) -> Int64[np.ndarray, " k"]:
+    """The rows of a cluster that carry the first of the terms chosen to name it; all where its kind names it."""
+    return rows[np.diff(of.carried[rows][:, chosen[:1]].tocsr().indptr) > 0] if chosen else rows
+
+
+def name_by_kind(names: list[str], codes: Int64[np.ndarray, " n"], kinds: np.ndarray, spare: set[int]) -> list[int]:
+    """Name the largest `spare` cluster of each kind by the kind, in place, unless most rows are of that kind.
+
+    Returns the clusters that got such a name.
+    """
+    found = []
     for kind in np.unique(kinds):
         size, of_kind = (np.bincount(part[part >= 0], minlength=len(names)) for part in (codes, codes[kinds == kind]))
         free = [c for c in spare if of_kind[c] >= ONE_KIND_SHARE * size[c]]
         if free and 2 * np.count_nonzero(kinds == kind) <= len(kinds) and f"{kind}s" not in names:
-            names[max(free, key=lambda c: (size[c], -c))] = f"{kind}s"
+            found.append(max(free, key=lambda c: (size[c], -c)))
+            names[found[-1]] = f"{kind}s"
+    return found
 
 
 def central_member(layout: Float[np.ndarray, "n 2"], members: Int64[np.ndarray, " m"]) -> int:
-    """The member nearest to the median of its cluster, which is robust to outliers."""
-    places = layout[members].astype(np.float64)
-    return int(members[np.square(places - np.median(places, axis=0)).sum(axis=1).argmin()])
+    """Of the members that lie where most are, the one nearest to the median of all.
+
+    They lie where most are if a quarter of all is within a circle around them of at most CROWDED times the smallest
+    radius. Of many members, an even sample is taken.
+    """
+    some = members[:: -(-len(members) // CENTRE_MEMBERS)]
+    places = layout[some].astype(np.float64)
+    reach = KDTree(places).query(places, -(-len(some) // 4))[0][:, -1]
+    away = np.square(places - np.median(places, axis=0)).sum(axis=1)
+    return int(some[np.where(reach <= CROWDED * reach.min(), away, np.inf).argmin()])
 
 
 def _others(near: Float32[np.ndarray, "c t"]) -> Float32[np.ndarray, "c t"]:

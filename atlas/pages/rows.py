@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int, Int32, UInt8
@@ -20,16 +21,27 @@ from atlas.store.store import Store
 _ALIAS = re.compile(r" \([^)]*\)$")  # "pizza (slice)"
 
 
+class Peak(NamedTuple):
+    """Where in a picture an activation is largest: a position of the layer's map, row by row, and its `heat`.
+
+    `heat`: by how many percent of itself the largest activation lies above the mean of those at all other positions;
+    100 where these are 0, or below it.
+    """
+
+    at: int
+    heat: int
+
+
 @dataclass(frozen=True, slots=True)
 class Thumbnail:
-    """A thumbnail on a page: its sheet and cell, its name, an activation, and the position `at` of the layer's map."""
+    """A thumbnail on a page: its sheet and cell, its name, an activation, and where in the picture it is largest."""
 
     row: int
     sheet: int
     cell: int
     name: str
     value: float | None = None
-    at: int | None = None
+    peak: Peak | None = None
 
 
 class PageRows:
@@ -82,9 +94,9 @@ class PageRows:
         group = self.groups[row]
         return f"{named} · {group}" if group else named
 
-    def picture(self, row: int, value: float | None = None, at: int | None = None) -> Thumbnail:
+    def picture(self, row: int, value: float | None = None, peak: Peak | None = None) -> Thumbnail:
         """The thumbnail of a row."""
-        return Thumbnail(int(row), int(self.places[0][row]), int(self.places[1][row]), self.name(row), value, at)
+        return Thumbnail(int(row), int(self.places[0][row]), int(self.places[1][row]), self.name(row), value, peak)
 
     def distinct(self, rows: Sequence[int] | Int[np.ndarray, " m"], k: int) -> list[int]:
         """The places of the first k of some rows of which no two show the same thing."""

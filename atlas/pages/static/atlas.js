@@ -222,11 +222,10 @@ const atlas = (() => {
     spot(row) {
       return { sheet: this.sheet[row], ...cellPlace(this.cell[row]) };
     }
-    thumb(row, tag = "i", attributes = {}, at = -1) {
-      const sheet = this.sheet[row],
-        marked = at < 0 ? "" : ".m";
+    thumb(row, tag = "i", attributes = {}) {
+      const sheet = this.sheet[row];
       if (sheet < 0) return element(`${tag}.t.none`, attributes, this.name(row)); // a text is shown by its words
-      return element(`${tag}.t.s${sheet}${marked}`, { "--n": this.cell[row], "--m": at, ...attributes });
+      return element(`${tag}.t.s${sheet}`, { "--n": this.cell[row], ...attributes });
     }
   }
 

@@ -31,17 +31,15 @@
       style = shard.styles.at(shard.style[i]);
     return { sheet, cell: row - about.starts[sheet], name: shard.names.at(shard.name[i]) + (style && ` · ${style}`) };
   }
-  function thumb(row, tag = "i", attributes = {}, place = null) {
+  function thumb(row, tag = "i", attributes = {}, peak = null) {
+    // peak: the position with the largest activation, and by how many percent it lies above the others
     const { sheet, cell, name } = known(row);
     if (sheet < 0) return element(`${tag}.t.none`, attributes, name);
-    return element(`${tag}.t.s${sheet}${place === null ? "" : ".m"}`, {
-      "--n": cell,
-      "--m": place ?? 0,
-      ...attributes,
-    });
+    const heat = peak ? { "--m": peak[0], "--h": peak[1] } : {};
+    return element(`${tag}.t.s${sheet}${peak ? ".m" : ""}`, { "--n": cell, ...heat, ...attributes });
   }
-  const linked = (row, place = null) =>
-    thumb(row, "a", { href: `${map}#${row}`, title: known(row).name, "aria-label": known(row).name }, place);
+  const linked = (row, peak = null) =>
+    thumb(row, "a", { href: `${map}#${row}`, title: known(row).name, "aria-label": known(row).name }, peak);
   // An activation in standard deviations from the mean: what it means needs no other number.
   const signed = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(1)} std`;
   const distance = (stat, value) =>
@@ -50,11 +48,11 @@
     element(
       "ol.tiles",
       { id },
-      ...stat[tail].map(([row, value, place, rank]) =>
+      ...stat[tail].map(([row, value, peak, rank]) =>
         element(
           "li",
           { value: rank, title: `${known(row).name}: rank ${rank}, activation ${figure(value)}` },
-          linked(row, place),
+          linked(row, peak),
           element("small", {}, `${rank}.`, element("span", {}, distance(stat, value))),
         ),
       ),
@@ -310,6 +308,10 @@
   }
 
   const { image, word } = card.kinds;
+  const [height, width] = ["--gh", "--gw"].map((name) => getComputedStyle(document.body).getPropertyValue(name));
+  const PEAKS =
+    ` An image is in colour where it activates the neuron most, one of ${height} × ${width} positions, and paler ` +
+    "elsewhere, the weaker the other positions are on average. Point at an image to see it whole.";
   if (image)
     byId("top").replaceWith(
       tiles(image, "top", "top"),
@@ -317,8 +319,8 @@
         "p.note",
         {},
         "Its strongest images by rank, each thing once, whatever its skin tone or vendor. Below each: by how many " +
-          "standard deviations it lies above the mean of all images. A frame marks the position with the largest " +
-          "activation. An image links to its place on the map.",
+          "standard deviations it lies above the mean of all images. An image links to its place on the map." +
+          (image.top.some(([, , peak]) => peak) ? PEAKS : ""),
       ),
     );
   const words =

@@ -11,27 +11,29 @@ atlas.card = (page) => {
   let picked = -1,
     opener = null,
     drawn = {};
-  const before = []; // points picked earlier
   const NEAREST = 15; // by which the map's quality was measured
 
-  async function pick(i, fly = false, back = false) {
+  async function pick(i, fly = false, held = false) {
     if (i < 0) return;
-    if (picked >= 0 && picked !== i && !back) before.push(picked);
     picked = i;
     page.between.picked(i);
     if (!card.contains(document.activeElement))
       opener = document.activeElement === document.body ? null : document.activeElement;
     if (!page.known(i)) await page.need([i]); // its place comes with its caption
     if (picked !== i) return;
+    know(i);
+    if (fly) page.scatter.fly(i);
+    page.written(held);
     draw(i);
     page.scatter.mark([i, ...page.between.way().filter((other) => other !== i)]);
-    if (fly) page.scatter.fly(i);
-    page.written();
     if (!page.near(i).every(page.known)) again();
   }
-  function draw(i) {
+  function know(i) {
     // name and number are kept for links and citations: the tile may be forgotten
     drawn = { i, number: page.number(i), name: rows.name(points.row[i]) };
+  }
+  function draw(i) {
+    know(i);
     const focused = card.contains(document.activeElement);
     card.replaceChildren(
       ...[head(i), ...page.parts(i), near(i), page.between.part(i, () => draw(i)), strongest(i), kept(i)].filter(
@@ -48,7 +50,6 @@ atlas.card = (page) => {
   function close() {
     if (picked < 0) return;
     picked = -1;
-    before.length = 0;
     page.between.forget();
     page.leave(card, opener);
     card.hidden = true;
@@ -66,6 +67,7 @@ atlas.card = (page) => {
     return `${said(points.row[i])}.${others ? ` Nearest: ${others}.` : ""}`;
   }
 
+  const earlier = () => page.address.before() !== null && page.address.before() !== drawn.number;
   function head(i) {
     const row = points.row[i];
     return element(
@@ -80,14 +82,14 @@ atlas.card = (page) => {
       element(
         "div.corner",
         {},
-        before.length
+        earlier()
           ? element(
               "button.quiet",
               {
                 type: "button",
                 "aria-label": "Back to the previous point",
                 title: "Back",
-                onclick: () => pick(before.pop(), true, true),
+                onclick: () => history.back(),
               },
               "←",
             )
@@ -208,7 +210,7 @@ atlas.card = (page) => {
   }
 
   // On the map, an arrow key goes to the nearest point within 45 degrees of its direction.
-  function step(key) {
+  function step({ key, repeat }) {
     const [dx, dy] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[key] || [0, 0];
     if (!dx && !dy) return false;
     const { x0, x1, y0, y1 } = page.scatter.view();
@@ -225,13 +227,13 @@ atlas.card = (page) => {
         best = i;
       }
     }
-    pick(best);
+    pick(best, false, repeat);
     if (best >= 0 && !(points.x[best] > x0 && points.x[best] < x1 && points.y[best] > y0 && points.y[best] < y1))
       page.scatter.fly(best);
     return true;
   }
   page.scatter.plot.addEventListener("keydown", (event) => {
-    if (step(event.key)) event.preventDefault();
+    if (step(event)) event.preventDefault();
     if (event.key === "Enter" && picked >= 0) enter();
     if (event.key === "+" || event.key === "=") page.scatter.zoom(0.6);
     if (event.key === "-") page.scatter.zoom(1 / 0.6);

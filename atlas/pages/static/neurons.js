@@ -12,10 +12,9 @@ atlas.neurons = async () => {
     n = labels.length;
   const all = Uint32Array.from({ length: n }, (_, i) => i);
 
-  const picture = (j, tag, attributes, place) =>
-    element(`${tag}.t.s${sheet[j]}${place < 0 ? "" : ".m"}`, { "--n": cell[j], "--m": place, ...attributes });
-  const thumb = (i, tag = "i", attributes = {}) => picture(i * k, tag, attributes, -1);
-  const covers = (i) => Array.from({ length: k }, (_, at) => picture(i * k + at, "i", {}, columns.at[i * k + at]));
+  const picture = (j, tag, attributes) => element(`${tag}.t.s${sheet[j]}`, { "--n": cell[j], ...attributes });
+  const thumb = (i, tag = "i", attributes = {}) => picture(i * k, tag, attributes);
+  const covers = (i) => Array.from({ length: k }, (_, at) => picture(i * k + at, "i", {}));
   const rows = {
     thumb,
     name: (i) => labels[i] || "no label",

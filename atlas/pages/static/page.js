@@ -76,7 +76,7 @@ atlas.createPage = async (settings, source) => {
       (to?.offsetParent ? to : page.scatter.plot).focus({ preventScroll: true });
     },
     changed: () => page.address?.later(),
-    written: () => page.address?.write(),
+    written: (held) => page.address?.write(held),
     pick: (i, fly) => page.card.pick(i, fly),
     // the parts, which map.js adds
     scatter: null,

@@ -21,7 +21,8 @@ atlas.scatter = async (target, points, options) => {
     parts = { pictures: shown, writing: shown }, // those that are shown by thumbnails, and by words
     bright = null; // the points that are drawn, and those that are highlighted
   let over = { drawn: [], side: 0, named: [], words: [] }; // what the overlay shows
-  const FARTHEST = 1.6; // how many times the whole map one may see at once
+  const FARTHEST = 1.6, // how many times the whole map one may see at once
+    BUTTONS = 48; // pixels
   let marked = [],
     lit = null,
     whole = 1;
@@ -66,11 +67,14 @@ atlas.scatter = async (target, points, options) => {
   }
   const [left, right, bottom, top] = extent();
   function all() {
-    const side = Math.min(64, Math.sqrt((width * height) / (points.x.length + 1)) / 3); // of thumbnails
-    const pad = 2 * Math.max(24, side / 2 + 8);
-    whole =
-      width * (Math.max((right - left) / Math.max(1, width - pad), (top - bottom) / Math.max(1, height - pad)) || 1);
-    look((left + right) / 2, (bottom + top) / 2, whole);
+    // Squares of a grid fill the stage but for the buttons on its right; other points keep half a thumbnail's distance.
+    const { tile } = places,
+      room = Math.sqrt((width * height) / (points.x.length + 1)), // the side of a square for each point
+      pad = tile ? room + 6 : 2 * Math.max(24, Math.min(64, room / 3) / 2 + 8),
+      beside = tile && width > height ? BUTTONS : 0;
+    const [w, h] = [width - pad - beside, height - pad].map((side) => Math.max(1, side));
+    whole = width * (Math.max((right - left) / w, (top - bottom) / h) || 1);
+    look((left + right + (beside * whole) / width) / 2, (bottom + top) / 2, whole);
     const most = FARTHEST * whole; // the wheel goes no farther out
     xr.max_interval = most;
     yr.max_interval = (most * height) / width;

@@ -138,8 +138,8 @@
  * @property {() => string | null} leading which of several highlights stands out
  * @property {(act?: string) => void} light highlights the neuron's points, what was found, or what is selected
  * @property {(part: HTMLElement, to?: HTMLElement) => void} leave moves the focus out of a part that closes
- * @property {() => void} changed has the address written soon
- * @property {() => void} written has the address written now
+ * @property {() => void} changed has the address written soon; a pick, a neuron or a selection is a step of history
+ * @property {(held?: boolean) => void} written has the address written now; held: by a key that is held down
  * @property {(i: number, fly?: boolean) => void} pick opens the card of a point
  * @property {() => void} settle draws all points of a close view once the view rests
  * @property {Scatter} scatter
@@ -181,7 +181,7 @@
 
 /**
  * @typedef {object} Card
- * @property {(i: number, fly?: boolean, back?: boolean) => Promise<void>} pick
+ * @property {(i: number, fly?: boolean, held?: boolean) => Promise<void>} pick
  * @property {() => void} close
  * @property {() => Promise<void>} again draws the card once more, when more of it is known
  * @property {() => string} cited
@@ -209,7 +209,8 @@
  * @property {(text: string | null, earlier: string | null) => Promise<void>} restore
  */
 
-/** @typedef {{read: () => Promise<void>, write: () => void, later: () => void}} Address */
+/** @typedef {{read: () => Promise<void>, write: (held?: boolean) => void, later: () => void,
+ *   before: () => number | null}} Address */
 
 /**
  * The drawn points.
