@@ -139,10 +139,11 @@ atlas.overlay = (stage, points, options, repaint) => {
     const level = Math.floor(2 * Math.log2(Math.max(view.enlarged, 0.25)) + 1e-6) / 2,
       square = (SQUARE * view.enlarged) / 2 ** level,
       side = SIDE * square,
-      half = side / 2;
+      half = side / 2,
+      taken = [...names, ...words];
     /** @param {number[]} place */
     const free = ([, x, y]) =>
-      ![...names, ...words].some((b) => b[0] < x + half && x - half < b[2] && b[1] < y + half && y - half < b[3]);
+      !taken.some((b) => b[0] < x + half && x - half < b[2] && b[1] < y + half && y - half < b[3]);
     /** @param {number[]} place */
     const inside = ([, x, y]) => x > 0 && y > 0 && x < view.w && y < view.h;
     if (lit !== last) [among, last] = [lit && new Set(lit), lit];
