@@ -115,6 +115,26 @@ def test_names_on_the_map_never_overlap_at_any_scale(visit: Visit) -> None:
     assert seen
 
 
+def test_no_picture_lies_under_a_name_and_those_that_would_stand_beside_it(tmp_path: Path, browser: Any) -> None:
+    site = write_site(fake_store(tmp_path / "many", images=600, words=0, texts=0, neurons=4)).parent
+    page = browser.new_page(viewport={"width": 1200, "height": 800})
+    Visit(page, site).open("map.html")
+    page.evaluate("atlas.page.room = () => 100; atlas.page.scatter.repaint()")  # some stand for the others
+    page.evaluate(DRAWN)
+    x, y = page.evaluate("['x', 'y'].map((axis) => atlas.page.points[axis][atlas.page.order[0]])")
+    named = f"{{ x: [{x}], y: [{y}], level: [0], count: [9], text: {{ length: 1, at: () => 'a name' }} }}"
+    before = page.evaluate("atlas.page.scatter.over().drawn.length")
+    page.evaluate(f"atlas.page.scatter.name({named})")
+    page.evaluate(DRAWN)
+    over = page.evaluate("atlas.page.scatter.over()")
+    page.close()
+    (left, top, right, bottom), half = over["named"][0]["box"], over["side"] / 2
+    across = [y for _, x, y, _ in over["drawn"] if left < x + half and x - half < right]
+    assert not [y for y in across if top < y + half and y - half < bottom]
+    assert min(abs(y - (top + bottom) / 2) for y in across) == pytest.approx((bottom - top) / 2 + half)
+    assert len(over["drawn"]) > 0.9 * before
+
+
 def test_a_part_of_what_is_so_called_is_not_called_so_again(tmp_path: Path, browser: Any) -> None:
     xy = np.array([[x, y] for x in range(5) for y in (0, 2, 4)] * 20, np.float32)
     coarse = ["pets, farm" if 0 < x < 4 else "" for x in xy[:, 0]]

@@ -123,7 +123,7 @@ def _named(
                     terms[c] = []
             for c in (c for c, text in enumerate(names) if text):
                 rows = np.flatnonzero(codes == c)
-                found.append(Region(names[c], central_member(layout, carriers(rows, terms[c], of)), level, rows))
+                found.append(Region(names[c], central_member(layout, name_carriers(rows, terms[c], of)), level, rows))
     return sorted(found, key=lambda label: -label.count)
 
 
@@ -223,7 +223,7 @@ def adds_meaning(term: str, first: str) -> bool:
     return not stems[0] & stems[1] and len(term) + len(first) <= LONGEST_PAIR
 
 
-def carriers(rows: Int64[np.ndarray, " m"], chosen: Sequence[int], of: RegionTerms) -> Int64[np.ndarray, " k"]:
+def name_carriers(rows: Int64[np.ndarray, " m"], chosen: Sequence[int], of: RegionTerms) -> Int64[np.ndarray, " k"]:
     """The rows of a cluster that carry the first of the terms chosen to name it; all where its kind names it."""
     return rows[np.diff(of.carried[rows][:, chosen[:1]].tocsr().indptr) > 0] if chosen else rows
 

@@ -123,14 +123,24 @@ atlas.overlay = (stage, points, options, repaint) => {
       });
     return all.map(({ x, y, place: [i, , , cell] }) => [i, x, y, cell]);
   }
+  // Where a picture goes that a name would cover: below the name, or above it where that is nearer.
+  const beside = (names, half) => (place) => {
+    const [i, x, y, cell] = place,
+      over = names.find((b) => b[0] < x + half && x - half < b[2] && b[1] < y + half && y - half < b[3]);
+    if (!over) return place;
+    const middle = (over[1] + over[3]) / 2,
+      away = (over[3] - over[1]) / 2 + half;
+    return [i, x, y < middle ? middle - away : middle + away, cell];
+  };
   let among = null,
     last = null; // the highlighted points as a set, and those that it was made of
-  function standing(pen, view, marked, lit, taken) {
+  function standing(pen, view, marked, lit, names, words) {
     if (!options.front) return { drawn: [], side: 0 };
     const level = Math.floor(2 * Math.log2(Math.max(view.enlarged, 0.25)) + 1e-6) / 2,
       square = (SQUARE * view.enlarged) / 2 ** level,
       side = SIDE * square,
-      half = side / 2;
+      half = side / 2,
+      taken = [...names, ...words];
     /** @param {number[]} place */
     const free = ([, x, y]) =>
       !taken.some((b) => b[0] < x + half && x - half < b[2] && b[1] < y + half && y - half < b[3]);
@@ -138,8 +148,9 @@ atlas.overlay = (stage, points, options, repaint) => {
     const inside = ([, x, y]) => x > 0 && y > 0 && x < view.w && y < view.h;
     if (lit !== last) [among, last] = [lit && new Set(lit), lit];
     const shown = (i) => (among ? among.has(i) : options.visible(i));
-    const places = part(chosen(view, square, shown), side + 1).filter((place) => inside(place) && free(place));
-    const drawn = apart(places, side);
+    const places = part(chosen(view, square, shown), side + 1).filter(inside);
+    const under = places.filter((place) => !free(place)).map(beside(names, half));
+    const drawn = apart([...places, ...under].filter(free), side);
     for (const place of drawn) stamp(pen, place, side, marked.includes(place[0]), place[3]);
     return { drawn, side };
   }
@@ -286,7 +297,7 @@ atlas.overlay = (stage, points, options, repaint) => {
     const named = findNames(pen, view, [...covered(), ...(few ? squares : [])]);
     // where pictures stand for others, a few words come first, and the pictures leave them their room
     const sparse = !fitting && !lit && options.front ? write(boxes(named), 0, SPARSE) : [];
-    const { drawn, side } = fitting || standing(pen, view, marked, lit, boxes(sparse));
+    const { drawn, side } = fitting || standing(pen, view, marked, lit, boxes(named), boxes(sparse));
     const full = fitting || !options.front,
       words = lit && !few ? [] : full ? write([...covered(), ...squares, ...boxes(named)], side, ROOM) : sparse;
     writer.draw(pen, words, marked);
