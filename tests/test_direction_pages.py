@@ -7,6 +7,7 @@ import pytest
 from atlas.errors import Refused
 from atlas.formatting import format_signed
 from atlas.model.directions import Directions
+from atlas.pages.neurons import MEANING_OF_LABELS
 from decompose.pages.directions import directions_page, portray
 from tests.fakes import fake_store
 
@@ -67,6 +68,7 @@ def test_the_page_shows_them_and_escapes_what_they_are_called(store, directions,
     assert "no significant label" in page
     assert "4 directions of the layer, of which the 3 with the smallest q are shown" in page
     assert 'href="neurons/' in page
+    assert all(sentence in page for sentence in MEANING_OF_LABELS)
 
 
 def test_directions_of_another_layer_are_refused(store, directions, labels):

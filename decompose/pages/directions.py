@@ -12,6 +12,7 @@ import pyarrow as pa
 from atlas.formatting import Record
 from atlas.model.directions import Directions
 from atlas.pages.fragments import picture_tag
+from atlas.pages.neurons import MEANING_OF_LABELS
 from atlas.store.store import Store
 from decompose.labels import NONE
 from decompose.pages.fragment import render_fragment
@@ -61,9 +62,8 @@ def portray(
 
 def directions_page(store: Store, found: Sequence[Portrait], whole: int) -> str:
     """The HTML of the page. `whole`: how many directions there are, of which `found` are portrayed."""
-    return render_fragment(
-        "directions.html", portraits=list(found), whole=whole, picture=lambda row: picture_tag(store, row)
-    )
+    said, picture = " ".join(MEANING_OF_LABELS), lambda row: picture_tag(store, row)
+    return render_fragment("directions.html", portraits=list(found), whole=whole, said=said, picture=picture)
 
 
 def _claim(label: Record, receipt: Record | None) -> Record:
