@@ -20,6 +20,7 @@ from decompose.responses import Responses, default_kind
 
 MOST_PORTRAITS = 100  # directions on a page; an autoencoder has thousands
 PORTRAIT_NEURONS, PORTRAIT_ROWS = 6, 10
+_MEASURED = ("effect", "images", "balance", "p", "confirmed")  # of a receipt
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Portrait:
 
     number: int
     name: str
-    labels: tuple[Record, ...]  # label, evidence, q; effect, p, confirmed of raising it (None: not tested)
+    labels: tuple[Record, ...]  # label, evidence, q; `_MEASURED` of raising it (None: not tested)
     neurons: tuple[tuple[int, float], ...]  # each with what a unit of the direction adds to it
     rows: tuple[int, ...]
 
@@ -67,7 +68,7 @@ def directions_page(store: Store, found: Sequence[Portrait], whole: int) -> str:
 
 
 def _claim(label: Record, receipt: Record | None) -> Record:
-    measured = {name: receipt[name] if receipt else None for name in ("effect", "p", "confirmed")}
+    measured = {name: receipt.get(name) if receipt else None for name in _MEASURED}
     return {name: label[name] for name in ("label", "evidence", "q")} | measured
 
 
