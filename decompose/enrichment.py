@@ -81,17 +81,13 @@ class Carriers:
 class CaptionNull:
     """Null distributions for the enrichment of labels.
 
-    Random sets of things say what shuffled labels give. Random directions, in which every neuron counts by its
-    deviation, say what likeness gives: drawings of one name look alike, so that even the neurons of an untrained
-    network respond to several of them. For a neuron whose strongest things are more alike than random sets, the larger
-    p counts. Things are alike if the mean of their activation profiles is far from usual: its squared length over the
-    other neurons of the layer, each in its own deviations.
+    Random sets of things say what shuffled labels give. Random directions say what likeness gives: drawings of one name
+    look alike, so that even the neurons of an untrained network respond to several of them. The larger p counts for a
+    neuron whose strongest things are more alike than random ones; for others, that of random sets.
     """
 
     sets: Float[np.ndarray, " d"]  # -log of the least p of any label, of each random set, in ascending order
-    directions: Float[np.ndarray, " r"] | None = None  # the same of the strongest things of random directions
-    usual: Float[np.ndarray, " v"] | None = None  # mean profile of random sets
-    alike: float = np.inf  # likeness from which things are alike
+    directions: "AlikeNull | None" = None
 
     @classmethod
     def of(
@@ -99,45 +95,55 @@ class CaptionNull:
     ) -> "CaptionNull":
         """The null of k strongest things; of a layer of fewer than 32 live neurons, no directions are drawn."""
         random, carriers, k = np.random.default_rng(seed), Carriers.of(things, concepts), min(k, len(things))
-
-        def strongest_label(sets: Int[np.ndarray, "n k"]) -> Float[np.ndarray, " n"]:
-            return np.sort(_surprise(carriers.enrichment(sets).min(1)))
-
         drawn = [_random_sets(random, n, len(things), k) for n in draw_blocks(draws)]
-        sets = np.sort(np.concatenate([strongest_label(each) for each in drawn]))
+        sets = np.sort(np.concatenate([_surprise(carriers.enrichment(each)) for each in drawn]))
         whole = Responses(answers.array)  # `answers` may be of some neurons, or of directions
         deviation = whole.deviation()
         if np.count_nonzero(deviation) < _LEAST_WIDTH:
             return cls(sets)
         read = random.normal(size=(min(draws, _DIRECTIONS), len(deviation))).astype(np.float32) * _inverse(deviation)
         some = Directions(read, read, ("",) * len(read), np.zeros(len(read), np.float32))
-        directions = strongest_label(strongest_things(replace(whole, directions=some), things, k))
-        profiles = _profiles(whole, things, np.concatenate(drawn)[:_LIKENED])
+        top = strongest_things(replace(whole, directions=some), things, k)
+        profiles = _profiles(whole, things, np.concatenate(drawn)[:_LIKENED]) * _inverse(deviation)
         usual = profiles.mean(0)
-        return cls(sets, directions, usual, float(np.percentile(((profiles - usual) ** 2).sum(1), _ALIKE)))
+        alike = float(np.percentile(((profiles - usual) ** 2).sum(1), _ALIKE))
+        return cls(sets, AlikeNull(np.sort(_surprise(carriers.enrichment(top))), deviation, usual, alike))
 
     def tested(
         self, answers: Responses, carriers: Carriers, top: Int[np.ndarray, "u k"]
     ) -> tuple[Float[np.ndarray, " u"], Float[np.ndarray, "u t"]]:
         """p-values of neurons, and of their labels by themselves, from the strongest things of each neuron."""
         least = carriers.enrichment(top)
-        surprise, single = _surprise(least.min(1)), carriers.label_p_values(least, top.shape[1])
+        surprise, single = _surprise(least), carriers.label_p_values(least, top.shape[1])
         p = np.minimum(p_values(surprise, self.sets), np.minimum(single.min(1) * (carriers.totals > 1).sum(), 1))
         if self.directions is None:
             return p, single
-        strict = np.maximum(p, tail_p_values(surprise, self.directions))
-        return np.where(self._alike(answers, carriers.things, top), strict, p), single
+        strict = np.maximum(p, tail_p_values(surprise, self.directions.sets))
+        return np.where(self.directions.alike(answers, carriers.things, top), strict, p), single
 
-    def _alike(self, answers: Responses, things: Things, top: Int[np.ndarray, "u k"]) -> Bool[np.ndarray, " u"]:
-        """Whether the things of each neuron are more alike than random ones, to the other neurons of the layer."""
-        whole = Responses(answers.array)
-        profiles = _profiles(whole, things, top) - self.usual
+
+@dataclass(frozen=True)
+class AlikeNull:
+    """The strongest things of random directions, in which every neuron counts by its deviation.
+
+    Things are alike if the mean of their activation profiles is far from usual: its squared length over the other
+    neurons of the layer, each in its own deviations.
+    """
+
+    sets: Float[np.ndarray, " r"]  # -log of the least p of any label, of each direction, in ascending order
+    deviation: Float[np.ndarray, " v"]  # of every neuron of the layer
+    usual: Float[np.ndarray, " v"]  # mean profile of random things
+    least: float  # squared length from which things are alike
+
+    def alike(self, answers: Responses, things: Things, top: Int[np.ndarray, "u k"]) -> Bool[np.ndarray, " u"]:
+        """Whether the strongest things of each neuron are more alike than random ones."""
+        profiles = _profiles(Responses(answers.array), things, top) * _inverse(self.deviation) - self.usual
         if answers.directions is None:
             own = profiles[np.arange(len(top)), np.arange(profiles.shape[1])[answers.some]]
         else:
-            read = answers.directions[answers.some].read * whole.deviation()
+            read = answers.directions[answers.some].read * self.deviation
             own = (profiles * read).sum(1) / np.maximum(np.linalg.norm(read, axis=1), 1e-12)
-        return (profiles**2).sum(1) - own**2 > self.alike
+        return (profiles**2).sum(1) - own**2 > self.least
 
 
 def draw_blocks(draws: int) -> list[int]:
@@ -152,18 +158,19 @@ def _random_sets(random: np.random.Generator, count: int, things: int, k: int) -
 
 
 def _profiles(whole: Responses, things: Things, sets: Int[np.ndarray, "u k"]) -> Float[np.ndarray, "u v"]:
-    """Mean activation of every neuron of the layer, in its own deviations, over the things of each set."""
+    """Mean activation of every neuron of the layer over the things of each set."""
     (u, k), weights = sets.shape, things.weights
     member = csr_array((np.full(u * k, 1 / k), (np.repeat(np.arange(u), k), sets.ravel())), (u, len(things)))
     total = np.zeros((u, whole.width))
     for rows, A in whole:
         total += member[:, things.of[rows]] @ (A * weights[rows, None])
-    return total * _inverse(whole.deviation())
+    return total
 
 
 def _inverse(deviation: Float[np.ndarray, " v"]) -> Float[np.ndarray, " v"]:
     return np.divide(1, deviation, out=np.zeros_like(deviation), where=deviation > 0)
 
 
-def _surprise(p: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
-    return -np.log(np.maximum(p, 1e-300))
+def _surprise(p: Float[np.ndarray, "u t"]) -> Float[np.ndarray, " u"]:
+    """-log of the least p of each row."""
+    return -np.log(np.maximum(p.min(1), 1e-300))

@@ -74,7 +74,8 @@ def label_neurons(
     discovery rate, the number of null draws and their seed (`LabelTest`).
 
     A neuron's p-value is the least of its kinds of evidence, times the number of kinds. A label's p-value is adjusted
-    over all labels and kinds of the neuron (Benjamini and Hochberg 1995); `evidence` names the kinds that bear it out.
+    over all labels and kinds of the neuron (Benjamini and Hochberg 1995), and that of the strongest label is at most
+    the neuron's own; `evidence` names the kinds that bear it out.
     q-values are hierarchical (Benjamini and Bogomolov 2014): neurons are selected by their p-values, then labels of the
     selected neurons at the same rate. Significant labels are ordered by a weighted sum of the scores of
     all kinds (`WEIGHTS`); each label of a neuron adds a word.

@@ -7,6 +7,7 @@ import pytest
 from atlas.errors import Refused
 from atlas.formatting import format_signed
 from atlas.model.directions import Directions
+from atlas.pages.neurons import MEANING_OF_LABELS
 from decompose.pages.directions import directions_page, portray
 from tests.fakes import fake_store
 
@@ -38,7 +39,11 @@ def labels():
 def receipts():
     rows = [(1, "dog", "raise", 0.5, True), (1, "dog", "ablate", -0.9, False), (2, "dog", "raise", 0.7, False)]
     return pa.Table.from_pylist(
-        [{"neuron": n, "concept": c, "act": a, "effect": e, "p": 0.01, "confirmed": yes} for n, c, a, e, yes in rows]
+        [
+            {"neuron": n, "concept": c, "act": a, "effect": e, "p": 0.01, "confirmed": yes}
+            | {"images": 17, "balance": 0.83}
+            for n, c, a, e, yes in rows
+        ]
     )
 
 
@@ -48,7 +53,7 @@ def test_the_surest_come_first_and_each_has_its_own(store, directions, labels, r
     assert [[row["label"] for row in one.labels] for one in found] == [["sun"], ["<b>cat</b>", "dog"], [], []]
     assert found[0].labels[0]["effect"] is None  # its receipt is of another concept
     assert found[1].labels[1] == {"label": "dog", "evidence": "basis", "q": 0.03, "effect": 0.5, "p": 0.01,
-                                  "confirmed": True}  # fmt: skip
+                                  "confirmed": True, "images": 17, "balance": 0.83}  # fmt: skip
     assert found[0].neurons == ((0, -2.0), (FIRST + 2, 1.0), (1, 0.5))
     mean = np.asarray(store.array("mean", "image")[:], np.float32)
     for one in found:
@@ -63,10 +68,12 @@ def test_the_page_shows_them_and_escapes_what_they_are_called(store, directions,
     assert "<i>latent" not in page
     assert "&lt;b&gt;cat&lt;/b&gt;" in page
     assert "+0.5000" in page
+    assert page.count('<td class="n">17</td><td class="n">0.83</td>') == 1  # images and balance of the one receipt
     assert "not tested" in page
     assert "no significant label" in page
     assert "4 directions of the layer, of which the 3 with the smallest q are shown" in page
     assert 'href="neurons/' in page
+    assert all(sentence in page for sentence in MEANING_OF_LABELS)
 
 
 def test_directions_of_another_layer_are_refused(store, directions, labels):

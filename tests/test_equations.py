@@ -234,6 +234,9 @@ def test_receipts_are_tried_with_prompts_that_chose_nothing(clip, monkeypatch, c
     assert f"of {done} acts on these neurons {confirmed} are confirmed" in page
     acts = page.count('<td class="q-said') + page.count("never fires here")
     assert acts == 2
+    raised = found.receipts[0]
+    assert f", {raised.images} images</small>" in page
+    assert f"<small>push {raised.balance:.2f}</small>" in page
 
 
 def test_a_page_without_a_term_is_not_written(store, capsys):

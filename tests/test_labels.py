@@ -274,6 +274,17 @@ def test_what_predicts_best_comes_first_and_the_two_sides_are_told_apart() -> No
     assert _table(("face", "sad cat", "moon"), evidence, 4, 0.05)["label"].to_pylist() == ["face", *["none"] * 3]
 
 
+def test_a_significant_neuron_has_a_label() -> None:
+    """Texts that are alike count less in the neuron's own p than one by one, and its strongest label has that p."""
+    p, texts = np.full((2, 27), 0.5), tuple(CONCEPTS)
+    p[0, 4] = 0.004  # 0.11 after 27 texts
+    found = Evidence(np.array([0.002, 0.9]), p, np.zeros((2, 27)))
+    other = Evidence(np.ones(2), np.ones((2, 27)), np.zeros((2, 27)))
+    rows = _table(texts, lambda _: {"basis": found, "images": other}, 2, 0.05).to_pylist()
+    assert [(row["label"], row["evidence"]) for row in rows] == [(CONCEPTS[4], "basis"), ("none", "")]
+    assert rows[0]["p"] == pytest.approx(0.004)  # of two kinds
+
+
 def test_blocks_of_neurons_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(0)
     p, score = random.uniform(size=(20, 5)) ** 6, random.normal(size=(20, 5))

@@ -15,7 +15,7 @@ from atlas.pages import write_site
 from atlas.pages.evidence import rebin_counts, shared_facts
 from atlas.pages.fragments import check_fragment, with_heading
 from atlas.pages.frame import StoreFrame
-from atlas.pages.neurons import Neurons
+from atlas.pages.neurons import MEANING_OF_LABELS, Neurons
 from atlas.pages.rows import PageRows, Peak
 from atlas.store.store import Store
 from tests.browsing import Visit
@@ -185,6 +185,14 @@ def test_without_javascript_the_neuron_atlas_is_a_picture_and_a_table(store: Sto
     for dead in (".tools", ".zoom", ".search", ".by"):
         assert page.locator(dead).first.is_hidden()
     page.close()
+
+
+def test_a_newcomer_reads_what_p_q_and_confirmed_mean(store: Store) -> None:
+    site = store.derived(part("site"))
+    for page in ("neurons.html", "about.html"):  # every card leads to both
+        said = " ".join((site / page).read_text("utf-8").split())
+        assert all(sentence in said for sentence in MEANING_OF_LABELS), page
+    assert [sentence.split()[0] for sentence in MEANING_OF_LABELS] == ["p", "q", "Confirmed"]
 
 
 def test_the_page_that_is_open_stands_in_a_narrow_bar(visit: Visit) -> None:

@@ -15,7 +15,7 @@ from atlas.pages.frame import NEURONS_PAGE, Page, StoreFrame
 from atlas.pages.front import COVERS_SHEET, FRONT_CELLS
 from atlas.pages.map import map_settings
 from atlas.pages.neuronregions import name_neuron_regions, outline
-from atlas.pages.neurons import Neurons
+from atlas.pages.neurons import MEANING_OF_LABELS, Neurons
 from atlas.pages.picture import still_picture
 from atlas.pages.regions import Region
 from atlas.pages.settings import PageSettings
@@ -45,7 +45,8 @@ def write_neurons(frame: StoreFrame, neurons: Neurons) -> Page:
         regions, settings = _write_neuron_map(frame, neurons, xy, drawn)
     frame.write_data("neurons", data)
     table = [table_entry(neurons, i) for i in range(len(neurons))]
-    context = {"table": table, "kind": neurons.kind, "claimed": neurons.claims is not None, "regions": regions}
+    said = "" if neurons.claims is None else " ".join(MEANING_OF_LABELS)
+    context = {"table": table, "kind": neurons.kind, "said": said, "regions": regions}
     return Page("neurons.html", NEURONS_PAGE, context, settings)
 
 

@@ -16,6 +16,13 @@ from atlas.pages.frame import StoreFrame
 from atlas.pages.rows import PageRows, Peak, Thumbnail
 from atlas.store.store import Part
 
+MEANING_OF_LABELS = (  # for readers to whom these words are new
+    "p is how often chance alone gives evidence as strong: at p 0.01, one meaningless neuron in a hundred has it.",
+    "q is the share of labels that are false if all with evidence as strong are kept; labels have q of 0.05 at most, "
+    "unless another rate was asked for.",
+    "Confirmed means that the neuron was raised while the model looked at images that the label was not chosen by: "
+    "the label’s score rose, by more than when like neurons were raised.",
+)
 _Table = list[Record]
 Grouped = dict[int, _Table]
 

@@ -25,7 +25,7 @@ from atlas.pages.frame import (
 )
 from atlas.pages.map import is_centred, write_map
 from atlas.pages.neuronmap import write_neurons
-from atlas.pages.neurons import Neurons
+from atlas.pages.neurons import MEANING_OF_LABELS, Neurons
 from atlas.pages.rows import PageRows
 from atlas.pages.start import write_start
 from atlas.store.store import Part, Store
@@ -105,7 +105,7 @@ def write_pages(store: Store, folder: Path, rows: PageRows, map_alone: bool = Fa
         write_cells(frame, rows),
         write_drawn(frame, rows),
         *write_fragments(frame),
-        about_page(frame),
+        about_page(frame, neurons),
     ]
     if neurons:
         pages.append(write_neurons(frame, neurons))
@@ -116,10 +116,11 @@ def write_pages(store: Store, folder: Path, rows: PageRows, map_alone: bool = Fa
     frame.write_first_pictures()
 
 
-def about_page(frame: StoreFrame) -> Page:
+def about_page(frame: StoreFrame, neurons: Neurons | None) -> Page:
     """The page that explains the site."""
+    said = " ".join(MEANING_OF_LABELS) if neurons and neurons.claims is not None else ""
     centred = is_centred(frame.derived) if frame.facts.has_map else None
-    return Page("about.html", ABOUT_PAGE, {"centred": centred, "named": named_by_members(frame.derived)})
+    return Page("about.html", ABOUT_PAGE, {"centred": centred, "named": named_by_members(frame.derived), "said": said})
 
 
 def fit_sheets(store: Store, folder: Path, limit: int) -> thumbnails.ThumbnailSize:

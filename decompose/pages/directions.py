@@ -12,6 +12,7 @@ import pyarrow as pa
 from atlas.formatting import Record
 from atlas.model.directions import Directions
 from atlas.pages.fragments import picture_tag
+from atlas.pages.neurons import MEANING_OF_LABELS
 from atlas.store.store import Store
 from decompose.labels import NONE
 from decompose.pages.fragment import render_fragment
@@ -19,6 +20,7 @@ from decompose.responses import Responses, default_kind
 
 MOST_PORTRAITS = 100  # directions on a page; an autoencoder has thousands
 PORTRAIT_NEURONS, PORTRAIT_ROWS = 6, 10
+_MEASURED = ("effect", "images", "balance", "p", "confirmed")  # of a receipt
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Portrait:
 
     number: int
     name: str
-    labels: tuple[Record, ...]  # label, evidence, q; effect, p, confirmed of raising it (None: not tested)
+    labels: tuple[Record, ...]  # label, evidence, q; `_MEASURED` of raising it (None: not tested)
     neurons: tuple[tuple[int, float], ...]  # each with what a unit of the direction adds to it
     rows: tuple[int, ...]
 
@@ -61,13 +63,12 @@ def portray(
 
 def directions_page(store: Store, found: Sequence[Portrait], whole: int) -> str:
     """The HTML of the page. `whole`: how many directions there are, of which `found` are portrayed."""
-    return render_fragment(
-        "directions.html", portraits=list(found), whole=whole, picture=lambda row: picture_tag(store, row)
-    )
+    said, picture = " ".join(MEANING_OF_LABELS), lambda row: picture_tag(store, row)
+    return render_fragment("directions.html", portraits=list(found), whole=whole, said=said, picture=picture)
 
 
 def _claim(label: Record, receipt: Record | None) -> Record:
-    measured = {name: receipt[name] if receipt else None for name in ("effect", "p", "confirmed")}
+    measured = {name: receipt.get(name) if receipt else None for name in _MEASURED}
     return {name: label[name] for name in ("label", "evidence", "q")} | measured
 
 
