@@ -3,6 +3,7 @@
 import resource
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -146,6 +147,7 @@ def test_what_cannot_be_drawn_is_one_line(
 @pytest.mark.parametrize("kind", FORMATS)
 def test_a_file_that_cannot_be_written_to_its_end_is_a_line(kind: str, tmp_path: Path) -> None:
     figure, (soft, hard) = new_figure(2.0, 2.0), resource.getrlimit(resource.RLIMIT_FSIZE)
+    figure.add_axes((0.1, 0.1, 0.8, 0.8)).imshow(np.random.default_rng(0).random((300, 300)))
     resource.setrlimit(resource.RLIMIT_FSIZE, (500, hard))
     try:
         with pytest.raises(Refused, match="file too large"):
