@@ -147,7 +147,9 @@ def test_what_cannot_be_drawn_is_one_line(
 @pytest.mark.parametrize("kind", FORMATS)
 def test_a_file_that_cannot_be_written_to_its_end_is_a_line(kind: str, tmp_path: Path) -> None:
     figure, (soft, hard) = new_figure(2.0, 2.0), resource.getrlimit(resource.RLIMIT_FSIZE)
-    figure.add_axes((0.1, 0.1, 0.8, 0.8)).imshow(np.random.default_rng(0).random((300, 300)))
+    noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
+    for bottom in (0.1, 0.3, 0.5):  # an image of a PDF begins while the one before it is still to be written
+        figure.add_axes((0.1, bottom, 0.2, 0.2)).imshow(noise)
     resource.setrlimit(resource.RLIMIT_FSIZE, (500, hard))
     try:
         with pytest.raises(Refused, match="file too large"):
