@@ -170,7 +170,7 @@ def test_the_command_line_goes_the_whole_way(tmp_path: Path, capsys: pytest.Capt
     places.write_bytes(places.read_bytes()[:-1] + b"?")
     assert cli.main(["near", str(out), "--text", "sad face", "-k", "3"]) == 0, "rows do not rest on the map"
     said = capsys.readouterr()
-    assert len(said.out.splitlines()) == 4
+    assert "place on the map" not in said.out
     assert f"no place on the map: {places} is damaged" in said.err
     array = out / "shards" / "00000" / "mean.npy"
     array.write_bytes(array.read_bytes()[:-1] + b"?")
