@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from atlas.console import command_line, exclusive, option, options_given, print_json, print_table, run_command, takes
 from atlas.dream.commands import dream_command
-from atlas.errors import Misuse
+from atlas.errors import Misuse, Refused
 from atlas.option_types import path_name, real_number, whole_number
 from atlas.options import (
     ATLAS_COLLECTING,
@@ -221,9 +221,12 @@ def near_command(
     else:
         vector = queries.embed_query(store, text, image, pretrained)
         print_table(queries.rows_near(store, vector, kind=kind, **options_given(k=k)), as_json)
-        if store.current(parts.MAP) and not as_json:
-            x, y = queries.place_on_map(store, vector, kind)
-            print(f"place on the map, among the {kind}s: {x:.2f}, {y:.2f}")
+        if store.has(parts.MAP) and not as_json:
+            try:
+                x, y = queries.place_on_map(store, vector, kind)
+                print(f"place on the map, among the {kind}s: {x:.2f}, {y:.2f}")
+            except Refused as refused:  # the rows do not rest on the map
+                print(f"no place on the map: {refused}", file=sys.stderr)
     return 0
 
 

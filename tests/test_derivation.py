@@ -166,6 +166,12 @@ def test_the_command_line_goes_the_whole_way(tmp_path: Path, capsys: pytest.Capt
     assert cli.main(["export", str(out), str(tmp_path / "a.parquet")]) == 0
     exported = pq.read_table(tmp_path / "a.parquet")
     assert {"id", "embedding", "x", "y"} <= set(exported.column_names)
+    places = out / "layout" / "map" / "points.parquet"
+    places.write_bytes(places.read_bytes()[:-1] + b"?")
+    assert cli.main(["near", str(out), "--text", "sad face", "-k", "3"]) == 0, "rows do not rest on the map"
+    said = capsys.readouterr()
+    assert "place on the map" not in said.out
+    assert f"no place on the map: {places} is damaged" in said.err
     array = out / "shards" / "00000" / "mean.npy"
     array.write_bytes(array.read_bytes()[:-1] + b"?")
     assert cli.main(["check", str(out)]) == 1

@@ -1,7 +1,9 @@
 """Neurons as a figure: PDF, SVG and PNG, the same bytes again, and names that are text alone."""
 
+import resource
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -9,8 +11,8 @@ from PIL import Image
 from atlas.analysis import parts
 from atlas.analysis.naming import RowNames
 from atlas.cli import main
-from atlas.errors import Misuse
-from atlas.pages.figure import write_figure
+from atlas.errors import Misuse, Refused
+from atlas.pages.figure import FORMATS, new_figure, save_figure, write_figure
 from atlas.pages.fragments import picture_tag
 from atlas.pages.mapfigure import write_map_figure
 from atlas.store.store import Store
@@ -140,3 +142,18 @@ def test_what_cannot_be_drawn_is_one_line(
     with pytest.raises(Misuse):
         write_figure(told_store, [], tmp_path / "a.png")
     assert [path.name for path in tmp_path.iterdir()] == ["mine.png"]
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_file_that_cannot_be_written_to_its_end_is_a_line(kind: str, tmp_path: Path) -> None:
+    figure, (soft, hard) = new_figure(2.0, 2.0), resource.getrlimit(resource.RLIMIT_FSIZE)
+    noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
+    for bottom in (0.1, 0.3, 0.5):  # an image of a PDF begins while the one before it is still to be written
+        figure.add_axes((0.1, bottom, 0.2, 0.2)).imshow(noise)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, hard))
+    try:
+        with pytest.raises(Refused, match="file too large"):
+            save_figure(figure, tmp_path / f"a.{kind}", 200)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []

@@ -1,7 +1,5 @@
 """Nearest-neighbour queries on a Store, and its export to one Parquet file."""
 
-import glob
-import os
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +12,7 @@ from atlas.analysis.naming import NeuronNames
 from atlas.analysis.neuron import Neuron
 from atlas.errors import Misuse, Refused
 from atlas.formatting import Record
-from atlas.store.files import disk_faults, replace_file
+from atlas.store.files import whole_file
 from atlas.store.shards import ROW_SCHEMA, Shard
 from atlas.store.store import Store
 from atlas.vectors import unit_rows
@@ -90,37 +88,19 @@ def export_parquet(store: Store, path: str | Path) -> Path:
     """
     path = Path(path)
     _check_target(store, path)
-    _remove_leftovers(path)
     mapped = _Mapped(store) if store.has(parts.MAP) else None
-    partial = path.with_name(f".{path.name[:200]}.{os.getpid()}.partial")
     writer = None
-    try:
-        with disk_faults(path):
-            for shard in store.of_kind(None):
-                table = _exported(shard)
-                table = mapped.join(table, shard) if mapped else table
-                schema = table.schema.with_metadata({_EXPORTED: store.digest})
-                writer = writer or pq.ParquetWriter(partial, schema, compression="zstd")
-                writer.write_table(table)
-            if writer is None:
-                raise Refused(f"{store.path} holds no rows; there is nothing to export")
-            writer.close()
-            replace_file(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path) as partial:
+        for shard in store.of_kind(None):
+            table = _exported(shard)
+            table = mapped.join(table, shard) if mapped else table
+            schema = table.schema.with_metadata({_EXPORTED: store.digest})
+            writer = writer or pq.ParquetWriter(partial, schema, compression="zstd")
+            writer.write_table(table)
+        if writer is None:
+            raise Refused(f"{store.path} holds no rows; there is nothing to export")
+        writer.close()
     return path
-
-
-def _remove_leftovers(path: Path) -> None:
-    """Remove what killed exports to this file have left: partial files with the number of a process that is gone."""
-    for left in path.parent.glob(f".{glob.escape(path.name[:200])}.*.partial"):
-        number = left.name.split(".")[-2]
-        try:
-            os.kill(int(number) if number.isdecimal() else 0, 0)
-        except ProcessLookupError:
-            left.unlink(missing_ok=True)
-        except (OSError, OverflowError):  # another user's process
-            continue
 
 
 def _check_target(store: Store, path: Path) -> None:

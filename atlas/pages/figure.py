@@ -4,7 +4,6 @@ Matplotlib draws; it comes with the extra `figure`.
 """
 
 import io
-import os
 import textwrap
 import warnings
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from atlas.pages.frame import StoreFrame
 from atlas.pages.neurons import Neurons
 from atlas.pages.poster import poster_name, poster_sides, poster_ticks, poster_verdict
 from atlas.pages.rows import PageRows
-from atlas.store.files import disk_faults, replace_file
+from atlas.store.files import whole_file
 from atlas.store.store import Store
 
 if TYPE_CHECKING:
@@ -141,12 +140,10 @@ def save_figure(figure: "Figure", path: Path, dpi: int) -> Path:
     same = matplotlib.rc_context(
         {"svg.fonttype": "none", "svg.hashsalt": _MAKER, "pdf.fonttype": 42, "image.composite_image": False}
     )
-    partial = path.with_name(f".{path.name[:200]}.{os.getpid()}.partial")
-    try:
-        with disk_faults(path), warnings.catch_warnings(), same:
-            warnings.filterwarnings("ignore", "Glyph .* missing")  # a script that the font lacks is drawn as boxes
-            figure.savefig(partial, format=kind, dpi=dpi, metadata=metadata[kind])
-            replace_file(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    drawn = io.BytesIO()  # not a file: on a full disk Matplotlib's PDF ends in an error of its own
+    with warnings.catch_warnings(), same:
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a script that the font lacks is drawn as boxes
+        figure.savefig(drawn, format=kind, dpi=dpi, metadata=metadata[kind])
+    with whole_file(path) as partial:
+        partial.write_bytes(drawn.getbuffer())
     return path

@@ -5,6 +5,7 @@ A *sealed* JSON file ends with the sha256 of its own text, so that any changed b
 
 import ctypes
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -127,6 +128,31 @@ def replace_file(partial: Path, target: Path) -> None:
     _sync(partial)
     partial.replace(target)
     _sync(target.parent)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Context that yields where to write a file, which is renamed to `path` if no error occurs."""
+    _remove_leftovers(path)
+    partial = path.with_name(f".{path.name[:200]}.{os.getpid()}.partial")
+    try:
+        with disk_faults(path):
+            yield partial
+            replace_file(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove what killed writers of this file have left: partial files with the number of a process that is gone."""
+    for left in path.parent.glob(f".{glob.escape(path.name[:200])}.*.partial"):
+        number = left.name.split(".")[-2]
+        try:
+            os.kill(int(number) if number.isdecimal() else 0, 0)
+        except ProcessLookupError:
+            left.unlink(missing_ok=True)
+        except (OSError, OverflowError):  # another user's process
+            continue
 
 
 def put_folder(partial: Path, target: Path) -> None:
