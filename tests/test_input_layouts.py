@@ -9,7 +9,7 @@ import pytest
 
 from atlas.errors import Refused
 from atlas.sources.spec import parse
-from tests.test_inputs import PNG, told, write_tar
+from tests.inputs import PNG, told, write_tar
 
 CELLS = {"number": [7, 8], "text": ["7", "8"], "address": ["http://host/a.png", "http://host/b.png"]}
 
