@@ -3,7 +3,7 @@
 import functools
 import inspect
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any, Literal, ParamSpec, TypeVar, get_args
 
 import numpy as np
@@ -127,6 +127,7 @@ def without_tensor(value: object) -> object:
     if not hasattr(value, "detach"):
         return value
     tensor = value.detach().cpu()  # pyright: ignore[reportAttributeAccessIssue]
+    tensor = tensor.to_dense() if "sparse" in str(tensor.layout) else tensor
     return (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
 
 
@@ -180,7 +181,7 @@ def _lengths(rows: Sequence[np.ndarray]) -> list[int]:
 
 def given_texts(value: object, name: str) -> list[str]:
     """A list of texts; missing values are empty."""
-    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+    if isinstance(value, str | bytes | Mapping | Set) or not isinstance(value, Iterable):
         raise Refused(f"{name} is a {type(value).__name__}; give a list of texts, one for each row")
     method = next((each for each in ("to_list", "to_pylist", "tolist") if hasattr(value, each)), None)
     cells = getattr(value, method)() if method else list(value)

@@ -19,7 +19,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from atlas.arrays import accepts, readable_rows, refuse_masked
+from atlas.arrays import accepts, given_number, readable_rows, refuse_masked
 from atlas.errors import Refused
 from atlas.vectors import Rows, scaled_rows
 from decompose.responses import check_factorable, factorable_rows, picked_rows, refused_in_a_line
@@ -177,10 +177,10 @@ class SparseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             raise Refused(f"no split {self.split!r}; there is 'sign', or None")
         if not 0 <= self.alpha < float("inf"):
             raise Refused(f"alpha is {self.alpha}; it must be 0 or more")
-        n, u = shape
-        if not 1 <= self.n_components <= min(n, u) and (self.init != "random" or self.n_components < 1):
+        (n, u), k = shape, given_number(self.n_components, "whole number", "n_components")
+        if not 1 <= k <= min(n, u) and (self.init != "random" or k < 1):
             raise Refused(
-                f"n_components={self.n_components} does not fit n_samples = {n}, n_features = {u}: "
+                f"n_components={k} does not fit n_samples = {n}, n_features = {u}: "
                 f"init={self.init!r} takes 1 to the lesser of the two; more take init='random'"
             )
 

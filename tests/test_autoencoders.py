@@ -435,6 +435,26 @@ def test_what_is_not_understood_is_named(tmp_path, a):
         Directions.load(tmp_path / "lfs.pt")
 
 
+@pytest.mark.parametrize(
+    ("made", "cause"),
+    [
+        (lambda each: (each * 9).to(torch.int8), "W_enc holds int8 where fractions are needed"),
+        (lambda each: each.to(torch.complex64), "W_enc holds complex64 where fractions are needed"),
+        (lambda each: each.to("meta"), "W_enc holds no values"),
+    ],
+)
+def test_tensors_of_other_numbers_are_refused(tmp_path, a, made, cause):
+    torch.save({name: made(torch.from_numpy(a[name])) for name in BASE}, tmp_path / "x.pt")
+    with pytest.raises(Refused, match=rf"x.pt: the tensor {cause}"):
+        Directions.sae(tmp_path / "x.pt", kind="standard")
+
+
+def test_a_configuration_may_begin_with_a_byte_order_mark(tmp_path, a, A):
+    torch.save({name: torch.from_numpy(a[name]) for name in BASE}, tmp_path / "sae.pt")
+    (tmp_path / "cfg.json").write_text(json.dumps({"architecture": "topk", "k": 2}), "utf-8-sig")
+    assert (Directions.sae(tmp_path).activations(A) > 0).sum(1).max() == 2
+
+
 def test_latents_are_joined_with_neurons(tmp_path, a, A):
     found = Directions.load(saelens(tmp_path / "sae", some(a, *BASE), architecture="topk", k=2))
     neurons = Directions(np.eye(U)[:2], np.eye(U)[:2], ("x", "y"), np.zeros(2), rectified=True)

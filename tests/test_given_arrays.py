@@ -183,7 +183,7 @@ def test_what_is_no_array_is_named(value, reason):
 
 
 def test_other_refusals(A):
-    for value in ("one text", 3, np.array("x")):
+    for value in ("one text", 3, np.array("x"), {"a": "x", "b": "y"}, {"x", "y"}):  # no order, or keys for texts
         with pytest.raises(Refused, match="captions is"):
             given_texts(value, "captions")
     with pytest.raises(Refused, match="near holds fractions"):
@@ -193,6 +193,16 @@ def test_other_refusals(A):
         decompose.choose(model, A[:3].tolist(), [2, 3])
     with pytest.raises(Refused, match="all activations are zero"):
         decompose.choose(model, np.zeros((40, 6)), [2, 3])
+
+
+@pytest.mark.parametrize("number", ["3", 2.5, None])
+def test_a_number_of_factors_is_a_whole_number(A, number):
+    with pytest.raises(Refused, match=f"n_components is '{number}', and a whole number is needed"):
+        decompose.SparseNMF(number, random_state=0).fit(A)
+
+
+def test_sparse_tensors_are_arrays(A):
+    assert np.array_equal(np.asarray(given_array(torch.from_numpy(A).to_sparse(), 2, "A")), A)
 
 
 def test_what_cannot_be_mapped_or_factored_is_one_line(A, tmp_path):

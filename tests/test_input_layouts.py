@@ -9,7 +9,7 @@ import pytest
 
 from atlas.errors import Refused
 from atlas.sources.spec import parse
-from tests.test_inputs import PNG, told, write_tar
+from tests.inputs import PNG, told, write_tar
 
 CELLS = {"number": [7, 8], "text": ["7", "8"], "address": ["http://host/a.png", "http://host/b.png"]}
 
@@ -153,3 +153,16 @@ def test_annotations_of_coco_of_all_kinds_are_named(tmp_path, name):
     (tmp_path / f"annotations/{name}").write_text("{}")
     _, tally = told(parse(str(tmp_path)))
     assert "annotations; name the file to read them" in "".join(tally.lines())
+
+
+def test_the_nearest_table_describes_a_picture(tmp_path):
+    members = [("x/1.png", PNG), ("metadata.jsonl", b'{"file_name": "x/1.png", "text": "of all", "label": "cat"}\n'),
+               ("x/metadata.jsonl", b'{"file_name": "1.png", "text": "of x"}\n')]  # fmt: skip
+    for name, content in members:
+        (tmp_path / "it" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "it" / name).write_bytes(content)
+    write_tar(tmp_path / "s.tar", members)
+    for spec in (tmp_path / "it", tmp_path / "s.tar"):
+        (item,), tally = told(parse(str(spec)))
+        assert (item.caption, item.label) == ("of x", "cat")
+        assert "captions of metadata.jsonl, of pictures that have another" in "\n".join(tally.lines())

@@ -27,9 +27,9 @@ from atlas.errors import Refused
 from atlas.sources.decoding import Unreadable
 from atlas.sources.look import look_at
 from atlas.sources.spec import parse
-from atlas.sources.summary import Tallied
 from atlas.sources.tablepictures import decode_cell
 from atlas.sources.values import cell_texts, decode_text
+from tests.inputs import PNG, image_bytes, told, write_tar
 
 EXAMPLES = settings(
     max_examples=int(os.environ.get("ATLAS_EXAMPLES", "15")), deadline=None, database=None, derandomize=True,
@@ -37,13 +37,6 @@ EXAMPLES = settings(
 )  # fmt: skip
 
 
-def image_bytes(colour="red", form="PNG"):
-    out = io.BytesIO()
-    Image.new("RGB", (8, 6), colour).save(out, form)
-    return out.getvalue()
-
-
-PNG = image_bytes()
 STEMS = st.lists(st.from_regex(r"[a-zé猫][a-z0-9 _é猫-]{0,5}(\.v[0-9])?", fullmatch=True), min_size=1, max_size=6,
                  unique_by=str.casefold)  # fmt: skip
 WORDS = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc", "Zl", "Zp")), min_size=1, max_size=30)
@@ -60,14 +53,6 @@ def folder_of(files):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(content)
     return root
-
-
-def told(source):
-    tallied = Tallied(source)
-    items = list(tallied)
-    tally = tallied.tally
-    assert sum(tally.kinds.values()) == len(items)
-    return items, tally
 
 
 def lost(tally):
@@ -181,19 +166,6 @@ def test_joined_shards_have_the_samples_of_webdataset(shards, marked, text_first
         assert (lost(tally), sum(tally.reasons.values())) == (0, 0)
     finally:
         shutil.rmtree(root)
-
-
-def write_tar(path, members):
-    """`members`: (name, content), or (name, Path) for a hard link to another."""
-    with tarfile.open(path, "w") as tar:
-        for name, data in members:
-            info = tarfile.TarInfo(name)
-            if isinstance(data, Path):
-                info.type, info.linkname = tarfile.LNKTYPE, str(data)
-                tar.addfile(info)
-                continue
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
 
 
 @pytest.mark.parametrize("packed", [False, True])

@@ -54,6 +54,9 @@ WAYS = {
         ): each
         for key, each in t.items()
     },
+    "a text tower of its own": lambda t: {
+        key if key.startswith(("visual.", "logit_")) else f"text.{key}": each for key, each in t.items()
+    },
     "a scale of one axis": lambda t: t | {"logit_scale": t["logit_scale"][None]},
 }
 
@@ -81,6 +84,39 @@ def test_of_several_sets_of_weights_one_is_taken_and_said(tmp_path, held, model,
     torch.save(both, tmp_path / "both.pt")
     assert "not those in model_ema" in Clip("mini", pretrained=tmp_path / "both.pt", device="cpu").describe()["origin"]
     assert "both.pt holds several sets of weights: the weights in model, not those in" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize(("first", "second"), [("model.", "model_ema."), ("student.module.", "teacher."), ("", "ema.")])
+def test_several_sets_of_weights_may_lie_side_by_side_under_prefixes(held, model, first, second, order):
+    sets = [renamed(held, first), renamed({key: each * 2 for key, each in held.items()}, second)]
+    found, left = fitting_weights(dict(pair for each in sets[::order] for pair in each.items()), model, "it")
+    assert torch.equal(found["visual.conv1.weight"], held["visual.conv1.weight"])
+    names = [each.removesuffix(".") or "the checkpoint itself" for each in (first, second)]
+    assert left == f"the weights in {names[0]}, not those in {names[1]}"
+
+
+@pytest.mark.parametrize(
+    ("made", "cause"),
+    [
+        (lambda each: (each * 100).to(torch.int8), "holds int8 where fractions are needed"),
+        (lambda each: each.to(torch.complex64), "holds complex64 where fractions are needed"),
+        (lambda each: each.to("meta"), "holds no values"),
+    ],
+)
+def test_tensors_of_other_numbers_are_refused(tmp_path, held, made, cause):
+    torch.save({key: made(each) if each.is_floating_point() else each for key, each in held.items()}, tmp_path / "x.pt")
+    with pytest.raises(Refused, match=rf"^cannot load mini: .*x.pt: [\w.]+ {cause}"):
+        Clip("mini", pretrained=tmp_path / "x.pt", device="cpu")
+
+
+def test_what_is_no_file_of_weights_is_named(tmp_path, held):
+    np.savez(tmp_path / "w.npz", **{key: each.float().numpy() for key, each in held.items()})
+    with pytest.raises(Refused, match=r"of \.npz, big_vision's SigLIP alone is read: give safetensors or a torch file"):
+        Clip("mini", pretrained=tmp_path / "w.npz", device="cpu")
+    (tmp_path / "w.pt").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(99))
+    with pytest.raises(Refused, match="it is a picture, no file of tensors"):
+        weights.tensor_file(tmp_path / "w.pt")
 
 
 class Trap:

@@ -59,7 +59,7 @@ def sae_tensors(path: Path) -> tuple[dict[str, np.ndarray], list[Record]]:
             raise Refused(f"cannot read {path} as npz: {' '.join(str(error).split())[:120]}") from None
     header = _first_line(path)
     content = tensor_file(path, bool(header))
-    return _unwrapped(content, [header or safetensors_metadata(path)])
+    return _unwrapped(content, [header or safetensors_metadata(path)], path)
 
 
 def _first_line(path: Path) -> Record:
@@ -75,7 +75,9 @@ def _first_line(path: Path) -> Record:
     return read if isinstance(read, dict) else {}
 
 
-def _unwrapped(content: Mapping[str, object], found: list[Record]) -> tuple[dict[str, np.ndarray], list[Record]]:
+def _unwrapped(
+    content: Mapping[str, object], found: list[Record], path: Path
+) -> tuple[dict[str, np.ndarray], list[Record]]:
     """Tensors by name, without the wrappers and prefixes that trainers put around them; other entries apart."""
     for name in _WRAPPERS:
         inner = content.get(name)
@@ -96,6 +98,12 @@ def _unwrapped(content: Mapping[str, object], found: list[Record]) -> tuple[dict
         if len(first) != 1 or not all("." in key for key in tensors):
             break
         tensors = {key.partition(".")[2]: each for key, each in tensors.items()}
+    for key in filter(known.__contains__, tensors):
+        if tensors[key].is_meta:
+            raise Refused(f"{path}: the tensor {key} holds no values, only a shape")
+        if key in (*SAE_PARTS["encoder"], *SAE_PARTS["decoder"]) and not tensors[key].is_floating_point():
+            held = str(tensors[key].dtype).removeprefix("torch.")
+            raise Refused(f"{path}: the tensor {key} holds {held} where fractions are needed")
     return {key: (each.float() if each.is_floating_point() else each).numpy() for key, each in tensors.items()}, found
 
 

@@ -56,7 +56,8 @@ def fitting_weights(content: Mapping[str, object], model: nn.Module, where: str)
     with the cause if they do not fit.
     """
     expected = model.state_dict()
-    found = dict(_sets_of_tensors({str(key): each for key, each in content.items()}))
+    entries = _sets_of_tensors({str(key): each for key, each in content.items()})
+    found = dict(each for name, tensors in entries for each in _side_by_side(name, tensors, expected))
     if not found:
         lists = [name for name, each in content.items() if _is_list(each)]
         held = (
@@ -78,7 +79,7 @@ def fitting_weights(content: Mapping[str, object], model: nn.Module, where: str)
     if cause := _misfit(tensors, expected):
         raise Refused(f"{where} does not fit this model: {cause}")
     others = [name for name, count in counts.items() if name != best and count > len(expected) / 2]
-    left = f"the weights in {best}, not those in {', '.join(others)}" if others else ""
+    left = f"the weights in {best or 'the checkpoint itself'}, not those in {', '.join(others)}" if others else ""
     return {key: tensors[key] for key in expected}, left
 
 
@@ -93,9 +94,25 @@ def _sets_of_tensors(content: Mapping[str, object], name: str = "", depth: int =
             yield from _sets_of_tensors(inside, f"{name}.{key}" if name else key, depth + 1)
 
 
+def _side_by_side(name: str, tensors: Tensors, expected: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensors]]:
+    """Sets of weights that lie in one mapping under prefixes, such as student. and teacher.; else the mapping."""
+    plain = {_WRAPPING.sub("", key): each for key, each in tensors.items()}
+    starts = {key.removesuffix(anchor) for key in plain for anchor in _ANCHORS if key.endswith(anchor)}
+    starts = [start for start in starts if sum(start + key in plain for key in expected) > len(expected) / 2]
+    if len(starts) < 2:
+        yield name, tensors
+        return
+    for start in sorted(starts):
+        longer = tuple(other for other in starts if other != start and other.startswith(start))
+        inside = {key: each for key, each in plain.items() if key.startswith(start) and not key.startswith(longer)}
+        yield f"{name}.{start}".strip("."), {key.removeprefix(start): each for key, each in inside.items()}
+
+
 def _rank(name: str) -> int:
     """Where an entry stands among several with the same weights."""
-    last = name.rpartition(".")[2]
+    last = name.removesuffix(".module").rpartition(".")[2]
+    if not name:
+        return -1
     return _FIRST.index(last) if last in _FIRST else len(_FIRST)
 
 
@@ -104,6 +121,8 @@ def _named(tensors: Tensors, expected: Mapping[str, Tensor]) -> Tensors:
     tensors = _without_prefix(tensors, expected)
     if any(key.startswith("vision_model.") for key in tensors):
         tensors = _renamed(tensors, expected)
+    elif "text.positional_embedding" in tensors and "positional_embedding" in expected:
+        tensors = {key.removeprefix("text."): each for key, each in tensors.items()}
     elif "positional_embedding" in tensors and "text.positional_embedding" in expected:
         tensors = {key if key.startswith(("visual.", "logit_")) else f"text.{key}": t for key, t in tensors.items()}
     return {key: each for key, each in tensors.items() if key in expected or not _BUFFERS.search(key)}
@@ -111,6 +130,18 @@ def _named(tensors: Tensors, expected: Mapping[str, Tensor]) -> Tensors:
 
 def _is_list(value: object) -> bool:
     return isinstance(value, list | tuple) and any(isinstance(each, Tensor) for each in value)
+
+
+def refuse_other_numbers(tensors: Tensors, model: nn.Module, where: str) -> None:
+    """Raise Refused if tensors hold no values, or whole numbers where the model's are fractions."""
+    for key, each in model.state_dict().items():
+        if tensors[key].is_meta:
+            raise Refused(f"{where}: {key} holds no values, only a shape: save the tensors from a processor")
+        if each.is_floating_point() and not tensors[key].is_floating_point():
+            held = str(tensors[key].dtype).removeprefix("torch.")
+            raise Refused(
+                f"{where}: {key} holds {held} where fractions are needed: give weights that are not quantised"
+            )
 
 
 def refuse_broken(model: nn.Module, where: str) -> None:

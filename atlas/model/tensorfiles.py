@@ -13,7 +13,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from atlas.errors import Refused
-from atlas.sources.signatures import advice_on, head_of, kind_of_file
+from atlas.sources.signatures import advice_on, head_of, is_picture_head, kind_of_file
 
 _LARGE = 2**30  # bytes that any file may unpack to
 _MOST_TIMES = 100  # and beyond that, times its own size
@@ -39,7 +39,7 @@ def tensor_file(path: Path, skip_line: bool = False) -> Mapping[str, object]:
         raise Refused(f"cannot read {path}: {re.sub('not (the|a) picture', 'not the weights', advice_on(kind))}")
     if head[:2] in (b"PK", b"\x80\x02", b"\x80\x04", b"\x80\x05") or skip_line:
         return _torch_file(path, skip_line)
-    if kind := kind or _other_format(head):
+    if kind := kind or ("a picture" if is_picture_head(head) else _other_format(head)):
         raise Refused(f"cannot read {path}: it is {kind}, no file of tensors: give safetensors or a torch file")
     return _safetensors_file(path)
 

@@ -19,7 +19,7 @@ from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_mod
 from torch import nn
 
 from atlas.errors import Refused
-from atlas.model.statedicts import fitting_weights, refuse_broken, weights_in_folder
+from atlas.model.statedicts import fitting_weights, refuse_broken, refuse_other_numbers, weights_in_folder
 from atlas.model.tensorfiles import tensor_file
 from atlas.sources.decoding import free_memory
 
@@ -64,7 +64,6 @@ def _from_file(name: str, path: Path) -> tuple[nn.Module, str]:
         content = tensor_file(path)
         model = _create(name, None)
         fitting, left = fitting_weights(content, model, str(path))
-        model.load_state_dict(fitting)
     except Refused as refused:
         cause = Refused(f"cannot load {name}: {refused}")
         if model is None:
@@ -73,6 +72,12 @@ def _from_file(name: str, path: Path) -> tuple[nn.Module, str]:
             model = _create(name, str(path))
         except Refused:
             raise cause from None
+    else:
+        try:
+            refuse_other_numbers(fitting, model, str(path))
+        except Refused as refused:
+            raise Refused(f"cannot load {name}: {refused}") from None
+        model.load_state_dict(fitting)
     refuse_broken(model, str(path))
     if left:
         print(f"{path} holds several sets of weights: {left}, are used", file=sys.stderr)
@@ -244,6 +249,9 @@ def _cannot_load(name: str, pretrained: str | None, error: Exception) -> Refused
         return Refused(f"cannot load {what}: {reason}")
     if isinstance(error, MemoryError) or "allocate memory" in reason:
         return Refused(f"cannot load {what}: there is not enough memory for it")
+    if pretrained and pretrained.endswith(".npz"):
+        reason = "of .npz, big_vision's SigLIP alone is read: give safetensors or a torch file"
+        return Refused(f"cannot load {what}: {reason}")
     return Refused(f"cannot load {what}: {type(error).__name__}: {reason}")
 
 

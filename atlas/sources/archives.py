@@ -28,7 +28,7 @@ from atlas.sources.items import (
     size_and_mtime,
 )
 from atlas.sources.leftovers import notes_on_others
-from atlas.sources.metadata import METADATA_NAMES, FolderMetadata, read_metadata, with_rows
+from atlas.sources.metadata import METADATA_NAMES, FolderMetadata, nearest_first, read_metadata, with_rows
 from atlas.sources.sidecars import (
     CAPTION_SUFFIXES,
     SIDECAR_SUFFIXES,
@@ -208,7 +208,7 @@ def _tables(
                 copied = Path(place, name)
                 copied.write_bytes(content(path, MAX_RECORDS))
                 found[path] = read_metadata(copied, f"{folder}/" if folder else "")
-    return found
+    return nearest_first(found)
 
 
 def split_of_path(path: str) -> str:

@@ -21,7 +21,7 @@ from atlas.sources.items import (
     split_of_folder,
 )
 from atlas.sources.leftovers import notes_on_others
-from atlas.sources.metadata import METADATA_NAMES, FolderMetadata, read_metadata, with_rows
+from atlas.sources.metadata import METADATA_NAMES, FolderMetadata, nearest_first, read_metadata, with_rows
 from atlas.sources.sidecars import (
     CAPTION_SUFFIXES,
     SIDECAR_SUFFIXES,
@@ -179,6 +179,7 @@ def sorted_files(
 def _outline(root: Path) -> _Outline:
     found = _Outline()
     _look_over(root, "", (), found)
+    found.metadata = nearest_first(found.metadata)
     if found.texts:
         found.moved, lost = match_across(_all_pictures(root, "", ()), found.texts)
         found.texts = [path for path in lost if split_name(path)[2] in CAPTION_SUFFIXES]

@@ -104,8 +104,13 @@ def read_metadata(file: Path, inside: str) -> FolderMetadata:
     return found
 
 
+def nearest_first(tables: dict[str, FolderMetadata]) -> dict[str, FolderMetadata]:
+    """Tables in the order in which pictures are looked up in them: those of inner folders before those around."""
+    return dict(sorted(tables.items(), key=lambda item: -item[1].home.count("/")))
+
+
 def with_rows(said: SidecarTexts, path: str, tables: Mapping[str, FolderMetadata]) -> SidecarTexts:
-    """What a picture's sidecars say, and what the tables around it say."""
+    """What a picture's sidecars say, and what the tables around it say, the nearest first."""
     for table in tables.values():
         said = table.added_to(said, path)
     return said

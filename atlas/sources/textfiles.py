@@ -56,7 +56,7 @@ def read_given_json(file: Path) -> object:
     """
     check_regular(file, MAX_RECORDS)
     try:
-        return json.loads(file.read_text("utf-8"))
+        return json.loads(file.read_text("utf-8-sig"))
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
