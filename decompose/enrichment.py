@@ -36,7 +36,7 @@ def concepts_in(phrase: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class CarriedLabels:
+class Carriers:
     """Which things carry which labels."""
 
     things: Things
@@ -44,7 +44,7 @@ class CarriedLabels:
     totals: Int[np.ndarray, " t"]  # how many things carry each label
 
     @classmethod
-    def of(cls, things: Things, concepts: Sequence[str]) -> "CarriedLabels":
+    def of(cls, things: Things, concepts: Sequence[str]) -> "Carriers":
         """A label is carried by the things in whose name it is, as a whole or as a word (`concepts_in`)."""
         number = {concept.casefold(): i for i, concept in enumerate(concepts)}
         named = enumerate(map(concepts_in, things.phrases))
@@ -94,7 +94,7 @@ class CaptionNull:
         cls, things: Things, concepts: Sequence[str], k: int, answers: Responses, draws: int = NULL_DRAWS, seed: int = 0
     ) -> "CaptionNull":
         """The null of k strongest things; of a layer of fewer than 32 live neurons, no directions are drawn."""
-        random, carriers, k = np.random.default_rng(seed), CarriedLabels.of(things, concepts), min(k, len(things))
+        random, carriers, k = np.random.default_rng(seed), Carriers.of(things, concepts), min(k, len(things))
         drawn = [_random_sets(random, n, len(things), k) for n in draw_blocks(draws)]
         sets = np.sort(np.concatenate([_surprise(carriers.enrichment(each)) for each in drawn]))
         whole = Responses(answers.array)  # `answers` may be of some neurons, or of directions
@@ -110,7 +110,7 @@ class CaptionNull:
         return cls(sets, AlikeNull(np.sort(_surprise(carriers.enrichment(top))), deviation, usual, alike))
 
     def tested(
-        self, answers: Responses, carriers: CarriedLabels, top: Int[np.ndarray, "u k"]
+        self, answers: Responses, carriers: Carriers, top: Int[np.ndarray, "u k"]
     ) -> tuple[Float[np.ndarray, " u"], Float[np.ndarray, "u t"]]:
         """p-values of neurons, and of their labels by themselves, from the strongest things of each neuron."""
         least = carriers.enrichment(top)

@@ -22,7 +22,7 @@ from atlas.analysis.significance import CosineNull, tail_p_values
 from atlas.errors import Refused
 from atlas.vectors import Rows, scaled_rows
 from decompose.defaults import NULL_DRAWS
-from decompose.enrichment import CaptionNull, CarriedLabels
+from decompose.enrichment import CaptionNull, Carriers
 from decompose.renderings import Things
 from decompose.responses import RESPONSE_BLOCK, Responses, picked_rows
 
@@ -60,7 +60,7 @@ def caption_evidence(
     The score compares a label's share of the neuron's activation (`weighted`) with its share of the rows, on a log
     scale.
     """
-    carriers, phrase = CarriedLabels.of(things, concepts), things.phrase[things.of]
+    carriers, phrase = Carriers.of(things, concepts), things.phrase[things.of]
     null = null or CaptionNull.of(things, concepts, top.shape[1], answers)
     least, single = null.tested(answers, carriers, top)
     share, alive = np.zeros((len(top), len(things.phrases))), np.zeros(len(top))
