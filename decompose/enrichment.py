@@ -36,7 +36,7 @@ def concepts_in(phrase: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Carriers:
+class LabelledThings:
     """Which things carry which labels."""
 
     things: Things
@@ -44,7 +44,7 @@ class Carriers:
     totals: Int[np.ndarray, " t"]  # how many things carry each label
 
     @classmethod
-    def of(cls, things: Things, concepts: Sequence[str]) -> "Carriers":
+    def of(cls, things: Things, concepts: Sequence[str]) -> "LabelledThings":
         """A label is carried by the things in whose name it is, as a whole or as a word (`concepts_in`)."""
         number = {concept.casefold(): i for i, concept in enumerate(concepts)}
         named = enumerate(map(concepts_in, things.phrases))
@@ -94,9 +94,9 @@ class CaptionNull:
         cls, things: Things, concepts: Sequence[str], k: int, answers: Responses, draws: int = NULL_DRAWS, seed: int = 0
     ) -> "CaptionNull":
         """The null of k strongest things; of a layer of fewer than 32 live neurons, no directions are drawn."""
-        random, carriers, k = np.random.default_rng(seed), Carriers.of(things, concepts), min(k, len(things))
+        random, named, k = np.random.default_rng(seed), LabelledThings.of(things, concepts), min(k, len(things))
         drawn = [_random_sets(random, n, len(things), k) for n in draw_blocks(draws)]
-        sets = np.sort(np.concatenate([_surprise(carriers.enrichment(each)) for each in drawn]))
+        sets = np.sort(np.concatenate([_surprise(named.enrichment(each)) for each in drawn]))
         whole = Responses(answers.array)  # `answers` may be of some neurons, or of directions
         deviation = whole.deviation()
         if np.count_nonzero(deviation) < _LEAST_WIDTH:
@@ -107,19 +107,19 @@ class CaptionNull:
         profiles = _profiles(whole, things, np.concatenate(drawn)[:_LIKENED]) * _inverse(deviation)
         usual = profiles.mean(0)
         alike = float(np.percentile(((profiles - usual) ** 2).sum(1), _ALIKE))
-        return cls(sets, AlikeNull(np.sort(_surprise(carriers.enrichment(top))), deviation, usual, alike))
+        return cls(sets, AlikeNull(np.sort(_surprise(named.enrichment(top))), deviation, usual, alike))
 
     def tested(
-        self, answers: Responses, carriers: Carriers, top: Int[np.ndarray, "u k"]
+        self, answers: Responses, named: LabelledThings, top: Int[np.ndarray, "u k"]
     ) -> tuple[Float[np.ndarray, " u"], Float[np.ndarray, "u t"]]:
         """p-values of neurons, and of their labels by themselves, from the strongest things of each neuron."""
-        least = carriers.enrichment(top)
-        surprise, single = _surprise(least), carriers.label_p_values(least, top.shape[1])
-        p = np.minimum(p_values(surprise, self.sets), np.minimum(single.min(1) * (carriers.totals > 1).sum(), 1))
+        least = named.enrichment(top)
+        surprise, single = _surprise(least), named.label_p_values(least, top.shape[1])
+        p = np.minimum(p_values(surprise, self.sets), np.minimum(single.min(1) * (named.totals > 1).sum(), 1))
         if self.directions is None:
             return p, single
         strict = np.maximum(p, tail_p_values(surprise, self.directions.sets))
-        return np.where(self.directions.alike(answers, carriers.things, top), strict, p), single
+        return np.where(self.directions.alike(answers, named.things, top), strict, p), single
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from atlas.analysis.significance import CosineNull, tail_p_values
 from atlas.errors import Refused
 from atlas.vectors import Rows, scaled_rows
 from decompose.defaults import NULL_DRAWS
-from decompose.enrichment import CaptionNull, Carriers
+from decompose.enrichment import CaptionNull, LabelledThings
 from decompose.renderings import Things
 from decompose.responses import RESPONSE_BLOCK, Responses, picked_rows
 
@@ -60,16 +60,16 @@ def caption_evidence(
     The score compares a label's share of the neuron's activation (`weighted`) with its share of the rows, on a log
     scale.
     """
-    carriers, phrase = Carriers.of(things, concepts), things.phrase[things.of]
+    named, phrase = LabelledThings.of(things, concepts), things.phrase[things.of]
     null = null or CaptionNull.of(things, concepts, top.shape[1], answers)
-    least, single = null.tested(answers, carriers, top)
+    least, single = null.tested(answers, named, top)
     share, alive = np.zeros((len(top), len(things.phrases))), np.zeros(len(top))
     for rows, w in answers.weighted():
         block = csr_array((np.ones(len(rows)), (phrase[rows], np.arange(len(rows)))), (share.shape[1], len(rows)))
         share += (block @ w).T
         alive += w.sum(0)
-    share = (carriers.by_phrase.T @ (share / np.maximum(alive, 1e-12)[:, None]).T).T
-    usual = carriers.by_phrase.T @ np.bincount(phrase, minlength=len(things.phrases)) / len(phrase)
+    share = (named.by_phrase.T @ (share / np.maximum(alive, 1e-12)[:, None]).T).T
+    usual = named.by_phrase.T @ np.bincount(phrase, minlength=len(things.phrases)) / len(phrase)
     score = _standardised(np.log((share + _LEAST_SHARE) / (usual + _LEAST_SHARE)), alive > 0)
     return Evidence(np.where(alive > 0, least, 1.0), np.where(alive[:, None] > 0, single, 1.0), score)
 

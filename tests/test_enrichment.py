@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import hypergeom
 
-from decompose.enrichment import CaptionNull, Carriers, _random_sets
+from decompose.enrichment import CaptionNull, LabelledThings, _random_sets
 from decompose.evidence import caption_evidence
 from decompose.renderings import Things, strongest_things, tell_things
 from decompose.responses import Responses
@@ -29,19 +29,19 @@ def least_p(names: list[str], label: str) -> float:
 
 def test_enrichment_is_the_least_p_over_the_first_things(things: Things) -> None:
     sets = np.stack([np.random.default_rng(seed).permutation(len(NAMES))[:12] for seed in range(20)])
-    found = Carriers.of(things, LABELS).enrichment(sets)
+    found = LabelledThings.of(things, LABELS).enrichment(sets)
     expected = [[least_p([NAMES[i] for i in row], label) for label in LABELS] for row in sets]
     np.testing.assert_allclose(found, expected)
 
 
 def test_a_label_that_comes_first_counts_more_than_the_same_label_last(things: Things) -> None:
     first, last = np.array([*range(5), *range(30, 37)]), np.array([*range(30, 37), *range(5)])
-    p = Carriers.of(things, LABELS).enrichment(np.stack([first, last]))[:, 0]
+    p = LabelledThings.of(things, LABELS).enrichment(np.stack([first, last]))[:, 0]
     assert p[0] < p[1] / 10
 
 
 def test_a_label_s_p_is_not_too_small(things: Things) -> None:
-    carriers, random = Carriers.of(things, LABELS), np.random.default_rng(0)
+    carriers, random = LabelledThings.of(things, LABELS), np.random.default_rng(0)
     sets = _random_sets(random, 4000, len(things), 12)
     p = carriers.label_p_values(carriers.enrichment(sets), 12)
     for rate in (0.01, 0.05, 0.2):
