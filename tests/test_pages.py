@@ -121,7 +121,7 @@ def test_pages_say_the_same_of_cells_and_which_layer_would_do(tmp_path: Path, na
     with store.deriving(part("layout/cells"), {"named_by": "members"} if named else {}) as folder:
         pq.write_table(cells, folder / "cells.parquet")
     frame = StoreFrame(store, tmp_path, [], {})
-    for page in (write_cells(frame, PageRows(store)), about_page(frame)):
+    for page in (write_cells(frame, PageRows(store)), about_page(frame, None)):
         assert page
         frame.render(page)
     about, activations = ((tmp_path / name).read_text("utf-8") for name in ("about.html", "activations.html"))

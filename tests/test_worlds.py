@@ -25,8 +25,9 @@ def table(world: World, **given: object) -> list[dict]:
     ).to_pylist()
 
 
-def test_every_null_keeps_its_level() -> None:
-    for (name, kind), share in (null_shares(WORLDS) | other_shares(WORLDS)).items():
+@pytest.mark.parametrize("shares", [null_shares, pytest.param(other_shares, marks=pytest.mark.slow)])
+def test_every_null_keeps_its_level(shares) -> None:
+    for (name, kind), share in shares(WORLDS).items():
         allowed = 0.05 + 3 * np.sqrt(0.05 * 0.95 / share.neurons) + 0.02  # neurons of one world share their texts
         assert share.p / share.neurons <= allowed, (name, kind, share)
         assert share.q / share.neurons <= 0.07, (name, kind, share)
@@ -77,6 +78,7 @@ def test_one_direction_is_judged_as_a_thousand_are() -> None:
     assert np.median(exact.least) < 1e-4
 
 
+@pytest.mark.slow
 def test_neurons_of_an_untrained_network_get_no_labels(clip: Clip) -> None:
     """They respond to drawings that look alike, which lie near some of the texts whatever these are."""
     fresh = untrained_clip(clip)
