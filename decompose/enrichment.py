@@ -115,7 +115,8 @@ class CaptionNull:
         """p-values of neurons, and of their labels by themselves, from the strongest things of each neuron."""
         least = named.enrichment(top)
         surprise, single = _surprise(least), named.label_p_values(least, top.shape[1])
-        p = np.minimum(p_values(surprise, self.sets), np.minimum(single.min(1) * (named.totals > 1).sum(), 1))
+        bounded = np.minimum(single.min(1) * max((named.totals > 1).sum(), 1), 1)
+        p = np.minimum(p_values(surprise, self.sets), bounded)
         if self.directions is None:
             return p, single
         strict = np.maximum(p, tail_p_values(surprise, self.directions.sets))

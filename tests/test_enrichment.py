@@ -94,3 +94,10 @@ def test_a_neuron_that_never_changes_shows_nothing() -> None:
     found = caption_evidence(answers, things, top, ["cat", "dog"])
     assert found.least[0] == 1
     assert found.p[0].min() == 1
+
+
+def test_labels_that_no_two_things_carry_say_nothing(things: Things) -> None:
+    A = np.random.default_rng(0).gamma(2, size=(len(NAMES), 40)).astype(np.float32)
+    answers = Responses(A)
+    found = caption_evidence(answers, things, strongest_things(answers, things, 24), ["rare", "absent"])
+    assert found.least.min() == found.p.min() == 1
