@@ -29,10 +29,16 @@ FIRST = (  # what a user meets first
     *(atlas.Index, atlas.Neuron, atlas.project, atlas.visualise, decompose.search, decompose.equation),
     *(decompose.SparseNMF, decompose.label_activations),
 )
+LONG = {  # they compile UMAP, or encode the whole vocabulary
+    ("atlas.analysis.layout", "project"),
+    ("decompose.lookup", "neurons_of_text"),
+    ("decompose.equations", "equation"),
+}
 
 
 def test_what_a_user_meets_first_has_an_example() -> None:
     assert len(FIRST) >= 12
+    assert EXAMPLES.keys() >= LONG
     assert {(thing.__module__, thing.__name__) for thing in FIRST} <= EXAMPLES.keys()
 
 
@@ -41,7 +47,9 @@ def test_every_example_stands_in_a_docstring_that_is_run() -> None:
     assert written == sum(told.count(">>> ") for told in EXAMPLES.values())
 
 
-@pytest.mark.parametrize(("module", "name"), EXAMPLES)
+@pytest.mark.parametrize(
+    ("module", "name"), [pytest.param(*each, marks=pytest.mark.slow if each in LONG else ()) for each in EXAMPLES]
+)
 def test_the_example_of_a_docstring_prints_what_it_says(
     module: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

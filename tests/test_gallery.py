@@ -169,6 +169,7 @@ def test_the_images_that_activate_a_direction_most_come_first(store):
     assert among.tolist() == sorted(some.tolist(), key=lambda row: -A[row - store.positions("image")[0], 3])[:3]
 
 
+@pytest.mark.slow
 def test_texts_are_drawn_beside_their_nearest_images_and_kept(store, clip):
     first = draw_texts(store, clip, ["a cat"], steps=STEPS)
     E, t = np.asarray(store.array("embedding", "image")[:], np.float32), clip.encode_texts(["a cat"])[0]

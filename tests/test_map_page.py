@@ -115,6 +115,7 @@ def test_names_on_the_map_never_overlap_at_any_scale(visit: Visit) -> None:
     assert seen
 
 
+@pytest.mark.slow
 def test_no_picture_lies_under_a_name_and_those_that_would_stand_beside_it(tmp_path: Path, browser: Any) -> None:
     site = write_site(fake_store(tmp_path / "many", images=600, words=0, texts=0, neurons=4)).parent
     page = browser.new_page(viewport={"width": 1200, "height": 800})
@@ -151,6 +152,7 @@ def test_a_part_of_what_is_so_called_is_not_called_so_again(tmp_path: Path, brow
     assert {"wild", "wild, small"} & set(named)
 
 
+@pytest.mark.slow
 def test_a_few_pictures_stand_whole_in_the_first_view(tmp_path: Path, browser: Any) -> None:
     site = write_site(fake_store(tmp_path / "few", images=6, words=0, texts=0, neurons=NEURONS)).parent
     page = browser.new_page(viewport={"width": 1200, "height": 800})
@@ -435,6 +437,7 @@ def test_the_still_picture_has_the_colours_that_points_have_at_first(
     page.close()
 
 
+@pytest.mark.slow
 def test_a_row_without_a_caption_is_called_by_its_label(tmp_path: Path, browser: Any) -> None:
     store = fake_store(tmp_path / "demo", captions={5: "", 6: "  "})
     site = write_site(store).parent

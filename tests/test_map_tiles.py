@@ -82,6 +82,7 @@ def test_a_map_in_tiles_answers_from_the_tile_that_holds_a_point(tiled: Path, br
     page.close()
 
 
+@pytest.mark.slow
 def test_a_map_in_tiles_draws_all_points_of_a_close_view(tiled: Path, browser: Any) -> None:
     page = browser.new_page(viewport={"width": 1200, "height": 800})
     visit = Visit(page, tiled.parent)

@@ -326,6 +326,7 @@ def test_squares_keep_what_lies_together_together() -> None:
     assert (near % 2 == np.arange(80)[:, None] % 2).mean() > 0.8
 
 
+@pytest.mark.slow
 def test_without_a_layout_the_table_is_cut_by_the_box(tmp_path: Path, browser: Any) -> None:
     store = fake_store(tmp_path / "demo", neurons=9, derived=True)
     shutil.rmtree(store.path / "layout" / "neurons")
@@ -341,6 +342,7 @@ def test_without_a_layout_the_table_is_cut_by_the_box(tmp_path: Path, browser: A
     page.close()
 
 
+@pytest.mark.slow
 def test_what_a_run_does_not_hold_is_no_trait(tmp_path: Path, browser: Any) -> None:
     site = write_site(fake_store(tmp_path / "demo", words=0, texts=0, neurons=12)).parent
     page = browser.new_page(viewport={"width": 400, "height": 800})

@@ -277,6 +277,7 @@ def test_bins_are_gathered_into_bands() -> None:
     assert json_number(0.123456) == 0.1235
 
 
+@pytest.mark.slow
 def test_several_added_pages_are_grouped_as_studies(tmp_path: Path) -> None:
     store = fake_store(tmp_path / "demo", images=20, words=8, texts=4)
     for name, title in (("words", "Words"), ("regions", "Regions <b>")):
