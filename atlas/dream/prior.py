@@ -144,9 +144,8 @@ class Prior:
         with torch.no_grad():
             for _ in range(_VIEWS_LEARNT):
                 random_view, seen = torch.rand(4, len(x) // k, generator=random), []
-                for i, own in enumerate(
-                    x.unflatten(0, (k, -1))
-                ):  # a pass each: numbers differ with the size of a batch
+                # each target by itself, because numbers differ with the size of a batch
+                for i, own in enumerate(x.unflatten(0, (k, -1))):
                     views = affine_views(own, x.shape[-1], ground, random_view)
                     seen.append(view_through(clip, views, tower, paths))
                     for path, maps in sort_maps(clip, seen[-1], paths, ground).items():

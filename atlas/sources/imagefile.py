@@ -29,7 +29,7 @@ def image_file_item(id: str, spec: str, path: Path, texts: Mapping[str, Sequence
 
 
 class PathFinder:
-    """Finds the files that a table names. They lie in its folder, in a folder inside it, or in one beside it.
+    """Finds the files that a table names: in its own folder, in a folder inside that, or in one beside it.
 
     A name may lack its suffix, be written as on another system, or be the address of a file (file://).
     """
